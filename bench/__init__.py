@@ -1,0 +1,1 @@
+"""Measurements of whorl beside its peers: `python -m bench --help`."""

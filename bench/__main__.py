@@ -1,0 +1,36 @@
+"""The command line of the measurements."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bench import loop
+from bench.sampling import SampleError, UnavailableError
+from bench.tables import TableError, markdown
+
+
+def main() -> int:
+    """Runs one command; returns its exit status: 0, 1 if a row failed, 2 if it could not start."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures whorl beside its peers.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    loop.add_arguments(commands.add_parser("loop", help="the event loop, against other event loops"))
+    table = commands.add_parser("table", help="print the Markdown table of a result")
+    table.add_argument("file", type=Path, nargs="?", default=Path("bench/results/loop.json"))
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "loop":
+            return loop.run(arguments)
+        print(markdown(arguments.file))
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    except (OSError, RuntimeError, SampleError, TableError, UnavailableError, ValueError) as error:
+        print(f"python -m bench: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""`python -m bench loop`: every row, every peer, interleaved."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import peers as known_peers
+from bench.native import ROOT, find_or_build
+from bench.peers import PEERS, SUBJECT, Peer
+from bench.results import Cell, Judgement, Results, Status, Verdict, cell, environment, judge, worst
+from bench.rows import ROWS, Method, Row, matching
+from bench.sampling import (
+    Plan,
+    Sample,
+    SampleError,
+    UnavailableError,
+    cores,
+    load_command,
+    running,
+    server_command,
+    take,
+    target_of,
+    worker_command,
+)
+from bench.tables import heading, terminal_line, unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_RESULTS = ROOT / "bench" / "results"
+#: Rounds, seconds of warm-up, seconds of the window.
+_FULL = (5, 0.2, 0.6)
+#: Load average above which other work on the machine shows in the figures.
+_BUSY = 0.7
+_QUICK = (2, 0.1, 0.2)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m bench loop`."""
+    parser.add_argument(
+        "--rows", metavar="GLOB", help="only rows matching one of these comma-separated globs"
+    )
+    parser.add_argument(
+        "--peers", metavar="A,B", help=f"only these peers beside {SUBJECT} ({', '.join(PEERS)})"
+    )
+    parser.add_argument(
+        "--rounds", type=_positive, metavar="N", help=f"samples of each peer in each row ({_FULL[0]})"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{_QUICK[0]} short rounds: a look, not a measurement"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="JSON file (bench/results/loop.json for a full run)"
+    )
+    parser.add_argument(
+        "--young-heap", action="store_true", help="leave glibc's allocator as it starts (see bench/worker.py)"
+    )
+    parser.add_argument("--list", action="store_true", help="print the rows and stop")
+    parser.add_argument(
+        "--profile-row", metavar="NAME", help="run one row's process under its load, for a profiler"
+    )
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long --profile-row runs (30)")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measures. Returns 0, or 1 if a row failed.
+
+    Raises ValueError for arguments that fit nothing, RuntimeError where the load client cannot be built.
+    """
+    if arguments.list:
+        for row in ROWS:
+            print(f"{row.name:<26}{row.title}")
+        return 0
+    rounds, warm_up, window = _QUICK if arguments.quick else _FULL
+    rounds = arguments.rounds or rounds
+    rows = matching(arguments.rows) if arguments.rows else list(ROWS)
+    peers = _present(arguments.peers)
+    print("building the load client ...", flush=True)
+    server_core, load_core = cores()
+    if arguments.profile_row:
+        [row] = matching(arguments.profile_row)
+        plan = Plan(find_or_build(), 0.0, arguments.seconds, server_core, load_core)
+        return _profile(row, peers[0], plan)
+    plan = Plan(find_or_build(), warm_up, window, server_core, load_core, arguments.young_heap)
+    if load_core is None:
+        print("only one core: server and load take turns on it, which costs both", flush=True)
+    busy = os.getloadavg()[0]
+    if busy > _BUSY:
+        print(f"the machine is busy (load average {busy:.1f}): the figures will spread", flush=True)
+    results = Results(environment(peers, rounds, window, (server_core, load_core)), rows, [], [])
+    partial = bool(arguments.rows or arguments.peers or arguments.quick or arguments.young_heap)
+    output = arguments.output or _RESULTS / ("partial.json" if partial else "loop.json")
+    started = time.monotonic()
+    print(heading(peers), flush=True)
+    for row in rows:
+        cells = _measure_row(row, peers, rounds, plan)
+        judgements = judge(row, cells)
+        results.cells += cells.values()
+        results.judgements += judgements
+        print(terminal_line(row, peers, cells, judgements), flush=True)
+        # After every row, so that a run that is cut short leaves what it has.
+        results.write(output)
+    _summary(results, output, time.monotonic() - started)
+    return 1 if results.failed() else 0
+
+
+def _present(names: str | None) -> list[Peer]:
+    """The peers to run, the subject first. What is not installed is said, and left out."""
+    chosen = known_peers.named(names) if names else list(PEERS.values())
+    if names is None or SUBJECT in [peer.name for peer in chosen] or PEERS[SUBJECT].missing() is None:
+        chosen = [PEERS[SUBJECT], *[peer for peer in chosen if peer.name != SUBJECT]]
+    present = []
+    for peer in chosen:
+        missing = peer.missing()
+        if missing is None:
+            present.append(peer)
+        else:
+            print(f"without {peer.name}: {missing}", flush=True)
+    if not present:
+        raise ValueError("none of these peers is installed")
+    return present
+
+
+def _measure_row(row: Row, peers: Sequence[Peer], rounds: int, plan: Plan) -> dict[str, Cell]:
+    cells: dict[str, Cell] = {}
+    samples: dict[str, list[Sample]] = {}
+    for peer in peers:
+        if peer.native and peer.name not in row.references:
+            continue
+        reason = peer.reason_against(row.name)
+        if reason is None:
+            samples[peer.name] = []
+        else:
+            cells[peer.name] = Cell(row.name, peer.name, Status.UNAVAILABLE, reason)
+    for _ in range(rounds):
+        for name in list(samples):
+            try:
+                samples[name].append(take(row, PEERS[name], plan))
+            except UnavailableError as error:
+                # What the subject lacks is a failure: it is to run every row.
+                status = Status.FAILED if name == SUBJECT else Status.UNAVAILABLE
+                cells[name] = Cell(row.name, name, status, str(error))
+                del samples[name]
+            except SampleError as error:
+                cells[name] = Cell(row.name, name, Status.FAILED, str(error))
+                del samples[name]
+    ours = samples.get(SUBJECT, [])
+    for name, taken in samples.items():
+        cells[name] = cell(row, PEERS[name], taken, ours)
+    return {peer.name: cells[peer.name] for peer in peers if peer.name in cells}
+
+
+def _summary(results: Results, output: Path, elapsed: float) -> None:
+    by_row: dict[str, list[Judgement]] = {}
+    for judgement in results.judgements:
+        by_row.setdefault(judgement.row, []).append(judgement)
+    verdicts = [worst(judgements) for judgements in by_row.values()]
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict if verdict in verdicts)
+    print(f"\n{len(verdicts)} rows in {elapsed / 60:.1f} min: {counts}; written to {output}")
+    print("time is user and system CPU of the measured process per operation; x is the peer's over whorl's")
+    for line in unavailable(results.cells):
+        print(line)
+    for one in results.failed():
+        print(f"FAILED: {one.row} on {one.peer}: {one.reason}", file=sys.stderr)
+
+
+def _profile(row: Row, peer: Peer, plan: Plan) -> int:
+    """Keeps one row's process busy for the window, and says which process that is."""
+    if row.method in (Method.IMPORT, Method.HELD):
+        raise ValueError(f"{row.name} has no steady load to profile")
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="whorl-bench-")))
+        plan.native.write_certificate(directory)
+        target = ""
+        if row.method is Method.AGAINST_SERVER:
+            server = stack.enter_context(running(server_command(row, plan), plan.time_limit))
+            target = target_of(server.line())
+        worker = stack.enter_context(
+            running(worker_command(row, peer, plan, directory, target), plan.time_limit)
+        )
+        print(f"{row.name} on {peer.name}: process {worker.pid}, {plan.window:.0f} s", flush=True)
+        print(f"  perf record -g -p {worker.pid} -- sleep {max(plan.window - 2, 1):.0f}", flush=True)
+        if row.method is Method.LOADED:
+            load = load_command(row, plan, target_of(worker.line()), worker.pid)
+            print(stack.enter_context(running(load, plan.time_limit)).line())
+        else:
+            print(worker.line())
+    return 0

@@ -1,0 +1,48 @@
+"""Where the native load client and the reference servers are, and how they get built."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "whorl-bench-native"
+
+
+@dataclass(frozen=True)
+class Native:
+    """The two programs."""
+
+    load: Path
+    serve: Path
+
+    def write_certificate(self, directory: Path) -> None:
+        """Makes certificate.pem and key.pem for the TLS rows."""
+        subprocess.run([self.serve, "certificate", directory], check=True)
+
+
+def find_or_build() -> Native:
+    """The programs, built first if cargo finds that needed. Raises RuntimeError where that cannot be done.
+
+    `WHORL_BENCH_NATIVE` names a directory that has them already.
+    """
+    given = os.environ.get("WHORL_BENCH_NATIVE")
+    if given:
+        directory = Path(given)
+    else:
+        if shutil.which("cargo") is None:
+            raise RuntimeError(
+                "cargo is not installed; the load client is a Rust program (see https://rustup.rs)"
+            )
+        command = ["cargo", "build", "--quiet", "--release", "--package", PACKAGE]
+        if subprocess.run(command, cwd=ROOT, check=False).returncode:
+            raise RuntimeError(f"cannot build the load client: {' '.join(command)}")
+        directory = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+    native = Native(directory / "whorl-bench-load", directory / "whorl-bench-serve")
+    for program in (native.load, native.serve):
+        if not program.is_file():
+            raise RuntimeError(f"{program} does not exist")
+    return native

@@ -1,0 +1,125 @@
+"""The measured process: one peer, one row, fresh each time. `python -m bench.worker --help`.
+
+It prints one line of JSON when it is ready for load (`{"target": ...}`), and, for the rows it measures
+itself, one with the figures. A peer that lacks what the row needs prints `{"unavailable": reason}`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.peers import PEERS
+from bench.rows import Method, Row, matching
+from bench.workloads import Batch, Setting, callbacks, memory, network, programs
+
+_LARGE_BLOCK = 1024 * 1024
+
+
+def say(**figures: Any) -> None:
+    """One line of JSON for the runner."""
+    print(json.dumps(figures), flush=True)
+
+
+def cpu_seconds(with_children: bool) -> float:
+    """User and system time of this process so far, all threads, and of its finished children if asked."""
+    own = time.process_time()
+    if not with_children:
+        return own
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own + children.ru_utime + children.ru_stime
+
+
+def measure(batch: Batch, warm_up: float, seconds: float, with_children: bool) -> None:
+    """Repeats `batch` for the warm-up and then for the window, and says what the window held."""
+    ends = time.perf_counter() + warm_up
+    batch()
+    while time.perf_counter() < ends:
+        batch()
+    operations = 0
+    cpu_before, started = cpu_seconds(with_children), time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        operations += batch()
+    elapsed, cpu = time.perf_counter() - started, cpu_seconds(with_children) - cpu_before
+    say(operations=operations, seconds=elapsed, cpu_seconds=cpu)
+
+
+def workload_of(row: Row) -> Any:
+    """The function a row names."""
+    for module in (callbacks, network, programs):
+        if hasattr(module, row.workload):
+            return getattr(module, row.workload)
+    raise LookupError(f"no workload is called {row.workload}")
+
+
+async def serve(row: Row, setting: Setting) -> None:
+    """Serves one row until the process is ended."""
+    if row.method is Method.HELD:
+        server = memory.IdleConnections(setting)
+        say(target=await server.start())
+        say(bytes_each=await server.bytes_per_connection())
+    else:
+        say(target=await workload_of(row)(setting))
+    await asyncio.Event().wait()
+
+
+def age_heap() -> None:
+    """Frees one large block, as any program of some size has done before it serves.
+
+    glibc takes blocks over 128 KiB straight from the kernel until the first such block is freed. Until then every
+    read into a fresh 256 KiB buffer is three system calls more for loops that read so (asyncio, uvloop's TLS,
+    aiofastnet): a figure of the allocator's youth, and several times what the loop itself costs.
+    """
+    bytes(_LARGE_BLOCK)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """One row on one peer."""
+    [row] = matching(arguments.row)
+    if not arguments.young_heap:
+        age_heap()
+    with asyncio.Runner(loop_factory=PEERS[arguments.peer].loop_factory()) as runner:
+        loop = runner.get_loop()
+        directory = Path(arguments.directory)
+        setting = Setting(loop, row.size, row.connections, directory, arguments.target)
+        try:
+            if row.method in (Method.LOADED, Method.HELD):
+                runner.run(serve(row, setting))
+                return
+            # Batches run the loop themselves; what they call may look for it.
+            asyncio.set_event_loop(loop)
+            batch: Batch = workload_of(row)(setting)
+            measure(batch, arguments.warm_up, arguments.seconds, row.workload == "spawn_true")
+        except NotImplementedError as error:
+            say(unavailable=f"not implemented: {error}" if str(error) else "not implemented")
+        sys.stdout.flush()
+        # The loop may hold what this row left open on purpose; nothing of it outlives the process.
+        os._exit(0)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.worker", description=__doc__)
+    parser.add_argument("--peer", required=True, choices=PEERS)
+    parser.add_argument("--row", required=True, help="the name of a row")
+    parser.add_argument("--core", type=int, help="run on this core")
+    parser.add_argument("--warm-up", type=float, default=0.2, help="seconds")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of the window")
+    parser.add_argument("--directory", default=".", help="for sockets, FIFOs and the certificate")
+    parser.add_argument("--target", default="", help="address of the server, for a client's row")
+    parser.add_argument("--young-heap", action="store_true", help="leave the allocator as it starts")
+    arguments = parser.parse_args()
+    if arguments.core is not None:
+        os.sched_setaffinity(0, {arguments.core})
+    run(arguments)
+
+
+if __name__ == "__main__":
+    main()

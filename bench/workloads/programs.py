@@ -1,0 +1,99 @@
+"""Whole programs: HTTP servers, an HTTP client, child processes."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.workloads import Batch, Setting
+
+_DOCUMENT = {
+    "message": "hello",
+    "items": [{"id": n, "name": f"item {n}", "price": n * 1.5} for n in range(10)],
+}
+_KEPT: list[Any] = []
+
+
+async def aiohttp_server(setting: Setting) -> str:
+    """An aiohttp application with one JSON route; no access log."""
+    web: Any = importlib.import_module("aiohttp.web")
+
+    async def answer(request: Any) -> Any:
+        return web.json_response(_DOCUMENT)
+
+    application = web.Application()
+    application.router.add_get("/", answer)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    _KEPT.append(runner)
+    return "{}:{}".format(*runner.addresses[0])
+
+
+async def uvicorn_server(setting: Setting) -> str:
+    """A plain ASGI application with a JSON answer, under uvicorn with httptools; no lifespan, no log."""
+    uvicorn: Any = importlib.import_module("uvicorn")
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        body = json.dumps(_DOCUMENT).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    # uvicorn binds by itself, as it does for its users: with a socket of ours, stock asyncio would leave
+    # Nagle's algorithm on, and answers written in two parts would wait for delayed acknowledgements.
+    quiet = {"lifespan": "off", "access_log": False, "log_level": "warning"}
+    config = uvicorn.Config(application, host="127.0.0.1", port=0, http="httptools", ws="none", **quiet)
+    server = uvicorn.Server(config)
+    _KEPT.append(setting.loop.create_task(server.serve()))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    return "{}:{}".format(*server.servers[0].sockets[0].getsockname())
+
+
+def aiohttp_client(setting: Setting) -> Batch:
+    """GETs by one ClientSession, `setting.connections` at once, each body read to its end."""
+    aiohttp: Any = importlib.import_module("aiohttp")
+    loop, url = setting.loop, f"http://{setting.target}/"
+    requests_each = 10
+
+    async def make_session() -> Any:
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=setting.connections))
+
+    session = loop.run_until_complete(make_session())
+
+    async def fetch() -> None:
+        for _ in range(requests_each):
+            async with session.get(url) as response:
+                body = await response.read()
+                if response.status != 200 or len(body) != setting.size:
+                    raise RuntimeError(f"{url} answered {response.status} with {len(body)} bytes")
+
+    async def main() -> None:
+        await asyncio.gather(*[fetch() for _ in range(setting.connections)])
+
+    def batch() -> int:
+        loop.run_until_complete(main())
+        return setting.connections * requests_each
+
+    return batch
+
+
+def spawn_true(setting: Setting) -> Batch:
+    """`true`, started and waited for, one at a time."""
+    count = 10
+
+    async def main() -> None:
+        for _ in range(count):
+            process = await asyncio.create_subprocess_exec("/bin/true")
+            if await process.wait() != 0:
+                raise RuntimeError("true failed")
+
+    def batch() -> int:
+        setting.loop.run_until_complete(main())
+        return count
+
+    return batch

@@ -1,0 +1,9 @@
+//! The policy of a byte stream: what is read into, what waits to be written, and when its writer should pause.
+
+mod read_buffer;
+mod watermarks;
+mod write_queue;
+
+pub use read_buffer::ReadBuffer;
+pub use watermarks::{Flow, WaterMarks, WrongWaterMarks};
+pub use write_queue::{Flushed, WriteQueue};

@@ -1,0 +1,188 @@
+//! What waits to be written to a stream.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+/// Slices handed to one `writev`; the kernel takes up to 1024, few streams have more than a handful.
+const SLICES: usize = 64;
+
+/// Chunks in the order of their writing, sent with vectored writes and without copying.
+#[derive(Debug)]
+pub struct WriteQueue<C> {
+    chunks: VecDeque<C>,
+    /// How much of the first chunk is gone.
+    sent: usize,
+    /// Bytes that wait, over all chunks.
+    size: usize,
+}
+
+impl<C> Default for WriteQueue<C> {
+    fn default() -> Self {
+        Self { chunks: VecDeque::new(), sent: 0, size: 0 }
+    }
+}
+
+/// How far a flush came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Flushed {
+    /// All is sent.
+    All,
+    /// The stream takes no more at the moment.
+    Blocked,
+}
+
+impl<C: AsRef<[u8]>> WriteQueue<C> {
+    /// Puts `chunk` behind the others; an empty one is dropped.
+    pub fn push(&mut self, chunk: C) {
+        let size = chunk.as_ref().len();
+        if size > 0 {
+            self.size += size;
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    /// Bytes that wait.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.size == 0
+    }
+
+    /// How many chunks wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Sends with `write` until all is gone or the stream blocks. `Interrupted` is tried again, `WouldBlock` ends the
+    /// flush; what was sent before an error is gone from the queue.
+    ///
+    /// # Errors
+    /// Any other error of `write`.
+    pub fn flush(&mut self, mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>) -> io::Result<Flushed> {
+        while !self.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut used = 0;
+            let mut offered = 0;
+            for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+                let bytes = chunk.as_ref();
+                let bytes = if used == 0 { bytes.get(self.sent..).unwrap_or_default() } else { bytes };
+                *slice = IoSlice::new(bytes);
+                used += 1;
+                offered += bytes.len();
+            }
+            match write(&slices[..used]) {
+                Ok(sent) => {
+                    self.advance(sent);
+                    if sent < offered {
+                        // A short write: the socket's buffer is full, another try would only be told so.
+                        return Ok(Flushed::Blocked);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Flushed::All)
+    }
+
+    /// Takes `sent` bytes off the front.
+    pub fn advance(&mut self, sent: usize) {
+        let mut gone = sent.min(self.size);
+        self.size -= gone;
+        gone += self.sent;
+        while let Some(first) = self.chunks.front() {
+            let size = first.as_ref().len();
+            if gone < size {
+                break;
+            }
+            gone -= size;
+            self.chunks.pop_front();
+        }
+        self.sent = gone;
+    }
+
+    /// Drops all that waits, and returns it for a place where dropping is allowed.
+    pub fn take(&mut self) -> VecDeque<C> {
+        self.sent = 0;
+        self.size = 0;
+        std::mem::take(&mut self.chunks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn queue(chunks: &[&[u8]]) -> WriteQueue<Vec<u8>> {
+        let mut queue = WriteQueue::default();
+        chunks.iter().for_each(|chunk| queue.push(chunk.to_vec()));
+        queue
+    }
+
+    #[test]
+    fn sends_all_chunks_in_one_write() {
+        let mut queue = queue(&[b"head", b"", b"body"]);
+        let mut calls = 0;
+        let flushed = queue.flush(|slices| {
+            calls += 1;
+            Ok(slices.iter().map(|slice| slice.len()).sum())
+        });
+        assert!(matches!(flushed, Ok(Flushed::All)));
+        assert_eq!((calls, queue.size(), queue.len()), (1, 0, 0));
+    }
+
+    #[test]
+    fn an_error_keeps_what_was_not_sent() {
+        let mut queue = queue(&[b"abc", b"def"]);
+        queue.advance(4);
+        let failed = queue.flush(|_| Err(io::ErrorKind::ConnectionReset.into()));
+        assert_eq!(failed.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
+        assert_eq!(queue.size(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn no_byte_is_lost_or_sent_twice(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..100),
+            steps in prop::collection::vec(0_usize..60, 1..50),
+        ) {
+            let mut queue = WriteQueue::default();
+            for chunk in &chunks {
+                queue.push(chunk.clone());
+            }
+            let mut received = Vec::new();
+            let mut steps = steps.into_iter().cycle();
+            let mut stalls = 0;
+            while !queue.is_empty() && stalls < 10_000 {
+                stalls += 1;
+                let before = received.len();
+                let size = queue.size();
+                let flushed = queue.flush(|slices| {
+                    let room = steps.next().unwrap_or(1);
+                    if room == 0 {
+                        return Err(io::ErrorKind::WouldBlock.into());
+                    }
+                    let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+                    let sent = room.min(all.len());
+                    received.extend_from_slice(&all[..sent]);
+                    Ok(sent)
+                });
+                prop_assert!(flushed.is_ok());
+                prop_assert_eq!(size - queue.size(), received.len() - before);
+            }
+            // Steps of zero alone send nothing for ever; any other mixture sends it all.
+            if queue.is_empty() {
+                prop_assert_eq!(received, chunks.concat());
+            }
+        }
+    }
+}

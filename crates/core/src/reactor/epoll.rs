@@ -1,0 +1,153 @@
+//! The poller on Linux: epoll, level-triggered, with nanosecond time limits where the kernel has `epoll_pwait2` (5.11).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+
+use super::{Event, Interest, Readiness, Token};
+
+/// An epoll instance. See [`epoll(7)`](https://man7.org/linux/man-pages/man7/epoll.7.html).
+#[derive(Debug)]
+pub struct Poller {
+    fd: OwnedFd,
+}
+
+/// Room for the events of one wait; reused from one wait to the next.
+pub struct Events {
+    list: Vec<epoll::Event>,
+}
+
+// SAFETY: the pointer in an event is only ever the integer of a `Token`; it is never followed.
+unsafe impl Send for Events {}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Events").field("len", &self.list.len()).finish()
+    }
+}
+
+impl Events {
+    /// Room for `capacity` events: more wait in the kernel until the next call.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { list: Vec::with_capacity(capacity) }
+    }
+
+    /// How many events the last wait brought.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether the last wait brought nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The event at `index`, or nothing past the end.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<Event> {
+        self.list.get(index).map(|event| {
+            let flags = event.flags;
+            let hangup = flags.intersects(EventFlags::HUP | EventFlags::ERR);
+            Event {
+                token: Token::from_raw(event.data.u64()),
+                readiness: Readiness {
+                    readable: hangup || flags.intersects(EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP),
+                    writable: hangup || flags.contains(EventFlags::OUT),
+                    hangup,
+                },
+            }
+        })
+    }
+}
+
+fn flags(interest: Interest) -> EventFlags {
+    let mut flags = EventFlags::empty();
+    if interest.read {
+        flags |= EventFlags::IN;
+    }
+    if interest.write {
+        flags |= EventFlags::OUT;
+    }
+    flags
+}
+
+impl Poller {
+    /// A new epoll instance, closed on exec.
+    ///
+    /// # Errors
+    /// What `epoll_create1` reports, `EMFILE` above all.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { fd: epoll::create(CreateFlags::CLOEXEC)? })
+    }
+
+    /// Starts watching `fd`.
+    ///
+    /// # Errors
+    /// `EEXIST` when it is registered already, `EPERM` for a regular file, `EBADF` for a closed one.
+    pub fn add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+        Ok(epoll::add(&self.fd, borrow(fd)?, EventData::new_u64(token.into_raw()), flags(interest))?)
+    }
+
+    /// Changes what is wanted of a watched `fd`.
+    ///
+    /// # Errors
+    /// `ENOENT` when it is not registered, `EBADF` when it is closed.
+    pub fn modify(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+        Ok(epoll::modify(&self.fd, borrow(fd)?, EventData::new_u64(token.into_raw()), flags(interest))?)
+    }
+
+    /// Stops watching `fd`.
+    ///
+    /// # Errors
+    /// `ENOENT` when it is not registered, `EBADF` when it was closed before (the kernel has forgotten it by itself then,
+    /// unless a duplicate is open).
+    pub fn delete(&self, fd: RawFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.fd, borrow(fd)?)?)
+    }
+
+    /// Waits until something is ready, for `timeout` at most (`None`: for ever; zero: not at all).
+    ///
+    /// A signal ends the wait with no event.
+    ///
+    /// # Errors
+    /// What `epoll_wait` reports, but for `EINTR`.
+    pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = timeout.map(|limit| Timespec {
+            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(limit.subsec_nanos()) as _,
+        });
+        events.list.clear();
+        match epoll::wait(&self.fd, rustix::buffer::spare_capacity(&mut events.list), timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for Poller {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+fn borrow<'fd>(fd: RawFd) -> io::Result<BorrowedFd<'fd>> {
+    if fd < 0 {
+        return Err(Errno::BADF.into());
+    }
+    // SAFETY: the number is not -1, and it is used for the length of one system call that only looks it up: a number
+    // that names nothing is answered with EBADF. The owner of the descriptor is the caller.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}

@@ -1,0 +1,68 @@
+//! Readiness of file descriptors: a thin poller over the kernel's own interface.
+//!
+//! [`Poller`] is epoll on Linux and kqueue on macOS and the BSDs, with the same methods. It is level-triggered, keeps no
+//! table of its own (the caller's [`Token`] comes back with each event) and can be waited on from outside through its own
+//! descriptor, so that another main loop may drive ours.
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[path = "epoll.rs"]
+mod sys;
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[path = "kqueue.rs"]
+mod sys;
+
+mod sources;
+mod waker;
+
+pub use sources::{Sources, Token};
+pub use sys::{Events, Poller};
+pub use waker::Waker;
+
+/// What the owner of a descriptor wants to hear about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Interest {
+    /// Report when a read would not block (data, end of stream, an accepted peer).
+    pub read: bool,
+    /// Report when a write would not block.
+    pub write: bool,
+}
+
+impl Interest {
+    /// Neither direction: the descriptor stays registered and silent, but for hang-ups and errors.
+    pub const NONE: Self = Self { read: false, write: false };
+    /// Reads only.
+    pub const READ: Self = Self { read: true, write: false };
+    /// Writes only.
+    pub const WRITE: Self = Self { read: false, write: true };
+    /// Both directions.
+    pub const BOTH: Self = Self { read: true, write: true };
+
+    /// Whether no direction is wanted.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        !self.read && !self.write
+    }
+}
+
+/// What the kernel reported for one source.
+///
+/// A hang-up or an error makes both directions ready, as the next `read` or `write` is what tells the cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// A read would not block.
+    pub readable: bool,
+    /// A write would not block.
+    pub writable: bool,
+    /// The peer is gone in both directions, or the descriptor has an error pending.
+    pub hangup: bool,
+}
+
+/// One report of the poller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The token that the source was registered with.
+    pub token: Token,
+    /// What it is ready for.
+    pub readiness: Readiness,
+}

@@ -1,0 +1,204 @@
+//! The table of what is registered with the poller.
+//!
+//! A descriptor number is reused by the kernel as soon as it is closed, and events for its former life may still be in the
+//! list being worked through (uvloop #645 sent responses to the wrong request that way). A [`Token`] therefore names a slot
+//! *and* its generation: an event for a slot that has been given away since finds nothing.
+
+use std::collections::HashMap;
+use std::os::fd::RawFd;
+
+use slab::Slab;
+
+use super::Interest;
+
+/// Names one registration, for as long as it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token {
+    slot: u32,
+    generation: u32,
+}
+
+impl Token {
+    /// The token as the kernel carries it.
+    #[must_use]
+    pub const fn into_raw(self) -> u64 {
+        ((self.generation as u64) << 32) | self.slot as u64
+    }
+
+    /// The token that [`Token::into_raw`] made.
+    #[must_use]
+    pub const fn from_raw(raw: u64) -> Self {
+        Self { slot: raw as u32, generation: (raw >> 32) as u32 }
+    }
+}
+
+#[derive(Debug)]
+struct Entry<S> {
+    fd: RawFd,
+    generation: u32,
+    interest: Interest,
+    source: S,
+}
+
+/// Every registered source, by token and by descriptor.
+#[derive(Debug)]
+pub struct Sources<S> {
+    entries: Slab<Entry<S>>,
+    by_fd: HashMap<RawFd, u32>,
+    next_generation: u32,
+}
+
+impl<S> Default for Sources<S> {
+    fn default() -> Self {
+        Self { entries: Slab::new(), by_fd: HashMap::new(), next_generation: 0 }
+    }
+}
+
+impl<S> Sources<S> {
+    /// Enters `source` for `fd`. A former source of the same descriptor is given back: its descriptor was closed behind
+    /// our back and the number has a new life.
+    pub fn insert(&mut self, fd: RawFd, interest: Interest, source: S) -> (Token, Option<S>) {
+        let former = self.remove_fd(fd);
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let generation = self.next_generation;
+        let key = self.entries.insert(Entry { fd, generation, interest, source });
+        // A slot number past u32 would need 2^32 open descriptors; the kernel allows 2^30 at most.
+        let slot = key as u32;
+        self.by_fd.insert(fd, slot);
+        (Token { slot, generation }, former)
+    }
+
+    fn entry(&self, token: Token) -> Option<&Entry<S>> {
+        self.entries.get(token.slot as usize).filter(|entry| entry.generation == token.generation)
+    }
+
+    fn entry_mut(&mut self, token: Token) -> Option<&mut Entry<S>> {
+        self.entries.get_mut(token.slot as usize).filter(|entry| entry.generation == token.generation)
+    }
+
+    /// The source that `token` names, if it is still registered.
+    #[must_use]
+    pub fn get(&self, token: Token) -> Option<&S> {
+        self.entry(token).map(|entry| &entry.source)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, token: Token) -> Option<&mut S> {
+        self.entry_mut(token).map(|entry| &mut entry.source)
+    }
+
+    /// What `token`'s owner wants to hear, and its descriptor.
+    #[must_use]
+    pub fn interest(&self, token: Token) -> Option<(RawFd, Interest)> {
+        self.entry(token).map(|entry| (entry.fd, entry.interest))
+    }
+
+    /// Notes a new interest and returns the descriptor whose registration has to follow, or nothing when there is no
+    /// change to make.
+    #[must_use]
+    pub fn set_interest(&mut self, token: Token, interest: Interest) -> Option<RawFd> {
+        let entry = self.entry_mut(token)?;
+        if entry.interest == interest {
+            return None;
+        }
+        entry.interest = interest;
+        Some(entry.fd)
+    }
+
+    /// The token registered for `fd`.
+    #[must_use]
+    pub fn token_of(&self, fd: RawFd) -> Option<Token> {
+        let slot = *self.by_fd.get(&fd)?;
+        self.entries.get(slot as usize).map(|entry| Token { slot, generation: entry.generation })
+    }
+
+    /// Takes a registration out.
+    pub fn remove(&mut self, token: Token) -> Option<(RawFd, S)> {
+        self.entry(token)?;
+        let entry = self.entries.try_remove(token.slot as usize)?;
+        if self.by_fd.get(&entry.fd) == Some(&token.slot) {
+            self.by_fd.remove(&entry.fd);
+        }
+        Some((entry.fd, entry.source))
+    }
+
+    fn remove_fd(&mut self, fd: RawFd) -> Option<S> {
+        let token = self.token_of(fd)?;
+        self.remove(token).map(|(_, source)| source)
+    }
+
+    /// How many sources are registered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is registered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All sources, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &S> {
+        self.entries.iter().map(|(_, entry)| &entry.source)
+    }
+
+    /// Every registration, for a poller made anew.
+    pub fn registrations(&self) -> impl Iterator<Item = (Token, RawFd, Interest)> {
+        self.entries.iter().map(|(key, entry)| {
+            let token = Token { slot: key as u32, generation: entry.generation };
+            (token, entry.fd, entry.interest)
+        })
+    }
+
+    /// Takes every registration out.
+    pub fn drain(&mut self) -> Vec<S> {
+        self.by_fd.clear();
+        self.entries.drain().map(|entry| entry.source).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_a_former_life_finds_nothing() {
+        let mut sources = Sources::default();
+        let (first, _) = sources.insert(5, Interest::READ, "first");
+        assert_eq!(sources.remove(first), Some((5, "first")));
+        let (second, former) = sources.insert(5, Interest::READ, "second");
+        assert_eq!(former, None);
+        assert_eq!(sources.get(first), None);
+        assert_eq!(sources.remove(first), None);
+        assert_eq!(sources.get(second), Some(&"second"));
+    }
+
+    #[test]
+    fn a_descriptor_closed_behind_our_back_gives_its_source_back() {
+        let mut sources = Sources::default();
+        let (first, _) = sources.insert(5, Interest::READ, "first");
+        let (second, former) = sources.insert(5, Interest::WRITE, "second");
+        assert_eq!(former, Some("first"));
+        assert_eq!(sources.get(first), None);
+        assert_eq!(sources.token_of(5), Some(second));
+        assert_eq!(sources.len(), 1);
+    }
+
+    #[test]
+    fn an_unchanged_interest_costs_no_system_call() {
+        let mut sources = Sources::default();
+        let (token, _) = sources.insert(9, Interest::READ, ());
+        assert_eq!(sources.set_interest(token, Interest::READ), None);
+        assert_eq!(sources.set_interest(token, Interest::BOTH), Some(9));
+        assert_eq!(sources.interest(token), Some((9, Interest::BOTH)));
+    }
+
+    #[test]
+    fn tokens_survive_the_kernel() {
+        let mut sources = Sources::default();
+        let (token, _) = sources.insert(1, Interest::NONE, ());
+        assert_eq!(Token::from_raw(token.into_raw()), token);
+    }
+}

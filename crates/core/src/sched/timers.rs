@@ -1,0 +1,196 @@
+//! Timers: a heap by deadline that forgets cancelled entries before they pile up.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+/// Fewer cancelled entries than this are not worth a sweep.
+const SWEEP_AT_LEAST: usize = 64;
+
+#[derive(Debug)]
+struct Entry<H> {
+    deadline: u64,
+    /// Ties are run in the order in which they were made.
+    serial: u64,
+    item: H,
+}
+
+impl<H> PartialEq for Entry<H> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<H> Eq for Entry<H> {}
+
+impl<H> PartialOrd for Entry<H> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<H> Ord for Entry<H> {
+    /// Reversed, as `BinaryHeap` gives its greatest and the next timer is the least.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.deadline, other.serial).cmp(&(self.deadline, self.serial))
+    }
+}
+
+/// Timers by deadline, in nanoseconds of the caller's clock.
+///
+/// A cancelled timer stays in the heap as a husk until it comes up or until husks are the greater part, when one sweep
+/// drops them all: cancelling costs O(1), and a million timers made and cancelled hold no more than a few hundred husks.
+#[derive(Debug)]
+pub struct Timers<H> {
+    heap: BinaryHeap<Entry<H>>,
+    next_serial: u64,
+    cancelled: usize,
+}
+
+impl<H> Default for Timers<H> {
+    fn default() -> Self {
+        Self { heap: BinaryHeap::new(), next_serial: 0, cancelled: 0 }
+    }
+}
+
+impl<H> Timers<H> {
+    /// Enters `item`, to come up at `deadline`.
+    pub fn push(&mut self, deadline: u64, item: H) {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        self.heap.push(Entry { deadline, serial, item });
+    }
+
+    /// When the next timer comes up; a husk counts, it only makes the loop look once too often.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.heap.peek().map(|entry| entry.deadline)
+    }
+
+    /// Takes out the next timer if it is due at `now`.
+    pub fn pop_due(&mut self, now: u64) -> Option<H> {
+        let entry = self.heap.peek_mut()?;
+        if entry.deadline > now {
+            return None;
+        }
+        Some(std::collections::binary_heap::PeekMut::pop(entry).item)
+    }
+
+    /// Notes that an entry of the heap has been cancelled, and says whether a [`Timers::sweep`] is due.
+    #[must_use]
+    pub fn note_cancelled(&mut self, more: usize) -> bool {
+        self.cancelled += more;
+        self.cancelled >= SWEEP_AT_LEAST && self.cancelled * 2 > self.heap.len()
+    }
+
+    /// Notes that a husk came up by itself.
+    pub const fn note_husk(&mut self) {
+        self.cancelled = self.cancelled.saturating_sub(1);
+    }
+
+    /// Takes out every entry that `is_husk`, into `husks`, to be dropped where dropping is allowed.
+    pub fn sweep(&mut self, mut is_husk: impl FnMut(&H) -> bool, husks: &mut Vec<H>) {
+        let entries = std::mem::take(&mut self.heap).into_vec();
+        let mut kept = Vec::with_capacity(entries.len().saturating_sub(self.cancelled));
+        for entry in entries {
+            if is_husk(&entry.item) {
+                husks.push(entry.item);
+            } else {
+                kept.push(entry);
+            }
+        }
+        self.heap = BinaryHeap::from(kept);
+        self.cancelled = 0;
+    }
+
+    /// How many entries there are, husks included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
+    /// All entries, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &H> {
+        self.heap.iter().map(|entry| &entry.item)
+    }
+
+    /// Takes every entry out, in no order.
+    pub fn drain(&mut self) -> Vec<H> {
+        self.cancelled = 0;
+        std::mem::take(&mut self.heap).into_vec().into_iter().map(|entry| entry.item).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ties_keep_their_order() {
+        let mut timers = Timers::default();
+        for item in 0..100 {
+            timers.push(5, item);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| timers.pop_due(5)).collect();
+        assert_eq!(order, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_timer_is_never_early() {
+        let mut timers = Timers::default();
+        timers.push(10, ());
+        assert_eq!(timers.pop_due(9), None);
+        assert_eq!(timers.pop_due(10), Some(()));
+    }
+
+    #[test]
+    fn husks_do_not_pile_up() {
+        let mut timers = Timers::default();
+        let mut husks = Vec::new();
+        let mut most = 0;
+        for deadline in 0..100_000 {
+            timers.push(deadline, true);
+            if timers.note_cancelled(1) {
+                timers.sweep(|cancelled| *cancelled, &mut husks);
+                husks.clear();
+            }
+            most = most.max(timers.len());
+        }
+        assert!(most <= 2 * SWEEP_AT_LEAST, "{most}");
+    }
+
+    proptest! {
+        #[test]
+        fn comes_out_sorted_by_deadline_then_age(deadlines in prop::collection::vec(0_u64..50, 0..200)) {
+            let mut timers = Timers::default();
+            for (age, deadline) in deadlines.iter().enumerate() {
+                timers.push(*deadline, (*deadline, age));
+            }
+            let mut expected: Vec<_> = deadlines.iter().copied().zip(0..).collect();
+            expected.sort_unstable();
+            let order: Vec<_> = std::iter::from_fn(|| timers.pop_due(u64::MAX)).collect();
+            prop_assert_eq!(order, expected);
+        }
+
+        #[test]
+        fn a_sweep_takes_the_cancelled_and_no_other(items in prop::collection::vec((0_u64..50, any::<bool>()), 0..200)) {
+            let mut timers = Timers::default();
+            for item in &items {
+                timers.push(item.0, *item);
+            }
+            let mut husks = Vec::new();
+            timers.sweep(|item| item.1, &mut husks);
+            prop_assert!(husks.iter().all(|item| item.1));
+            prop_assert_eq!(husks.len() + timers.len(), items.len());
+            let kept: Vec<_> = std::iter::from_fn(|| timers.pop_due(u64::MAX)).collect();
+            prop_assert!(kept.iter().all(|item| !item.1));
+            prop_assert!(kept.is_sorted_by_key(|item| item.0));
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The one table from Rust errors to Python exceptions.
+
+use std::io;
+
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use whorl_core::net::WrongWaterMarks;
+use whorl_core::sched::Refused;
+
+/// An error on its way to Python.
+pub trait IntoPyErr {
+    /// The exception that says so.
+    fn into_py_err(self) -> PyErr;
+}
+
+impl IntoPyErr for Refused {
+    fn into_py_err(self) -> PyErr {
+        PyRuntimeError::new_err(match self {
+            Self::OtherThread => {
+                "Non-thread-safe operation invoked on an event loop other than the current one: \
+                 the loop runs in another thread; use loop.call_soon_threadsafe()"
+            }
+            Self::Reentered => "internal error of whorl: the loop's state was entered twice",
+        })
+    }
+}
+
+impl IntoPyErr for io::Error {
+    fn into_py_err(self) -> PyErr {
+        match self.raw_os_error() {
+            // OSError(errno, text) picks the subclass (ConnectionResetError, BrokenPipeError, ...) by itself.
+            Some(errno) => {
+                let text = Python::attach(|py| -> PyResult<String> {
+                    py.import("os")?.call_method1("strerror", (errno,))?.extract()
+                });
+                PyOSError::new_err((errno, text.unwrap_or_else(|_| self.to_string())))
+            }
+            None => PyOSError::new_err(self.to_string()),
+        }
+    }
+}
+
+impl IntoPyErr for rustix::io::Errno {
+    fn into_py_err(self) -> PyErr {
+        io::Error::from(self).into_py_err()
+    }
+}
+
+impl IntoPyErr for WrongWaterMarks {
+    fn into_py_err(self) -> PyErr {
+        PyValueError::new_err(self.to_string())
+    }
+}
+
+/// Rust results as Python's.
+pub trait OrRaise<T> {
+    /// The value, or the exception that the error is in Python.
+    fn or_raise(self) -> PyResult<T>;
+}
+
+impl<T, E: IntoPyErr> OrRaise<T> for Result<T, E> {
+    #[inline]
+    fn or_raise(self) -> PyResult<T> {
+        self.map_err(IntoPyErr::into_py_err)
+    }
+}

@@ -1,0 +1,385 @@
+//! Handles: a callback that is scheduled, and may be cancelled.
+
+use std::cell::UnsafeCell;
+use std::mem;
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::prelude::*;
+use pyo3::pyclass::CompareOp;
+use pyo3::sync::critical_section::with_critical_section;
+use pyo3::types::{PyDict, PyTuple};
+use pyo3::{PyTraverseError, PyVisit, ffi, intern};
+
+use super::EventLoop;
+use crate::ffi::Call;
+
+/// What a handle runs, and the context it was scheduled in.
+#[derive(Debug)]
+pub struct Scheduled {
+    /// Callback and arguments.
+    pub call: Call,
+    /// The `contextvars.Context` that the callback is called in.
+    pub context: Py<PyAny>,
+}
+
+impl Scheduled {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { call: self.call.clone_ref(py), context: self.context.clone_ref(py) }
+    }
+}
+
+/// Where a handle is in its life.
+#[derive(Debug)]
+enum Stage {
+    /// It waits to be run.
+    Pending(Scheduled),
+    /// It waits for a descriptor, and runs each time that is ready, until it is cancelled.
+    Standing(Scheduled),
+    /// It is running or has run; the callback, its arguments and its context are let go.
+    Done,
+    /// It has run, and is being shown to an exception handler or in a report.
+    Shown(Scheduled),
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// A callback wrapper, returned by `call_soon()` and its kin. Source of the semantics: `asyncio.Handle`.
+///
+/// It lets go of the callback, its arguments and its context once it has run or has been cancelled.
+#[pyclass(frozen, subclass, weakref, module = "whorl._core")]
+#[derive(Debug)]
+pub struct Handle {
+    stage: UnsafeCell<Stage>,
+    source_traceback: Option<Py<PyAny>>,
+}
+
+// SAFETY: `stage` is opened in `Handle::with` alone, under the object's critical section: the GIL or, on a free-threaded
+// interpreter, the object's own lock. What runs in there is Rust that calls nothing foreign.
+unsafe impl Sync for Handle {}
+
+/// Whether `error` leaves `run_forever()`, as SystemExit and KeyboardInterrupt do; any other goes to the exception handler.
+pub fn leaves_the_loop(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
+}
+
+impl Handle {
+    /// A handle that waits to be run.
+    pub const fn new(scheduled: Scheduled, source_traceback: Option<Py<PyAny>>) -> Self {
+        Self { stage: UnsafeCell::new(Stage::Pending(scheduled)), source_traceback }
+    }
+
+    /// A handle that runs whenever its descriptor is ready.
+    pub const fn standing(scheduled: Scheduled, source_traceback: Option<Py<PyAny>>) -> Self {
+        Self { stage: UnsafeCell::new(Stage::Standing(scheduled)), source_traceback }
+    }
+
+    #[inline]
+    fn with<R>(slf: &Bound<'_, Self>, act: impl FnOnce(&mut Stage) -> R) -> R {
+        with_critical_section(slf.as_any(), || {
+            // SAFETY: see `Sync`: nobody else has it open, and `act` comes from this file and calls nothing foreign.
+            act(unsafe { &mut *slf.get().stage.get() })
+        })
+    }
+
+    /// Pending to Done; what is to be run, unless it has been cancelled. A standing handle stays what it is.
+    #[inline]
+    fn transition_to_done(slf: &Bound<'_, Self>) -> Option<Scheduled> {
+        Self::with(slf, |stage| match stage {
+            Stage::Standing(scheduled) => Some(scheduled.clone_ref(slf.py())),
+            Stage::Pending(_) => match mem::replace(stage, Stage::Done) {
+                Stage::Pending(scheduled) => Some(scheduled),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
+    /// Pending to Cancelled, or Done to Cancelled; true if it was pending.
+    pub fn transition_to_cancelled(slf: &Bound<'_, Self>) -> bool {
+        // What it held is dropped here, outside the critical section, as finalisers may run.
+        let former = Self::with(slf, |stage| mem::replace(stage, Stage::Cancelled));
+        matches!(former, Stage::Pending(_))
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_cancelled(slf: &Bound<'_, Self>) -> bool {
+        Self::with(slf, |stage| matches!(stage, Stage::Cancelled))
+    }
+
+    /// The callback and its arguments, if it still holds them.
+    fn parts(slf: &Bound<'_, Self>) -> Option<Vec<Py<PyAny>>> {
+        let py = slf.py();
+        Self::with(slf, |stage| match stage {
+            Stage::Pending(scheduled) | Stage::Standing(scheduled) | Stage::Shown(scheduled) => {
+                Some(scheduled.call.parts().iter().map(|part| part.clone_ref(py)).collect())
+            }
+            Stage::Done | Stage::Cancelled => None,
+        })
+    }
+
+    /// Calls the callback unless the handle was cancelled. What it raises goes to the loop's exception handler.
+    ///
+    /// # Errors
+    /// SystemExit and KeyboardInterrupt, which end `run_forever()`.
+    #[inline]
+    pub fn run(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        let Some(mut scheduled) = Self::transition_to_done(slf) else { return Ok(()) };
+        match scheduled.call.run(slf.py(), &scheduled.context) {
+            Ok(_) => Ok(()),
+            Err(error) => Self::report(slf, event_loop, scheduled, error),
+        }
+    }
+
+    /// The same in debug mode: a callback that takes longer than `loop.slow_callback_duration` seconds is reported.
+    pub fn run_timed(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        let Some(mut scheduled) = Self::transition_to_done(slf) else { return Ok(()) };
+        let start = super::clock::now();
+        let outcome = scheduled.call.run(slf.py(), &scheduled.context);
+        let seconds = super::clock::seconds(super::clock::now() - start);
+        if let Err(error) = outcome {
+            Self::report(slf, event_loop, scheduled, error)?;
+            return Ok(());
+        }
+        let limit: f64 = event_loop.getattr(intern!(slf.py(), "slow_callback_duration"))?.extract()?;
+        if seconds >= limit {
+            Self::show(slf, scheduled, || {
+                event_loop.call_method1(intern!(slf.py(), "_report_slow_callback"), (slf, seconds)).map(drop)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Puts what it ran back for the length of `act`, so that its repr names the callback.
+    fn show(slf: &Bound<'_, Self>, scheduled: Scheduled, act: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+        let former = Self::with(slf, |stage| match stage {
+            Stage::Done => mem::replace(stage, Stage::Shown(scheduled)),
+            _ => Stage::Done,
+        });
+        drop(former);
+        let result = act();
+        let shown = Self::with(slf, |stage| match stage {
+            Stage::Shown(_) => Some(mem::replace(stage, Stage::Done)),
+            _ => None,
+        });
+        drop(shown);
+        result
+    }
+
+    #[cold]
+    fn report(
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        scheduled: Scheduled,
+        error: PyErr,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        if leaves_the_loop(py, &error) {
+            return Err(error);
+        }
+        let source = describe(py, scheduled.call.parts())?;
+        Self::show(slf, scheduled, || {
+            let context = PyDict::new(py);
+            context.set_item("message", format!("Exception in callback {source}"))?;
+            context.set_item("exception", error.value(py))?;
+            context.set_item("handle", slf)?;
+            if let Some(traceback) = &slf.get().source_traceback {
+                context.set_item("source_traceback", traceback)?;
+            }
+            event_loop.call_method1(intern!(py, "call_exception_handler"), (context,)).map(drop)
+        })
+    }
+
+    /// Visits what a pending handle holds, on behalf of the only owner of the handle: a handle is not known to the
+    /// garbage collector itself.
+    pub fn visit(this: &Py<Self>, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: reading the count of a live object; nothing is changed.
+        if unsafe { ffi::Py_REFCNT(this.as_ptr()) } != 1 {
+            return Ok(());
+        }
+        // SAFETY: the collector runs under the GIL, or with every other thread stopped, and nobody holds a reference to
+        // the stage over a point where it can run; it is only read.
+        if let Stage::Pending(scheduled) | Stage::Standing(scheduled) = unsafe { &*this.get().stage.get() } {
+            for part in scheduled.call.parts() {
+                visit.call(part)?;
+            }
+            visit.call(&scheduled.context)?;
+        }
+        Ok(())
+    }
+}
+
+/// `callback(args) at file:line`, as asyncio shows it.
+fn describe(py: Python<'_>, parts: &[Py<PyAny>]) -> PyResult<String> {
+    let Some((callback, args)) = parts.split_first() else { return Ok(String::new()) };
+    let args = PyTuple::new(py, args)?;
+    py.import(intern!(py, "asyncio.format_helpers"))?
+        .call_method1(intern!(py, "_format_callback_source"), (callback, args))?
+        .extract()
+}
+
+fn info(slf: &Bound<'_, Handle>, class: &str, when: Option<f64>) -> PyResult<String> {
+    let py = slf.py();
+    let mut info = vec![class.to_owned()];
+    if Handle::is_cancelled(slf) {
+        info.push("cancelled".to_owned());
+    }
+    if let Some(when) = when {
+        info.push(format!("when={when}"));
+    }
+    if let Some(parts) = Handle::parts(slf) {
+        info.push(describe(py, &parts)?);
+    }
+    if let Some(traceback) = &slf.get().source_traceback {
+        let frame = traceback.bind(py).get_item(-1)?;
+        info.push(format!("created at {}:{}", frame.get_item(0)?, frame.get_item(1)?));
+    }
+    Ok(format!("<{}>", info.join(" ")))
+}
+
+#[pymethods]
+impl Handle {
+    /// Cancel the callback. If it has run or was cancelled before, this has no effect.
+    pub fn cancel(slf: &Bound<'_, Self>) {
+        let _was_pending = Self::transition_to_cancelled(slf);
+    }
+
+    /// Return True if the callback was cancelled.
+    fn cancelled(slf: &Bound<'_, Self>) -> bool {
+        Self::is_cancelled(slf)
+    }
+
+    /// Return the context that the callback is called in, or None once it has run or was cancelled.
+    fn get_context(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
+        Self::with(slf, |stage| match stage {
+            Stage::Pending(scheduled) | Stage::Standing(scheduled) | Stage::Shown(scheduled) => Some(scheduled.context.clone_ref(slf.py())),
+            Stage::Done | Stage::Cancelled => None,
+        })
+    }
+
+    #[getter]
+    fn _callback(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
+        Self::parts(slf)?.into_iter().next()
+    }
+
+    #[getter]
+    fn _args<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        Self::parts(slf).map(|parts| PyTuple::new(slf.py(), parts.into_iter().skip(1))).transpose()
+    }
+
+    #[getter]
+    fn _cancelled(slf: &Bound<'_, Self>) -> bool {
+        Self::is_cancelled(slf)
+    }
+
+    #[getter]
+    fn _source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.source_traceback.as_ref().map(|traceback| traceback.clone_ref(py))
+    }
+
+    /// The class that `isinstance()` sees beside the true one, so that it is an `asyncio.Handle` as well.
+    #[getter]
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import(intern!(slf.py(), "asyncio"))?.getattr(intern!(slf.py(), "Handle"))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        info(slf, "Handle", None)
+    }
+}
+
+/// A callback wrapper with a deadline, returned by `call_later()` and `call_at()`. Source: `asyncio.TimerHandle`.
+#[pyclass(frozen, extends = Handle, weakref, module = "whorl._core")]
+#[derive(Debug)]
+pub struct TimerHandle {
+    /// Seconds on the loop's clock.
+    when: f64,
+    event_loop: Py<EventLoop>,
+}
+
+impl TimerHandle {
+    /// [`Handle::visit`] for timers, and the loop that it holds.
+    pub fn visit_timer(this: &Py<Self>, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: a timer is a handle by its layout, and the reference is only read for the length of the call.
+        let handle: &Py<Handle> = unsafe { &*std::ptr::from_ref(this).cast() };
+        Handle::visit(handle, visit)?;
+        // SAFETY: reading the count of a live object; nothing is changed.
+        if unsafe { ffi::Py_REFCNT(this.as_ptr()) } == 1 { visit.call(&this.get().event_loop) } else { Ok(()) }
+    }
+
+    /// A timer that comes up at `when`, in seconds on the clock of `event_loop`.
+    pub fn make<'py>(
+        event_loop: &Bound<'py, EventLoop>,
+        when: f64,
+        scheduled: Scheduled,
+        source_traceback: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let timer = Self { when, event_loop: event_loop.clone().unbind() };
+        let handle = PyClassInitializer::from(Handle::new(scheduled, source_traceback));
+        Bound::new(event_loop.py(), handle.add_subclass(timer))
+    }
+
+    /// The deadline, in seconds on the loop's clock.
+    pub const fn deadline(&self) -> f64 {
+        self.when
+    }
+}
+
+#[pymethods]
+impl TimerHandle {
+    /// Cancel the callback. If it has run or was cancelled before, this has no effect.
+    fn cancel(slf: &Bound<'_, Self>) {
+        if Handle::transition_to_cancelled(slf.as_super()) {
+            EventLoop::note_cancelled_timer(slf.get().event_loop.bind(slf.py()));
+        }
+    }
+
+    /// Return the scheduled time of the callback, in seconds on the clock of `loop.time()`.
+    const fn when(&self) -> f64 {
+        self.when
+    }
+
+    #[getter]
+    const fn _when(&self) -> f64 {
+        self.when
+    }
+
+    /// The class that `isinstance()` sees beside the true one, so that it is an `asyncio.TimerHandle` as well.
+    #[getter]
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import(intern!(slf.py(), "asyncio"))?.getattr(intern!(slf.py(), "TimerHandle"))
+    }
+
+    fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
+        pyo3::types::PyFloat::new(py, self.when).hash()
+    }
+
+    fn __richcmp__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>, op: CompareOp) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let Ok(other) = other.cast::<Self>() else { return Ok(py.NotImplemented()) };
+        let equal = || -> PyResult<bool> {
+            let (a, b) = (Handle::parts(slf.as_super()), Handle::parts(other.as_super()));
+            let same_parts = match (a, b) {
+                (Some(a), Some(b)) => PyTuple::new(py, a)?.eq(PyTuple::new(py, b)?)?,
+                (None, None) => true,
+                _ => false,
+            };
+            Ok(slf.get().when == other.get().when
+                && same_parts
+                && Handle::is_cancelled(slf.as_super()) == Handle::is_cancelled(other.as_super()))
+        };
+        let (a, b) = (slf.get().when, other.get().when);
+        let answer = match op {
+            CompareOp::Lt => a < b,
+            CompareOp::Gt => a > b,
+            CompareOp::Le => a < b || equal()?,
+            CompareOp::Ge => a > b || equal()?,
+            CompareOp::Eq => equal()?,
+            CompareOp::Ne => !equal()?,
+        };
+        Ok(answer.into_pyobject(py)?.to_owned().into_any().unbind())
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        info(slf.as_super(), "TimerHandle", Some(slf.get().when))
+    }
+}

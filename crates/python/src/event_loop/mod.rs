@@ -1,0 +1,340 @@
+//! The event loop: asyncio's semantics over whorl-core's reactor and scheduler.
+//!
+//! Who may touch what: everything in [`State`] belongs to the thread that runs the loop (see [`whorl_core::sched::Owner`]);
+//! other threads leave handles in the inbox. No method keeps `State` open while it calls Python, drops a reference that may
+//! run a finaliser, or allocates an object that the garbage collector tracks: all three may come back to the loop.
+
+mod clock;
+mod handle;
+mod run;
+mod schedule;
+mod source;
+mod watch;
+
+use std::collections::VecDeque;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+use pyo3::{PyTraverseError, PyVisit};
+use whorl_core::net::ReadBuffer;
+use whorl_core::reactor::{Interest, Poller, Sources, Token};
+use whorl_core::sched::{Inbox, Owned, Owner, Pace, Timers};
+
+pub use handle::{Handle, Scheduled, TimerHandle, leaves_the_loop};
+pub use source::{Source, Watch};
+
+use crate::errors::OrRaise;
+use crate::transport::StreamTransport;
+
+/// What one `recv` can bring at the most, in bytes; asyncio's and libuv's size.
+const READ_SIZE: usize = 256 * 1024;
+
+/// How often this process is the child of a `fork` of the one that loaded the module.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// What belongs to the loop's thread.
+#[derive(Debug, Default)]
+pub struct State {
+    /// What runs in the next turn.
+    pub ready: VecDeque<Py<Handle>>,
+    /// What runs later.
+    pub timers: Timers<Py<TimerHandle>>,
+    /// Who is told of which descriptor.
+    pub sources: Sources<Source>,
+    /// Transports that were written to in this turn.
+    pub to_flush: Vec<Py<StreamTransport>>,
+    /// Whether `stop()` was called: the turn is finished, then `run_forever()` returns.
+    pub stopping: bool,
+    /// When to look at the descriptors.
+    pub pace: Pace,
+    /// The poller, until the loop is closed.
+    pub poller: Option<Arc<Poller>>,
+}
+
+/// The native half of `whorl.EventLoop`, which derives from it and from `asyncio.BaseEventLoop`.
+#[pyclass(frozen, subclass, module = "whorl._core")]
+#[derive(Debug)]
+pub struct EventLoop {
+    owner: Arc<Owner>,
+    state: Owned<State>,
+    read_buffer: Owned<ReadBuffer>,
+    inbox: Inbox<Py<Handle>>,
+    closed: AtomicBool,
+    debug: AtomicBool,
+    task_factory: AtomicBool,
+    forks: u32,
+}
+
+/// Notes that this process is a child: loops made before are the parent's.
+#[pyfunction]
+pub fn after_fork_in_child() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+impl EventLoop {
+    /// Opens the loop's state.
+    ///
+    /// # Errors
+    /// RuntimeError on a thread other than the one that runs the loop.
+    #[inline]
+    pub fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> PyResult<R> {
+        self.state.with(act).or_raise()
+    }
+
+    /// The buffer that sockets are read into.
+    pub const fn read_buffer(&self) -> &Owned<ReadBuffer> {
+        &self.read_buffer
+    }
+
+    /// Whose state this is.
+    pub const fn owner(&self) -> &Arc<Owner> {
+        &self.owner
+    }
+
+    /// Whether `close()` was called.
+    #[inline]
+    pub fn has_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Whether the loop is in debug mode.
+    #[inline]
+    pub fn is_debug(&self) -> bool {
+        self.debug.load(Ordering::Relaxed)
+    }
+
+    /// RuntimeError once the loop is closed.
+    #[inline]
+    pub fn check_closed(&self) -> PyResult<()> {
+        if self.has_closed() { Err(PyRuntimeError::new_err("Event loop is closed")) } else { Ok(()) }
+    }
+
+    /// Whether this process is a child of the one that made the loop: its epoll is shared with the parent, and must not
+    /// be touched.
+    pub fn is_the_parents(&self) -> bool {
+        self.forks != FORKS.load(Ordering::Relaxed)
+    }
+
+    /// RuntimeError in a child process.
+    pub fn check_process(&self) -> PyResult<()> {
+        if self.is_the_parents() {
+            return Err(PyRuntimeError::new_err(
+                "this event loop belongs to the parent process; make one of your own after os.fork(), \
+                 with whorl.new_event_loop() or whorl.run()",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Starts watching `fd` for `source`. The source must not be a watcher's if the descriptor has one.
+    ///
+    /// # Errors
+    /// OSError from the poller; RuntimeError on the wrong thread, in a child process, or once closed.
+    pub fn register(&self, fd: i32, interest: Interest, source: Source) -> PyResult<Token> {
+        self.check_closed()?;
+        self.check_process()?;
+        let (outcome, former) = self.with(|state| {
+            let (token, former) = state.sources.insert(fd, interest, source);
+            let Some(poller) = &state.poller else { return (Ok(token), former) };
+            let added = match poller.add(fd, token, interest) {
+                // The kernel still has a former life of this descriptor, kept alive by a duplicate.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    poller.modify(fd, token, interest)
+                }
+                added => added,
+            };
+            match added {
+                Ok(()) => (Ok(token), former),
+                Err(error) => {
+                    let failed = state.sources.remove(token).map(|(_, source)| source);
+                    (Err(error), failed)
+                }
+            }
+        })?;
+        drop(former);
+        outcome.or_raise()
+    }
+
+    /// Changes what is wanted of a registered descriptor. A token that is gone is no error: nothing is left to change.
+    pub fn set_interest(&self, token: Token, interest: Interest) -> PyResult<()> {
+        self.check_process()?;
+        self.with(|state| {
+            let Some(fd) = state.sources.set_interest(token, interest) else { return Ok(()) };
+            state.poller.as_ref().map_or(Ok(()), |poller| poller.modify(fd, token, interest))
+        })?
+        .or_raise()
+    }
+
+    /// Stops watching; the source comes back, to be dropped where that is allowed.
+    pub fn unregister(&self, token: Token) -> PyResult<Option<Source>> {
+        let touch = !self.is_the_parents();
+        self.with(|state| {
+            let (fd, source) = state.sources.remove(token)?;
+            if let (true, Some(poller)) = (touch, &state.poller) {
+                // EBADF or ENOENT: it was closed before, and the kernel has forgotten it by itself.
+                let _forgotten = poller.delete(fd);
+            }
+            Some(source)
+        })
+    }
+
+    /// Puts `handle` behind what is ready.
+    #[inline]
+    pub fn push_ready(&self, handle: Py<Handle>) -> PyResult<()> {
+        self.with(|state| state.ready.push_back(handle))
+    }
+
+    /// Notes that a timer of this loop was cancelled, and drops cancelled timers when they are the greater part.
+    pub fn note_cancelled_timer(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let mut husks = Vec::new();
+        // On the wrong thread the note is not taken: the husk goes when it comes up.
+        let _refused = slf.get().state.with(|state| {
+            if state.timers.note_cancelled(1) {
+                let is_husk = |timer: &Py<TimerHandle>| Handle::is_cancelled(timer.bind(py).as_super());
+                state.timers.sweep(is_husk, &mut husks);
+            }
+        });
+    }
+}
+
+#[pymethods]
+impl EventLoop {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let owner = Arc::new(Owner::new());
+        let inbox = Inbox::new().or_raise()?;
+        let poller = Poller::new().or_raise()?;
+        let mut state = State::default();
+        let (token, _) = state.sources.insert(inbox.waker().fd(), Interest::READ, Source::Waker);
+        poller.add(inbox.waker().fd(), token, Interest::READ).or_raise()?;
+        state.poller = Some(Arc::new(poller));
+        Ok(Self {
+            state: Owned::new(Arc::clone(&owner), state),
+            read_buffer: Owned::new(Arc::clone(&owner), ReadBuffer::new(READ_SIZE)),
+            owner,
+            inbox,
+            closed: AtomicBool::new(false),
+            debug: AtomicBool::new(false),
+            task_factory: AtomicBool::new(false),
+            forks: FORKS.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Return the loop's clock in seconds: CLOCK_MONOTONIC, as `time.monotonic()`.
+    fn time(&self) -> f64 {
+        clock::seconds(clock::now())
+    }
+
+    /// Stop running the event loop: callbacks that are ready are called, then `run_forever()` returns.
+    fn stop(&self) -> PyResult<()> {
+        self.with(|state| state.stopping = true)
+    }
+
+    /// Return True if the event loop was closed.
+    fn is_closed(&self) -> bool {
+        self.has_closed()
+    }
+
+    /// Return the poller's file descriptor, for another main loop to watch: it is readable when this loop has work.
+    ///
+    /// Raises RuntimeError once the loop is closed.
+    fn fileno(&self) -> PyResult<i32> {
+        self.check_closed()?;
+        self.with(|state| state.poller.as_ref().map_or(-1, |poller| poller.as_raw_fd()))
+    }
+
+    fn _set_native_debug(&self, enabled: bool) {
+        self.debug.store(enabled, Ordering::Relaxed);
+    }
+
+    fn _set_native_task_factory(&self, set: bool) {
+        self.task_factory.store(set, Ordering::Relaxed);
+    }
+
+    /// Whether a thread is in `run_forever()`.
+    fn _has_owner(&self) -> bool {
+        self.owner.is_held()
+    }
+
+    fn _belongs_to_parent(&self) -> bool {
+        self.is_the_parents()
+    }
+
+    /// Drops everything that is scheduled or registered, and the poller.
+    fn _close_native(&self) -> PyResult<()> {
+        if self.is_the_parents() {
+            self.owner.reset_after_fork();
+        }
+        if self.closed.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        // Dropped at the end of the function, outside the state: finalisers may run.
+        let _ready = self.with(|state| std::mem::take(&mut state.ready))?;
+        let _timers = self.with(|state| state.timers.drain())?;
+        let _sources = self.with(|state| state.sources.drain())?;
+        let _to_flush = self.with(|state| std::mem::take(&mut state.to_flush))?;
+        let _poller = self.with(|state| state.poller.take())?;
+        let mut mail = Vec::new();
+        self.inbox.drain(|handle| mail.push(handle));
+        Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // A loop that runs is alive anyway, and one that is open further up cannot be looked into: both are skipped,
+        // which only keeps what they hold.
+        self.state
+            .with(|state| {
+                for handle in &state.ready {
+                    Handle::visit(handle, visit)?;
+                }
+                for timer in state.timers.iter() {
+                    TimerHandle::visit_timer(timer, visit)?;
+                }
+                state.sources.iter().try_for_each(|source| source.visit(visit))?;
+                state.to_flush.iter().try_for_each(|transport| visit.call(transport))
+            })
+            .unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self) {
+        let _ready = self.state.with(|state| std::mem::take(&mut state.ready));
+        let _timers = self.state.with(|state| state.timers.drain());
+        let _sources = self.state.with(|state| state.sources.drain());
+        let _to_flush = self.state.with(|state| std::mem::take(&mut state.to_flush));
+    }
+}
+
+/// Adds the loop's classes to the module.
+pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<EventLoop>()?;
+    module.add_class::<Handle>()?;
+    module.add_class::<TimerHandle>()?;
+    module.add_function(wrap_pyfunction!(after_fork_in_child, module)?)?;
+    schedule::add_to(&PyType::new::<EventLoop>(module.py()))
+}
+
+/// The descriptor that `file` stands for: an int, or an object with `fileno()`.
+///
+/// # Errors
+/// ValueError as `selectors` raises it, naming the object.
+pub fn fileno(file: &Bound<'_, PyAny>) -> PyResult<i32> {
+    let fd = match file.extract::<i32>() {
+        Ok(fd) => fd,
+        Err(_) => file
+            .call_method0("fileno")
+            .and_then(|fd| fd.extract::<i32>())
+            .map_err(|_| invalid_file(file, "Invalid file object"))?,
+    };
+    if fd < 0 { Err(invalid_file(file, "Invalid file descriptor")) } else { Ok(fd) }
+}
+
+fn invalid_file(file: &Bound<'_, PyAny>, what: &str) -> PyErr {
+    let shown = file.repr().map(|repr| repr.to_string()).unwrap_or_default();
+    PyValueError::new_err(format!("{what}: {shown}"))
+}

@@ -1,0 +1,215 @@
+//! One turn after the other: `run_forever()`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use whorl_core::reactor::{Events, Poller};
+
+use super::source::Dispatch;
+use super::{EventLoop, Handle, clock};
+use crate::errors::{IntoPyErr, OrRaise};
+use crate::transport::StreamTransport;
+
+/// Events taken from the kernel at once.
+const EVENTS: usize = 512;
+
+/// Waits in a row that brought an event of a source which is gone, before the poller is made anew: somebody holds a
+/// duplicate of a descriptor that was closed without being unregistered, and the kernel reports it for ever.
+const STALE_WAITS: u32 = 16;
+
+/// How a look at the descriptors may wait.
+enum Wait {
+    /// Something is ready to run.
+    No,
+    /// A timer comes up in so many nanoseconds.
+    Nanos(u64),
+    /// Nothing is scheduled.
+    Forever,
+}
+
+impl Wait {
+    const fn limit(&self) -> Option<Duration> {
+        match self {
+            Self::No => Some(Duration::ZERO),
+            Self::Nanos(nanos) => Some(Duration::from_nanos(*nanos)),
+            Self::Forever => None,
+        }
+    }
+}
+
+impl EventLoop {
+    /// Runs turns until `stop()`.
+    ///
+    /// # Errors
+    /// KeyboardInterrupt and SystemExit raised by what ran; OSError if the poller fails.
+    pub fn run_turns(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        let _tenure = this.owner.take().or_raise()?;
+        let mut events = Events::with_capacity(EVENTS);
+        let mut stale_waits = 0;
+        let mut look = true;
+        loop {
+            if this.inbox.has_mail() {
+                this.take_mail()?;
+            }
+            if look || this.with(|state| state.ready.is_empty())? {
+                let stale = Self::look(slf, &mut events)?;
+                stale_waits = if stale { stale_waits + 1 } else { 0 };
+                if stale_waits >= STALE_WAITS {
+                    this.renew_poller()?;
+                    stale_waits = 0;
+                }
+            }
+            let ran = Self::run_batch(slf)?;
+            Self::flush(slf)?;
+            let stopping = this.with(|state| {
+                look = state.pace.is_time_to_look(ran, clock::now);
+                std::mem::take(&mut state.stopping)
+            })?;
+            if stopping {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take_mail(&self) -> PyResult<()> {
+        let mut mail = Vec::new();
+        self.inbox.drain(|handle| mail.push(handle));
+        self.with(|state| state.ready.extend(mail))
+    }
+
+    /// Waits as long as nothing is to be run, tells those whose descriptors are ready, and moves due timers to what is
+    /// ready. True if an event came for a source that is gone.
+    fn look(slf: &Bound<'_, Self>, events: &mut Events) -> PyResult<bool> {
+        let py = slf.py();
+        let this = slf.get();
+        let (poller, wait) = this.with(|state| {
+            let wait = if !state.ready.is_empty() || state.stopping {
+                Wait::No
+            } else if let Some(deadline) = state.timers.next_deadline() {
+                match deadline.saturating_sub(clock::now()) {
+                    0 => Wait::No,
+                    nanos => Wait::Nanos(nanos),
+                }
+            } else {
+                Wait::Forever
+            };
+            (state.poller.clone(), wait)
+        })?;
+        let Some(poller) = poller else { return Err(this.check_closed().err().unwrap_or_else(closed_while_running)) };
+        let limit = wait.limit();
+        match wait {
+            Wait::No => poller.wait(events, limit),
+            // The one place where the interpreter is let go of.
+            Wait::Nanos(_) | Wait::Forever => py.detach(|| poller.wait(events, limit)),
+        }
+        .or_raise()?;
+        if events.is_empty() {
+            // A signal may have ended the wait: its Python handler runs here, and may raise.
+            py.check_signals()?;
+        }
+        let stale = Self::tell(slf, events)?;
+        if this.inbox.has_mail() {
+            this.take_mail()?;
+        }
+        this.with(|state| {
+            let now = clock::now();
+            state.pace.looked(now);
+            while let Some(timer) = state.timers.pop_due(now) {
+                let timer = timer.into_bound(py).into_super();
+                if Handle::is_cancelled(&timer) {
+                    state.timers.note_husk();
+                }
+                // A cancelled one does nothing when it is run; it goes the same way, so that it is dropped there.
+                state.ready.push_back(timer.unbind());
+            }
+        })?;
+        Ok(stale)
+    }
+
+    fn tell(slf: &Bound<'_, Self>, events: &Events) -> PyResult<bool> {
+        let py = slf.py();
+        let this = slf.get();
+        let mut stale = false;
+        for index in 0..events.len() {
+            let Some(event) = events.get(index) else { break };
+            let dispatch = this.with(|state| match state.sources.get(event.token) {
+                Some(source) => source.dispatch(py, event.readiness, &mut state.ready),
+                None => Dispatch::Stale,
+            })?;
+            stale |= matches!(dispatch, Dispatch::Stale);
+            if let Err(error) = dispatch.perform(slf, event.readiness) {
+                // The rest of the events is not lost: the poller is level-triggered and tells them again.
+                return Err(error);
+            }
+        }
+        Ok(stale)
+    }
+
+    /// Runs what was ready when the turn began, and says how many callbacks that were. What it leaves, after an
+    /// exception that ends the loop, is run when the loop runs again.
+    fn run_batch(slf: &Bound<'_, Self>) -> PyResult<usize> {
+        let py = slf.py();
+        let this = slf.get();
+        let batch = this.with(|state| state.ready.len())?;
+        let debug = this.is_debug();
+        for _ in 0..batch {
+            let Some(handle) = this.with(|state| state.ready.pop_front())? else { break };
+            let handle = handle.into_bound(py);
+            if debug {
+                Handle::run_timed(&handle, slf)?;
+            } else {
+                Handle::run(&handle, slf)?;
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Sends what was written in this turn.
+    fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        loop {
+            let Some(transport) = this.with(|state| state.to_flush.pop())? else { return Ok(()) };
+            StreamTransport::flush(transport.bind(py), slf)?;
+        }
+    }
+
+    /// A new poller with every source in it.
+    fn renew_poller(&self) -> PyResult<()> {
+        self.check_process()?;
+        let poller = Poller::new().or_raise()?;
+        self.with(|state| {
+            for (token, fd, interest) in state.sources.registrations() {
+                // A source whose descriptor is closed has nothing to wait for.
+                let _closed = poller.add(fd, token, interest);
+            }
+            state.poller.replace(Arc::new(poller))
+        })?;
+        Ok(())
+    }
+
+    /// Tells `transport`'s loop to flush it when the turn is over.
+    pub fn flush_later(&self, transport: Py<StreamTransport>) -> PyResult<()> {
+        self.with(|state| state.to_flush.push(transport))
+    }
+}
+
+#[cold]
+fn closed_while_running() -> PyErr {
+    std::io::Error::from(std::io::ErrorKind::NotConnected).into_py_err()
+}
+
+#[pymethods]
+impl EventLoop {
+    /// Run turns until `stop()`; the bookkeeping around it is Python's.
+    fn _run_turns(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().check_closed()?;
+        slf.get().check_process()?;
+        let outcome = Self::run_turns(slf);
+        // A `stop()` that an exception overtook does not stop the next run.
+        slf.get().with(|state| state.stopping = false)?;
+        outcome
+    }
+}

@@ -1,0 +1,229 @@
+//! Scheduling: `call_soon()` and its kin, tasks and futures.
+
+use std::ffi::CStr;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::{ffi, intern};
+
+use super::{EventLoop, Handle, Scheduled, TimerHandle, clock};
+use crate::errors::OrRaise;
+use crate::ffi::{Args, Call, FastMethod, add_methods, copy_context, trampoline};
+use crate::interpreter;
+
+macro_rules! fast_methods {
+    ($($name:ident : $body:path = $doc:literal;)*) => {
+        $(
+            unsafe extern "C" fn $name(
+                slf: *mut ffi::PyObject,
+                args: *const *mut ffi::PyObject,
+                nargs: ffi::Py_ssize_t,
+                names: *mut ffi::PyObject,
+            ) -> *mut ffi::PyObject {
+                // SAFETY: the interpreter calls it as the fastcall method of `EventLoop` that `add_to` makes of it.
+                unsafe { trampoline::<EventLoop>(slf, args, nargs, names, $body) }
+            }
+        )*
+
+        /// Adds the methods to the type.
+        pub fn add_to(ty: &Bound<'_, PyType>) -> PyResult<()> {
+            add_methods(ty, &[$(FastMethod { name: c_name(concat!(stringify!($name), "\0")), doc: c_name(concat!($doc, "\0")), function: $name }),*])
+        }
+    };
+}
+
+/// A C string from one that ends in a NUL.
+const fn c_name(text: &'static str) -> &'static CStr {
+    match CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(text) => text,
+        Err(_) => c"",
+    }
+}
+
+fast_methods! {
+    call_soon: soon =
+        "call_soon($self, callback, /, *args, context=None)\n--\n\n\
+         Arrange for callback(*args) to be called as soon as possible, in the next turn of the loop.\n\n\
+         Callbacks are called in the order in which they are scheduled, in `context` (a contextvars.Context; default: a \
+         copy of the current one). Returns a Handle. Raises RuntimeError if the loop is closed, or runs in another \
+         thread. Source: asyncio.loop.call_soon.";
+    call_soon_threadsafe: soon_threadsafe =
+        "call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\n\
+         Like call_soon(), from any thread or signal handler. Source: asyncio.loop.call_soon_threadsafe.";
+    call_later: later =
+        "call_later($self, delay, callback, /, *args, context=None)\n--\n\n\
+         Arrange for callback(*args) to be called after `delay` seconds (int or float; no more than zero: in the next \
+         turn). It is never called early. Returns a TimerHandle. Source: asyncio.loop.call_later.";
+    call_at: at =
+        "call_at($self, when, callback, /, *args, context=None)\n--\n\n\
+         Like call_later(), at an absolute time in seconds on the clock of loop.time(). Source: asyncio.loop.call_at.";
+    create_future: future =
+        "create_future($self)\n--\n\n\
+         Create an asyncio.Future attached to the loop.";
+    create_task: task =
+        "create_task($self, coro, /, **kwargs)\n--\n\n\
+         Schedule a coroutine and return its asyncio.Task. Keywords (name, context and, from 3.14, eager_start) go to the \
+         task, or to the task factory. Raises RuntimeError if the loop is closed. Source: asyncio.loop.create_task.";
+}
+
+/// What the caller scheduled: after `skip` leading arguments the callback and its arguments, and the context.
+fn scheduled<'py>(
+    slf: &Bound<'py, EventLoop>,
+    args: &Args<'_, 'py>,
+    method: &str,
+    skip: usize,
+    also: &[&str],
+) -> PyResult<(Scheduled, Option<Py<PyAny>>)> {
+    let py = slf.py();
+    let this = slf.get();
+    this.check_closed()?;
+    let context = args.keyword(method, intern!(py, "context").as_any(), also)?;
+    let mut rest = args.positional().skip(skip);
+    let callback = match rest.next() {
+        Some(callback) => callback,
+        None => args
+            .keyword(method, intern!(py, "callback").as_any(), &["context", "delay", "when"])?
+            .ok_or_else(|| {
+                PyTypeError::new_err(format!("{method}() missing 1 required positional argument: 'callback'"))
+            })?,
+    };
+    let source_traceback = if this.is_debug() { Some(checked(slf, method, callback)?) } else { None };
+    let context = match context {
+        Some(context) if !context.is_none() => context.to_owned().unbind(),
+        _ => copy_context(py)?,
+    };
+    Ok((Scheduled { call: Call::new(callback, rest), context }, source_traceback))
+}
+
+/// Debug mode: right thread, a callback that can be called, and where it was scheduled.
+#[cold]
+fn checked(slf: &Bound<'_, EventLoop>, method: &str, callback: Borrowed<'_, '_, PyAny>) -> PyResult<Py<PyAny>> {
+    let py = slf.py();
+    if method != "call_soon_threadsafe" {
+        slf.call_method0(intern!(py, "_check_thread"))?;
+    }
+    slf.call_method1(intern!(py, "_check_callback"), (callback, method))?;
+    source_traceback(py)
+}
+
+/// The stack of the Python code that called.
+pub fn source_traceback(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    let frame = py.import(intern!(py, "sys"))?.call_method1(intern!(py, "_getframe"), (0,))?;
+    Ok(py
+        .import(intern!(py, "asyncio.format_helpers"))?
+        .call_method1(intern!(py, "extract_stack"), (frame,))?
+        .unbind())
+}
+
+fn soon(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
+    let (scheduled, traceback) = scheduled(slf, &args, "call_soon", 0, &["callback"])?;
+    let handle = Py::new(slf.py(), Handle::new(scheduled, traceback))?;
+    slf.get().push_ready(handle.clone_ref(slf.py()))?;
+    Ok(handle.into_any())
+}
+
+fn soon_threadsafe(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
+    let py = slf.py();
+    let this = slf.get();
+    let (scheduled, traceback) = scheduled(slf, &args, "call_soon_threadsafe", 0, &["callback"])?;
+    let handle = Py::new(py, Handle::new(scheduled, traceback))?;
+    if this.owner.is_here() {
+        // This thread runs the loop, so the loop is not asleep: no wake-up is needed.
+        this.push_ready(handle.clone_ref(py))?;
+    } else {
+        this.inbox.push(handle.clone_ref(py)).or_raise()?;
+    }
+    Ok(handle.into_any())
+}
+
+fn later(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
+    let delay = seconds(&args, "call_later", "delay")?;
+    let now = clock::seconds(clock::now());
+    timer(slf, &args, "call_later", "delay", now + delay)
+}
+
+fn at(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
+    let when = seconds(&args, "call_at", "when")?;
+    timer(slf, &args, "call_at", "when", when)
+}
+
+/// The leading argument, in seconds.
+fn seconds(args: &Args<'_, '_>, method: &str, name: &str) -> PyResult<f64> {
+    let py = args.py();
+    let value = match args.positional().next() {
+        Some(value) => Some(value),
+        None => args.keyword(method, pyo3::types::PyString::new(py, name).as_any(), &["context", "callback"])?,
+    };
+    let Some(value) = value else {
+        return Err(PyTypeError::new_err(format!("{method}() missing 1 required positional argument: '{name}'")));
+    };
+    if value.is_none() {
+        return Err(PyTypeError::new_err(format!("{name} must not be None")));
+    }
+    let value: f64 = value
+        .extract()
+        .map_err(|_| PyTypeError::new_err(format!("{method}() needs {name} in seconds, a number, not {value:?}")))?;
+    if value.is_nan() {
+        return Err(PyValueError::new_err(format!("{method}() needs {name} in seconds, not NaN")));
+    }
+    Ok(value)
+}
+
+fn timer(
+    slf: &Bound<'_, EventLoop>,
+    args: &Args<'_, '_>,
+    method: &str,
+    leading: &str,
+    when: f64,
+) -> PyResult<Py<PyAny>> {
+    let (scheduled, traceback) = scheduled(slf, args, method, 1, &["callback", leading])?;
+    let timer = TimerHandle::make(slf, when, scheduled, traceback)?;
+    let entry = timer.clone().unbind();
+    slf.get().with(|state| state.timers.push(clock::deadline(when), entry))?;
+    Ok(timer.into_any().unbind())
+}
+
+fn future(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
+    if args.len() > 0 {
+        return Err(PyTypeError::new_err("create_future() takes no arguments"));
+    }
+    Ok(interpreter::new_future(slf.as_any())?.unbind())
+}
+
+fn task(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
+    static NAMES: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+    let py = slf.py();
+    let this = slf.get();
+    let mut positional = args.positional();
+    let (Some(coro), None) = (positional.next(), positional.next()) else {
+        return base_create_task(slf, &args);
+    };
+    if args.has_keywords() || this.is_debug() || this.task_factory.load(std::sync::atomic::Ordering::Relaxed) {
+        return base_create_task(slf, &args);
+    }
+    this.check_closed()?;
+    let names = NAMES.get_or_try_init(py, || PyTuple::new(py, [intern!(py, "loop")]).map(Bound::unbind))?;
+    let values = [coro.as_ptr(), slf.as_ptr()];
+    // SAFETY: attached; one positional argument and one keyword value for the one name, all borrowed for the call.
+    unsafe {
+        let task =
+            ffi::PyObject_Vectorcall(interpreter::task_type(py)?.as_ptr(), values.as_ptr(), 1, names.as_ptr());
+        Bound::from_owned_ptr_or_err(py, task).map(Bound::unbind)
+    }
+}
+
+/// `asyncio.BaseEventLoop.create_task`: with keywords, a task factory, or in debug mode it follows each Python version.
+fn base_create_task(slf: &Bound<'_, EventLoop>, args: &Args<'_, '_>) -> PyResult<Py<PyAny>> {
+    static METHOD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = slf.py();
+    let method = METHOD.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
+        Ok(py.import("asyncio")?.getattr("BaseEventLoop")?.getattr("create_task")?.unbind())
+    })?;
+    let positional = std::iter::once(slf.as_any().clone()).chain(args.positional().map(|arg| arg.to_owned()));
+    let positional = PyTuple::new(py, positional.collect::<Vec<_>>())?;
+    let keywords = PyDict::new(py);
+    args.each_keyword(|name, value| keywords.set_item(name, value))?;
+    method.call(py, positional, Some(&keywords))
+}

@@ -1,0 +1,293 @@
+//! The Python C API where PyO3 has no safe counterpart that is fast enough: fastcall methods with their arguments in
+//! place, vector calls, and entering contexts.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::PyTypeInfo;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+use smallvec::SmallVec;
+
+/// A callable and its positional arguments, laid out for the vectorcall protocol: the callable sits in the slot before
+/// the first argument, which a callee may borrow (`PY_VECTORCALL_ARGUMENTS_OFFSET`) to put `self` in. Up to three
+/// arguments need no memory of their own.
+#[derive(Debug)]
+pub struct Call {
+    slots: SmallVec<[Py<PyAny>; 4]>,
+}
+
+impl Call {
+    /// The call `callable(*args)`.
+    pub fn new<'a, 'py>(
+        callable: Borrowed<'_, 'py, PyAny>,
+        args: impl Iterator<Item = Borrowed<'a, 'py, PyAny>>,
+    ) -> Self {
+        let mut slots = SmallVec::new();
+        slots.push(callable.to_owned().unbind());
+        slots.extend(args.map(|arg| arg.to_owned().unbind()));
+        Self { slots }
+    }
+
+    /// A call without arguments.
+    pub fn of(callable: Py<PyAny>) -> Self {
+        Self { slots: SmallVec::from_iter([callable]) }
+    }
+
+    /// A call with one argument.
+    pub fn of1(callable: Py<PyAny>, arg: Py<PyAny>) -> Self {
+        Self { slots: SmallVec::from_iter([callable, arg]) }
+    }
+
+    /// The same call again.
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { slots: self.slots.iter().map(|slot| slot.clone_ref(py)).collect() }
+    }
+
+    /// The callable.
+    pub fn callable(&self) -> Option<&Py<PyAny>> {
+        self.slots.first()
+    }
+
+    /// The callable and its arguments, one after the other.
+    pub fn parts(&self) -> &[Py<PyAny>] {
+        &self.slots
+    }
+
+    /// Calls it, within `context`.
+    #[inline]
+    pub fn run<'py>(&mut self, py: Python<'py>, context: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let entered = Entered::new(py, context)?;
+        let slots = self.slots.as_mut_ptr().cast::<*mut ffi::PyObject>();
+        // SAFETY: `slots` holds a callable and `len - 1` arguments, all kept alive by `self` for the length of the call.
+        // `Py<T>` is one pointer to an object (`repr(transparent)`), and the slot before the arguments is ours to lend.
+        let result = unsafe {
+            let nargs = (self.slots.len() - 1) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+            let result = ffi::PyObject_Vectorcall(*slots, slots.add(1), nargs, ptr::null_mut());
+            Bound::from_owned_ptr_or_err(py, result)
+        };
+        entered.leave(result)
+    }
+}
+
+/// A context that has been entered, to be left again.
+struct Entered<'a> {
+    context: &'a Py<PyAny>,
+}
+
+impl<'a> Entered<'a> {
+    #[inline]
+    fn new(py: Python<'_>, context: &'a Py<PyAny>) -> PyResult<Self> {
+        // SAFETY: attached; `PyContext_Enter` checks the type and raises for anything that is no context.
+        if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        Ok(Self { context })
+    }
+
+    /// Leaves the context, whatever `result` is, which goes through.
+    #[inline]
+    fn leave<'py>(self, result: PyResult<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: entered in `new` on this thread. An error of the call has been fetched into `result`, so none is set.
+        if unsafe { ffi::PyContext_Exit(self.context.as_ptr()) } < 0 {
+            return Err(Python::attach(PyErr::fetch));
+        }
+        result
+    }
+}
+
+/// Calls `callable` with up to three arguments, within `context`.
+#[inline]
+pub fn call_in_context<'py, const N: usize>(
+    py: Python<'py>,
+    context: &Py<PyAny>,
+    callable: &Py<PyAny>,
+    args: [&Bound<'py, PyAny>; N],
+) -> PyResult<Bound<'py, PyAny>> {
+    let entered = Entered::new(py, context)?;
+    let result = call(py, callable, args);
+    entered.leave(result)
+}
+
+/// Calls `callable` with up to three arguments.
+#[inline]
+pub fn call<'py, const N: usize>(
+    py: Python<'py>,
+    callable: &Py<PyAny>,
+    args: [&Bound<'py, PyAny>; N],
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut slots = [ptr::null_mut::<ffi::PyObject>(); 4];
+    for (slot, arg) in slots.iter_mut().skip(1).zip(args) {
+        *slot = arg.as_ptr();
+    }
+    // SAFETY: the callable and the arguments are borrowed for the length of the call; N is at most three by the size of
+    // `slots` (`zip` stops there and so does the count), and the first slot is free to be lent.
+    unsafe {
+        let nargs = N.min(3) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        let result = ffi::PyObject_Vectorcall(callable.as_ptr(), slots.as_ptr().add(1), nargs, ptr::null_mut());
+        Bound::from_owned_ptr_or_err(py, result)
+    }
+}
+
+/// A copy of the context that the thread is in.
+#[inline]
+pub fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    // SAFETY: attached; a new reference or null with an exception.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()).map(Bound::unbind) }
+}
+
+/// A copy of `context`.
+#[inline]
+pub fn copy_of_context(py: Python<'_>, context: &Py<PyAny>) -> PyResult<Py<PyAny>> {
+    // SAFETY: attached; `PyContext_Copy` checks the type; a new reference or null with an exception.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(context.as_ptr())).map(Bound::unbind) }
+}
+
+/// The arguments of a fastcall method.
+pub struct Args<'a, 'py> {
+    positional: &'a [*mut ffi::PyObject],
+    names: Option<Borrowed<'a, 'py, pyo3::types::PyTuple>>,
+    keywords: &'a [*mut ffi::PyObject],
+    py: Python<'py>,
+}
+
+impl<'a, 'py> Args<'a, 'py> {
+    /// The interpreter.
+    pub const fn py(&self) -> Python<'py> {
+        self.py
+    }
+
+    /// The positional arguments.
+    pub fn positional(&self) -> impl ExactSizeIterator<Item = Borrowed<'a, 'py, PyAny>> + use<'a, 'py> {
+        let py = self.py;
+        // SAFETY: the caller of the method keeps its arguments alive for the length of the call, which is `'a`.
+        self.positional.iter().map(move |arg| unsafe { Borrowed::from_ptr(py, *arg) })
+    }
+
+    /// How many arguments are positional.
+    pub const fn len(&self) -> usize {
+        self.positional.len()
+    }
+
+    /// Whether any argument is a keyword.
+    pub const fn has_keywords(&self) -> bool {
+        !self.keywords.is_empty()
+    }
+
+    /// Hands every keyword and its value to `take`.
+    pub fn each_keyword(
+        &self,
+        mut take: impl FnMut(&Bound<'py, PyAny>, Borrowed<'a, 'py, PyAny>) -> PyResult<()>,
+    ) -> PyResult<()> {
+        let Some(names) = &self.names else { return Ok(()) };
+        for (name, value) in names.iter().zip(self.keywords) {
+            // SAFETY: there are as many keyword values as names, kept alive by the caller for `'a`.
+            take(&name, unsafe { Borrowed::from_ptr(self.py, *value) })?;
+        }
+        Ok(())
+    }
+
+    /// The value of keyword `name`; every other keyword that is not in `also` is a `TypeError`.
+    pub fn keyword(
+        &self,
+        method: &str,
+        name: &Bound<'py, PyAny>,
+        also: &[&str],
+    ) -> PyResult<Option<Borrowed<'a, 'py, PyAny>>> {
+        let Some(names) = &self.names else { return Ok(None) };
+        let mut found = None;
+        for (index, key) in names.iter().enumerate() {
+            let is_it = key.is(name) || key.eq(name)?;
+            if is_it {
+                // SAFETY: there are as many keyword values as names, kept alive by the caller for `'a`.
+                found =
+                    self.keywords.get(index).map(|value| unsafe { Borrowed::from_ptr(self.py, *value) });
+            } else {
+                let key: String = key.extract()?;
+                if !also.contains(&key.as_str()) {
+                    return Err(PyTypeError::new_err(format!(
+                        "{method}() got an unexpected keyword argument '{key}'"
+                    )));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What a fastcall method is in Rust.
+pub type Body<T> = for<'a, 'py> fn(&Bound<'py, T>, Args<'a, 'py>) -> PyResult<Py<PyAny>>;
+
+/// Runs `body` as the C function of a fastcall method: attaches, catches panics, hands its error to Python.
+///
+/// # Safety
+/// To be called by the interpreter as a `METH_FASTCALL | METH_KEYWORDS` method of a type that is `T` or derives from it.
+#[inline]
+pub unsafe fn trampoline<T: PyTypeInfo>(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargs: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+    body: Body<T>,
+) -> *mut ffi::PyObject {
+    Python::attach(|py| {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: the method descriptor has checked that `slf` is an instance of `T`, and the interpreter passes
+            // `nargs` positional values followed by one for each of `names`, all alive for the length of the call.
+            unsafe {
+                let slf = Borrowed::from_ptr(py, slf);
+                let slf = slf.cast_unchecked::<T>();
+                let nargs = usize::try_from(nargs).unwrap_or(0);
+                let count = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) };
+                let count = usize::try_from(count).unwrap_or(0);
+                let positional = if nargs == 0 { &[] } else { std::slice::from_raw_parts(args, nargs) };
+                let keywords = if count == 0 { &[] } else { std::slice::from_raw_parts(args.add(nargs), count) };
+                let names = (count > 0).then(|| Borrowed::from_ptr(py, names).cast_unchecked());
+                body(&slf, Args { positional, names, keywords, py })
+            }
+        }));
+        match outcome {
+            Ok(Ok(value)) => value.into_ptr(),
+            Ok(Err(error)) => {
+                error.restore(py);
+                ptr::null_mut()
+            }
+            Err(_) => {
+                PyRuntimeError::new_err("internal error of whorl: a Rust panic was caught").restore(py);
+                ptr::null_mut()
+            }
+        }
+    })
+}
+
+/// A fastcall method: its name, documentation and C function.
+pub struct FastMethod {
+    /// The name in Python, NUL-terminated.
+    pub name: &'static std::ffi::CStr,
+    /// Signature and docstring, NUL-terminated.
+    pub doc: &'static std::ffi::CStr,
+    /// What the interpreter calls.
+    pub function: ffi::PyCFunctionFastWithKeywords,
+}
+
+/// Adds `methods` to type `T`.
+pub fn add_methods(ty: &Bound<'_, PyType>, methods: &[FastMethod]) -> PyResult<()> {
+    let py = ty.py();
+    for method in methods {
+        // A definition has to outlive its descriptor, which lives as long as the type: for ever.
+        let definition = Box::leak(Box::new(ffi::PyMethodDef {
+            ml_name: method.name.as_ptr(),
+            ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: method.function },
+            ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+            ml_doc: method.doc.as_ptr(),
+        }));
+        // SAFETY: attached; the type is a type and the definition lives for ever.
+        let descriptor = unsafe {
+            Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(ty.as_type_ptr(), definition))?
+        };
+        ty.setattr(method.name.to_str().map_err(|error| PyRuntimeError::new_err(error.to_string()))?, descriptor)?;
+    }
+    Ok(())
+}

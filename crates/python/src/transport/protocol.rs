@@ -1,0 +1,166 @@
+//! The protocol of a transport, with its methods looked up once.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyType};
+use pyo3::{PyTraverseError, PyVisit, ffi, intern};
+
+use crate::ffi::{call, call_in_context};
+
+/// How data reaches a protocol.
+#[derive(Debug)]
+pub enum Receiver {
+    /// `Protocol.data_received(bytes)`
+    Data(Py<PyAny>),
+    /// `BufferedProtocol.get_buffer(sizehint)` and `buffer_updated(nbytes)`
+    Buffered {
+        /// Gives the memory to read into.
+        get_buffer: Py<PyAny>,
+        /// Is told how much was read.
+        buffer_updated: Py<PyAny>,
+    },
+}
+
+/// A protocol and how data reaches it.
+#[derive(Debug)]
+pub struct Protocol {
+    /// The user's object.
+    pub object: Py<PyAny>,
+    /// Its methods for data.
+    pub receiver: Receiver,
+}
+
+fn buffered_protocol(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    TYPE.import(py, "asyncio", "BufferedProtocol")
+}
+
+impl Receiver {
+    fn of(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = protocol.py();
+        if protocol.is_instance(buffered_protocol(py)?)? {
+            Ok(Self::Buffered {
+                get_buffer: protocol.getattr(intern!(py, "get_buffer"))?.unbind(),
+                buffer_updated: protocol.getattr(intern!(py, "buffer_updated"))?.unbind(),
+            })
+        } else {
+            Ok(Self::Data(protocol.getattr(intern!(py, "data_received"))?.unbind()))
+        }
+    }
+
+    /// The same again, for use outside the state.
+    #[inline]
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Data(data_received) => Self::Data(data_received.clone_ref(py)),
+            Self::Buffered { get_buffer, buffer_updated } => Self::Buffered {
+                get_buffer: get_buffer.clone_ref(py),
+                buffer_updated: buffer_updated.clone_ref(py),
+            },
+        }
+    }
+}
+
+impl Protocol {
+    /// Looks the methods of `protocol` up. They are looked up anew with `set_protocol()`.
+    ///
+    /// # Errors
+    /// AttributeError if it is neither an `asyncio.Protocol` nor an `asyncio.BufferedProtocol` by its methods.
+    pub fn new(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(Self { object: protocol.clone().unbind(), receiver: Receiver::of(protocol)? })
+    }
+
+    /// Shows the garbage collector what is held.
+    pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.object)?;
+        match &self.receiver {
+            Receiver::Data(data_received) => visit.call(data_received),
+            Receiver::Buffered { get_buffer, buffer_updated } => {
+                visit.call(get_buffer)?;
+                visit.call(buffer_updated)
+            }
+        }
+    }
+}
+
+/// Hands `data` to `data_received`, in `context`.
+#[inline]
+pub fn data_received(
+    data_received: &Py<PyAny>,
+    context: &Py<PyAny>,
+    data: &Bound<'_, PyBytes>,
+) -> PyResult<()> {
+    call_in_context(data.py(), context, data_received, [data.as_any()]).map(drop)
+}
+
+/// Memory that a buffered protocol lends for one read.
+pub struct LentBuffer {
+    view: Box<ffi::Py_buffer>,
+}
+
+impl LentBuffer {
+    /// Asks `get_buffer(sizehint)` for memory.
+    ///
+    /// # Errors
+    /// What `get_buffer` raises; BufferError for what is not writable; RuntimeError for an empty buffer.
+    pub fn get(py: Python<'_>, context: &Py<PyAny>, get_buffer: &Py<PyAny>, sizehint: isize) -> PyResult<Self> {
+        let sizehint = sizehint.into_pyobject(py)?.into_any();
+        let object = call_in_context(py, context, get_buffer, [&sizehint])?;
+        let mut view = Box::new(ffi::Py_buffer::new());
+        // SAFETY: attached; `view` is released in `drop`, and only if this succeeds.
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *view, ffi::PyBUF_WRITABLE) } < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        let lent = Self { view };
+        if lent.view.len <= 0 {
+            return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
+        }
+        Ok(lent)
+    }
+
+    /// The memory.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        let len = usize::try_from(self.view.len).unwrap_or(0);
+        // SAFETY: a simple writable buffer of `len` bytes, held open by the view. A protocol that lends memory for a read
+        // does not touch it until `buffer_updated` (asyncio's contract); no Python code runs while the slice is used.
+        unsafe { std::slice::from_raw_parts_mut(self.view.buf.cast(), len) }
+    }
+}
+
+impl Drop for LentBuffer {
+    fn drop(&mut self) {
+        // SAFETY: made by `PyObject_GetBuffer` and released once; transports drop it while attached.
+        Python::attach(|_| unsafe { ffi::PyBuffer_Release(&raw mut *self.view) });
+    }
+}
+
+/// `protocol.name()`, with an AttributeError for one that has no such method.
+pub fn call_method0<'py>(
+    protocol: &Bound<'py, PyAny>,
+    context: &Py<PyAny>,
+    name: &Bound<'py, pyo3::types::PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let method = protocol.getattr(name)?.unbind();
+    call_in_context(protocol.py(), context, &method, [])
+}
+
+/// `protocol.name(arg)` in `context`.
+pub fn call_method1<'py>(
+    protocol: &Bound<'py, PyAny>,
+    context: &Py<PyAny>,
+    name: &Bound<'py, pyo3::types::PyString>,
+    arg: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let method = protocol.getattr(name)?.unbind();
+    call_in_context(protocol.py(), context, &method, [arg])
+}
+
+/// `protocol.name()` in the caller's context, as flow control is called.
+pub fn call_here0<'py>(
+    protocol: &Bound<'py, PyAny>,
+    name: &Bound<'py, pyo3::types::PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let method = protocol.getattr(name)?.unbind();
+    call(protocol.py(), &method, [])
+}

@@ -1,0 +1,73 @@
+//! The socket of a transport: a bare descriptor until somebody asks for the object.
+
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pyo3::intern;
+
+/// Who owns the descriptor of a transport.
+#[derive(Debug)]
+pub enum Socket {
+    /// We do: an accepted connection that nobody has asked the socket of. Family and type are for the day they do.
+    Native(OwnedFd, i32),
+    /// A `socket.socket`, by its object.
+    Python(Py<PyAny>, RawFd),
+    /// Closed.
+    Closed,
+}
+
+impl Socket {
+    /// A socket that Python made.
+    pub fn from_python(socket: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let fd = crate::event_loop::fileno(socket)?;
+        Ok(Self::Python(socket.clone().unbind(), fd))
+    }
+
+    /// The descriptor's number, -1 once it is closed.
+    pub fn fd(&self) -> RawFd {
+        match self {
+            Self::Native(fd, _) => fd.as_raw_fd(),
+            Self::Python(_, fd) => *fd,
+            Self::Closed => -1,
+        }
+    }
+
+    /// Lends the descriptor for a system call.
+    pub fn borrow(&self) -> Option<BorrowedFd<'_>> {
+        let fd = self.fd();
+        // SAFETY: not -1, and open as long as `self` is: it owns it, or the Python object does, which a transport's user
+        // must not close (a `TransportSocket` has no `close()`). If somebody does, the kernel answers EBADF.
+        (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
+    }
+
+    /// The `socket.socket`; made now if there was none.
+    pub fn object(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        match self {
+            Self::Python(socket, _) => Ok(Some(socket.clone_ref(py))),
+            Self::Closed => Ok(None),
+            Self::Native(fd, family) => {
+                let raw = fd.as_raw_fd();
+                let socket = new_object(py, raw, *family)?;
+                let former = std::mem::replace(self, Self::Python(socket.clone_ref(py), raw));
+                if let Self::Native(fd, _) = former {
+                    // The object owns it now.
+                    let _owned_by_python = fd.into_raw_fd();
+                }
+                Ok(Some(socket))
+            }
+        }
+    }
+}
+
+fn new_object(py: Python<'_>, fd: RawFd, family: i32) -> PyResult<Py<PyAny>> {
+    let keywords = PyDict::new(py);
+    keywords.set_item(intern!(py, "family"), family)?;
+    keywords.set_item(intern!(py, "type"), libc::SOCK_STREAM)?;
+    keywords.set_item(intern!(py, "proto"), 0)?;
+    keywords.set_item(intern!(py, "fileno"), fd)?;
+    let socket = py.import(intern!(py, "socket"))?.getattr(intern!(py, "socket"))?.call((), Some(&keywords))?;
+    // Where a default time-out is set, the object was made blocking in its own eyes.
+    socket.call_method1(intern!(py, "setblocking"), (false,))?;
+    Ok(socket.unbind())
+}

@@ -1,0 +1,1 @@
+"""Programs that show what whorl is for. ``make run`` runs :mod:`examples.demo`."""

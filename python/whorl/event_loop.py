@@ -1,0 +1,367 @@
+"""The event loop: a native core under asyncio's own Unix loop.
+
+:class:`EventLoop` derives from the native ``_core.EventLoop``, which has everything that is hot (turns, callbacks, timers,
+descriptors, streams), and then from :class:`asyncio.SelectorEventLoop`, so that rare paths (connecting, name resolution,
+Unix servers, executors, subprocess bookkeeping, debug plumbing) are the running interpreter's own and follow its version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+import weakref
+from asyncio import base_events, constants, events, sslproto, unix_events
+from logging import getLogger
+from typing import TYPE_CHECKING, Any, cast
+
+from whorl import _core
+from whorl.process import watch_child
+from whorl.server import Server
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+    from contextvars import Context
+
+__all__ = ["EventLoop"]
+
+logger = getLogger("asyncio")
+
+os.register_at_fork(after_in_child=_core.after_fork_in_child)
+
+
+class EventLoop(_core.EventLoop, asyncio.SelectorEventLoop):
+    """A drop-in replacement for asyncio's event loop on Unix.
+
+    Use it through :func:`whorl.run`, or ``asyncio.Runner(loop_factory=whorl.new_event_loop)``. It has all methods of
+    :class:`asyncio.loop`; where the documentation of asyncio says something of them, it holds here. Beyond it:
+
+    - ``sleep`` and timers have the resolution of the clock (1 ns) and are never early;
+    - what is written to a transport during one turn of the loop leaves in one system call;
+    - :meth:`fileno` lets another main loop watch this one.
+
+    A method called on a thread other than the one that runs the loop raises :exc:`RuntimeError`, but for
+    :meth:`call_soon_threadsafe` and the few others that asyncio documents as safe.
+    """
+
+    def __init__(self) -> None:
+        # Not SelectorEventLoop's: it would make a selector, which the native poller stands for.
+        base_events.BaseEventLoop.__init__(cast("Any", self))
+        self._selector = None
+        self._signal_handlers: dict[int, asyncio.Handle] = {}
+        self._unix_server_sockets: dict[socket.socket, int] = {}
+        self._listeners: dict[int, _core.Listener] = {}
+        self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self._make_self_pipe()
+
+    def __repr__(self) -> str:
+        return (
+            f"<whorl.EventLoop running={self.is_running()} closed={self.is_closed()} debug={self.get_debug()}>"
+        )
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def run_forever(self) -> None:
+        """Run until :meth:`stop` is called.
+
+        Raises :exc:`RuntimeError` if the loop is closed, runs already, another loop runs in this thread, or the loop was
+        made by the parent of this process. Source: :meth:`asyncio.loop.run_forever`.
+        """
+        self._check_closed()
+        self._check_running()
+        self._set_coroutine_origin_tracking(self._debug)
+        old_hooks = sys.get_asyncgen_hooks()
+        wakeup_fd = self._claim_wakeup_fd()
+        try:
+            self._thread_id = threading.get_ident()
+            sys.set_asyncgen_hooks(
+                firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
+            )
+            events._set_running_loop(self)
+            self._run_turns()
+        finally:
+            self._thread_id = None
+            events._set_running_loop(None)
+            self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*old_hooks)
+            self._restore_wakeup_fd(wakeup_fd)
+
+    def _claim_wakeup_fd(self) -> int | None:
+        """Have signals write to our pipe while the loop runs, so that none can come between a look and a wait.
+
+        Only the main thread hears of signals. Returns the former descriptor, or None if nothing was changed.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return None
+        try:
+            return signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        except ValueError:
+            # The main thread of a subinterpreter is not the one that hears of signals.
+            return None
+
+    def _restore_wakeup_fd(self, former: int | None) -> None:
+        if former is None:
+            return
+        own = self._csock.fileno() if self._csock is not None else -1
+        if former == own and not self._signal_handlers:
+            former = -1
+        current = signal.set_wakeup_fd(-1)
+        # Somebody has put in another descriptor meanwhile: that one stays.
+        signal.set_wakeup_fd(former if current == own else current, warn_on_full_buffer=False)
+
+    def close(self) -> None:
+        """Close the loop: nothing that is scheduled runs any more, and its descriptors are closed.
+
+        Raises :exc:`RuntimeError` while it runs. Closing twice does nothing. Source: :meth:`asyncio.loop.close`.
+        """
+        if self.is_running() and not self._belongs_to_parent():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        if not sys.is_finalizing():
+            for signum in list(self._signal_handlers):
+                self.remove_signal_handler(signum)
+        if self._ssock is not None:
+            self._remove_reader(self._ssock.fileno())
+            self._ssock.close()
+            self._csock.close()
+            self._ssock = self._csock = None
+        self._close_native()
+        self._thread_id = None
+        base_events.BaseEventLoop.close(cast("Any", self))
+
+    def _read_from_self(self) -> None:
+        while True:
+            try:
+                data = self._ssock.recv(4096)
+            except InterruptedError:
+                continue
+            except BlockingIOError:
+                return
+            if not data:
+                # Foreign code has closed the other end: without this the loop would spin.
+                self._remove_reader(self._ssock.fileno())
+                return
+            self._process_self_data(data)
+
+    def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None:
+        if not handle.cancelled():
+            self.call_soon_threadsafe(cast("Any", handle)._run)
+
+    # -- debugging -------------------------------------------------------------------------------------------------
+
+    def set_debug(self, enabled: bool) -> None:
+        """Switch debug mode: slow callbacks are reported, methods check their thread, handles know their origin."""
+        base_events.BaseEventLoop.set_debug(cast("Any", self), enabled)
+        self._set_native_debug(bool(enabled))
+
+    def set_task_factory(self, factory: Any) -> None:
+        """Set the factory that :meth:`create_task` uses; None for :class:`asyncio.Task`."""
+        base_events.BaseEventLoop.set_task_factory(cast("Any", self), factory)
+        self._set_native_task_factory(factory is not None)
+
+    def _report_slow_callback(self, handle: Any, seconds: float) -> None:
+        task = getattr(handle._callback, "__self__", None)
+        what = repr(task) if isinstance(task, asyncio.Task) else repr(handle)
+        logger.warning("Executing %s took %.3f seconds", what, seconds)
+
+    def _log_transport_error(self, transport: object, exc: BaseException, message: str) -> None:
+        logger.debug("%r: %s", transport, message, exc_info=exc)
+
+    # -- names -----------------------------------------------------------------------------------------------------
+
+    async def getaddrinfo(
+        self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> Any:
+        """Resolve a name in a thread of the default executor; numeric addresses take none.
+
+        Raises :exc:`socket.gaierror`. Source: :meth:`asyncio.loop.getaddrinfo`.
+        """
+        if _is_numeric(host, port):
+            numeric = flags | socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+            try:
+                return socket.getaddrinfo(host, port, family, type, proto, numeric)
+            except socket.gaierror:
+                # Something that only looked numeric: the resolver decides, and words the error.
+                pass
+        return await base_events.BaseEventLoop.getaddrinfo(
+            cast("Any", self), host, port, family=family, type=type, proto=proto, flags=flags
+        )
+
+    # -- transports ------------------------------------------------------------------------------------------------
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: Any,
+        waiter: Any = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        context: Context | None = None,
+    ) -> Any:
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            base_events._set_nodelay(sock)
+        return _core.StreamTransport(self, sock, protocol, waiter, extra, server)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: Any,
+        sslcontext: ssl.SSLContext,
+        waiter: Any = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        call_connection_made: bool = True,
+        context: Context | None = None,
+    ) -> Any:
+        ssl_protocol = sslproto.SSLProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server)
+        return ssl_protocol._app_transport
+
+    # -- servers ---------------------------------------------------------------------------------------------------
+
+    async def create_server(self, *args: Any, **kwargs: Any) -> Any:
+        """Listen on a TCP address. Source: :meth:`asyncio.loop.create_server`."""
+        server = await asyncio.SelectorEventLoop.create_server(cast("Any", self), *args, **kwargs)
+        return Server.adopt(server)
+
+    async def create_unix_server(self, *args: Any, **kwargs: Any) -> Any:
+        """Listen on a Unix-domain path; with ``cleanup_socket`` (default) the path is removed when the server closes.
+
+        Source: :meth:`asyncio.loop.create_unix_server`, with the clean-up of Python 3.13 on every version.
+        """
+        server = await asyncio.SelectorEventLoop.create_unix_server(cast("Any", self), *args, **kwargs)
+        return Server.adopt(server)
+
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], Any],
+        sock: socket.socket,
+        sslcontext: ssl.SSLContext | None = None,
+        server: Any = None,
+        backlog: int = 100,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        context: Context | None = None,
+    ) -> None:
+        wrap = None
+        if sslcontext is not None:
+
+            def wrap(conn: socket.socket) -> None:
+                self.create_task(
+                    self._accept_connection2(
+                        protocol_factory,
+                        conn,
+                        {"peername": conn.getpeername()},
+                        sslcontext,
+                        server,
+                        ssl_handshake_timeout,
+                        ssl_shutdown_timeout,
+                    )
+                )
+
+        self._listeners[sock.fileno()] = _core.Listener(self, sock, protocol_factory, server, wrap)
+
+    def _stop_serving(self, sock: socket.socket) -> None:
+        listener = self._listeners.pop(sock.fileno(), None)
+        if listener is not None:
+            listener.close()
+        inode = self._unix_server_sockets.pop(sock, None)
+        if inode is not None:
+            path = sock.getsockname()
+            try:
+                # Only if it is still the same socket: another server may have taken the path since.
+                if os.stat(path).st_ino == inode:
+                    os.unlink(path)
+            except FileNotFoundError:
+                pass
+            except OSError as exc:
+                logger.error("Unable to clean up listening UNIX socket %r: %s", path, exc)
+        sock.close()
+
+    # -- sendfile --------------------------------------------------------------------------------------------------
+
+    async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        resume_reading = transp.is_reading()
+        transp.pause_reading()
+        await transp._make_empty_waiter()
+        transp._leave_poller()
+        try:
+            return cast("int", await self.sock_sendfile(transp._sock, file, offset, count, fallback=False))
+        finally:
+            transp._reset_empty_waiter()
+            transp._enter_poller()
+            if resume_reading:
+                transp.resume_reading()
+
+    # -- subprocesses ----------------------------------------------------------------------------------------------
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: Any,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        waiter = self.create_future()
+        transport = unix_events._UnixSubprocessTransport(
+            self, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter=waiter, extra=extra, **kwargs
+        )
+        watch_child(self, transport.get_pid(), transport._process_exited)
+        try:
+            await waiter
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            transport.close()
+            await transport._wait()
+            raise
+        return transport
+
+
+def _is_numeric(host: Any, port: Any) -> bool:
+    """Whether resolving needs no service: no host, or an address in digits, and a port that is a number."""
+    if isinstance(port, (str, bytes)):
+        if not port.isdigit():
+            return False
+    elif port is not None and not isinstance(port, int):
+        return False
+    if host is None:
+        return True
+    if isinstance(host, bytes):
+        host = host.decode("latin-1")
+    if not isinstance(host, str) or "%" in host:
+        return False
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except (OSError, ValueError):
+            continue
+        return True
+    return False
+
+

@@ -1,0 +1,1 @@
+"""Tests of the command line, the public functions and the examples."""

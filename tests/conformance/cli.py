@@ -1,0 +1,172 @@
+"""The command line of the conformance run."""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.conformance import check, report, rows
+from tests.conformance.loops import CONTROL, LOOPS, why_unavailable
+from tests.conformance.supervise import Limits, ModuleResult, complete, run_module
+from tests.conformance.worker import PACKAGE
+
+#: Modules that take longest, started first so that they do not end the run alone.
+_LONG = (
+    "test_subprocess",
+    "test_ssl",
+    "test_sslproto",
+    "test_events",
+    "test_tasks",
+    "test_sendfile",
+    "test_unix_events",
+    "test_free_threading",
+)
+
+
+def suite_modules() -> list[str] | None:
+    """Return the names of the suite's modules, or None if the interpreter came without its tests."""
+    try:
+        spec = importlib.util.find_spec(PACKAGE)
+    except ModuleNotFoundError:
+        return None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    directory = Path(next(iter(spec.submodule_search_locations)))
+    return sorted(path.stem for path in directory.glob("test_*.py"))
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.conformance",
+        description="Run this interpreter's own asyncio test-suite on an event loop.",
+    )
+    parser.add_argument(
+        "--loop", choices=LOOPS, default="whorl", help="the loop to run on (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--control",
+        action="store_true",
+        help="run stock asyncio beside it, show both, and check the rows of not_applicable.toml against it",
+    )
+    parser.add_argument(
+        "--module", action="append", metavar="NAME", help="only this test module (repeatable)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=2, metavar="N", help="modules at once (default: %(default)s)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every result to FILE")
+    parser.add_argument(
+        "--verbose", action="store_true", help="print tracebacks, and tests the loop did not reach"
+    )
+    parser.add_argument(
+        "--test-timeout",
+        type=float,
+        default=60,
+        metavar="S",
+        help="seconds for one test (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--module-timeout",
+        type=float,
+        default=600,
+        metavar="S",
+        help="seconds for one module (default: %(default)s)",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the suite; return 0 if all went well, 1 for failures or bad rows, 2 if it could not be run."""
+    options = parse(arguments)
+    modules = suite_modules()
+    if modules is None:
+        print(
+            f"conformance: skipped on {report.python_name()}: it came without {PACKAGE} "
+            "(distributions split it off; on Debian it is in libpython3-testsuite)"
+        )
+        return 0
+    if options.module:
+        unknown = sorted(set(options.module) - set(modules))
+        if unknown:
+            print(f"conformance: no such module in {PACKAGE}: {', '.join(unknown)}", file=sys.stderr)
+            return 2
+        modules = [module for module in modules if module in options.module]
+    reason = why_unavailable(options.loop)
+    if reason:
+        print(f"conformance: cannot run on {options.loop}: {reason}", file=sys.stderr)
+        return 2
+    try:
+        known = rows.load()
+    except rows.RowError as error:
+        print(f"conformance: {rows.FILE.name}: {error}", file=sys.stderr)
+        return 1
+    loops = [options.loop]
+    if options.control and options.loop != CONTROL:
+        loops.append(CONTROL)
+    comparing = len(loops) > 1
+    print(
+        f"asyncio's own test-suite of {report.python_name()} on {' and '.join(loops)}: {len(modules)} modules"
+    )
+    results = _run(modules, loops, options, with_not_applicable=comparing)
+
+    problems = check.rows_match(known, results[0])
+    if comparing:
+        problems += check.rows_differ(known, results[0], results[1])
+    for column in results:
+        for result in column:
+            left_out = {
+                test: row.reason
+                for test in result.ids
+                if (row := rows.row_for(known, result.module, test)) is not None
+            }
+            for test in left_out:
+                result.outcomes.pop(test, None)
+            complete(result, left_out)
+    _print(results, problems, options.verbose)
+    if options.json:
+        options.json.write_text(json.dumps(report.as_json(results, problems), indent=1), encoding="utf-8")
+    return 1 if problems or any(result.bad for column in results for result in column) else 0
+
+
+def _run(
+    modules: Sequence[str], loops: Sequence[str], options: argparse.Namespace, with_not_applicable: bool
+) -> list[list[ModuleResult]]:
+    """Run every module on every loop, ``options.jobs`` at once; return one list of results per loop."""
+    limits = Limits(options.test_timeout, options.module_timeout)
+    order = sorted(modules, key=lambda module: _LONG.index(module) if module in _LONG else len(_LONG))
+    work = [(module, loop) for module in order for loop in loops]
+    done: dict[tuple[str, str], ModuleResult] = {}
+    with concurrent.futures.ThreadPoolExecutor(max(1, options.jobs)) as pool:
+        futures = {pool.submit(run_module, *item, limits, with_not_applicable): item for item in work}
+        for future in concurrent.futures.as_completed(futures):
+            result = future.result()
+            done[futures[future]] = result
+            if sys.stderr.isatty():
+                print(f"\r{len(done)}/{len(work)} {result.module:<24}", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr)
+    return [[done[module, loop] for module in modules] for loop in loops]
+
+
+def _print(results: Sequence[Sequence[ModuleResult]], problems: Sequence[str], verbose: bool) -> None:
+    print(report.table(results))
+    for column in results:
+        for result in column:
+            if result.bad:
+                print(report.failures(result, verbose))
+                if verbose and result.log.strip():
+                    print("         output of the module:")
+                    print("\n".join("         > " + line for line in result.log.strip().splitlines()[-60:]))
+    if verbose:
+        for result in results[0]:
+            for test, outcome in result.outcomes.items():
+                if outcome.strays and not outcome.made:
+                    print(f"STOCK    {result.module}.{test}: made a stock loop only")
+    for problem in problems:
+        print(f"ROW      {problem}")

@@ -1,0 +1,254 @@
+"""Runs one test module in a subprocess with time limits, and turns its events into results.
+
+A test that hangs is given SIGABRT, so that faulthandler writes where every thread stands, and is reported as
+``hung``; a process that ends by itself in the middle of a test is reported as ``crashed``. Either way a new
+process takes up the module after that test, a few times over; a module that keeps failing so is given up,
+and the tests that were not reached are reported as ``not run``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.conformance.worker import PACKAGE, WHOLE_MODULE
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Outcomes that make a run unsuccessful.
+BAD = frozenset({"failed", "hung", "crashed", "not run"})
+
+#: After so many hangs and crashes the rest of a module is not run.
+MAX_RESTARTS = 8
+
+_POLL = 0.05  # seconds between looks at a worker
+_GRACE = 30.0  # seconds a worker has to write its tracebacks, or to exit when it is done
+
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from tests.conformance.worker import main; main()"
+
+
+@dataclass
+class Outcome:
+    """What became of one test: passed, skipped, failed, hung, crashed, not run, or not applicable."""
+
+    status: str
+    detail: str = ""
+    seconds: float = 0.0
+    made: int = 0
+    strays: int = 0
+
+
+@dataclass
+class ModuleResult:
+    """What became of one module on one loop. ``ids`` are the tests found in it, in order."""
+
+    module: str
+    loop: str
+    ids: list[str] = field(default_factory=list)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    seconds: float = 0.0
+    log: str = ""
+
+    def count(self, *statuses: str) -> int:
+        """Return how many tests have one of ``statuses``."""
+        return sum(outcome.status in statuses for outcome in self.outcomes.values())
+
+    @property
+    def made(self) -> int:
+        """Return how many loops of the chosen class were made."""
+        return sum(outcome.made for outcome in self.outcomes.values())
+
+    @property
+    def bad(self) -> dict[str, Outcome]:
+        """Return the tests that were neither passed nor skipped nor not applicable."""
+        return {test: outcome for test, outcome in self.outcomes.items() if outcome.status in BAD}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Time limits in seconds: for one test, and for one module."""
+
+    test: float
+    module: float
+
+
+class _Attempt:
+    """One worker process of a module, from its start to its end."""
+
+    def __init__(
+        self, result: ModuleResult, directory: Path, number: int, with_not_applicable: bool, package: str
+    ) -> None:
+        self._result = result
+        self._events_path = directory / f"events-{number}"
+        self._log_path = directory / f"log-{number}"
+        self._events_path.touch()
+        self._offset = 0
+        self.current: str | None = None
+        self.current_since = time.monotonic()
+        self.finished = False
+        arguments = {
+            "package": package,
+            "name": result.module,
+            "loop": result.loop,
+            "events": str(self._events_path),
+            "done": list(result.outcomes),
+            "with_not_applicable": with_not_applicable,
+        }
+        # The suite writes into the current directory; a session of its own lets all descendants be killed.
+        scratch = directory / f"scratch-{number}"
+        scratch.mkdir()
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONASYNCIODEBUG"}
+        with self._log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, str(ROOT), json.dumps(arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=scratch,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def read(self) -> None:
+        """Take in the events written since the last call."""
+        with self._events_path.open("rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._offset += len(line)
+                self._take(json.loads(line))
+
+    def _take(self, event: dict[str, Any]) -> None:
+        result = self._result
+        kind = event.pop("event")
+        if kind == "module":
+            result.ids = event["ids"]
+        elif kind == "start":
+            self.current, self.current_since = event["id"], time.monotonic()
+        elif kind == "end":
+            self.current, self.current_since = None, time.monotonic()
+            outcome = Outcome(
+                event["outcome"], event["detail"], event["seconds"], event["made"], event["strays"]
+            )
+            result.outcomes[event["id"]] = outcome
+        elif kind == "fixture":
+            result.outcomes[event["id"]] = Outcome(event["outcome"], event["detail"])
+        elif kind == "done":
+            self.finished, self.current_since = True, time.monotonic()
+
+    def kill(self) -> None:
+        """End the worker and everything it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def abort(self) -> None:
+        """Let a worker that hangs write its tracebacks, then end it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGABRT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_GRACE)
+        self.kill()
+
+    def log(self) -> str:
+        """Return what the worker printed."""
+        return self._log_path.read_text(encoding="utf-8", errors="replace")
+
+    def follow(self, limits: Limits, module_deadline: float) -> str | None:
+        """Wait for the end of the worker; return None if it was a good one, else what went wrong."""
+        while True:
+            status = self.process.poll()  # before the read, so that nothing written before the end is missed
+            self.read()
+            now = time.monotonic()
+            if status is not None:
+                if self.finished and status == 0:
+                    return None
+                return _describe_exit(status)
+            if self.finished and now - self.current_since > _GRACE:
+                self.abort()
+                return f"did not exit within {_GRACE:g} s of its last test"
+            if not self.finished and now - self.current_since > limits.test:
+                self.abort()
+                return f"hung: no result within {limits.test:g} s"
+            if now > module_deadline:
+                self.abort()
+                return f"hung: the module took longer than {limits.module:g} s"
+            time.sleep(_POLL)
+
+
+def _describe_exit(status: int) -> str:
+    if status >= 0:
+        return f"exited with status {status}"
+    with contextlib.suppress(ValueError):
+        return f"killed by {signal.Signals(-status).name}"
+    return f"killed by signal {-status}"
+
+
+def run_module(
+    module: str, loop: str, limits: Limits, with_not_applicable: bool, package: str = PACKAGE
+) -> ModuleResult:
+    """Run ``module`` of ``package`` on the loop called ``loop``; a new process after each hang or crash."""
+    result = ModuleResult(module, loop)
+    began = time.monotonic()
+    deadline = began + limits.module
+    with tempfile.TemporaryDirectory(prefix="conformance-") as directory:
+        for number in range(1 + MAX_RESTARTS):
+            attempt = _Attempt(result, Path(directory), number, with_not_applicable, package)
+            try:
+                trouble = attempt.follow(limits, deadline)
+            finally:
+                attempt.kill()
+            log = attempt.log()
+            result.log += log
+            if trouble is None:
+                break
+            where = attempt.current or ("(exit)" if attempt.finished else "(start)")
+            status = "hung" if trouble.startswith(("hung", "did not exit")) else "crashed"
+            result.outcomes[where] = Outcome(
+                status, f"{trouble}\n{_tail(log)}", time.monotonic() - attempt.current_since
+            )
+            if attempt.current is None or time.monotonic() > deadline:
+                break
+    result.seconds = time.monotonic() - began
+    return result
+
+
+def complete(result: ModuleResult, not_applicable: dict[str, str]) -> None:
+    """Give every test without an outcome one.
+
+    ``not_applicable`` maps those that a row leaves out to its reason; one whose class or module fixture
+    skipped is skipped with it; any other was not run.
+    """
+    fixtures = {test: outcome for test, outcome in result.outcomes.items() if test not in result.ids}
+    for test in result.ids:
+        if test in result.outcomes:
+            continue
+        if test in not_applicable:
+            result.outcomes[test] = Outcome("not applicable", not_applicable[test])
+            continue
+        skip = next((o for f, o in fixtures.items() if o.status == "skipped" and _covers(f, test)), None)
+        result.outcomes[test] = Outcome("skipped", skip.detail) if skip else Outcome("not run")
+    for fixture, outcome in fixtures.items():
+        if outcome.status == "skipped":
+            del result.outcomes[fixture]  # its tests carry the skip now
+
+
+def _covers(fixture: str, test: str) -> bool:
+    """Whether ``fixture``, such as ``setUpClass (package.module.Class)``, stands before ``test``."""
+    if fixture.startswith(("setUpModule", WHOLE_MODULE)):
+        return True
+    return fixture.rstrip(")").endswith("." + test.split(".")[0])
+
+
+def _tail(text: str, lines: int = 40) -> str:
+    return "\n".join(text.splitlines()[-lines:])

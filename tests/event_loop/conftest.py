@@ -1,0 +1,302 @@
+"""Fixtures of the event-loop tests.
+
+``loop_factory`` and ``loop`` are parametrised: each test runs on whorl's loop and on stock asyncio's as the control.
+The environment variable ``WHORL_TEST_LOOPS`` (default ``whorl,asyncio``) restricts that, ``WHORL_TEST_DEBUG=1`` puts
+the loops into debug mode. A coroutine test function is run on ``loop``. When a test has passed, tear-down fails it for
+what it left behind: exceptions that reached the loop's handler, tasks, file descriptors, and warnings raised where
+no one could catch them (a coroutine never awaited, a transport never closed).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import importlib.util
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .certificates import Certificates
+from .support import PATIENCE, open_fds
+
+HERE = Path(__file__).parent
+LOOPS = tuple(name for name in os.environ.get("WHORL_TEST_LOOPS", "whorl,asyncio").split(",") if name)
+DEBUG = os.environ.get("WHORL_TEST_DEBUG") == "1"
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+call_passed = pytest.StashKey[bool]()
+known_fault = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "control_xfail(reason, below, since, strict): stock asyncio fails this test")
+    config.addinivalue_line("markers", "whorl_only: a promise that stock asyncio does not make, so it has no control")
+    unknown = set(LOOPS) - {"whorl", "asyncio"}
+    if unknown or not LOOPS:
+        raise pytest.UsageError(f"WHORL_TEST_LOOPS names {sorted(unknown) or 'no loop'}; it takes whorl and asyncio")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE not in item.path.parents:
+            continue
+        if config.pluginmanager.hasplugin("timeout") and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(60))
+        callspec = getattr(item, "callspec", None)
+        name = callspec.params.get("loop_name") if callspec is not None else None
+        if item.get_closest_marker("whorl_only") and (name == "asyncio" or "whorl" not in LOOPS):
+            item.add_marker(pytest.mark.skip(reason="a promise of whorl's alone: stock asyncio is no control for it"))
+        if name == "asyncio":
+            for mark in item.iter_markers("control_xfail"):
+                below, since = mark.kwargs["below"], mark.kwargs["since"]
+                if (below is None or sys.version_info < below) and (since is None or sys.version_info >= since):
+                    item.add_marker(
+                        pytest.mark.xfail(reason=f"control: {mark.args[0]}", strict=mark.kwargs["strict"])
+                    )
+                    # What it leaves behind is part of the same fault.
+                    item.stash[known_fault] = True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Runs a coroutine test function on the ``loop`` fixture."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    loop: asyncio.AbstractEventLoop = pyfuncitem.funcargs["loop"]
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+
+    async def bounded() -> None:
+        # Inside the loop, so that what the test was waiting for shows in the traceback.
+        async with asyncio.timeout(PATIENCE * 2):
+            await pyfuncitem.obj(**arguments)
+
+    loop.run_until_complete(bounded())
+    return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    report = yield
+    if report.when == "call":
+        item.stash[call_passed] = report.outcome == "passed" and not item.stash.get(known_fault, False)
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_collections() -> Iterator[None]:
+    """Tear-down collects garbage after every test: what was there before the first need not be walked each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(params=LOOPS)
+def loop_name(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def loop_factory(loop_name: str) -> LoopFactory:
+    """Makes new event loops of the kind under test. Without whorl installed, its half fails: it is never skipped."""
+    if loop_name == "asyncio":
+        return asyncio.new_event_loop
+    import whorl
+
+    factory: LoopFactory = whorl.new_event_loop
+    return factory
+
+
+class LoopErrors(list[dict[str, Any]]):
+    """What reached the loop's exception handler. A test that expects something takes it out."""
+
+    def record(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.append(context)
+
+    def take(self) -> dict[str, Any]:
+        """The one context there is; fails when there is none, or another."""
+        assert len(self) == 1, f"expected one call of the exception handler, had {len(self)}: {list(self)}"
+        return self.pop()
+
+
+@pytest.fixture
+def loop_errors() -> LoopErrors:
+    return LoopErrors()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that leaks file descriptors, changes process-wide signal state, or warns where none can catch it."""
+    # What a failed test before this one left behind is not this one's: drop the traceback that keeps it alive.
+    for name in ("last_exc", "last_value", "last_type", "last_traceback"):
+        sys.__dict__.pop(name, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
+    before = open_fds()
+    threads = set(threading.enumerate())
+    wakeup = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(wakeup)
+    unraisable: list[str] = []
+
+    def note(event: sys.UnraisableHookArgs) -> None:
+        unraisable.append(f"{type(event.exc_value).__name__}: {event.exc_value} ({event.err_msg or ''} {event.object!r})")
+
+    previous_hook, sys.unraisablehook = sys.unraisablehook, note
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            yield
+            gc.collect()
+    finally:
+        sys.unraisablehook = previous_hook
+    if not request.node.stash.get(call_passed, False):
+        return
+    assert not unraisable, "raised where no one could catch it:\n" + "\n".join(unraisable)
+
+    # Threads of a pool that is being shut down may hold a descriptor for a moment longer.
+    deadline = time.monotonic() + 5
+    while (leaked := set(open_fds().items()) - set(before.items())) and time.monotonic() < deadline:
+        time.sleep(0.01)
+        gc.collect()
+    assert not leaked, f"file descriptors left open: {sorted(leaked)}"
+    lost = {fd: name for fd, name in before.items() if fd not in open_fds()}
+    assert not lost, f"file descriptors closed that were not the test's own: {lost}"
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(5)
+        assert not thread.is_alive(), f"thread left running: {thread}"
+    now = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(wakeup)
+    assert now == wakeup, f"signal wake-up descriptor was {wakeup}, is {now}"
+
+
+@pytest.fixture
+def loop(
+    request: pytest.FixtureRequest, loop_factory: LoopFactory, loop_errors: LoopErrors, nothing_left_behind: None
+) -> Iterator[asyncio.AbstractEventLoop]:
+    """A new event loop with an exception handler that fails the test unless the test takes what it got."""
+    loop = loop_factory()
+    loop.set_exception_handler(loop_errors.record)
+    if DEBUG:
+        loop.set_debug(True)
+    try:
+        yield loop
+        passed = request.node.stash.get(call_passed, False)
+        tasks: list[str] = []
+        if not loop.is_closed() and not loop.is_running():
+            # A loop that failed its test may be past settling, which is no news.
+            with contextlib.nullcontext() if passed else contextlib.suppress(Exception):
+                tasks = settle(loop)
+            loop.close()
+        # What is never retrieved, or never closed, reports itself when it is collected.
+        gc.collect()
+        if passed:
+            assert not tasks, "tasks left pending:\n" + "\n".join(tasks)
+            assert not loop_errors, f"the loop's exception handler was called: {list(loop_errors)}"
+    finally:
+        if not loop.is_running():
+            loop.close()
+
+
+def settle(loop: asyncio.AbstractEventLoop) -> list[str]:
+    """Ends what a test left running on a loop; returns the tasks that it had left pending."""
+
+    async def turn() -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(turn())
+    tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=PATIENCE))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    return [repr(task) for task in tasks]
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+PRELUDE = '''\
+import asyncio, contextlib, faulthandler, os, signal, socket, sys, threading, time
+
+# A hang shows where it hangs, and ends.
+faulthandler.dump_traceback_later({limit}, exit=True)
+
+if {name!r} == "whorl":
+    from whorl import new_event_loop
+else:
+    from asyncio import new_event_loop
+
+
+def run(main, **options):
+    with asyncio.Runner(loop_factory=new_event_loop, **options) as runner:
+        return runner.run(main)
+
+'''
+
+
+class Script:
+    """Runs a program in a process of its own, with ``new_event_loop`` and ``run`` of the loop under test at hand."""
+
+    def __init__(self, loop_name: str, directory: Path) -> None:
+        self.loop_name = loop_name
+        self.directory = directory
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(
+        self, body: str, *arguments: str, flags: Sequence[str] = ("-W", "error"), env: dict[str, str] | None = None,
+        **options: Any,
+    ) -> subprocess.Popen[str]:
+        """Starts the program; its standard streams are pipes of text."""
+        path = self.directory / f"script_{len(self.started)}.py"
+        prelude = PRELUDE.format(name=self.loop_name, limit=PATIENCE * 2)
+        path.write_text(prelude + textwrap.dedent(body), encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, *flags, str(path), *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **(env or {})}, **options,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, body: str, *arguments: str, status: int | None = 0, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Runs the program to its end, and fails unless it ends with ``status`` (``None``: any)."""
+        process = self.start(body, *arguments, **options)
+        output, errors = process.communicate(timeout=PATIENCE * 3)
+        if status is not None and process.returncode != status:
+            pytest.fail(f"exit status {process.returncode}, not {status}\n--- output\n{output}\n--- errors\n{errors}")
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    def finish(self) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def script(loop_name: str, tmp_path: Path, nothing_left_behind: None) -> Iterator[Script]:
+    if loop_name == "whorl" and importlib.util.find_spec("whorl") is None:
+        pytest.fail("whorl is not installed")
+    running = Script(loop_name, tmp_path)
+    yield running
+    running.finish()

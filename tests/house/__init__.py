@@ -1,0 +1,5 @@
+"""The rules of the house that a machine can check: who depends on whom, sizes, pins, and the tools."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent

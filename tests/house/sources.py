@@ -1,0 +1,68 @@
+"""The repository's own source files, and Rust text without what only looks like code."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.house import ROOT
+
+# Directories that hold nothing of ours.
+SKIPPED = {"target", "dist", "build", "node_modules", "__pycache__", "corpus", "artifacts"}
+
+# One alternative for each thing in Rust whose text is not code. A lifetime ('a) opens none.
+_NOT_CODE = re.compile(
+    r"""
+    //[^\n]*
+  | /\*.*?\*/
+  | \b[bc]?r(?P<hashes>\#*)".*?"(?P=hashes)
+  | \b[bc]?"(?:\\.|[^"\\])*"
+  | "(?:\\.|[^"\\])*"
+  | b?'(?:\\(?:x[0-9a-fA-F]{2}|u\{[0-9a-fA-F_]+\}|.)|[^'\\])'
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def files(*suffixes: str, under: str = ".") -> Iterator[Path]:
+    """Every source file of ours with one of these suffixes, in order; hidden and built ones are left out."""
+    for path in sorted((ROOT / under).rglob("*")):
+        parts = path.relative_to(ROOT).parts
+        if path.suffix in suffixes and not any(part in SKIPPED or part.startswith(".") for part in parts):
+            yield path
+
+
+def name(path: Path) -> str:
+    """The path as a person would write it."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def rust_code(text: str) -> str:
+    """Rust with comments, strings and characters blanked; the lines stay where they are."""
+
+    def blank(match: re.Match[str]) -> str:
+        return re.sub(r"[^\n]", " ", match[0])
+
+    return _NOT_CODE.sub(blank, text)
+
+
+def without_tests(code: str) -> str:
+    """Rust code (from `rust_code`) with every item under ``#[cfg(test)]`` or ``#[test]`` blanked."""
+    while match := re.search(r"#\[(?:cfg\(test\)|cfg\(all\(test\b[^\]]*|test)\]", code):
+        end = _item_end(code, match.end())
+        code = code[: match.start()] + re.sub(r"[^\n]", " ", code[match.start() : end]) + code[end:]
+    return code
+
+
+def _item_end(code: str, start: int) -> int:
+    """Where the item that begins after ``start`` ends: its closing brace, or a semicolon before any."""
+    depth = 0
+    for index in range(start, len(code)):
+        if code[index] == "{":
+            depth += 1
+        elif code[index] == "}":
+            depth -= 1
+            if depth == 0:
+                return index + 1
+        elif code[index] == ";" and depth == 0:
+            return index + 1
+    return len(code)

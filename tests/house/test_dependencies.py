@@ -1,0 +1,146 @@
+"""The direction of dependency: ``python/whorl`` on ``whorl._core`` on ``whorl-core``, and never back."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.house import ROOT
+from tests.house.sources import files, name, rust_code, without_tests
+
+CORE = ROOT / "crates" / "core" / "src"
+
+# What each module of the core may use of the others. A new module has to take its place here first.
+MAY_USE: dict[str, set[str]] = {
+    # Mechanism: these know no protocol.
+    "reactor": set(),
+    "sched": {"reactor"},
+    "net": {"reactor"},
+    # Protocols: bytes in, events and bytes out. No socket, no clock.
+    "http1": set(),
+    "websocket": set(),
+    "http2": set(),
+    # Policy over them: the client and the server never import each other.
+    "client": {"http1", "http2", "websocket"},
+    "server": {"http1", "http2", "websocket"},
+    "parallel": set(),
+    "trace": set(),
+}
+SANS_IO = {"http1", "websocket", "http2"}
+
+
+def core_modules() -> set[str]:
+    """The modules that the core's ``lib.rs`` declares."""
+    code = rust_code((CORE / "lib.rs").read_text())
+    return set(re.findall(r"^\s*(?:pub(?:\([^)]*\))?\s+)?mod\s+(\w+)\s*[;{]", without_tests(code), re.M))
+
+
+def module_files(module: str) -> list[Path]:
+    """The files of one module of the core."""
+    flat = CORE / f"{module}.rs"
+    return [*([flat] if flat.exists() else []), *files(".rs", under=f"crates/core/src/{module}")]
+
+
+def cargo_tree(package: str) -> set[str]:
+    """Every crate that ``package`` is built from, itself included; what only its tests use is left out."""
+    if shutil.which("cargo") is None:
+        pytest.skip("cargo is not on this machine")
+    command = ["cargo", "tree", "--package", package, "--edges", "normal,build", "--target", "all"]
+    done = subprocess.run(
+        [*command, "--prefix", "none", "--format", "{p}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
+
+
+def manifests() -> dict[str, dict[str, Any]]:
+    """The manifests of the crates that are shipped, by crate name."""
+    loaded = [tomllib.loads(path.read_text()) for path in sorted((ROOT / "crates").glob("*/Cargo.toml"))]
+    return {manifest["package"]["name"]: manifest for manifest in loaded}
+
+
+def direct_dependencies(manifest: dict[str, Any]) -> set[str]:
+    """Everything that a manifest asks for, tests and single platforms included."""
+    kinds = ("dependencies", "dev-dependencies", "build-dependencies")
+    tables = [manifest, *manifest.get("target", {}).values()]
+    return {crate for table in tables for kind in kinds for crate in table.get(kind, {})}
+
+
+def test_the_core_has_no_python_in_it() -> None:
+    found = {
+        crate for crate in cargo_tree("whorl-core") if crate.startswith(("pyo3", "cpython", "python3-sys"))
+    }
+    assert not found
+    # The control: the same question about the extension finds it.
+    assert "pyo3" in cargo_tree("whorl-python")
+
+
+def test_the_core_does_not_depend_on_the_extension() -> None:
+    assert "whorl-python" not in cargo_tree("whorl-core")
+
+
+def test_every_module_of_the_core_has_its_place() -> None:
+    modules = core_modules()
+    assert {"reactor", "sched", "net"} <= modules
+    assert modules <= MAY_USE.keys(), "say in MAY_USE what the new module may use"
+
+
+@pytest.mark.parametrize("module", sorted(MAY_USE))
+def test_modules_of_the_core_use_only_what_they_may(module: str) -> None:
+    used = {
+        (name(path), other)
+        for path in module_files(module)
+        for other in re.findall(r"\bcrate::\{?\s*(\w+)", rust_code(path.read_text()))
+    }
+    assert not {(path, other) for path, other in used if other not in MAY_USE[module] | {module}}
+
+
+@pytest.mark.parametrize("module", sorted(SANS_IO))
+def test_protocols_touch_no_socket_and_no_clock(module: str) -> None:
+    outside = r"\b(rustix|libc|std::net|std::os::fd|std::fs|Instant::now|SystemTime::now)\b"
+    touched = {
+        (name(path), word)
+        for path in module_files(module)
+        for word in re.findall(outside, without_tests(rust_code(path.read_text())))
+    }
+    assert not touched
+
+
+def test_every_crate_that_is_used_is_argued_for() -> None:
+    own = set(manifests())
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    named = set(re.findall(r"`([\w-]+)`", text))
+    used = {crate for manifest in manifests().values() for crate in direct_dependencies(manifest)} - own
+    assert used
+    assert not used - named, "say in ARCHITECTURE.md what it does for us, and why this one"
+
+
+def test_python_imports_the_standard_library_whorl_and_what_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in project.get("dependencies", [])}
+    known = sys.stdlib_module_names | {"whorl"} | declared
+    strange: set[tuple[str, str]] = set()
+    for path in files(".py", ".pyi", under="python/whorl"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            strange |= {(name(path), module) for module in names if module.split(".")[0] not in known}
+    assert not strange
+
+
+def test_the_only_compiled_module_is_core() -> None:
+    compiled = {path.name.split(".")[0] for path in (ROOT / "python" / "whorl").rglob("*.so")}
+    assert compiled <= {"_core"}

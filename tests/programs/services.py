@@ -1,0 +1,200 @@
+"""Private PostgreSQL and Redis servers for the tests, from the distribution's packages.
+
+Each is one child process on a loopback port and a unix socket of its own, with its data in a directory that
+is removed afterwards. It is stopped by its pid; should the test run be killed, the kernel stops it
+(`setpriv --pdeathsig`).
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+
+from tests.programs.support import free_port, missing_service, wait_for_port
+
+# Removed from the children's environment: these would point the programs at somebody else's server.
+_FOREIGN_SETTINGS = ("PGDATA", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGSERVICE")
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running server. TLS is on, with a certificate of the test authority for ``localhost``.
+
+    Attributes:
+        port: its port on 127.0.0.1, also the suffix of its unix socket.
+        socket_dir: the directory of its unix socket.
+        user: a superuser who needs no password.
+        database: an empty database.
+    """
+
+    port: int
+    socket_dir: str
+    user: str = "whorl"
+    database: str = "postgres"
+
+
+@dataclass(frozen=True)
+class Redis:
+    """A running server: its port on 127.0.0.1, and its unix socket's path."""
+
+    port: int
+    socket_path: str
+
+
+def _bound_to_us(command: Sequence[str], stop: str) -> list[str]:
+    """The command, made to receive the signal `stop` should this process die without stopping it."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", stop, *command] if setpriv else list(command)
+
+
+def _stop(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
+    if process.poll() is None:
+        process.send_signal(first)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _newest_postgres_programs() -> Path:
+    """The directory of the newest server's programs, the distribution's before whatever the PATH holds."""
+    installed = sorted(
+        (path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")),
+        key=lambda path: float(path.parent.name) if path.parent.name.replace(".", "").isdigit() else 0.0,
+    )
+    if installed:
+        return installed[-1]
+    on_path = shutil.which("postgres")
+    if on_path:
+        return Path(on_path).resolve().parent
+    missing_service("PostgreSQL server programs not found (Debian: apt-get install postgresql)")
+
+
+def _unprivileged_account() -> pwd.struct_passwd | None:
+    """Whom to run PostgreSQL as: it refuses root. None: we are not root, so as ourselves."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    missing_service("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody")
+
+
+@contextmanager
+def running_postgres(authority: trustme.CA) -> Iterator[Postgres]:
+    """Start a server on a new data directory; stop it and remove the directory afterwards."""
+    programs = _newest_postgres_programs()
+    account = _unprivileged_account()
+    # Not pytest's temporary directory: that is closed to the account the server runs as. And short: the
+    # path of a unix socket has at most 107 bytes.
+    home = Path(tempfile.mkdtemp(prefix="whorl-pg-", dir="/tmp"))
+    try:
+        data = home / "data"
+        authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(home / "server.pem")
+        (home / "server.pem").chmod(0o600)
+        if account is not None:
+            for path in (home, home / "server.pem"):
+                os.chown(path, account.pw_uid, account.pw_gid)
+        user = account.pw_uid if account is not None else None
+        group = account.pw_gid if account is not None else None
+        groups = [account.pw_gid] if account is not None else None
+        environment = {key: value for key, value in os.environ.items() if key not in _FOREIGN_SETTINGS}
+        made = subprocess.run(
+            [str(programs / "initdb"), "-D", str(data), "-U", Postgres.user, "-A", "trust", "-E", "UTF8",
+             "--locale=C", "--no-sync"],
+            cwd=home, env=environment, user=user, group=group, extra_groups=groups,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+        if made.returncode:
+            raise RuntimeError(f"initdb failed:\n{made.stdout.decode(errors='replace')}")
+        for _ in range(3):  # another process may take the port between our look and the server's bind
+            port = free_port()
+            log = home / "log"
+            settings = {
+                "fsync": "off", "max_connections": "50", "shared_buffers": "16MB", "ssl": "on",
+                "ssl_cert_file": str(home / "server.pem"), "ssl_key_file": str(home / "server.pem"),
+                "listen_addresses": "127.0.0.1", "unix_socket_directories": str(home), "port": str(port),
+            }  # fmt: skip
+            command = [str(programs / "postgres"), "-D", str(data)]
+            command += [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
+            with log.open("wb") as output:
+                server = subprocess.Popen(
+                    _bound_to_us(command, "INT"), cwd=home, env=environment, user=user, group=group,
+                    extra_groups=groups, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )  # fmt: skip
+            try:
+                if _accepts_queries(server, home, port):
+                    yield Postgres(port, str(home))
+                    return
+            finally:
+                _stop(server, signal.SIGINT)  # "fast shutdown": sessions are ended
+        raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text(errors='replace')}")
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _accepts_queries(server: subprocess.Popen[bytes], home: Path, port: int) -> bool:
+    """Wait until the server answers to a start-up packet; false when it ends or does not get there."""
+    # A start-up packet, protocol 3.0. While it recovers, the server answers 'E' (an error) and hangs up.
+    body = b"\x00\x03\x00\x00" + b"user\0" + Postgres.user.encode() + b"\0database\0postgres\0\0"
+    packet = (len(body) + 4).to_bytes(4, "big") + body
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and server.poll() is None:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(5)
+            try:
+                client.connect(str(home / f".s.PGSQL.{port}"))
+                client.sendall(packet)
+                if client.recv(1) == b"R":
+                    return True
+            except OSError:
+                pass
+        time.sleep(0.05)
+    return False
+
+
+@contextmanager
+def running_redis() -> Iterator[Redis]:
+    """Start a server which keeps nothing on disk; stop it afterwards."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        missing_service("redis-server not found (Debian: apt-get install redis-server)")
+    with tempfile.TemporaryDirectory(prefix="whorl-redis-", dir="/tmp") as home:
+        output = b""
+        for _ in range(3):
+            port = free_port()
+            path = f"{home}/redis.sock"
+            settings = {
+                "port": str(port), "bind": "127.0.0.1", "unixsocket": path, "dir": home,
+                "logfile": f"{home}/log", "save": "", "appendonly": "no", "daemonize": "no",
+            }  # fmt: skip
+            command = [program, *(part for key, value in settings.items() for part in (f"--{key}", value))]
+            server = subprocess.Popen(
+                _bound_to_us(command, "TERM"), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+            try:
+                if wait_for_port(port, lambda server=server: server.poll() is None) and os.path.exists(path):  # type: ignore[misc]
+                    yield Redis(port, path)
+                    return
+            finally:
+                _stop(server, signal.SIGTERM)
+            if os.path.exists(f"{home}/log"):
+                output = Path(home, "log").read_bytes()
+        raise RuntimeError(f"redis-server did not start:\n{output.decode(errors='replace')}")

@@ -1,0 +1,164 @@
+"""psycopg 3, which watches libpq's socket with ``add_reader`` and ``add_writer``, on a real PostgreSQL.
+
+Its compiled part waits by the same Python code as the pure one, which stands in where it has no wheel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.programs.support import REQUIRE_SERVICES, Harness, Tls, require_package
+
+require_package("psycopg")
+
+try:
+    import psycopg
+except ImportError as error:
+    if REQUIRE_SERVICES:
+        raise
+    pytest.skip(f"libpq not found (Debian: apt-get install libpq5): {error}", allow_module_level=True)
+
+if TYPE_CHECKING:
+    from tests.programs.services import Postgres
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+
+@asynccontextmanager
+async def connected(server: Postgres, *, unix: bool = False, **options: Any) -> AsyncIterator[Connection]:
+    """A connection of its own, closed afterwards whatever the transaction's state."""
+    connection = await psycopg.AsyncConnection.connect(
+        host=server.socket_dir if unix else "localhost",
+        port=server.port, user=server.user, dbname=server.database,
+        **{"sslmode": "disable", "autocommit": True, **options},
+    )  # fmt: skip
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def value(connection: Connection, query: str, *parameters: Any) -> Any:
+    """The first column of the first row."""
+    row = await (await connection.execute(query.encode(), parameters)).fetchone()
+    assert row is not None
+    return row[0]
+
+
+@pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+def test_queries(run: Harness, postgres: Postgres, unix: bool) -> None:
+    async def main() -> None:
+        async with connected(postgres, unix=unix) as connection:
+            assert await value(connection, "SELECT %s + 1", 41) == 42
+            blob = bytes(range(256)) * 8192  # 2 MiB: more than a socket takes at once, so it waits to write
+            assert await value(connection, "SELECT %b::bytea", blob) == blob
+            cursor = await connection.execute("SELECT * FROM generate_series(1, 5000)")
+            assert sum(row[0] for row in await cursor.fetchall()) == 5000 * 5001 // 2
+            for number in range(100):
+                assert await value(connection, "SELECT %s", number) == number
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                await value(connection, "SELECT 1 / 0")
+            assert await value(connection, "SELECT 1") == 1
+
+    run(main())
+
+
+def test_many_connections_at_once(run: Harness, postgres: Postgres) -> None:
+    async def main() -> None:
+        async def work(number: int) -> None:
+            async with connected(postgres) as connection:
+                for turn in range(10):
+                    assert (
+                        await value(connection, "SELECT %s FROM pg_sleep(0.001)", number + turn)
+                        == number + turn
+                    )
+
+        await asyncio.gather(*map(work, range(20)))
+
+    run(main())
+
+
+def test_pipeline_copy_and_transaction(run: Harness, postgres: Postgres) -> None:
+    async def main() -> None:
+        async with connected(postgres) as connection:
+            await connection.execute("CREATE TEMP TABLE item (id int)")
+            async with connection.cursor() as cursor, cursor.copy("COPY item FROM STDIN") as copy:
+                for number in range(5000):
+                    await copy.write_row((number,))
+            assert await value(connection, "SELECT count(*) FROM item") == 5000
+            with pytest.raises(RuntimeError, match="undone"):
+                async with connection.transaction():
+                    await connection.execute("DELETE FROM item")
+                    raise RuntimeError("undone")
+            assert await value(connection, "SELECT count(*) FROM item") == 5000
+            async with connection.pipeline():
+                cursors = [await connection.execute("SELECT %s", (number,)) for number in range(200)]
+                assert [await cursor.fetchone() for cursor in cursors] == [(number,) for number in range(200)]
+
+    run(main())
+
+
+def test_cancellation(run: Harness, postgres: Postgres) -> None:
+    async def main() -> None:
+        async with connected(postgres) as connection:
+            query = asyncio.ensure_future(value(connection, "SELECT pg_sleep(60)"))
+            await asyncio.sleep(0.1)
+            query.cancel()
+            # psycopg cancels the query at the server too, and then passes the cancellation on.
+            with pytest.raises((asyncio.CancelledError, psycopg.errors.QueryCanceled)):
+                await query
+            assert await value(connection, "SELECT 1") == 1
+
+    run(main())
+
+
+def test_notifications(run: Harness, postgres: Postgres) -> None:
+    async def main() -> None:
+        async with connected(postgres) as listener, connected(postgres) as speaker:
+            await listener.execute("LISTEN news")
+
+            async def listen() -> list[str]:
+                return [notice.payload async for notice in listener.notifies(stop_after=20)]
+
+            heard = asyncio.ensure_future(listen())
+            for number in range(20):
+                await speaker.execute("SELECT pg_notify('news', %s)", (str(number),))
+            got: list[str] = []
+            got += await heard
+            while len(got) < 20:  # those which came together count as one for stop_after
+                got += await listen()
+            assert got == [str(number) for number in range(20)]
+
+    run(main())
+
+
+def test_tls(run: Harness, postgres: Postgres, tls: Tls) -> None:
+    async def main() -> None:
+        options: dict[str, Any] = {"sslmode": "verify-full", "sslrootcert": tls.authority_path}
+        async with connected(postgres, **options) as connection:
+            assert await value(connection, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+            blob = bytes(range(256)) * 2048
+            assert await value(connection, "SELECT %b::bytea", blob) == blob
+
+    run(main())
+
+
+def test_server_that_ends_the_session(run: Harness, postgres: Postgres) -> None:
+    """The socket is readable for good once its peer has gone: the loop must not spin, nor keep the watch."""
+
+    async def main() -> None:
+        async with connected(postgres) as victim, connected(postgres) as other:
+            query = asyncio.ensure_future(value(victim, "SELECT pg_sleep(60)"))
+            await asyncio.sleep(0.05)
+            await value(other, "SELECT pg_terminate_backend(%s)", victim.info.backend_pid)
+            with pytest.raises(psycopg.OperationalError):
+                await query
+            assert victim.closed
+            assert await value(other, "SELECT 1") == 1
+
+    run(main())
