@@ -119,8 +119,6 @@ matrix: $(STAMPS)/dev ## make test on every interpreter that is found
 
 .PHONY: bench
 bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/dist ## Measure against the other loops (BENCH=loop)
-	$(call say,building the native load client)
-	@cargo build $(LOCKED) --release -p whorl-bench-native
 	$(call say,measuring $(BENCH) on $(TAG))
 	@$(PY) -m bench $(BENCH) $(ARGS)
 

@@ -59,9 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="JSON file (bench/results/loop.json for a full run)"
     )
-    parser.add_argument(
-        "--young-heap", action="store_true", help="leave glibc's allocator as it starts (see bench/worker.py)"
-    )
     parser.add_argument("--list", action="store_true", help="print the rows and stop")
     parser.add_argument(
         "--profile-row", metavar="NAME", help="run one row's process under its load, for a profiler"
@@ -83,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.list:
         for row in ROWS:
-            print(f"{row.name:<26}{row.title}")
+            print(f"{row.name:<32}{row.title}")
         return 0
     rounds, warm_up, window = _QUICK if arguments.quick else _FULL
     rounds = arguments.rounds or rounds
@@ -95,14 +92,14 @@ def run(arguments: argparse.Namespace) -> int:
         [row] = matching(arguments.profile_row)
         plan = Plan(find_or_build(), 0.0, arguments.seconds, server_core, load_core)
         return _profile(row, peers[0], plan)
-    plan = Plan(find_or_build(), warm_up, window, server_core, load_core, arguments.young_heap)
+    plan = Plan(find_or_build(), warm_up, window, server_core, load_core)
     if load_core is None:
         print("only one core: server and load take turns on it, which costs both", flush=True)
     busy = os.getloadavg()[0]
     if busy > _BUSY:
         print(f"the machine is busy (load average {busy:.1f}): the figures will spread", flush=True)
     results = Results(environment(peers, rounds, window, (server_core, load_core)), rows, [], [])
-    partial = bool(arguments.rows or arguments.peers or arguments.quick or arguments.young_heap)
+    partial = bool(arguments.rows or arguments.peers or arguments.quick)
     output = arguments.output or _RESULTS / ("partial.json" if partial else "loop.json")
     started = time.monotonic()
     print(heading(peers), flush=True)

@@ -77,9 +77,9 @@ PEERS: dict[str, Peer] = {
             "rloop",
             ("rloop",),
             cannot=(
-                ("tls-*", "no TLS"),
+                ("*tls-*", "no TLS"),
                 ("unix-*", "no Unix sockets"),
-                # 0.5.0 takes the descriptor off its poller and closes it only when the transport is collected.
+                # 0.5.0 takes the descriptor off its poller, and closes it when the transport is collected.
                 ("accept-close", "close() leaves the socket open while the transport is referred to"),
             ),
         ),

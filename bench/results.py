@@ -134,10 +134,13 @@ def _targets(row: Row) -> list[_Target]:
     if row.kind is Kind.IMPORT:
         return []
     targets = [_Target(_BEST, 1.0)]
+    if row.name.endswith("tcp-echo-protocol-1KiB"):
+        targets.append(_Target("tokio", _WITHIN_FIVE_PERCENT))
+    if row.aged_heap:
+        # Rows beside the ones that have the targets: not behind any peer is what is asked of them.
+        return targets
     if row.kind in (Kind.CALLBACK, Kind.TIMER, Kind.ECHO, Kind.TLS_ECHO):
         targets.append(_Target("asyncio", 3.0))
-    if row.name == "tcp-echo-protocol-1KiB":
-        targets.append(_Target("tokio", _WITHIN_FIVE_PERCENT))
     if row.name in ("tls-echo-256B", "tls-echo-10KiB"):
         targets.append(_Target("uvloop", 1.5))
     return targets
@@ -192,7 +195,7 @@ def environment(
         "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
         "cpu": _cpu_model(),
         "cpu_count": os.cpu_count(),
-        "kernel": platform.release(),
+        "kernel": ".".join(platform.release().split(".")[:2]),
         "server_core": cores[0],
         "load_core": cores[1],
         "load_average": os.getloadavg()[0],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from fnmatch import fnmatchcase
 
@@ -62,6 +62,8 @@ class Row:
     unit: Unit = Unit.CPU_US
     #: Native references that this row also has.
     references: tuple[str, ...] = field(default=())
+    #: In a process whose allocator has seen a large block freed; see bench.worker.age_heap.
+    aged_heap: bool = False
 
 
 _KIB = 1024
@@ -136,6 +138,13 @@ def _tls() -> list[Row]:
     return [*echo, handshakes]
 
 
+def _aged(rows: list[Row]) -> list[Row]:
+    """The same rows in a process whose heap has been used: what a larger program sees."""
+    return [
+        replace(row, name=f"aged-{row.name}", title=f"{row.title}, aged heap", aged_heap=True) for row in rows
+    ]
+
+
 def _other_transports() -> list[Row]:
     loaded = Method.LOADED
     return [
@@ -198,7 +207,10 @@ def _programs() -> list[Row]:
     ]
 
 
-ROWS: tuple[Row, ...] = (*_callbacks(), *_tcp_echo(), *_tls(), *_other_transports(), *_programs())
+_TCP, _TLS = _tcp_echo(), _tls()
+_AGED = _aged([row for row in [*_TCP, *_TLS] if row.workload in ("echo_protocol", "echo_tls")])
+
+ROWS: tuple[Row, ...] = (*_callbacks(), *_TCP, *_TLS, *_AGED, *_other_transports(), *_programs())
 
 
 def matching(patterns: str) -> list[Row]:
@@ -206,5 +218,5 @@ def matching(patterns: str) -> list[Row]:
     globs = [part.strip() for part in patterns.split(",") if part.strip()]
     chosen = [row for row in ROWS if any(fnmatchcase(row.name, glob) for glob in globs)]
     if not chosen:
-        raise ValueError(f"no row matches {patterns!r}; there are {', '.join(row.name for row in ROWS)}")
+        raise ValueError(f"no row matches {patterns!r}; `python -m bench loop --list` names them")
     return chosen

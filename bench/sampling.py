@@ -55,8 +55,6 @@ class Plan:
     window: float
     server_core: int | None
     load_core: int | None
-    #: Leave the allocator as it starts; see bench.worker.age_heap.
-    young_heap: bool = False
     #: For what is not the warm-up or the window: start-up, connecting, an unlucky machine.
     allowance: float = 60.0
 
@@ -73,7 +71,13 @@ class Process:
         self.name = Path(command[0]).name
         self._errors = tempfile.TemporaryFile()
         self._child = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
+            command,
+            cwd=ROOT,
+            env=_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
         )
         self.timed_out = False
         self._timer = threading.Timer(limit, self._time_out)
@@ -121,6 +125,14 @@ class Process:
         return f"{self.name} {how}" + (f": {lines[-1]}" if lines else "")
 
 
+def _environment() -> dict[str, str]:
+    """Ours, without the settings that change how an interpreter runs: debug modes, byte code not written."""
+    kept = ("PYTHONPATH", "PYTHONHOME")
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTHON") or name in kept
+    }
+
+
 @contextmanager
 def running(command: list[str | Path], limit: float) -> Iterator[Process]:
     """A process for the length of a block."""
@@ -135,7 +147,7 @@ def take(row: Row, peer: Peer, plan: Plan) -> Sample:
     """One sample of `row` on `peer`. Raises UnavailableError or SampleError."""
     with tempfile.TemporaryDirectory(prefix="whorl-bench-") as name:
         directory = Path(name)
-        if row.name.startswith("tls-"):
+        if "tls" in row.workload:
             plan.native.write_certificate(directory)
         match row.method:
             case Method.ITSELF:
@@ -157,8 +169,7 @@ def worker_command(row: Row, peer: Peer, plan: Plan, directory: Path, target: st
         return [plan.native.serve, "echo", *_core(plan.server_core)]
     times = ["--warm-up", str(plan.warm_up), "--seconds", str(plan.window)]
     names = ["--peer", peer.name, "--row", row.name, "--directory", str(directory), "--target", target]
-    heap = ["--young-heap"] if plan.young_heap else []
-    return [sys.executable, "-m", "bench.worker", *names, *times, *heap, *_core(plan.server_core)]
+    return [sys.executable, "-m", "bench.worker", *names, *times, *_core(plan.server_core)]
 
 
 def load_command(row: Row, plan: Plan, target: str, measured: int | None = None) -> list[str | Path]:

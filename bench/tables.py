@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from bench.rows import Row
 
-_ROW_WIDTH = 26
-_CELL_WIDTH = 27
+_ROW_WIDTH = 31
+_CELL_WIDTH = 32
 _VERDICT_WIDTH = 12
 
 

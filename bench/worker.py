@@ -71,11 +71,11 @@ async def serve(row: Row, setting: Setting) -> None:
 
 
 def age_heap() -> None:
-    """Frees one large block, as any program of some size has done before it serves.
+    """Frees one large block, as a program of some size has done before it serves.
 
-    glibc takes blocks over 128 KiB straight from the kernel until the first such block is freed. Until then every
-    read into a fresh 256 KiB buffer is three system calls more for loops that read so (asyncio, uvloop's TLS,
-    aiofastnet): a figure of the allocator's youth, and several times what the loop itself costs.
+    glibc takes blocks over 128 KiB straight from the kernel until a larger one is freed. Until then every
+    read into a fresh 256 KiB buffer costs three more system calls, in loops that read so (stock asyncio,
+    uvloop's TLS, rloop, aiofastnet): a small program pays them, a large one does not.
     """
     bytes(_LARGE_BLOCK)
 
@@ -83,7 +83,7 @@ def age_heap() -> None:
 def run(arguments: argparse.Namespace) -> None:
     """One row on one peer."""
     [row] = matching(arguments.row)
-    if not arguments.young_heap:
+    if row.aged_heap:
         age_heap()
     with asyncio.Runner(loop_factory=PEERS[arguments.peer].loop_factory()) as runner:
         loop = runner.get_loop()
@@ -114,7 +114,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of the window")
     parser.add_argument("--directory", default=".", help="for sockets, FIFOs and the certificate")
     parser.add_argument("--target", default="", help="address of the server, for a client's row")
-    parser.add_argument("--young-heap", action="store_true", help="leave the allocator as it starts")
     arguments = parser.parse_args()
     if arguments.core is not None:
         os.sched_setaffinity(0, {arguments.core})

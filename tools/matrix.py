@@ -26,20 +26,12 @@ def interpreters() -> dict[str, str]:
     return dict(line.split(" ", 1) for line in lines)
 
 
-def summary(log: Path, status: int) -> str:
-    """The line that says most: pytest's last one if it got so far, else what make stopped at."""
+def summary(log: Path) -> str:
+    """The line that says most: pytest's last one if the run got so far, else what make stopped at."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    if lines and (match := re.fullmatch(r"=+ (.+) =+", lines[-1] if status == 0 else last_bar(lines))):
-        return match[1]
+    bars = [match[1] for line in lines if (match := re.fullmatch(r"=+ (.+ in [\d.]+s.*?) =+", line))]
     errors = [line for line in lines if re.match(r"(error|make.*\*\*\*)", line, re.I)]
-    return (errors or lines or ["no output"])[-1]
-
-
-def last_bar(lines: list[str]) -> str:
-    """pytest's closing line, which make's own complaint follows when a run has failed."""
-    return next(
-        (line for line in reversed(lines) if re.search(r"(passed|failed|error).* in [\d.]+s", line)), ""
-    )
+    return (bars[-1:] or errors[-1:] or lines[-1:] or ["no output"])[0]
 
 
 def main() -> int:
@@ -49,9 +41,8 @@ def main() -> int:
     logs = ROOT / ".build"
     logs.mkdir(exist_ok=True)
     # What the outer make told its children (MAKEFLAGS carries its PYTHON=…) is not for these runs.
-    environment = {
-        key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS")
-    }
+    outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS")
+    environment = {key: value for key, value in os.environ.items() if key not in outer}
     here = interpreters()
     rows: list[tuple[str, str, str, str]] = []
     for tag in TAGS:
@@ -72,7 +63,7 @@ def main() -> int:
                 check=False,
             ).returncode
         seconds = f"{time.monotonic() - start:.0f} s"
-        rows.append((tag, "failed" if status else "passed", seconds, summary(log, status)))
+        rows.append((tag, "failed" if status else "passed", seconds, summary(log)))
         print(f"    {rows[-1][1]} after {seconds}: {rows[-1][3]}", flush=True)
     print()
     for tag, result, seconds, remark in [("python", "result", "time", "closing line"), *rows]:

@@ -24,7 +24,7 @@ __all__ = ["EventLoop", "EventLoopPolicy", "__version__", "install", "new_event_
 
 
 def __getattr__(name: str) -> object:
-    """Make ``EventLoopPolicy`` on first use: its base class is deprecated from Python 3.14 and gone in 3.16."""
+    """Make ``EventLoopPolicy`` on first use: its base class is deprecated in Python 3.14 and gone in 3.16."""
     if name != "EventLoopPolicy":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from whorl.policy import EventLoopPolicy

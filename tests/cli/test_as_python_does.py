@@ -141,13 +141,23 @@ def test_source_in_another_encoding(run_python: Run, whorl: Run, tmp_path: Path)
         pytest.param("import os\nos._exit(5)", 5, id="without clean-up"),
     ],
 )
-@pytest.mark.parametrize("form", ["script", "module"])
-def test_how_the_program_ends(
-    run_python: Run, whorl: Run, script: Script, form: str, source: str, status: int
-) -> None:
+def test_how_the_program_ends(run_python: Run, whorl: Run, script: Script, source: str, status: int) -> None:
     script("ending.py", source)
-    command = ("-m", "ending") if form == "module" else ("ending.py",)
-    assert assert_same(run_python, whorl, *command) == status
+    assert assert_same(run_python, whorl, "ending.py") == status
+
+
+@pytest.mark.parametrize(
+    ("source", "status"),
+    [
+        ("import sys; sys.exit('a reason')", 1),
+        ("def f():\n    1 / 0\nf()", 1),
+        ("def f(:", 1),
+        ("raise KeyboardInterrupt", -signal.SIGINT),
+    ],
+)
+def test_how_a_module_ends(run_python: Run, whorl: Run, script: Script, source: str, status: int) -> None:
+    script("ending.py", source)
+    assert assert_same(run_python, whorl, "-m", "ending") == status
 
 
 @pytest.mark.parametrize("command", ["folder", "-m folder", "-m no.such", "-m folder.data"])

@@ -63,12 +63,15 @@ OLD_WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("form", ["script", "module"])
-def test_new_loops(whorl: Run, script: Script, way: str, form: str) -> None:
+def test_new_loops(whorl: Run, script: Script, way: str) -> None:
     script("program.py", PRELUDE + WAYS[way])
-    command = ["-m", "program"] if form == "module" else ["program.py"]
-    result = whorl("run", *command, python=("-W", "error"))
+    result = whorl("run", "program.py", python=("-W", "error"))
     assert (result.stdout, result.stderr, result.returncode) == (WHORLS, "", 0)
+
+
+def test_new_loops_in_a_module(whorl: Run, script: Script) -> None:
+    script("program.py", PRELUDE + WAYS["asyncio.run"])
+    assert whorl("run", "-m", "program").stdout == WHORLS
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 16), reason="Python 3.16 has no event loop policies")

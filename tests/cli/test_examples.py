@@ -155,7 +155,7 @@ def demo_under_way(environment: dict[str, str]) -> Iterator[tuple[subprocess.Pop
     mark = f"MARK_OF_THIS_TEST={uuid.uuid4().hex}"
     name, _, value = mark.partition("=")
     with subprocess.Popen(
-        [sys.executable, "-m", "examples.demo", "--pages", "60"],
+        [sys.executable, "-m", "examples.demo", "--pages", "40"],
         cwd=REPOSITORY,
         env=environment | {name: value},
         stdout=subprocess.PIPE,

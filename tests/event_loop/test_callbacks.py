@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from .conftest import LoopErrors, LoopFactory
-from .support import PATIENCE, Recorder, connected, control_xfail, turns, until
+from .support import PATIENCE, Recorder, connected, control_xfail, open_fds, turns, until
 
 Loop = asyncio.AbstractEventLoop
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
@@ -626,3 +626,13 @@ def test_a_closed_loop_can_be_collected(loop_factory: LoopFactory) -> None:
     del other
     gc.collect()
     assert alive() is None
+
+
+def test_closing_a_loop_closes_its_descriptors(loop_factory: LoopFactory) -> None:
+    """At once, as with stock asyncio, not when the object is collected."""
+    before = open_fds()
+    other = loop_factory()
+    other.run_until_complete(asyncio.sleep(0.001))
+    assert len(open_fds()) > len(before)
+    other.close()
+    assert open_fds() == before

@@ -323,6 +323,7 @@ async def test_accepted_sockets_do_not_block_and_are_not_inherited(loop: Loop) -
 # Faults
 
 
+@control_xfail("asyncio says so in debug mode alone, and leaves the socket to the collector")
 async def test_a_protocol_factory_that_raises_costs_its_connection_alone(loop: Loop, loop_errors: LoopErrors) -> None:
     fail = True
     error = ZeroDivisionError("in the factory")
@@ -335,6 +336,7 @@ async def test_a_protocol_factory_that_raises_costs_its_connection_alone(loop: L
 
     server = await loop.create_server(factory, "127.0.0.1", 0)
     with connect(server) as client:
+        client.settimeout(2)
         assert await asyncio.to_thread(receive_all, client) == b""
     context = loop_errors.take()
     assert context["exception"] is error
@@ -347,6 +349,7 @@ async def test_a_protocol_factory_that_raises_costs_its_connection_alone(loop: L
     await asyncio.wait_for(server.wait_closed(), PATIENCE)
 
 
+@control_xfail("asyncio leaves the socket to the collector", strict=False)
 async def test_a_protocol_factory_that_raises_fails_create_connection(loop: Loop) -> None:
     server = await loop.create_server(Echo, "127.0.0.1", 0, start_serving=True)
 
@@ -361,10 +364,12 @@ async def test_a_protocol_factory_that_raises_fails_create_connection(loop: Loop
     await turns(5)
 
 
+@control_xfail("asyncio says so in debug mode alone")
 async def test_a_factory_that_makes_no_protocol_is_reported(loop: Loop, loop_errors: LoopErrors) -> None:
     server = await loop.create_server(lambda: None, "127.0.0.1", 0)  # type: ignore[arg-type, return-value]
     client = connect(server)
-    await until(lambda: loop_errors)
+    await asyncio.sleep(0.1)
+    assert loop_errors
     client.close()
     await asyncio.sleep(0.01)
     assert all(isinstance(context["exception"], (AttributeError, TypeError)) for context in loop_errors)

@@ -7,6 +7,7 @@ import contextvars
 import os
 import signal
 import socket
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ Loop = asyncio.AbstractEventLoop
 
 @pytest.fixture(autouse=True)
 def _dispositions_restored() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
     yield
     after = {number: signal.getsignal(number) for number in before}
     for number, handler in before.items():
@@ -96,13 +97,15 @@ def test_plain_signal_handlers_run_while_the_loop_waits(loop: Loop) -> None:
         ran.append(number)
         loop.call_soon_threadsafe(loop.stop)
 
-    previous = signal.signal(signal.SIGALRM, handler)
+    previous = signal.signal(signal.SIGUSR2, handler)
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR2))
+    timer.start()
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
         loop.run_forever()
     finally:
-        signal.signal(signal.SIGALRM, previous)
-    assert ran == [signal.SIGALRM]
+        timer.join()
+        signal.signal(signal.SIGUSR2, previous)
+    assert ran == [signal.SIGUSR2]
 
 
 def test_plain_signal_handlers_may_raise_out_of_the_loop(loop: Loop) -> None:
@@ -112,13 +115,15 @@ def test_plain_signal_handlers_may_raise_out_of_the_loop(loop: Loop) -> None:
     def handler(number: int, frame: object) -> None:
         raise Stop
 
-    previous = signal.signal(signal.SIGALRM, handler)
+    previous = signal.signal(signal.SIGUSR2, handler)
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR2))
+    timer.start()
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(Stop):
             loop.run_forever()
     finally:
-        signal.signal(signal.SIGALRM, previous)
+        timer.join()
+        signal.signal(signal.SIGUSR2, previous)
     assert not loop.is_running()
     assert loop.run_until_complete(asyncio.sleep(0, "alive")) == "alive"
 
@@ -131,7 +136,7 @@ async def test_a_storm_of_signals(loop: Loop) -> None:
 
     for number in got:
         loop.add_signal_handler(number, count, number)
-    for _ in range(2000):
+    for _ in range(200):
         signal.raise_signal(signal.SIGUSR1)
     os.kill(os.getpid(), signal.SIGUSR2)
     await until(lambda: all(got.values()))
@@ -259,7 +264,7 @@ def test_a_loop_in_another_thread_leaves_the_wake_up_descriptor_alone(loop_facto
     assert set(seen) == {-1}
 
 
-@control_xfail("asyncio spins once its self-pipe is at its end")
+@control_xfail("asyncio spins once its self-pipe is at its end", strict=False)
 async def test_end_of_file_on_the_wake_up_descriptor_does_not_spin(loop: Loop) -> None:
     """Where the wake-up descriptor is a socket, anyone who inherited it can end it."""
     loop.add_signal_handler(signal.SIGUSR1, print)
@@ -273,7 +278,7 @@ async def test_end_of_file_on_the_wake_up_descriptor_does_not_spin(loop: Loop) -
             shared.shutdown(socket.SHUT_RDWR)
             used = await cpu_seconds_while_idle()
     loop.remove_signal_handler(signal.SIGUSR1)
-    assert used < 0.15
+    assert used < 0.03
 
 
 # SIGINT in every phase
@@ -346,8 +351,6 @@ PHASES = {
 @pytest.mark.parametrize("phase", PHASES)
 def test_sigint_under_a_runner(script: Script, phase: str) -> None:
     """The main task is cancelled, cleans up, and KeyboardInterrupt comes out of ``run``."""
-    import textwrap
-
     body = textwrap.dedent(PHASES[phase]) + textwrap.dedent("""
         async def outer():
             try:
@@ -368,8 +371,6 @@ def test_sigint_under_a_runner(script: Script, phase: str) -> None:
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if "child" not in phase])
 def test_sigint_without_a_runner(script: Script, phase: str) -> None:
     """KeyboardInterrupt leaves ``run_forever`` and the loop can be run again."""
-    import textwrap
-
     body = textwrap.dedent(PHASES[phase]) + textwrap.dedent("""
         loop = new_event_loop()
         task = loop.create_task(main())

@@ -464,8 +464,10 @@ def test_a_loop_in_another_thread_has_children(loop_factory: LoopFactory) -> Non
 
 def test_a_program_that_ends_before_its_child(script: Script) -> None:
     body = """
+        null = asyncio.subprocess.DEVNULL
+
         async def main():
-            process = await asyncio.create_subprocess_exec("sleep", "3600")
+            process = await asyncio.create_subprocess_exec("sleep", "3600", stdout=null, stderr=null)
             print(process.pid, flush=True)
 
         run(main())

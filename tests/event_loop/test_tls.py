@@ -13,11 +13,10 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .certificates import Certificates
 from .conftest import LoopErrors
 from .support import (
     PATIENCE,
@@ -34,6 +33,9 @@ from .support import (
     turns,
     until,
 )
+
+if TYPE_CHECKING:
+    from .certificates import Certificates
 
 Loop = asyncio.AbstractEventLoop
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -18,6 +19,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run every test which asks for `loop_name` (or for `run`, which does) once on each loop."""
     if "loop_name" in metafunc.fixturenames:
         metafunc.parametrize("loop_name", loop_names())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_collections() -> Iterator[None]:
+    """Put what is loaded so far out of the garbage collector's sight: each test ends with a full collection."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

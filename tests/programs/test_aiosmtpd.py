@@ -40,7 +40,7 @@ def message(number: int, size: int = 100) -> EmailMessage:
     """A message of about `size` bytes."""
     mail = EmailMessage()
     mail["From"], mail["To"], mail["Subject"] = "a@example.org", "b@example.org", f"number {number}"
-    mail.set_content("whorl\n" * (size // 6))
+    mail.set_content(("whorl " * 12 + "\n") * (size // 73 + 1))
     return mail
 
 
@@ -60,7 +60,7 @@ async def serving(mailbox: Mailbox, **options: Any) -> AsyncIterator[int]:
 
 def send(port: int, numbers: range, tls: Tls | None = None, size: int = 100) -> None:
     """Send messages over one connection, after STARTTLS if `tls` is given. Blocks."""
-    with smtplib.SMTP("localhost", port, timeout=30) as client:
+    with smtplib.SMTP("localhost", port, local_hostname="localhost", timeout=30) as client:
         if tls is not None:
             client.starttls(context=tls.client)
         for number in numbers:
@@ -77,14 +77,14 @@ def test_mail(run: Harness, tls: Tls, encrypted: bool) -> None:
             await asyncio.gather(
                 *(asyncio.to_thread(send, port, range(n, n + 10), security) for n in range(0, 100, 10))
             )
-            await asyncio.to_thread(send, port, range(100, 101), security, 3_000_000)
+            await asyncio.to_thread(send, port, range(100, 101), security, 1_000_000)
             subjects = sorted(
                 int(envelope.content.partition(b"number ")[2].split(b"\r\n")[0])
                 for envelope in mailbox.received
                 if isinstance(envelope.content, bytes)
             )
             assert subjects == list(range(101))
-            assert len(mailbox.received[-1].content or b"") > 3_000_000
+            assert len(mailbox.received[-1].content or b"") > 1_000_000
             await asyncio.sleep(0.05)  # the sessions end
 
     run(main())

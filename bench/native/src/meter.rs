@@ -43,9 +43,7 @@ impl Report {
     /// The report as one line of JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let cpu = self
-            .cpu_seconds
-            .map_or_else(|| "null".to_owned(), |seconds| format!("{seconds:.9}"));
+        let cpu = self.cpu_seconds.map_or_else(|| "null".to_owned(), |seconds| format!("{seconds:.9}"));
         format!(
             "{{\"operations\": {}, \"seconds\": {:.9}, \"cpu_seconds\": {cpu}, \"load_cpu_seconds\": {:.9}}}",
             self.operations, self.seconds, self.load_cpu_seconds
@@ -109,10 +107,7 @@ impl Meter {
             Some(start) if now.duration_since(start.wall) < self.window => Ok(Phase::Steady),
             Some(start) => {
                 let end = self.read()?;
-                let cpu = start
-                    .measured_cpu
-                    .zip(end.measured_cpu)
-                    .map(|(from, to)| to.saturating_sub(from));
+                let cpu = start.measured_cpu.zip(end.measured_cpu).map(|(from, to)| to.saturating_sub(from));
                 self.report = Some(Report {
                     operations: end.operations - start.operations,
                     seconds: end.wall.duration_since(start.wall).as_secs_f64(),
@@ -143,11 +138,7 @@ impl Meter {
     }
 
     fn read(&self) -> Result<Reading> {
-        let measured_cpu = self
-            .measured
-            .map(cpu_time)
-            .transpose()
-            .context("the measured process is gone")?;
+        let measured_cpu = self.measured.map(cpu_time).transpose().context("the measured process is gone")?;
         Ok(Reading {
             wall: Instant::now(),
             operations: self.operations,

@@ -4,8 +4,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::PyTypeInfo;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -126,7 +126,8 @@ pub fn call<'py, const N: usize>(
     // `slots` (`zip` stops there and so does the count), and the first slot is free to be lent.
     unsafe {
         let nargs = N.min(3) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-        let result = ffi::PyObject_Vectorcall(callable.as_ptr(), slots.as_ptr().add(1), nargs, ptr::null_mut());
+        let result =
+            ffi::PyObject_Vectorcall(callable.as_ptr(), slots.as_ptr().add(1), nargs, ptr::null_mut());
         Bound::from_owned_ptr_or_err(py, result)
     }
 }
@@ -202,8 +203,7 @@ impl<'a, 'py> Args<'a, 'py> {
             let is_it = key.is(name) || key.eq(name)?;
             if is_it {
                 // SAFETY: there are as many keyword values as names, kept alive by the caller for `'a`.
-                found =
-                    self.keywords.get(index).map(|value| unsafe { Borrowed::from_ptr(self.py, *value) });
+                found = self.keywords.get(index).map(|value| unsafe { Borrowed::from_ptr(self.py, *value) });
             } else {
                 let key: String = key.extract()?;
                 if !also.contains(&key.as_str()) {
@@ -232,34 +232,35 @@ pub unsafe fn trampoline<T: PyTypeInfo>(
     names: *mut ffi::PyObject,
     body: Body<T>,
 ) -> *mut ffi::PyObject {
-    Python::attach(|py| {
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            // SAFETY: the method descriptor has checked that `slf` is an instance of `T`, and the interpreter passes
-            // `nargs` positional values followed by one for each of `names`, all alive for the length of the call.
-            unsafe {
-                let slf = Borrowed::from_ptr(py, slf);
-                let slf = slf.cast_unchecked::<T>();
-                let nargs = usize::try_from(nargs).unwrap_or(0);
-                let count = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) };
-                let count = usize::try_from(count).unwrap_or(0);
-                let positional = if nargs == 0 { &[] } else { std::slice::from_raw_parts(args, nargs) };
-                let keywords = if count == 0 { &[] } else { std::slice::from_raw_parts(args.add(nargs), count) };
-                let names = (count > 0).then(|| Borrowed::from_ptr(py, names).cast_unchecked());
-                body(&slf, Args { positional, names, keywords, py })
-            }
-        }));
-        match outcome {
-            Ok(Ok(value)) => value.into_ptr(),
-            Ok(Err(error)) => {
-                error.restore(py);
-                ptr::null_mut()
-            }
-            Err(_) => {
-                PyRuntimeError::new_err("internal error of whorl: a Rust panic was caught").restore(py);
-                ptr::null_mut()
-            }
+    // SAFETY: the interpreter calls methods on threads that are attached to it. PyO3's own count of attachments is not
+    // raised by this, which at most puts off the decrement of a count until the thread is next in a method of PyO3's.
+    let py = unsafe { Python::assume_attached() };
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the method descriptor has checked that `slf` is an instance of `T`, and the interpreter passes
+        // `nargs` positional values followed by one for each of `names`, all alive for the length of the call.
+        unsafe {
+            let slf = Borrowed::from_ptr(py, slf);
+            let slf = slf.cast_unchecked::<T>();
+            let nargs = usize::try_from(nargs).unwrap_or(0);
+            let count = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) };
+            let count = usize::try_from(count).unwrap_or(0);
+            let positional = if nargs == 0 { &[] } else { std::slice::from_raw_parts(args, nargs) };
+            let keywords = if count == 0 { &[] } else { std::slice::from_raw_parts(args.add(nargs), count) };
+            let names = (count > 0).then(|| Borrowed::from_ptr(py, names).cast_unchecked());
+            body(&slf, Args { positional, names, keywords, py })
         }
-    })
+    }));
+    match outcome {
+        Ok(Ok(value)) => value.into_ptr(),
+        Ok(Err(error)) => {
+            error.restore(py);
+            ptr::null_mut()
+        }
+        Err(_) => {
+            PyRuntimeError::new_err("internal error of whorl: a Rust panic was caught").restore(py);
+            ptr::null_mut()
+        }
+    }
 }
 
 /// A fastcall method: its name, documentation and C function.
@@ -287,7 +288,10 @@ pub fn add_methods(ty: &Bound<'_, PyType>, methods: &[FastMethod]) -> PyResult<(
         let descriptor = unsafe {
             Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(ty.as_type_ptr(), definition))?
         };
-        ty.setattr(method.name.to_str().map_err(|error| PyRuntimeError::new_err(error.to_string()))?, descriptor)?;
+        ty.setattr(
+            method.name.to_str().map_err(|error| PyRuntimeError::new_err(error.to_string()))?,
+            descriptor,
+        )?;
     }
     Ok(())
 }

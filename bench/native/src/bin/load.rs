@@ -47,11 +47,7 @@ struct Arguments {
 
 fn arguments() -> Result<Option<Arguments>> {
     let mut words = Vec::new();
-    let mut options = Options {
-        connections: 8,
-        size: 1024,
-        spin: true,
-    };
+    let mut options = Options { connections: 8, size: 1024, spin: true };
     let (mut warm_up, mut window, mut pid, mut core) = (0.2, 1.0, None, None);
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
@@ -72,40 +68,19 @@ fn arguments() -> Result<Option<Arguments>> {
         <[String; 2]>::try_from(words).map_err(|_| anyhow::anyhow!("give a kind and a target"))?;
     let warm_up = Duration::try_from_secs_f64(warm_up).context("--warm-up")?;
     let window = Duration::try_from_secs_f64(window).context("--seconds")?;
-    Ok(Some(Arguments {
-        kind,
-        target,
-        options,
-        warm_up,
-        window,
-        pid,
-        core,
-    }))
+    Ok(Some(Arguments { kind, target, options, warm_up, window, pid, core }))
 }
 
 fn run() -> Result<()> {
     let mut output = std::io::stdout();
-    let Some(Arguments {
-        kind,
-        target,
-        options,
-        warm_up,
-        window,
-        pid,
-        core,
-    }) = arguments()?
-    else {
+    let Some(Arguments { kind, target, options, warm_up, window, pid, core }) = arguments()? else {
         return writeln!(output, "{HELP}").map_err(Into::into);
     };
     if let Some(core) = core {
         pinning::pin_to_core(core)?;
     }
     pinning::raise_file_limit()?;
-    let address = || {
-        target
-            .parse::<SocketAddr>()
-            .with_context(|| format!("not an address: {target:?}"))
-    };
+    let address = || target.parse::<SocketAddr>().with_context(|| format!("not an address: {target:?}"));
     if kind == "hold" {
         return load::hold_connections(address()?, options.connections);
     }

@@ -28,11 +28,7 @@ struct Arguments {
 }
 
 fn arguments() -> Result<Option<Arguments>> {
-    let mut arguments = Arguments {
-        words: Vec::new(),
-        core: None,
-        body: 1024,
-    };
+    let mut arguments = Arguments { words: Vec::new(), core: None, body: 1024 };
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
@@ -71,9 +67,7 @@ where
     H: Fn(TcpStream) -> F,
     F: Future<Output = std::io::Result<()>> + 'static,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let tasks = tokio::task::LocalSet::new();
     tasks.block_on(&runtime, async move {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -123,10 +117,8 @@ async fn answer_requests(mut stream: TcpStream, answer: Vec<u8>) -> std::io::Res
 
 fn write_certificate(directory: &Path) -> Result<()> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
-    for (name, text) in [
-        ("certificate.pem", made.cert.pem()),
-        ("key.pem", made.signing_key.serialize_pem()),
-    ] {
+    for (name, text) in [("certificate.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())]
+    {
         let path = directory.join(name);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }

@@ -15,12 +15,7 @@ pub fn connect_and_close(address: SocketAddr, options: Options, meter: &mut Mete
     let exchanges = (0..options.connections)
         .map(|connection| {
             let stream = connect(address)?;
-            Ok(Churn {
-                address,
-                stream,
-                request: message(connection, options.size),
-                received: 0,
-            })
+            Ok(Churn { address, stream, request: message(connection, options.size), received: 0 })
         })
         .collect::<Result<Vec<_>>>()?;
     drive(exchanges, options.spin, meter)
@@ -61,11 +56,7 @@ impl Exchange for Churn {
                 self.start(poller, token)?;
                 Ok(1)
             }
-            Ok(0) => bail!(
-                "the server closed after {} of {} bytes",
-                self.received,
-                self.request.len()
-            ),
+            Ok(0) => bail!("the server closed after {} of {} bytes", self.received, self.request.len()),
             Ok(count) => {
                 self.received += count;
                 Ok(0)

@@ -70,14 +70,7 @@ fn run(
         .map(|connection| {
             let (reads, writes) = open(connection)?;
             let expected = message(connection, options.size);
-            Ok(Echo {
-                reads,
-                writes,
-                expected,
-                sent: 0,
-                received: 0,
-                waiting_to_write: false,
-            })
+            Ok(Echo { reads, writes, expected, sent: 0, received: 0, waiting_to_write: false })
         })
         .collect::<Result<Vec<_>>>()?;
     drive(exchanges, options.spin, meter)

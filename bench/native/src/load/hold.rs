@@ -15,13 +15,8 @@ pub fn hold_connections(address: SocketAddr, count: usize) -> Result<()> {
     let mut held = Vec::with_capacity(count);
     for index in 0..count {
         let source = Ipv4Addr::new(127, 0, 0, u8::try_from(2 + index / PER_SOURCE)?);
-        let fd = socket_with(
-            AddressFamily::INET,
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .context("socket")?;
+        let fd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .context("socket")?;
         bind(&fd, &SocketAddrV4::new(source, 0)).with_context(|| format!("cannot bind to {source}"))?;
         connect(&fd, &address).with_context(|| format!("connection {index} to {address}"))?;
         let mut stream = TcpStream::from(fd);
@@ -33,8 +28,6 @@ pub fn hold_connections(address: SocketAddr, count: usize) -> Result<()> {
     let mut output = std::io::stdout();
     writeln!(output, "{{\"held\": {}}}", held.len())?;
     output.flush()?;
-    std::io::stdin()
-        .read_to_end(&mut Vec::new())
-        .context("waiting for standard input to end")?;
+    std::io::stdin().read_to_end(&mut Vec::new()).context("waiting for standard input to end")?;
     Ok(())
 }

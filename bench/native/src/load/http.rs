@@ -17,11 +17,7 @@ pub fn http_load(address: SocketAddr, options: Options, meter: &mut Meter) -> Re
     );
     let exchanges = (0..options.connections)
         .map(|_| {
-            Ok(Http {
-                stream: connect(address)?,
-                request: request.clone().into_bytes(),
-                answer: Vec::new(),
-            })
+            Ok(Http { stream: connect(address)?, request: request.clone().into_bytes(), answer: Vec::new() })
         })
         .collect::<Result<Vec<_>>>()?;
     drive(exchanges, options.spin, meter)
@@ -53,9 +49,7 @@ impl Exchange for Http {
     fn advance(&mut self, _poller: &Poller, _token: usize, scratch: &mut [u8]) -> Result<u64> {
         match read(&self.stream, &mut *scratch) {
             Ok(0) => bail!("the server closed a keep-alive connection"),
-            Ok(count) => self
-                .answer
-                .extend_from_slice(scratch.get(..count).unwrap_or_default()),
+            Ok(count) => self.answer.extend_from_slice(scratch.get(..count).unwrap_or_default()),
             Err(Errno::AGAIN | Errno::INTR) => return Ok(0),
             Err(error) => return Err(error).context("read"),
         }
@@ -102,10 +96,7 @@ mod tests {
     #[test]
     fn an_answer_is_as_long_as_its_head_and_body() -> anyhow::Result<()> {
         assert_eq!(answer_length(b"HTTP/1.1 200 OK\r\nContent-Le")?, None);
-        assert_eq!(
-            answer_length(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")?,
-            Some(40)
-        );
+        assert_eq!(answer_length(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")?, Some(40));
         Ok(())
     }
 

@@ -47,9 +47,7 @@ struct Poller {
 
 impl Poller {
     fn new() -> Result<Self> {
-        Ok(Self {
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC).context("epoll_create")?,
-        })
+        Ok(Self { epoll: epoll::create(epoll::CreateFlags::CLOEXEC).context("epoll_create")? })
     }
 
     fn add(&self, fd: BorrowedFd<'_>, token: usize, interest: epoll::EventFlags) -> Result<()> {
@@ -89,11 +87,7 @@ impl Waiting {
 
     /// Moves to the other state if that is called for, and tells the poller.
     fn update(&mut self, output_left: bool, poller: &Poller, fd: BorrowedFd<'_>, token: usize) -> Result<()> {
-        let wanted = if output_left {
-            Self::ReadAndWrite
-        } else {
-            Self::Read
-        };
+        let wanted = if output_left { Self::ReadAndWrite } else { Self::Read };
         if *self != wanted {
             poller.modify(fd, token, wanted.interest())?;
             *self = wanted;
@@ -110,32 +104,17 @@ fn drive<E: Exchange>(mut exchanges: Vec<E>, spin: bool, meter: &mut Meter) -> R
     }
     let mut storage = vec![0_u8; READ_BUFFER + PAGE];
     let offset = storage.as_ptr().align_offset(PAGE);
-    let scratch = storage
-        .get_mut(offset..offset + READ_BUFFER)
-        .context("no page boundary in the buffer")?;
+    let scratch = storage.get_mut(offset..offset + READ_BUFFER).context("no page boundary in the buffer")?;
     // Not for ever, so that a stall is noticed.
-    let timeout = if spin {
-        Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        }
-    } else {
-        Timespec {
-            tv_sec: 0,
-            tv_nsec: 100_000_000,
-        }
-    };
+    let timeout =
+        if spin { Timespec { tv_sec: 0, tv_nsec: 0 } } else { Timespec { tv_sec: 0, tv_nsec: 100_000_000 } };
     let mut events: Vec<epoll::Event> = Vec::with_capacity(exchanges.len().max(1));
     loop {
         if meter.phase()? == Phase::Done {
             return meter.report();
         }
         events.clear();
-        match epoll::wait(
-            &poller.epoll,
-            rustix::buffer::spare_capacity(&mut events),
-            Some(&timeout),
-        ) {
+        match epoll::wait(&poller.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => continue,
             Err(error) => return Err(error).context("epoll_wait"),

@@ -84,16 +84,12 @@ impl Tls {
                 Err(error) => return Err(error).context("write"),
             }
         }
-        self.waiting
-            .update(self.session.wants_write(), poller, self.stream.as_fd(), token)
+        self.waiting.update(self.session.wants_write(), poller, self.stream.as_fd(), token)
     }
 
     fn send_message(&mut self) -> Result<()> {
         self.received = 0;
-        self.session
-            .writer()
-            .write_all(&self.expected)
-            .context("encrypting")
+        self.session.writer().write_all(&self.expected).context("encrypting")
     }
 
     /// Reads what is there, and compares it with what was sent.
@@ -101,11 +97,7 @@ impl Tls {
         match self.session.read_tls(&mut self.stream) {
             // Some servers end with a bare FIN after the client's close_notify.
             Ok(0) if self.is_over() => return Ok(Progress::Ended),
-            Ok(0) => bail!(
-                "the server closed after {} of {} bytes",
-                self.received,
-                self.expected.len()
-            ),
+            Ok(0) => bail!("the server closed after {} of {} bytes", self.received, self.expected.len()),
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Progress::Partial),
             Err(error) if is_gone(&error) && self.is_over() => return Ok(Progress::Ended),
@@ -122,10 +114,7 @@ impl Tls {
             };
             let end = self.received + count;
             if self.expected.get(self.received..end) != scratch.get(..count) {
-                bail!(
-                    "the echo differs from what was sent, between bytes {} and {end}",
-                    self.received
-                );
+                bail!("the echo differs from what was sent, between bytes {} and {end}", self.received);
             }
             self.received = end;
             whole = end == self.expected.len();
@@ -133,11 +122,7 @@ impl Tls {
         if state.peer_has_closed() {
             self.session.send_close_notify();
         }
-        Ok(if whole {
-            Progress::Answered
-        } else {
-            Progress::Partial
-        })
+        Ok(if whole { Progress::Answered } else { Progress::Partial })
     }
 
     /// Whether this session has done all it was made for.

@@ -39,7 +39,11 @@ impl WaterMarks {
     ///
     /// # Errors
     /// [`WrongWaterMarks`] when `low` is above `high`.
-    pub fn new(low: Option<usize>, high: Option<usize>, default_high: usize) -> Result<Self, WrongWaterMarks> {
+    pub fn new(
+        low: Option<usize>,
+        high: Option<usize>,
+        default_high: usize,
+    ) -> Result<Self, WrongWaterMarks> {
         let high = high.unwrap_or_else(|| low.map_or(default_high, |low| low.saturating_mul(4)));
         let low = low.unwrap_or(high / 4);
         if low > high { Err(WrongWaterMarks { low, high }) } else { Ok(Self { low, high }) }

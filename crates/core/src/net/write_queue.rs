@@ -65,7 +65,10 @@ impl<C: AsRef<[u8]>> WriteQueue<C> {
     ///
     /// # Errors
     /// Any other error of `write`.
-    pub fn flush(&mut self, mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>) -> io::Result<Flushed> {
+    pub fn flush(
+        &mut self,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<Flushed> {
         while !self.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut used = 0;

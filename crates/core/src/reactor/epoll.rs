@@ -58,7 +58,8 @@ impl Events {
             Event {
                 token: Token::from_raw(event.data.u64()),
                 readiness: Readiness {
-                    readable: hangup || flags.intersects(EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP),
+                    readable: hangup
+                        || flags.intersects(EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP),
                     writable: hangup || flags.contains(EventFlags::OUT),
                     hangup,
                 },

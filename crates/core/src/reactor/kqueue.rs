@@ -79,7 +79,9 @@ impl Poller {
             return Err(Errno::BADF.into());
         }
         let data = token.into_raw() as usize as *mut std::ffi::c_void;
-        for (wanted, filter) in [(interest.read, EventFilter::Read(fd)), (interest.write, EventFilter::Write(fd))] {
+        for (wanted, filter) in
+            [(interest.read, EventFilter::Read(fd)), (interest.write, EventFilter::Write(fd))]
+        {
             let flags = if wanted { EventFlags::ADD } else { EventFlags::DELETE };
             let mut none: [KEvent; 0] = [];
             // SAFETY: the change names a descriptor by number, which the kernel checks, and the data is an integer.
@@ -128,8 +130,9 @@ impl Poller {
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         events.list.clear();
         // SAFETY: no change is asked for, so no descriptor is named.
-        let done =
-            unsafe { kqueue::kevent(&self.fd, &[], rustix::buffer::spare_capacity(&mut events.list), timeout) };
+        let done = unsafe {
+            kqueue::kevent(&self.fd, &[], rustix::buffer::spare_capacity(&mut events.list), timeout)
+        };
         match done {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),

@@ -6,16 +6,19 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// No thread holds the tenure.
 const NOBODY: usize = 0;
 
-/// A number that no other living thread has: the address of a thread-local.
+/// A number that no other living thread of the process has, and never zero: a read of the thread pointer, which is
+/// cheaper than the address of a thread-local of a shared library.
+#[inline]
 fn this_thread() -> usize {
-    thread_local!(static HERE: Cell<u8> = const { Cell::new(0) });
-    HERE.with(|here| std::ptr::from_ref(here).addr())
+    // SAFETY: no precondition, and it cannot fail.
+    unsafe { libc::pthread_self() as usize }
 }
 
 /// Which thread the state of one loop belongs to at the moment.
@@ -70,10 +73,10 @@ impl Owner {
     pub fn take(&self) -> Result<Tenure<'_>, Refused> {
         let here = this_thread();
         if self.thread.load(Ordering::Relaxed) == here {
-            return Ok(Tenure { owner: None });
+            return Ok(Tenure { owner: self, outermost: false, on_this_thread: PhantomData });
         }
         match self.thread.compare_exchange(NOBODY, here, Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => Ok(Tenure { owner: Some(self) }),
+            Ok(_) => Ok(Tenure { owner: self, outermost: true, on_this_thread: PhantomData }),
             Err(_) => Err(Refused::OtherThread),
         }
     }
@@ -89,13 +92,16 @@ impl Owner {
 #[derive(Debug)]
 #[must_use]
 pub struct Tenure<'owner> {
-    owner: Option<&'owner Owner>,
+    owner: &'owner Owner,
+    outermost: bool,
+    /// It must not be sent: it is proof of the thread that it was made on.
+    on_this_thread: PhantomData<*const ()>,
 }
 
 impl Drop for Tenure<'_> {
     fn drop(&mut self) {
-        if let Some(owner) = self.owner {
-            owner.thread.store(NOBODY, Ordering::Release);
+        if self.outermost {
+            self.owner.thread.store(NOBODY, Ordering::Release);
         }
     }
 }
@@ -133,13 +139,26 @@ impl<T> Owned<T> {
     /// [`Refused`] when another thread has the tenure, or this one has the value open already.
     #[inline]
     pub fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> Result<R, Refused> {
+        let tenure = self.owner.take()?;
+        self.with_tenure(&tenure, act)
+    }
+
+    /// The same for who holds the tenure already, and so need not ask which thread this is.
+    ///
+    /// # Errors
+    /// [`Refused::Reentered`] when this thread has the value open already; [`Refused::OtherThread`] when the tenure is of
+    /// another owner.
+    #[inline]
+    pub fn with_tenure<R>(&self, tenure: &Tenure<'_>, act: impl FnOnce(&mut T) -> R) -> Result<R, Refused> {
         struct Close<'a>(&'a Cell<bool>);
         impl Drop for Close<'_> {
             fn drop(&mut self) {
                 self.0.set(false);
             }
         }
-        let tenure = self.owner.take()?;
+        if !std::ptr::eq(tenure.owner, &raw const *self.owner) {
+            return Err(Refused::OtherThread);
+        }
         if self.open.replace(true) {
             return Err(Refused::Reentered);
         }
@@ -148,7 +167,6 @@ impl<T> Owned<T> {
         // the only one until `close` is dropped.
         let result = act(unsafe { &mut *self.value.get() });
         drop(close);
-        drop(tenure);
         Ok(result)
     }
 

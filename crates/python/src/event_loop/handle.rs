@@ -46,7 +46,10 @@ enum Stage {
 /// A callback wrapper, returned by `call_soon()` and its kin. Source of the semantics: `asyncio.Handle`.
 ///
 /// It lets go of the callback, its arguments and its context once it has run or has been cancelled.
-#[pyclass(frozen, subclass, weakref, module = "whorl._core")]
+///
+/// Unlike asyncio's it cannot be weakly referenced: a handle that nobody holds when its callback returns is used again for
+/// the next `call_soon()`.
+#[pyclass(frozen, subclass, module = "whorl._core")]
 #[derive(Debug)]
 pub struct Handle {
     stage: UnsafeCell<Stage>,
@@ -99,6 +102,29 @@ impl Handle {
         // What it held is dropped here, outside the critical section, as finalisers may run.
         let former = Self::with(slf, |stage| mem::replace(stage, Stage::Cancelled));
         matches!(former, Stage::Pending(_))
+    }
+
+    /// Whether the handle may be used again: it has run, nobody else holds it, and it is no subclass.
+    ///
+    /// Never on a free-threaded interpreter, where a count of one does not say that no other thread is about to raise it.
+    #[inline]
+    pub fn is_spent(slf: &Bound<'_, Self>) -> bool {
+        if cfg!(Py_GIL_DISABLED) {
+            return false;
+        }
+        // SAFETY: reading the count and the type of a live object under the GIL.
+        let alone = unsafe {
+            ffi::Py_REFCNT(slf.as_ptr()) == 1
+                && ffi::Py_TYPE(slf.as_ptr()) == <Self as pyo3::PyTypeInfo>::type_object_raw(slf.py())
+        };
+        alone && slf.get().source_traceback.is_none() && Self::with(slf, |stage| matches!(stage, Stage::Done))
+    }
+
+    /// Done to Pending again, for a handle that `is_spent`.
+    #[inline]
+    pub fn transition_to_pending(slf: &Bound<'_, Self>, scheduled: Scheduled) {
+        // What is replaced is `Done`, which holds nothing.
+        Self::with(slf, |stage| *stage = Stage::Pending(scheduled));
     }
 
     /// Whether it was cancelled.
@@ -251,7 +277,9 @@ impl Handle {
     /// Return the context that the callback is called in, or None once it has run or was cancelled.
     fn get_context(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
         Self::with(slf, |stage| match stage {
-            Stage::Pending(scheduled) | Stage::Standing(scheduled) | Stage::Shown(scheduled) => Some(scheduled.context.clone_ref(slf.py())),
+            Stage::Pending(scheduled) | Stage::Standing(scheduled) | Stage::Shown(scheduled) => {
+                Some(scheduled.context.clone_ref(slf.py()))
+            }
             Stage::Done | Stage::Cancelled => None,
         })
     }
@@ -288,7 +316,7 @@ impl Handle {
 }
 
 /// A callback wrapper with a deadline, returned by `call_later()` and `call_at()`. Source: `asyncio.TimerHandle`.
-#[pyclass(frozen, extends = Handle, weakref, module = "whorl._core")]
+#[pyclass(frozen, extends = Handle, module = "whorl._core")]
 #[derive(Debug)]
 pub struct TimerHandle {
     /// Seconds on the loop's clock.
@@ -303,7 +331,11 @@ impl TimerHandle {
         let handle: &Py<Handle> = unsafe { &*std::ptr::from_ref(this).cast() };
         Handle::visit(handle, visit)?;
         // SAFETY: reading the count of a live object; nothing is changed.
-        if unsafe { ffi::Py_REFCNT(this.as_ptr()) } == 1 { visit.call(&this.get().event_loop) } else { Ok(()) }
+        if unsafe { ffi::Py_REFCNT(this.as_ptr()) } == 1 {
+            visit.call(&this.get().event_loop)
+        } else {
+            Ok(())
+        }
     }
 
     /// A timer that comes up at `when`, in seconds on the clock of `event_loop`.

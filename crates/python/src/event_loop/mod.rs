@@ -33,6 +33,9 @@ use crate::transport::StreamTransport;
 /// What one `recv` can bring at the most, in bytes; asyncio's and libuv's size.
 const READ_SIZE: usize = 256 * 1024;
 
+/// Spent handles kept at the most.
+const SPENT: usize = 1024;
+
 /// How often this process is the child of a `fork` of the one that loaded the module.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
@@ -41,6 +44,8 @@ static FORKS: AtomicU32 = AtomicU32::new(0);
 pub struct State {
     /// What runs in the next turn.
     pub ready: VecDeque<Py<Handle>>,
+    /// Handles that have run and that nobody holds, to be used again.
+    pub spent: Vec<Py<Handle>>,
     /// What runs later.
     pub timers: Timers<Py<TimerHandle>>,
     /// Who is told of which descriptor.
@@ -182,6 +187,28 @@ impl EventLoop {
         })
     }
 
+    /// Makes a handle of `scheduled` and puts it behind what is ready.
+    #[inline]
+    pub fn push_call(slf: &Bound<'_, Self>, scheduled: Scheduled) -> PyResult<Py<Handle>> {
+        let py = slf.py();
+        let mut scheduled = Some(scheduled);
+        let reused = slf.get().with(|state| {
+            let handle = state.spent.pop()?;
+            Handle::transition_to_pending(handle.bind(py), scheduled.take()?);
+            state.ready.push_back(handle.clone_ref(py));
+            Some(handle)
+        })?;
+        match (reused, scheduled) {
+            (Some(handle), _) => Ok(handle),
+            (None, Some(scheduled)) => {
+                let handle = Py::new(py, Handle::new(scheduled, None))?;
+                slf.get().push_ready(handle.clone_ref(py))?;
+                Ok(handle)
+            }
+            (None, None) => Err(PyRuntimeError::new_err("internal error of whorl: a spent handle was lost")),
+        }
+    }
+
     /// Puts `handle` behind what is ready.
     #[inline]
     pub fn push_ready(&self, handle: Py<Handle>) -> PyResult<()> {
@@ -278,6 +305,7 @@ impl EventLoop {
         let _ready = self.with(|state| std::mem::take(&mut state.ready))?;
         let _timers = self.with(|state| state.timers.drain())?;
         let _sources = self.with(|state| state.sources.drain())?;
+        let _spent = self.with(|state| std::mem::take(&mut state.spent))?;
         let _to_flush = self.with(|state| std::mem::take(&mut state.to_flush))?;
         let _poller = self.with(|state| state.poller.take())?;
         let mut mail = Vec::new();

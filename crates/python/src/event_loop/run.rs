@@ -1,5 +1,7 @@
 //! One turn after the other: `run_forever()`.
 
+use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +9,7 @@ use pyo3::prelude::*;
 use whorl_core::reactor::{Events, Poller};
 
 use super::source::Dispatch;
-use super::{EventLoop, Handle, clock};
+use super::{EventLoop, Handle, SPENT, clock};
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::transport::StreamTransport;
 
@@ -45,15 +47,17 @@ impl EventLoop {
     /// KeyboardInterrupt and SystemExit raised by what ran; OSError if the poller fails.
     pub fn run_turns(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
-        let _tenure = this.owner.take().or_raise()?;
+        let tenure = this.owner.take().or_raise()?;
         let mut events = Events::with_capacity(EVENTS);
+        let mut batch = VecDeque::new();
+        let mut spent = Vec::new();
         let mut stale_waits = 0;
         let mut look = true;
         loop {
             if this.inbox.has_mail() {
                 this.take_mail()?;
             }
-            if look || this.with(|state| state.ready.is_empty())? {
+            if look {
                 let stale = Self::look(slf, &mut events)?;
                 stale_waits = if stale { stale_waits + 1 } else { 0 };
                 if stale_waits >= STALE_WAITS {
@@ -61,16 +65,38 @@ impl EventLoop {
                     stale_waits = 0;
                 }
             }
-            let ran = Self::run_batch(slf)?;
-            Self::flush(slf)?;
-            let stopping = this.with(|state| {
-                look = state.pace.is_time_to_look(ran, clock::now);
-                std::mem::take(&mut state.stopping)
-            })?;
+            this.state.with_tenure(&tenure, |state| mem::swap(&mut batch, &mut state.ready)).or_raise()?;
+            let ran = batch.len();
+            if let Err(error) = Self::run_batch(slf, &mut batch, &mut spent) {
+                this.put_back(batch)?;
+                return Err(error);
+            }
+            let (stopping, unsent) = this
+                .state
+                .with_tenure(&tenure, |state| {
+                    if state.spent.len() < SPENT {
+                        state.spent.append(&mut spent);
+                    }
+                    look = state.pace.is_time_to_look(ran, clock::now) || state.ready.is_empty();
+                    (state.stopping, !state.to_flush.is_empty())
+                })
+                .or_raise()?;
+            if unsent {
+                Self::flush(slf)?;
+            }
             if stopping {
                 return Ok(());
             }
         }
+    }
+
+    /// What a batch left over, after an exception that ends the loop, comes first when the loop runs again.
+    fn put_back(&self, mut batch: VecDeque<Py<Handle>>) -> PyResult<()> {
+        self.with(|state| {
+            while let Some(handle) = batch.pop_back() {
+                state.ready.push_front(handle);
+            }
+        })
     }
 
     fn take_mail(&self) -> PyResult<()> {
@@ -97,7 +123,9 @@ impl EventLoop {
             };
             (state.poller.clone(), wait)
         })?;
-        let Some(poller) = poller else { return Err(this.check_closed().err().unwrap_or_else(closed_while_running)) };
+        let Some(poller) = poller else {
+            return Err(this.check_closed().err().unwrap_or_else(closed_while_running));
+        };
         let limit = wait.limit();
         match wait {
             Wait::No => poller.wait(events, limit),
@@ -147,23 +175,27 @@ impl EventLoop {
         Ok(stale)
     }
 
-    /// Runs what was ready when the turn began, and says how many callbacks that were. What it leaves, after an
-    /// exception that ends the loop, is run when the loop runs again.
-    fn run_batch(slf: &Bound<'_, Self>) -> PyResult<usize> {
+    /// Runs what was ready when the turn began.
+    #[inline]
+    fn run_batch(
+        slf: &Bound<'_, Self>,
+        batch: &mut VecDeque<Py<Handle>>,
+        spent: &mut Vec<Py<Handle>>,
+    ) -> PyResult<()> {
         let py = slf.py();
-        let this = slf.get();
-        let batch = this.with(|state| state.ready.len())?;
-        let debug = this.is_debug();
-        for _ in 0..batch {
-            let Some(handle) = this.with(|state| state.ready.pop_front())? else { break };
+        let debug = slf.get().is_debug();
+        while let Some(handle) = batch.pop_front() {
             let handle = handle.into_bound(py);
             if debug {
                 Handle::run_timed(&handle, slf)?;
             } else {
                 Handle::run(&handle, slf)?;
+                if spent.len() < SPENT && Handle::is_spent(&handle) {
+                    spent.push(handle.unbind());
+                }
             }
         }
-        Ok(batch)
+        Ok(())
     }
 
     /// Sends what was written in this turn.

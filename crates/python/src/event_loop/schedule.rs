@@ -99,7 +99,11 @@ fn scheduled<'py>(
 
 /// Debug mode: right thread, a callback that can be called, and where it was scheduled.
 #[cold]
-fn checked(slf: &Bound<'_, EventLoop>, method: &str, callback: Borrowed<'_, '_, PyAny>) -> PyResult<Py<PyAny>> {
+fn checked(
+    slf: &Bound<'_, EventLoop>,
+    method: &str,
+    callback: Borrowed<'_, '_, PyAny>,
+) -> PyResult<Py<PyAny>> {
     let py = slf.py();
     if method != "call_soon_threadsafe" {
         slf.call_method0(intern!(py, "_check_thread"))?;
@@ -119,22 +123,33 @@ pub fn source_traceback(py: Python<'_>) -> PyResult<Py<PyAny>> {
 
 fn soon(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
     let (scheduled, traceback) = scheduled(slf, &args, "call_soon", 0, &["callback"])?;
-    let handle = Py::new(slf.py(), Handle::new(scheduled, traceback))?;
-    slf.get().push_ready(handle.clone_ref(slf.py()))?;
-    Ok(handle.into_any())
+    push(slf, scheduled, traceback)
 }
 
 fn soon_threadsafe(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
     let py = slf.py();
     let this = slf.get();
     let (scheduled, traceback) = scheduled(slf, &args, "call_soon_threadsafe", 0, &["callback"])?;
-    let handle = Py::new(py, Handle::new(scheduled, traceback))?;
-    if this.owner.is_here() {
-        // This thread runs the loop, so the loop is not asleep: no wake-up is needed.
-        this.push_ready(handle.clone_ref(py))?;
-    } else {
-        this.inbox.push(handle.clone_ref(py)).or_raise()?;
+    // This thread runs the loop, or under the GIL none does: the loop is not asleep and no wake-up is needed.
+    if this.owner.is_here() || (!cfg!(Py_GIL_DISABLED) && !this.owner.is_held()) {
+        return push(slf, scheduled, traceback);
     }
+    let handle = Py::new(py, Handle::new(scheduled, traceback))?;
+    this.inbox.push(handle.clone_ref(py)).or_raise()?;
+    Ok(handle.into_any())
+}
+
+#[inline]
+fn push(
+    slf: &Bound<'_, EventLoop>,
+    scheduled: Scheduled,
+    traceback: Option<Py<PyAny>>,
+) -> PyResult<Py<PyAny>> {
+    if traceback.is_none() {
+        return EventLoop::push_call(slf, scheduled).map(Py::into_any);
+    }
+    let handle = Py::new(slf.py(), Handle::new(scheduled, traceback))?;
+    slf.get().push_ready(handle.clone_ref(slf.py()))?;
     Ok(handle.into_any())
 }
 
@@ -154,17 +169,21 @@ fn seconds(args: &Args<'_, '_>, method: &str, name: &str) -> PyResult<f64> {
     let py = args.py();
     let value = match args.positional().next() {
         Some(value) => Some(value),
-        None => args.keyword(method, pyo3::types::PyString::new(py, name).as_any(), &["context", "callback"])?,
+        None => {
+            args.keyword(method, pyo3::types::PyString::new(py, name).as_any(), &["context", "callback"])?
+        }
     };
     let Some(value) = value else {
-        return Err(PyTypeError::new_err(format!("{method}() missing 1 required positional argument: '{name}'")));
+        return Err(PyTypeError::new_err(format!(
+            "{method}() missing 1 required positional argument: '{name}'"
+        )));
     };
     if value.is_none() {
         return Err(PyTypeError::new_err(format!("{name} must not be None")));
     }
-    let value: f64 = value
-        .extract()
-        .map_err(|_| PyTypeError::new_err(format!("{method}() needs {name} in seconds, a number, not {value:?}")))?;
+    let value: f64 = value.extract().map_err(|_| {
+        PyTypeError::new_err(format!("{method}() needs {name} in seconds, a number, not {value:?}"))
+    })?;
     if value.is_nan() {
         return Err(PyValueError::new_err(format!("{method}() needs {name} in seconds, not NaN")));
     }
@@ -200,7 +219,8 @@ fn task(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
     let (Some(coro), None) = (positional.next(), positional.next()) else {
         return base_create_task(slf, &args);
     };
-    if args.has_keywords() || this.is_debug() || this.task_factory.load(std::sync::atomic::Ordering::Relaxed) {
+    if args.has_keywords() || this.is_debug() || this.task_factory.load(std::sync::atomic::Ordering::Relaxed)
+    {
         return base_create_task(slf, &args);
     }
     this.check_closed()?;
@@ -208,8 +228,12 @@ fn task(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
     let values = [coro.as_ptr(), slf.as_ptr()];
     // SAFETY: attached; one positional argument and one keyword value for the one name, all borrowed for the call.
     unsafe {
-        let task =
-            ffi::PyObject_Vectorcall(interpreter::task_type(py)?.as_ptr(), values.as_ptr(), 1, names.as_ptr());
+        let task = ffi::PyObject_Vectorcall(
+            interpreter::task_type(py)?.as_ptr(),
+            values.as_ptr(),
+            1,
+            names.as_ptr(),
+        );
         Bound::from_owned_ptr_or_err(py, task).map(Bound::unbind)
     }
 }

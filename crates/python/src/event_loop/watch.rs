@@ -1,9 +1,9 @@
 //! Watching descriptors: `add_reader()`, `add_writer()` and their removal.
 
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use pyo3::intern;
 
 use super::schedule::source_traceback;
 use super::{EventLoop, Handle, Scheduled, Source, Watch, fileno};

@@ -49,7 +49,9 @@ impl Address {
             Self::V4(address) => (address.ip().to_string(), address.port()).into_pyobject(py)?.into_any(),
             Self::V6(address) => {
                 let flow = u32::from_be(address.flowinfo());
-                (address.ip().to_string(), address.port(), flow, address.scope_id()).into_pyobject(py)?.into_any()
+                (address.ip().to_string(), address.port(), flow, address.scope_id())
+                    .into_pyobject(py)?
+                    .into_any()
             }
             Self::Path(path) => os_string(py, path)?,
             Self::Abstract(name) => {

@@ -58,7 +58,8 @@ impl Chunk {
         match PyBuffer::<u8>::get(data) {
             Ok(buffer) => buffer.to_vec(py).map(Self::Copied),
             Err(_) => {
-                let view = py.import("builtins")?.getattr("memoryview")?.call1((data,)).map_err(|_| refused())?;
+                let view =
+                    py.import("builtins")?.getattr("memoryview")?.call1((data,)).map_err(|_| refused())?;
                 let bytes = view.call_method0("tobytes").map_err(|_| refused())?;
                 Ok(Self::Copied(bytes.cast_into::<PyBytes>().map_err(|_| refused())?.as_bytes().to_vec()))
             }

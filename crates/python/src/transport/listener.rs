@@ -80,7 +80,12 @@ impl Listener {
         Ok(())
     }
 
-    fn accepted(&self, event_loop: &Bound<'_, EventLoop>, socket: Socket, peer: Option<Address>) -> PyResult<()> {
+    fn accepted(
+        &self,
+        event_loop: &Bound<'_, EventLoop>,
+        socket: Socket,
+        peer: Option<Address>,
+    ) -> PyResult<()> {
         let py = event_loop.py();
         let outcome = self.connect(event_loop, socket, peer);
         match outcome {
@@ -95,7 +100,12 @@ impl Listener {
         }
     }
 
-    fn connect(&self, event_loop: &Bound<'_, EventLoop>, mut socket: Socket, peer: Option<Address>) -> PyResult<()> {
+    fn connect(
+        &self,
+        event_loop: &Bound<'_, EventLoop>,
+        mut socket: Socket,
+        peer: Option<Address>,
+    ) -> PyResult<()> {
         let py = event_loop.py();
         // Each connection has a context of its own, a copy of the server's (uvloop #305).
         let context = copy_of_context(py, &self.context)?;
@@ -113,7 +123,12 @@ impl Listener {
         StreamTransport::accepted(event_loop, context, socket, (sockname, peer), &protocol, server)
     }
 
-    fn back_off(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>, error: Errno) -> PyResult<()> {
+    fn back_off(
+        &self,
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        error: Errno,
+    ) -> PyResult<()> {
         let py = slf.py();
         self.stop_listening(State::BackedOff)?;
         let resume = slf.getattr(intern!(py, "_resume"))?;
@@ -152,7 +167,8 @@ impl Listener {
         let this = slf.get();
         let source = Source::Listener(slf.clone().unbind());
         let token = this.event_loop.get().register(this.fd, Interest::READ, source)?;
-        let _former = this.state.with(|state| std::mem::replace(state, State::Listening(token))).or_raise()?;
+        let _former =
+            this.state.with(|state| std::mem::replace(state, State::Listening(token))).or_raise()?;
         Ok(())
     }
 }

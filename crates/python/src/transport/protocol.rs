@@ -104,7 +104,12 @@ impl LentBuffer {
     ///
     /// # Errors
     /// What `get_buffer` raises; BufferError for what is not writable; RuntimeError for an empty buffer.
-    pub fn get(py: Python<'_>, context: &Py<PyAny>, get_buffer: &Py<PyAny>, sizehint: isize) -> PyResult<Self> {
+    pub fn get(
+        py: Python<'_>,
+        context: &Py<PyAny>,
+        get_buffer: &Py<PyAny>,
+        sizehint: isize,
+    ) -> PyResult<Self> {
         let sizehint = sizehint.into_pyobject(py)?.into_any();
         let object = call_in_context(py, context, get_buffer, [&sizehint])?;
         let mut view = Box::new(ffi::Py_buffer::new());

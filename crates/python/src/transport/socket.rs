@@ -2,9 +2,9 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use pyo3::intern;
 
 /// Who owns the descriptor of a transport.
 #[derive(Debug)]
@@ -66,7 +66,8 @@ fn new_object(py: Python<'_>, fd: RawFd, family: i32) -> PyResult<Py<PyAny>> {
     keywords.set_item(intern!(py, "type"), libc::SOCK_STREAM)?;
     keywords.set_item(intern!(py, "proto"), 0)?;
     keywords.set_item(intern!(py, "fileno"), fd)?;
-    let socket = py.import(intern!(py, "socket"))?.getattr(intern!(py, "socket"))?.call((), Some(&keywords))?;
+    let socket =
+        py.import(intern!(py, "socket"))?.getattr(intern!(py, "socket"))?.call((), Some(&keywords))?;
     // Where a default time-out is set, the object was made blocking in its own eyes.
     socket.call_method1(intern!(py, "setblocking"), (false,))?;
     Ok(socket.unbind())

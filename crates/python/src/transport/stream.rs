@@ -249,7 +249,11 @@ impl StreamTransport {
     ///
     /// # Errors
     /// SystemExit and KeyboardInterrupt from the protocol.
-    pub fn on_ready(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>, readiness: Readiness) -> PyResult<()> {
+    pub fn on_ready(
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        readiness: Readiness,
+    ) -> PyResult<()> {
         let this = slf.get();
         if readiness.writable && this.with(|state| state.output == Output::Blocked)? {
             Self::flush(slf, event_loop)?;
@@ -319,21 +323,27 @@ impl StreamTransport {
                 let size = size.into_pyobject(py)?.into_any();
                 match crate::ffi::call_in_context(py, &self.context, buffer_updated, [&size]) {
                     Ok(_) => Ok(()),
-                    Err(error) => {
-                        self.fatal(slf, event_loop, error, "Fatal error: protocol.buffer_updated() call failed.")
-                    }
+                    Err(error) => self.fatal(
+                        slf,
+                        event_loop,
+                        error,
+                        "Fatal error: protocol.buffer_updated() call failed.",
+                    ),
                 }
             }
             Err(error) => self.read_failed(slf, event_loop, error),
         }
     }
 
-    fn read_failed(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>, error: Errno) -> PyResult<()> {
+    fn read_failed(
+        &self,
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        error: Errno,
+    ) -> PyResult<()> {
         match error {
             Errno::AGAIN | Errno::INTR => Ok(()),
-            error => {
-                self.fatal(slf, event_loop, error.into_py_err(), "Fatal read error on socket transport")
-            }
+            error => self.fatal(slf, event_loop, error.into_py_err(), "Fatal read error on socket transport"),
         }
     }
 
@@ -418,14 +428,18 @@ impl StreamTransport {
     }
 
     fn shut_down_writing(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        let outcome =
-            self.with(|state| state.socket.borrow().map_or(Ok(()), |fd| rustix::net::shutdown(fd, Shutdown::Write)))?;
+        let outcome = self.with(|state| {
+            state.socket.borrow().map_or(Ok(()), |fd| rustix::net::shutdown(fd, Shutdown::Write))
+        })?;
         match outcome {
             // The peer has gone meanwhile: reading tells the cause.
             Ok(()) | Err(Errno::NOTCONN) => Ok(()),
-            Err(error) => {
-                self.fatal(slf, event_loop, error.into_py_err(), "Fatal error: the write side cannot be shut down")
-            }
+            Err(error) => self.fatal(
+                slf,
+                event_loop,
+                error.into_py_err(),
+                "Fatal error: the write side cannot be shut down",
+            ),
         }
     }
 
@@ -490,7 +504,8 @@ impl StreamTransport {
         }
         if error.is_instance_of::<PyOSError>(py) {
             if event_loop.get().is_debug() {
-                event_loop.call_method1(intern!(py, "_log_transport_error"), (slf, error.value(py), message))?;
+                event_loop
+                    .call_method1(intern!(py, "_log_transport_error"), (slf, error.value(py), message))?;
             }
         } else {
             self.report(slf, event_loop, message, error.clone_ref(py))?;
@@ -514,7 +529,12 @@ impl StreamTransport {
     }
 
     /// Stops watching and schedules `connection_lost(error)`; once.
-    fn lose(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>, error: Option<PyErr>) -> PyResult<()> {
+    fn lose(
+        &self,
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        error: Option<PyErr>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let token = self.with(|state| {
             if state.phase == Phase::Lost {
@@ -694,8 +714,15 @@ impl StreamTransport {
         let socket = Socket::from_python(sock)?;
         let names = names_of(&socket);
         let extra = extra.map(|extra| extra.copy().map(Bound::unbind)).transpose()?;
-        let transport =
-            Self::make(event_loop, copy_context(py)?, socket, names, Protocol::new(protocol)?, extra, server)?;
+        let transport = Self::make(
+            event_loop,
+            copy_context(py)?,
+            socket,
+            names,
+            Protocol::new(protocol)?,
+            extra,
+            server,
+        )?;
         let this = transport.get();
         this.attach(&transport)?;
         let start = transport.getattr(intern!(py, "_start"))?.unbind();
@@ -858,7 +885,11 @@ impl StreamTransport {
     ///
     /// Defaults are 64 KiB and a quarter of `high`. Raises ValueError unless high >= low >= 0.
     #[pyo3(signature = (high=None, low=None))]
-    fn set_write_buffer_limits(slf: &Bound<'_, Self>, high: Option<isize>, low: Option<isize>) -> PyResult<()> {
+    fn set_write_buffer_limits(
+        slf: &Bound<'_, Self>,
+        high: Option<isize>,
+        low: Option<isize>,
+    ) -> PyResult<()> {
         let this = slf.get();
         let marks = water_marks(high, low)?;
         this.with(|state| state.marks = marks)?;
