@@ -15,7 +15,6 @@ import sys
 import threading
 import weakref
 from asyncio import base_events, constants, events, sslproto, unix_events
-from logging import getLogger
 from typing import TYPE_CHECKING, Any, cast
 
 from whorl import _core
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from contextvars import Context
 
 __all__ = ["EventLoop"]
-
-logger = getLogger("asyncio")
 
 os.register_at_fork(after_in_child=_core.after_fork_in_child)
 
@@ -52,6 +49,7 @@ class EventLoop(_core.EventLoop, asyncio.SelectorEventLoop):
         # Not SelectorEventLoop's: it would make a selector, which the native poller stands for.
         base_events.BaseEventLoop.__init__(cast("Any", self))
         self._selector = None
+        self._internal_fds = 0
         self._signal_handlers: dict[int, asyncio.Handle] = {}
         self._unix_server_sockets: dict[socket.socket, int] = {}
         self._listeners: dict[int, _core.Listener] = {}
@@ -130,6 +128,7 @@ class EventLoop(_core.EventLoop, asyncio.SelectorEventLoop):
             self._ssock.close()
             self._csock.close()
             self._ssock = self._csock = None
+            self._internal_fds -= 1
         self._close_native()
         self._thread_id = None
         base_events.BaseEventLoop.close(cast("Any", self))
@@ -167,10 +166,10 @@ class EventLoop(_core.EventLoop, asyncio.SelectorEventLoop):
     def _report_slow_callback(self, handle: Any, seconds: float) -> None:
         task = getattr(handle._callback, "__self__", None)
         what = repr(task) if isinstance(task, asyncio.Task) else repr(handle)
-        logger.warning("Executing %s took %.3f seconds", what, seconds)
+        base_events.logger.warning("Executing %s took %.3f seconds", what, seconds)
 
     def _log_transport_error(self, transport: object, exc: BaseException, message: str) -> None:
-        logger.debug("%r: %s", transport, message, exc_info=exc)
+        base_events.logger.debug("%r: %s", transport, message, exc_info=exc)
 
     # -- names -----------------------------------------------------------------------------------------------------
 
@@ -295,7 +294,7 @@ class EventLoop(_core.EventLoop, asyncio.SelectorEventLoop):
             except FileNotFoundError:
                 pass
             except OSError as exc:
-                logger.error("Unable to clean up listening UNIX socket %r: %s", path, exc)
+                base_events.logger.error("Unable to clean up listening UNIX socket %r: %s", path, exc)
         sock.close()
 
     # -- sendfile --------------------------------------------------------------------------------------------------

@@ -6,13 +6,14 @@ import argparse
 import concurrent.futures
 import importlib.util
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.conformance import check, report, rows
 from tests.conformance.loops import CONTROL, LOOPS, why_unavailable
-from tests.conformance.supervise import Limits, ModuleResult, complete, run_module
+from tests.conformance.supervise import Limits, ModuleResult, complete, run_module, stopping
 from tests.conformance.worker import PACKAGE
 
 #: Modules that take longest, started first so that they do not end the run alone.
@@ -97,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"conformance: no such module in {PACKAGE}: {', '.join(unknown)}", file=sys.stderr)
             return 2
         modules = [module for module in modules if module in options.module]
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     reason = why_unavailable(options.loop)
     if reason:
         print(f"conformance: cannot run on {options.loop}: {reason}", file=sys.stderr)
@@ -144,11 +146,20 @@ def _run(
     done: dict[tuple[str, str], ModuleResult] = {}
     with concurrent.futures.ThreadPoolExecutor(max(1, options.jobs)) as pool:
         futures = {pool.submit(run_module, *item, limits, with_not_applicable): item for item in work}
-        for future in concurrent.futures.as_completed(futures):
-            result = future.result()
-            done[futures[future]] = result
-            if sys.stderr.isatty():
-                print(f"\r{len(done)}/{len(work)} {result.module:<24}", end="", file=sys.stderr, flush=True)
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                result = future.result()
+                done[futures[future]] = result
+                if sys.stderr.isatty():
+                    print(
+                        f"\r{len(done)}/{len(work)} {result.module:<24}", end="", file=sys.stderr, flush=True
+                    )
+        except (
+            BaseException
+        ):  # Ctrl-C or SIGTERM: the workers are in sessions of their own and would outlive us
+            stopping.set()
+            pool.shutdown(cancel_futures=True)
+            raise
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
     return [[done[module, loop] for module in modules] for loop in loops]

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,9 @@ BAD = frozenset({"failed", "hung", "crashed", "not run"})
 
 #: After so many hangs and crashes the rest of a module is not run.
 MAX_RESTARTS = 8
+
+#: Set when the run is interrupted: every worker is ended, and none is started after it.
+stopping = threading.Event()
 
 _POLL = 0.05  # seconds between looks at a worker
 _GRACE = 30.0  # seconds a worker has to write its tracebacks, or to exit when it is done
@@ -167,6 +171,8 @@ class _Attempt:
     def follow(self, limits: Limits, module_deadline: float) -> str | None:
         """Wait for the end of the worker; return None if it was a good one, else what went wrong."""
         while True:
+            if stopping.is_set():
+                return "interrupted"
             status = self.process.poll()  # before the read, so that nothing written before the end is missed
             self.read()
             now = time.monotonic()
@@ -217,7 +223,7 @@ def run_module(
             result.outcomes[where] = Outcome(
                 status, f"{trouble}\n{_tail(log)}", time.monotonic() - attempt.current_since
             )
-            if attempt.current is None or time.monotonic() > deadline:
+            if attempt.current is None or stopping.is_set() or time.monotonic() > deadline:
                 break
     result.seconds = time.monotonic() - began
     return result

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 #: Seconds after which a test that waits for something gives up. Long, so that only a hang reaches it.
-PATIENCE = 20.0
+PATIENCE = 10.0
 
 #: For what only whorl promises: stock asyncio has no such thing, so there is no control to run.
 whorl_only = pytest.mark.whorl_only
