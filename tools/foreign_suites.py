@@ -4,14 +4,16 @@
     .venv/bin/python tools/foreign_suites.py --suite anyio --module test_sockets
     .venv/bin/python tools/foreign_suites.py --loop asyncio        the control alone
 
-Each suite comes from the package's source distribution (or, for a few, from the package itself), which pip fetches;
-it runs in a virtual environment of its own, made for the interpreter that runs this script, with the packages that
-the suite needs. One process for each test module and loop, with a time limit, so that a hang or a crash costs one
-module and is reported as that. On whorl the process is ``whorl run -m pytest …``: the user's own way in.
+Each suite comes from the package's source distribution (or, for a few, from the package itself), which pip
+fetches. It runs in a virtual environment of its own, made for the interpreter that runs this script, with
+the packages that the suite needs. There is one process for each test module and loop, with a time limit, so
+that a hang or a crash costs one module and is reported as that. On whorl the process is ``whorl run -m
+pytest …``: the user's own way in.
 
-Printed: for each module what passed, failed and was skipped on each loop, then by name what fails on whorl's loop and
-not on the control. The exit status is 1 if there is such a test or module. Nothing of this is part of ``make test``:
-the suites are others', they need the network to be fetched, and some fail in places on any loop.
+Printed: for each module what passed, failed and was skipped on each loop, then by name what fails on whorl's
+loop and not on the control. The exit status is 1 if there is such a test or module. Nothing of this is part
+of ``make test``: the suites are others', they need the network to be fetched, and some fail in places on any
+loop.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ class Suite:
         package: its name and pinned version, as pip takes them.
         needs: what else its tests import.
         tests: the directory of the tests, in the source distribution or (with `installed`) in the package.
-        keep: other files of the source distribution which the tests read. The package's own source is left out:
-            imported from there, it would lack its compiled parts.
+        keep: other files of the source distribution which the tests read. The package's own source is left
+            out: imported from there, it would lack its compiled parts.
         arguments: for pytest.
         installed: whether the tests come with the installed package.
         environment: environment variables for the tests.
@@ -60,8 +62,9 @@ class Suite:
 SUITES = {
     "aiohttp": Suite(
         "aiohttp==3.14.5",
-        ("trustme", "pytest-mock", "freezegun", "re-assert", "proxy.py", "python-on-whales", "pytest-codspeed",
-         "brotli", "zlib_ng", "isal", "aiodns", "coverage", "pytest-cov", "blockbuster", "gunicorn"),
+        ("trustme", "pytest-mock", "freezegun", "re-assert", "proxy.py", "python-on-whales",
+         "pytest-codspeed", "brotli", "zlib_ng", "isal", "aiodns", "coverage", "pytest-cov",
+         "blockbuster", "gunicorn"),
         arguments=("-m", "not dev_mode and not autobahn and not internal", "--aiohttp-loop=pyloop"),
     ),
     "anyio": Suite(
@@ -72,13 +75,13 @@ SUITES = {
     "asyncssh": Suite("asyncssh==2.24.1", ("aiofiles", "bcrypt", "ifaddr", "pyOpenSSL")),
     "uvicorn": Suite(
         "uvicorn==0.54.0",
-        ("httptools", "wsproto", "websockets", "httpx", "trustme", "a2wsgi", "pyyaml", "python-dotenv", "watchfiles",
-         "pytest-mock", "cryptography"),
+        ("httptools", "wsproto", "websockets", "httpx", "trustme", "a2wsgi", "pyyaml", "python-dotenv",
+         "watchfiles", "pytest-mock", "cryptography"),
     ),
     "aiosmtpd": Suite("aiosmtpd==1.4.6", ("pytest-mock",), tests="aiosmtpd/tests", installed=True),
     "tornado": Suite("tornado==6.6.1", tests="tornado/test", installed=True),
-    # The longest to fetch: pip prepares its metadata, which translates all of it from Cython, for some minutes. Its
-    # classes Test_UV_… run on uvloop itself in the control, and on whorl by the replaced uvloop.new_event_loop.
+    # The longest to fetch: pip prepares its metadata, which translates all of it from Cython (minutes).
+    # Its classes Test_UV_… run on uvloop in the control, on whorl by the replaced uvloop.new_event_loop.
     "uvloop": Suite("uvloop==0.23.0", ("psutil", "pyOpenSSL", "aiohttp")),
 }  # fmt: skip
 PYTEST = ("pytest==9.2.0", "pytest-timeout==2.4.0", "pytest-xdist")
@@ -86,7 +89,7 @@ PYTEST = ("pytest==9.2.0", "pytest-timeout==2.4.0", "pytest-xdist")
 
 @dataclass
 class Outcome:
-    """What came of one module on one loop; `broken` says why there are no results by test, if there are none."""
+    """What came of one module on one loop; `broken` says why, if there are no results by test."""
 
     passed: int = 0
     skipped: int = 0
@@ -139,7 +142,8 @@ def fetch_tests(suite: Suite, home: Path, python: Path) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     if suite.installed:
-        code = f"import {suite.tests.split('/')[0]} as p, os; print(os.path.dirname(os.path.dirname(p.__file__)))"
+        package = suite.tests.split("/")[0]
+        code = f"import {package} as p, os; print(os.path.dirname(os.path.dirname(p.__file__)))"
         found = subprocess.run(
             [python, "-c", code], capture_output=True, text=True, check=True
         ).stdout.strip()

@@ -28,7 +28,21 @@ if TYPE_CHECKING:
 
 __all__ = ["EventLoop"]
 
-os.register_at_fork(after_in_child=_core.after_fork_in_child)
+#: The descriptors by which signals wake loops of this process.
+_wakeup_fds: set[int] = set()
+
+
+def _after_fork_in_child() -> None:
+    _core.after_fork_in_child()
+    # The pipe is the parent's: a signal to the child must not wake the parent's loop.
+    if _wakeup_fds and threading.current_thread() is threading.main_thread():
+        current = signal.set_wakeup_fd(-1)
+        if current not in (-1, *_wakeup_fds):
+            signal.set_wakeup_fd(current)
+    _wakeup_fds.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class EventLoop(_core.EventLoop, asyncio.SelectorEventLoop):
@@ -54,6 +68,8 @@ class EventLoop(_core.EventLoop, asyncio.SelectorEventLoop):
         self._unix_server_sockets: dict[socket.socket, int] = {}
         self._listeners: dict[int, _core.Listener] = {}
         self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self._wakeup_claims: set[str] = set()
+        self._former_wakeup_fd = -1
         self._make_self_pipe()
 
     def __repr__(self) -> str:
@@ -73,7 +89,7 @@ class EventLoop(_core.EventLoop, asyncio.SelectorEventLoop):
         self._check_running()
         self._set_coroutine_origin_tracking(self._debug)
         old_hooks = sys.get_asyncgen_hooks()
-        wakeup_fd = self._claim_wakeup_fd()
+        self._claim_wakeup_fd("run")
         try:
             self._thread_id = threading.get_ident()
             sys.set_asyncgen_hooks(
@@ -86,30 +102,63 @@ class EventLoop(_core.EventLoop, asyncio.SelectorEventLoop):
             events._set_running_loop(None)
             self._set_coroutine_origin_tracking(False)
             sys.set_asyncgen_hooks(*old_hooks)
-            self._restore_wakeup_fd(wakeup_fd)
+            self._release_wakeup_fd("run")
 
-    def _claim_wakeup_fd(self) -> int | None:
-        """Have signals write to our pipe while the loop runs, so that none can come between a look and a wait.
+    def _claim_wakeup_fd(self, reason: str) -> None:
+        """Have signals write to our pipe, so that none can come unnoticed between a look and a wait.
 
-        Only the main thread hears of signals. Returns the former descriptor, or None if nothing was changed.
+        While the loop runs, and while it has signal handlers. Only the main thread hears of signals.
         """
-        if threading.current_thread() is not threading.main_thread():
-            return None
+        if self._csock is None or threading.current_thread() is not threading.main_thread():
+            return
         try:
-            return signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+            former = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
         except ValueError:
             # The main thread of a subinterpreter is not the one that hears of signals.
-            return None
-
-    def _restore_wakeup_fd(self, former: int | None) -> None:
-        if former is None:
             return
-        own = self._csock.fileno() if self._csock is not None else -1
-        if former == own and not self._signal_handlers:
-            former = -1
+        if not self._wakeup_claims:
+            self._former_wakeup_fd = former
+            _wakeup_fds.add(self._csock.fileno())
+        self._wakeup_claims.add(reason)
+
+    def _release_wakeup_fd(self, reason: str) -> None:
+        """Put back the descriptor that was there before the first claim, with the last one."""
+        if reason not in self._wakeup_claims:
+            return
+        self._wakeup_claims.discard(reason)
+        own = self._csock.fileno()
         current = signal.set_wakeup_fd(-1)
-        # Somebody has put in another descriptor meanwhile: that one stays.
-        signal.set_wakeup_fd(former if current == own else current, warn_on_full_buffer=False)
+        if self._wakeup_claims:
+            wanted = own
+        else:
+            _wakeup_fds.discard(own)
+            # -1: asyncio's remove_signal_handler has been here. Any other: somebody put in one of theirs meanwhile.
+            wanted = self._former_wakeup_fd if current in (own, -1) else current
+        try:
+            signal.set_wakeup_fd(wanted, warn_on_full_buffer=False)
+        except (ValueError, OSError):
+            # The descriptor that was there before has been closed by its owner.
+            base_events.logger.debug("wake-up descriptor %d is gone and was not restored", wanted)
+
+    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:
+        """Call ``callback(*args)`` on the loop when the process gets signal ``sig``.
+
+        Raises :exc:`ValueError` or :exc:`RuntimeError` for a signal that cannot be caught, and outside the main thread.
+        Source: :meth:`asyncio.loop.add_signal_handler`.
+        """
+        self._claim_wakeup_fd("handlers")
+        try:
+            super().add_signal_handler(sig, callback, *args)
+        finally:
+            if not self._signal_handlers:
+                self._release_wakeup_fd("handlers")
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Remove the handler of ``sig``; True if there was one. Source: :meth:`asyncio.loop.remove_signal_handler`."""
+        removed = super().remove_signal_handler(sig)
+        if not self._signal_handlers:
+            self._release_wakeup_fd("handlers")
+        return removed
 
     def close(self) -> None:
         """Close the loop: nothing that is scheduled runs any more, and its descriptors are closed.

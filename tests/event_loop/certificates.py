@@ -1,4 +1,5 @@
-"""Certificates for the TLS tests, made on the spot: an authority, a server, an expired server and a client."""
+"""Certificates for the TLS tests, made on the spot: an authority, a server, an expired server and a
+client."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ class Certificates:
 
     def _make_authority(self) -> str:
         key = self._authority_key
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         usage = {name: name in {"key_cert_sign", "crl_sign"} for name in KEY_USAGES}
         certificate = (
             x509.CertificateBuilder()
@@ -75,7 +76,7 @@ class Certificates:
 
     def _make(self, name: str, ends_in_days: int = 30) -> str:
         key = ec.generate_private_key(ec.SECP256R1())
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         usage = {usage: usage == "digital_signature" for usage in KEY_USAGES}
         authority = self._authority_key.public_key()
         certificate = (

@@ -1,9 +1,13 @@
 """Fixtures of the event-loop tests.
 
-``loop_factory`` and ``loop`` are parametrised: each test runs on whorl's loop and on stock asyncio's as the control.
-The environment variable ``WHORL_TEST_LOOPS`` (default ``whorl,asyncio``) restricts that, ``WHORL_TEST_DEBUG=1`` puts
-the loops into debug mode. A coroutine test function is run on ``loop``. When a test has passed, tear-down fails it for
-what it left behind: exceptions that reached the loop's handler, tasks, file descriptors, and warnings raised where
+``loop_factory`` and ``loop`` are parametrised: each test runs on whorl's loop and on stock asyncio's as the
+control.
+The environment variable ``WHORL_TEST_LOOPS`` (default ``whorl,asyncio``) restricts that,
+``WHORL_TEST_DEBUG=1`` puts
+the loops into debug mode. A coroutine test function is run on ``loop``. When a test has passed, tear-down
+fails it for
+what it left behind: exceptions that reached the loop's handler, tasks, file descriptors, and warnings
+raised where
 no one could catch them (a coroutine never awaited, a transport never closed).
 """
 
@@ -44,11 +48,17 @@ known_fault = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "control_xfail(reason, below, since, strict): stock asyncio fails this test")
-    config.addinivalue_line("markers", "whorl_only: a promise that stock asyncio does not make, so it has no control")
+    config.addinivalue_line(
+        "markers", "control_xfail(reason, below, since, strict): stock asyncio fails this test"
+    )
+    config.addinivalue_line(
+        "markers", "whorl_only: a promise that stock asyncio does not make, so it has no control"
+    )
     unknown = set(LOOPS) - {"whorl", "asyncio"}
     if unknown or not LOOPS:
-        raise pytest.UsageError(f"WHORL_TEST_LOOPS names {sorted(unknown) or 'no loop'}; it takes whorl and asyncio")
+        raise pytest.UsageError(
+            f"WHORL_TEST_LOOPS names {sorted(unknown) or 'no loop'}; it takes whorl and asyncio"
+        )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -60,11 +70,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         callspec = getattr(item, "callspec", None)
         name = callspec.params.get("loop_name") if callspec is not None else None
         if item.get_closest_marker("whorl_only") and (name == "asyncio" or "whorl" not in LOOPS):
-            item.add_marker(pytest.mark.skip(reason="a promise of whorl's alone: stock asyncio is no control for it"))
+            item.add_marker(
+                pytest.mark.skip(reason="a promise of whorl's alone: stock asyncio is no control for it")
+            )
         if name == "asyncio":
             for mark in item.iter_markers("control_xfail"):
                 below, since = mark.kwargs["below"], mark.kwargs["since"]
-                if (below is None or sys.version_info < below) and (since is None or sys.version_info >= since):
+                if (below is None or sys.version_info < below) and (
+                    since is None or sys.version_info >= since
+                ):
                     item.add_marker(
                         pytest.mark.xfail(reason=f"control: {mark.args[0]}", strict=mark.kwargs["strict"])
                     )
@@ -99,7 +113,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_collections() -> Iterator[None]:
-    """Tear-down collects garbage after every test: what was there before the first need not be walked each time."""
+    """Tear-down collects garbage after every test: what was there before the first need not be walked each
+    time."""
     gc.collect()
     gc.freeze()
     yield
@@ -114,7 +129,8 @@ def loop_name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def loop_factory(loop_name: str) -> LoopFactory:
-    """Makes new event loops of the kind under test. Without whorl installed, its half fails: it is never skipped."""
+    """Makes new event loops of the kind under test. Without whorl installed, its half fails: it is never
+    skipped."""
     if loop_name == "asyncio":
         return asyncio.new_event_loop
     import whorl
@@ -142,8 +158,10 @@ def loop_errors() -> LoopErrors:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fails a test that leaks file descriptors, changes process-wide signal state, or warns where none can catch it."""
-    # What a failed test before this one left behind is not this one's: drop the traceback that keeps it alive.
+    """Fails a test that leaks file descriptors, changes process-wide signal state, or warns where none can
+    catch it."""
+    # What a failed test before this one left behind is not this one's: drop the traceback that keeps it
+    # alive.
     for name in ("last_exc", "last_value", "last_type", "last_traceback"):
         sys.__dict__.pop(name, None)
     with warnings.catch_warnings():
@@ -156,7 +174,9 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     unraisable: list[str] = []
 
     def note(event: sys.UnraisableHookArgs) -> None:
-        unraisable.append(f"{type(event.exc_value).__name__}: {event.exc_value} ({event.err_msg or ''} {event.object!r})")
+        unraisable.append(
+            f"{type(event.exc_value).__name__}: {event.exc_value} ({event.err_msg or ''} {event.object!r})"
+        )
 
     previous_hook, sys.unraisablehook = sys.unraisablehook, note
     try:
@@ -190,7 +210,10 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def loop(
-    request: pytest.FixtureRequest, loop_factory: LoopFactory, loop_errors: LoopErrors, nothing_left_behind: None
+    request: pytest.FixtureRequest,
+    loop_factory: LoopFactory,
+    loop_errors: LoopErrors,
+    nothing_left_behind: None,
 ) -> Iterator[asyncio.AbstractEventLoop]:
     """A new event loop with an exception handler that fails the test unless the test takes what it got."""
     loop = loop_factory()
@@ -242,11 +265,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
-PRELUDE = '''\
+PRELUDE = """\
 import asyncio, contextlib, faulthandler, os, signal, socket, sys, threading, time
 
-# A hang shows where it hangs, and ends.
-faulthandler.dump_traceback_later({limit}, exit=True)
+if {watchdog}:
+    # A hang shows where it hangs, and ends.
+    faulthandler.dump_traceback_later({limit}, exit=True)
 
 if {name!r} == "whorl":
     from whorl import new_event_loop
@@ -258,11 +282,12 @@ def run(main, **options):
     with asyncio.Runner(loop_factory=new_event_loop, **options) as runner:
         return runner.run(main)
 
-'''
+"""
 
 
 class Script:
-    """Runs a program in a process of its own, with ``new_event_loop`` and ``run`` of the loop under test at hand."""
+    """Runs a program in a process of its own, with ``new_event_loop`` and ``run`` of the loop under test at
+    hand."""
 
     def __init__(self, loop_name: str, directory: Path) -> None:
         self.loop_name = loop_name
@@ -270,34 +295,58 @@ class Script:
         self.started: list[subprocess.Popen[str]] = []
 
     def start(
-        self, body: str, *arguments: str, flags: Sequence[str] = ("-W", "error"), env: dict[str, str] | None = None,
-        **options: Any,
+        self,
+        body: str,
+        *arguments: str,
+        flags: Sequence[str] = ("-W", "error"),
+        env: dict[str, str] | None = None,
+        watchdog: bool = True,
     ) -> subprocess.Popen[str]:
-        """Starts the program; its standard streams are pipes of text."""
+        """Starts the program in a session of its own; its standard streams are pipes of text.
+
+        ``watchdog=False`` is for programs that fork: the interpreter of the child would wait, at its end, for
+        faulthandler's thread, which is not there.
+        """
         path = self.directory / f"script_{len(self.started)}.py"
-        prelude = PRELUDE.format(name=self.loop_name, limit=PATIENCE * 2)
+        prelude = PRELUDE.format(name=self.loop_name, limit=PATIENCE * 2, watchdog=watchdog)
         path.write_text(prelude + textwrap.dedent(body), encoding="utf-8")
         process = subprocess.Popen(
             [sys.executable, *flags, str(path), *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, **(env or {})}, **options,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
         )
         self.started.append(process)
         return process
 
-    def run(self, body: str, *arguments: str, status: int | None = 0, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, body: str, *arguments: str, status: int | None = 0, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
         """Runs the program to its end, and fails unless it ends with ``status`` (``None``: any)."""
         process = self.start(body, *arguments, **options)
-        output, errors = process.communicate(timeout=PATIENCE * 3)
+        try:
+            output, errors = process.communicate(timeout=PATIENCE * 3)
+        except subprocess.TimeoutExpired:
+            self.finish()
+            output, errors = "", "it did not end"
         if status is not None and process.returncode != status:
-            pytest.fail(f"exit status {process.returncode}, not {status}\n--- output\n{output}\n--- errors\n{errors}")
+            pytest.fail(
+                f"exit status {process.returncode}, not {status}\n--- output\n{output}\n--- errors\n{errors}"
+            )
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def finish(self) -> None:
         for process in self.started:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
+            # The whole session, so that none of its children holds on to our pipes.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+            process.wait()
 
 
 @pytest.fixture

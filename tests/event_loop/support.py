@@ -1,6 +1,7 @@
 """Marks, recording protocols and plain-socket peers shared by the event-loop tests.
 
-Peers are blocking sockets driven from worker threads, never from the loop under test, so that a fault in the loop
+Peers are blocking sockets driven from worker threads, never from the loop under test, so that a fault in
+the loop
 cannot hide itself by being on both ends of the wire.
 """
 
@@ -26,7 +27,11 @@ whorl_only = pytest.mark.whorl_only
 
 
 def control_xfail(
-    reason: str, *, below: tuple[int, int] | None = None, since: tuple[int, int] | None = None, strict: bool = True
+    reason: str,
+    *,
+    below: tuple[int, int] | None = None,
+    since: tuple[int, int] | None = None,
+    strict: bool = True,
 ) -> pytest.MarkDecorator:
     """Says that stock asyncio is known to fail this test, and why, on interpreters in ``[since, below)``.
 
@@ -242,7 +247,8 @@ class Pair:
         await asyncio.to_thread(self.peer.sendall, data)
 
     async def fill(self) -> int:
-        """Writes until the kernel takes no more, so that the transport must buffer; returns the bytes written."""
+        """Writes until the kernel takes no more, so that the transport must buffer; returns the bytes
+        written."""
         written = 0
         while self.transport.get_write_buffer_size() < 200_000:
             self.transport.write(b"f" * 65536)
@@ -284,7 +290,8 @@ def open_fds() -> dict[int, str]:
 
 
 async def cpu_seconds_while_idle(wall: float = 0.3) -> float:
-    """CPU time this process uses while the loop only sleeps: near ``wall`` when the loop spins, near 0 when it waits."""
+    """CPU time this process uses while the loop only sleeps: near ``wall`` when the loop spins, near 0 when
+    it waits."""
     before = time.process_time()
     await asyncio.sleep(wall)
     return time.process_time() - before

@@ -297,7 +297,8 @@ def test_stop_before_run_makes_one_turn(loop: Loop) -> None:
 
 
 def test_a_chain_of_callbacks_does_not_starve_io(loop: Loop) -> None:
-    """Draining the ready queue is bounded: a chain that never ends lets sockets, timers and other threads through."""
+    """Draining the ready queue is bounded: a chain that never ends lets sockets, timers and other threads
+    through."""
     ours, theirs = socket.socketpair()
     missing = {"reader", "timer", "thread"}
 
@@ -360,7 +361,9 @@ def test_an_exception_goes_to_the_handler_and_the_loop_lives_on(loop: Loop, loop
 
 
 @pytest.mark.parametrize("source", ["soon", "later", "threadsafe", "reader", "writer", "done callback"])
-def test_an_exception_from_any_source_goes_to_the_handler(loop: Loop, loop_errors: LoopErrors, source: str) -> None:
+def test_an_exception_from_any_source_goes_to_the_handler(
+    loop: Loop, loop_errors: LoopErrors, source: str
+) -> None:
     ours, theirs = socket.socketpair()
 
     def fail(*_: object) -> None:
@@ -375,7 +378,9 @@ def test_an_exception_from_any_source_goes_to_the_handler(loop: Loop, loop_error
     assert isinstance(loop_errors.take()["exception"], ZeroDivisionError)
 
 
-def schedule(loop: Loop, source: str, callback: Callable[..., None], ours: socket.socket, theirs: socket.socket) -> None:
+def schedule(
+    loop: Loop, source: str, callback: Callable[..., None], ours: socket.socket, theirs: socket.socket
+) -> None:
     """Has ``callback`` called once the loop runs, by way of ``source``."""
     if source == "soon":
         loop.call_soon(callback)
@@ -400,7 +405,9 @@ def schedule(loop: Loop, source: str, callback: Callable[..., None], ours: socke
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("source", ["soon", "later", "threadsafe", "reader", "writer", "done callback", "signal"])
+@pytest.mark.parametrize(
+    "source", ["soon", "later", "threadsafe", "reader", "writer", "done callback", "signal"]
+)
 def test_keyboard_interrupt_and_system_exit_leave_run_forever(
     loop: Loop, source: str, kind: type[BaseException]
 ) -> None:
@@ -477,7 +484,9 @@ def test_without_a_handler_the_error_is_logged(loop: Loop, caplog: pytest.LogCap
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_a_handler_that_raises_is_logged_and_the_loop_lives_on(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_handler_that_raises_is_logged_and_the_loop_lives_on(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
     def handler(_: Loop, context: dict[str, Any]) -> None:
         raise LookupError("raised by the handler")
 
@@ -540,7 +549,9 @@ def test_call_soon_threadsafe_from_a_callback_and_before_running(loop: Loop) -> 
     assert ran == ["before", "nested"]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="cancelling waits for a running callback from Python 3.14 on")
+@pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="cancelling waits for a running callback from Python 3.14 on"
+)
 def test_cancelling_a_threadsafe_handle_waits_while_it_runs(loop: Loop) -> None:
     events: list[str] = []
     started, cancelling = threading.Event(), threading.Event()
@@ -592,8 +603,18 @@ def test_a_threadsafe_handle_can_be_cancelled_from_its_own_callback(loop: Loop) 
         lambda loop: loop.add_writer(0, print),
         lambda loop: loop.add_signal_handler(signal.SIGUSR1, print),
     ],
-    ids=["call_soon", "call_soon_threadsafe", "call_later", "call_at", "run_forever", "run_until_complete",
-         "run_in_executor", "add_reader", "add_writer", "add_signal_handler"],
+    ids=[
+        "call_soon",
+        "call_soon_threadsafe",
+        "call_later",
+        "call_at",
+        "run_forever",
+        "run_until_complete",
+        "run_in_executor",
+        "add_reader",
+        "add_writer",
+        "add_signal_handler",
+    ],
 )
 def test_a_closed_loop_refuses(loop: Loop, call: Callable[[Loop], object]) -> None:
     loop.close()

@@ -55,7 +55,7 @@ async def watch():
 
 
 def check(script: Script, body: str) -> None:
-    process = script.run(textwrap.dedent(COMMON) + textwrap.dedent(body), flags=FLAGS)
+    process = script.run(textwrap.dedent(COMMON) + textwrap.dedent(body), flags=FLAGS, watchdog=False)
     assert process.stdout == "parent lives\n", process.stderr
     assert not process.stderr
 
@@ -232,7 +232,9 @@ def test_signals_to_the_child_do_not_reach_the_parents_handlers(script: Script) 
     """)  # fmt: skip
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="a child inherits the running loop's handlers before 3.12")
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="a child inherits the running loop's handlers before 3.12"
+)
 def test_a_child_can_handle_signals_on_its_own_loop(script: Script) -> None:
     check(script, """
         async def in_child(write):

@@ -65,7 +65,8 @@ def test_getaddrinfo_answers_as_the_socket_module_does(
 
 
 def test_getaddrinfo_encodes_international_names(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever resolves it, the name goes out in its ASCII form, or as text for the socket module to encode."""
+    """Whoever resolves it, the name goes out in its ASCII form, or as text for the socket module to
+    encode."""
     asked: list[Any] = []
 
     def resolver(host: Any, *arguments: Any, **options: Any) -> Any:
@@ -134,7 +135,9 @@ async def test_a_resolver_that_fails(loop: Loop, monkeypatch: pytest.MonkeyPatch
             with pytest.raises(type(error)):
                 await loop.create_server(Recorder, "host.example", 80)
             with pytest.raises(type(error)):
-                await loop.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=("host.example", 80))
+                await loop.create_datagram_endpoint(
+                    asyncio.DatagramProtocol, remote_addr=("host.example", 80)
+                )
     server = await loop.create_server(Echo, "localhost", 0)
     server.close()
     await server.wait_closed()
@@ -184,7 +187,9 @@ def refusing() -> Any:
         return sock.getsockname()
 
 
-async def test_the_next_address_is_tried_when_one_refuses(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_next_address_is_tried_when_one_refuses(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with listener() as server:
         monkeypatch.setattr(socket, "getaddrinfo", answers(refusing(), server.getsockname()))
         for options in ({}, {"happy_eyeballs_delay": 0.05}, {"happy_eyeballs_delay": 0.05, "interleave": 1}):
@@ -277,7 +282,9 @@ async def test_contradictory_arguments(loop: Loop) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, pytest.raises(ValueError, match="."):
         await loop.create_connection(Recorder, sock=sock)
     with pytest.raises(ValueError, match="."):
-        await loop.create_connection(Recorder, "127.0.0.1", 80, ssl=True, server_hostname=None, sock=socket.socket)  # type: ignore[call-overload]
+        await loop.create_connection(
+            Recorder, "127.0.0.1", 80, ssl=True, server_hostname=None, sock=socket.socket
+        )  # type: ignore[call-overload]
 
 
 async def test_a_closed_socket_is_refused(loop: Loop) -> None:

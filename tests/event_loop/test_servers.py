@@ -14,7 +14,18 @@ from typing import Any
 import pytest
 
 from .conftest import LoopErrors, Script
-from .support import PATIENCE, Echo, Recorder, control_xfail, gone, receive_all, receive_exactly, reset, turns, until
+from .support import (
+    PATIENCE,
+    Echo,
+    Recorder,
+    control_xfail,
+    gone,
+    receive_all,
+    receive_exactly,
+    reset,
+    turns,
+    until,
+)
 
 Loop = asyncio.AbstractEventLoop
 
@@ -137,7 +148,9 @@ async def test_closing_refuses_new_connections_and_keeps_the_old(loop: Loop) -> 
     await server.wait_closed()
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="wait_closed waits for the clients from Python 3.12 on")
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="wait_closed waits for the clients from Python 3.12 on"
+)
 async def test_wait_closed_waits_for_the_clients(loop: Loop) -> None:
     served = Served()
     server = await loop.create_server(served, "127.0.0.1", 0)
@@ -312,7 +325,10 @@ async def test_accepted_sockets_do_not_block_and_are_not_inherited(loop: Loop) -
     server = await loop.create_server(served, "127.0.0.1", 0)
     with connect(server):
         await served.count(1)
-        for fd in (served.protocols[0].transport.get_extra_info("socket").fileno(), server.sockets[0].fileno()):
+        for fd in (
+            served.protocols[0].transport.get_extra_info("socket").fileno(),
+            server.sockets[0].fileno(),
+        ):
             assert not os.get_inheritable(fd)
             assert not os.get_blocking(fd)
     await served.end()
@@ -324,7 +340,9 @@ async def test_accepted_sockets_do_not_block_and_are_not_inherited(loop: Loop) -
 
 
 @control_xfail("asyncio says so in debug mode alone, and leaves the socket to the collector")
-async def test_a_protocol_factory_that_raises_costs_its_connection_alone(loop: Loop, loop_errors: LoopErrors) -> None:
+async def test_a_protocol_factory_that_raises_costs_its_connection_alone(
+    loop: Loop, loop_errors: LoopErrors
+) -> None:
     fail = True
     error = ZeroDivisionError("in the factory")
     good = Served()
@@ -442,7 +460,8 @@ run(main())
 
 
 async def test_emfile_while_accepting_backs_off_and_recovers(loop: Loop, script: Script) -> None:
-    """The process runs out of descriptors: the server says so, does not spin, and goes on when there are some again."""
+    """The process runs out of descriptors: the server says so, does not spin, and goes on when there are
+    some again."""
     process = script.start(EMFILE_SERVER)
     assert process.stdout is not None
     port = int(process.stdout.readline())

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from .conftest import LoopErrors, LoopFactory, Script
-from .support import PATIENCE, control_xfail, cpu_seconds_while_idle, turns, until
+from .support import control_xfail, cpu_seconds_while_idle, turns, until
 
 Loop = asyncio.AbstractEventLoop
 
@@ -33,7 +33,9 @@ def _dispositions_restored() -> Iterator[None]:
 
 async def test_handlers_run_on_the_loop(loop: Loop) -> None:
     got: list[tuple[Any, ...]] = []
-    loop.add_signal_handler(signal.SIGUSR1, lambda *arguments: got.append((*arguments, threading.get_ident())), 1, 2)
+    loop.add_signal_handler(
+        signal.SIGUSR1, lambda *arguments: got.append((*arguments, threading.get_ident())), 1, 2
+    )
     os.kill(os.getpid(), signal.SIGUSR1)
     await until(lambda: got)
     assert got == [(1, 2, threading.get_ident())]
@@ -166,7 +168,14 @@ async def test_a_handler_may_remove_itself(loop: Loop) -> None:
 
 @pytest.mark.parametrize(
     ("number", "error"),
-    [("text", TypeError), (None, TypeError), (1.5, TypeError), (0, ValueError), (-1, ValueError), (10_000, ValueError)],
+    [
+        ("text", TypeError),
+        (None, TypeError),
+        (1.5, TypeError),
+        (0, ValueError),
+        (-1, ValueError),
+        (10_000, ValueError),
+    ],
 )
 def test_what_is_no_signal_is_refused(loop: Loop, number: Any, error: type[Exception]) -> None:
     with pytest.raises(error):

@@ -90,7 +90,9 @@ async def test_standard_error_apart_and_together(loop: Loop) -> None:
     assert await process.communicate() == (b"out\n", b"err\n")
     process = await asyncio.create_subprocess_shell("echo out; echo err >&2", stdout=PIPE, stderr=STDOUT)
     assert await process.communicate() == (b"out\nerr\n", None)
-    process = await asyncio.create_subprocess_shell("echo out; cat", stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+    process = await asyncio.create_subprocess_shell(
+        "echo out; cat", stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL
+    )
     assert await process.communicate() == (None, None)
 
 
@@ -114,7 +116,9 @@ async def test_a_child_that_closes_its_standard_input(loop: Loop) -> None:
     await process.communicate(b"x" * 1_000_000)
     assert process.returncode == 0
 
-    process = await asyncio.create_subprocess_shell("exec 0<&-; sleep 3600", stdin=PIPE, start_new_session=True)
+    process = await asyncio.create_subprocess_shell(
+        "exec 0<&-; sleep 3600", stdin=PIPE, start_new_session=True
+    )
     assert process.stdin is not None
     with pytest.raises((BrokenPipeError, ConnectionResetError)):
         for _ in range(1000):
@@ -341,7 +345,10 @@ async def test_commands_of_the_wrong_type_are_refused(loop: Loop) -> None:
 
 async def test_programs_that_cannot_be_run(loop: Loop, tmp_path: Path) -> None:
     (tmp_path / "not executable").write_text("")
-    for program, error in ((tmp_path / "nothing", FileNotFoundError), (tmp_path / "not executable", PermissionError)):
+    for program, error in (
+        (tmp_path / "nothing", FileNotFoundError),
+        (tmp_path / "not executable", PermissionError),
+    ):
         before = set(open_fds().items())
         for _ in range(5):
             with pytest.raises(error):

@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import gc
 import hashlib
-import io
 import socket
 import ssl
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -25,8 +23,8 @@ from .support import (
     Pair,
     Recorder,
     connected,
-    gone,
     control_xfail,
+    gone,
     listener,
     receive_all,
     reset,
@@ -42,9 +40,13 @@ Loop = asyncio.AbstractEventLoop
 
 @contextlib.asynccontextmanager
 async def tls_server(
-    certificates: Certificates, factory: Callable[[], Any] = Echo, context: ssl.SSLContext | None = None, **options: Any
+    certificates: Certificates,
+    factory: Callable[[], Any] = Echo,
+    context: ssl.SSLContext | None = None,
+    **options: Any,
 ) -> AsyncIterator[tuple[asyncio.Server, list[Any]]]:
-    """A server of the loop under test, and the protocols it has made; their connections are ended on the way out."""
+    """A server of the loop under test, and the protocols it has made; their connections are ended on the
+    way out."""
     loop = asyncio.get_running_loop()
     protocols: list[Any] = []
 
@@ -84,7 +86,9 @@ async def tls_client(
 
 
 @contextlib.asynccontextmanager
-async def tls_pair(certificates: Certificates, factory: Callable[[], Any] = Recorder, **options: Any) -> AsyncIterator[Pair]:
+async def tls_pair(
+    certificates: Certificates, factory: Callable[[], Any] = Recorder, **options: Any
+) -> AsyncIterator[Pair]:
     """Our client against a blocking ``ssl`` socket in another thread."""
     loop = asyncio.get_running_loop()
     with listener() as server:
@@ -123,20 +127,29 @@ async def test_echo(loop: Loop, certificates: Certificates, version: ssl.TLSVers
     context.minimum_version = context.maximum_version = version
     data = bytes(range(251)) * (size // 251 + 1)
     data = data[:size]
-    async with tls_server(certificates) as (server, _), tls_client(address_of(server), certificates, ssl=context) as (
-        transport,
-        protocol,
+    async with (
+        tls_server(certificates) as (server, _),
+        tls_client(address_of(server), certificates, ssl=context) as (
+            transport,
+            protocol,
+        ),
     ):
         transport.write(data)
         received = await protocol.received(size)
         assert hashlib.sha1(received).digest() == hashlib.sha1(data).digest()
-        assert transport.get_extra_info("ssl_object").version() == {"TLSv1_2": "TLSv1.2", "TLSv1_3": "TLSv1.3"}[version.name]
+        assert (
+            transport.get_extra_info("ssl_object").version()
+            == {"TLSv1_2": "TLSv1.2", "TLSv1_3": "TLSv1.3"}[version.name]
+        )
 
 
 async def test_many_small_messages_back_and_forth(loop: Loop, certificates: Certificates) -> None:
-    async with tls_server(certificates) as (server, _), tls_client(address_of(server), certificates) as (
-        transport,
-        protocol,
+    async with (
+        tls_server(certificates) as (server, _),
+        tls_client(address_of(server), certificates) as (
+            transport,
+            protocol,
+        ),
     ):
         for number in range(200):
             transport.write(b"%05d" % number)
@@ -157,9 +170,10 @@ async def test_extra_info(loop: Loop, certificates: Certificates) -> None:
         assert isinstance(plain.transport.get_extra_info("sslcontext"), ssl.SSLContext)
         assert isinstance(plain.transport.get_extra_info("socket"), asyncio.trsock.TransportSocket)
         assert plain.transport.get_extra_info("peername") == plain.peer.getsockname()
-    async with tls_server(certificates) as (server, protocols), tls_client(
-        address_of(server), certificates, ssl=context
-    ) as (transport, _):
+    async with (
+        tls_server(certificates) as (server, protocols),
+        tls_client(address_of(server), certificates, ssl=context) as (transport, _),
+    ):
         assert transport.get_extra_info("sslcontext") is context
         await until(lambda: protocols and protocols[0].transport)
         assert isinstance(protocols[0].transport.get_extra_info("ssl_object"), ssl.SSLObject)
@@ -172,14 +186,17 @@ async def test_alpn_and_server_name(loop: Loop, certificates: Certificates) -> N
     server_context.set_alpn_protocols(["h2", "http/1.1"])
     client_context.set_alpn_protocols(["http/1.1"])
     server_context.sni_callback = lambda ssl_object, name, context: names.append(name)  # type: ignore[assignment]
-    async with tls_server(certificates, context=server_context) as (server, _), tls_client(
-        address_of(server), certificates, ssl=client_context
-    ) as (transport, _):
+    async with (
+        tls_server(certificates, context=server_context) as (server, _),
+        tls_client(address_of(server), certificates, ssl=client_context) as (transport, _),
+    ):
         assert transport.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
         assert names == ["localhost"]
 
 
-async def test_the_server_name_callback_may_change_the_context(loop: Loop, certificates: Certificates) -> None:
+async def test_the_server_name_callback_may_change_the_context(
+    loop: Loop, certificates: Certificates
+) -> None:
     other = certificates.server()
     other.set_alpn_protocols(["other"])
     server_context, client_context = certificates.server(), certificates.client()
@@ -189,9 +206,10 @@ async def test_the_server_name_callback_may_change_the_context(loop: Loop, certi
         ssl_object.context = other
 
     server_context.sni_callback = choose  # type: ignore[assignment]
-    async with tls_server(certificates, context=server_context) as (server, _), tls_client(
-        address_of(server), certificates, ssl=client_context
-    ) as (transport, protocol):
+    async with (
+        tls_server(certificates, context=server_context) as (server, _),
+        tls_client(address_of(server), certificates, ssl=client_context) as (transport, protocol),
+    ):
         assert transport.get_extra_info("ssl_object").selected_alpn_protocol() == "other"
         transport.write(b"x")
         await protocol.received(1)
@@ -203,9 +221,10 @@ async def test_client_certificates(loop: Loop, certificates: Certificates) -> No
     server_context.load_verify_locations(certificates.authority)
     client_context = certificates.client()
     client_context.load_cert_chain(certificates.client_pem)
-    async with tls_server(certificates, context=server_context) as (server, protocols), tls_client(
-        address_of(server), certificates, ssl=client_context
-    ) as (transport, protocol):
+    async with (
+        tls_server(certificates, context=server_context) as (server, protocols),
+        tls_client(address_of(server), certificates, ssl=client_context) as (transport, protocol),
+    ):
         transport.write(b"x")
         await protocol.received(1)
         subject = protocols[0].transport.get_extra_info("peercert")["subject"]
@@ -215,9 +234,12 @@ async def test_client_certificates(loop: Loop, certificates: Certificates) -> No
 async def test_key_logging(loop: Loop, certificates: Certificates, tmp_path: Path) -> None:
     context = certificates.client()
     context.keylog_filename = str(tmp_path / "keys")
-    async with tls_server(certificates) as (server, _), tls_client(address_of(server), certificates, ssl=context) as (
-        transport,
-        protocol,
+    async with (
+        tls_server(certificates) as (server, _),
+        tls_client(address_of(server), certificates, ssl=context) as (
+            transport,
+            protocol,
+        ),
     ):
         transport.write(b"x")
         await protocol.received(1)
@@ -230,9 +252,10 @@ async def test_buffered_protocols(loop: Loop, certificates: Certificates, size: 
         def get_buffer(self, sizehint: int) -> memoryview:
             return memoryview(self.buffer)
 
-    async with tls_server(certificates) as (server, _), tls_client(
-        address_of(server), certificates, lambda: Views(size)
-    ) as (transport, protocol):
+    async with (
+        tls_server(certificates) as (server, _),
+        tls_client(address_of(server), certificates, lambda: Views(size)) as (transport, protocol),
+    ):
         data = bytes(range(256)) * 1000
         transport.write(data)
         assert await protocol.received(len(data)) == data
@@ -243,18 +266,22 @@ async def test_buffered_protocols(loop: Loop, certificates: Certificates, size: 
 async def test_buffered_protocols_whose_buffer_is_a_bytearray(
     loop: Loop, certificates: Certificates, size: int
 ) -> None:
-    async with tls_server(certificates) as (server, _), tls_client(
-        address_of(server), certificates, lambda: BufferedRecorder(size)
-    ) as (transport, protocol):
+    async with (
+        tls_server(certificates) as (server, _),
+        tls_client(address_of(server), certificates, lambda: BufferedRecorder(size)) as (transport, protocol),
+    ):
         data = bytes(range(256)) * 1000
         transport.write(data)
         assert await protocol.received(len(data)) == data
 
 
 async def test_writing_every_kind_of_buffer(loop: Loop, certificates: Certificates) -> None:
-    async with tls_server(certificates) as (server, _), tls_client(address_of(server), certificates) as (
-        transport,
-        protocol,
+    async with (
+        tls_server(certificates) as (server, _),
+        tls_client(address_of(server), certificates) as (
+            transport,
+            protocol,
+        ),
     ):
         data = bytearray(b"abc")
         transport.write(data)
@@ -340,18 +367,21 @@ async def test_sendfile_falls_back(loop: Loop, certificates: Certificates, tmp_p
 
 @pytest.mark.parametrize("which", ["expired", "unknown authority", "wrong name"])
 async def test_a_server_that_cannot_be_verified(loop: Loop, certificates: Certificates, which: str) -> None:
-    served: list[Recorder] = []
     server_context = certificates.expired() if which == "expired" else certificates.server()
     client_context = ssl.create_default_context() if which == "unknown authority" else certificates.client()
     name = "other.example" if which == "wrong name" else "localhost"
 
-    async with tls_server(certificates, context=server_context) as (server, served):
+    async with tls_server(certificates, context=server_context) as (server, protocols):
         with pytest.raises(ssl.SSLCertVerificationError) as caught:
-            await loop.create_connection(Recorder, *address_of(server), ssl=client_context, server_hostname=name)
-        assert {"expired": "expired", "wrong name": "mismatch"}.get(which, "verify failed") in str(caught.value)
+            await loop.create_connection(
+                Recorder, *address_of(server), ssl=client_context, server_hostname=name
+            )
+        assert {"expired": "expired", "wrong name": "mismatch"}.get(which, "verify failed") in str(
+            caught.value
+        )
         await turns()
-        assert [protocol.events for protocol in served] in ([], [[]])
-        served.clear()
+        assert [protocol.events for protocol in protocols] in ([], [[]])
+        protocols.clear()
         # The server goes on.
         if which != "expired":
             async with tls_client(address_of(server), certificates) as (transport, protocol):
@@ -359,7 +389,9 @@ async def test_a_server_that_cannot_be_verified(loop: Loop, certificates: Certif
                 await protocol.received(1)
 
 
-async def test_a_client_without_the_certificate_that_is_required(loop: Loop, certificates: Certificates) -> None:
+async def test_a_client_without_the_certificate_that_is_required(
+    loop: Loop, certificates: Certificates
+) -> None:
     server_context = certificates.server()
     server_context.verify_mode = ssl.CERT_REQUIRED
     server_context.load_verify_locations(certificates.authority)
@@ -408,7 +440,9 @@ async def test_time_limits_must_be_positive(
 # Handshakes that fail
 
 
-@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, b"\x16\x03\x01\xff\xff" + b"x" * 70_000])
+@pytest.mark.parametrize(
+    "garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, b"\x16\x03\x01\xff\xff" + b"x" * 70_000]
+)
 async def test_a_client_that_sends_garbage(loop: Loop, certificates: Certificates, garbage: bytes) -> None:
     async with tls_server(certificates) as (server, protocols):
         with socket.create_connection(address_of(server), PATIENCE) as client:
@@ -447,7 +481,9 @@ async def test_a_server_that_sends_garbage(loop: Loop, certificates: Certificate
 
 
 @pytest.mark.parametrize("how", ["closes", "resets"])
-async def test_a_server_that_hangs_up_in_the_handshake(loop: Loop, certificates: Certificates, how: str) -> None:
+async def test_a_server_that_hangs_up_in_the_handshake(
+    loop: Loop, certificates: Certificates, how: str
+) -> None:
     with listener() as server:
 
         def hang_up() -> None:
@@ -492,7 +528,9 @@ async def test_a_client_that_stalls_in_the_handshake(loop: Loop, certificates: C
         protocols.clear()
 
 
-async def test_cancelling_a_connection_in_its_handshake_closes_it(loop: Loop, certificates: Certificates) -> None:
+async def test_cancelling_a_connection_in_its_handshake_closes_it(
+    loop: Loop, certificates: Certificates
+) -> None:
     with listener() as server:
         task = asyncio.ensure_future(
             loop.create_connection(
@@ -557,7 +595,9 @@ async def test_a_peer_that_sends_garbage_after_the_handshake(loop: Loop, certifi
     # An error of the peer's making is the connection's, not the loop's: its handler is not called.
 
 
-async def test_shutdown_is_bounded_when_the_peer_does_not_answer(loop: Loop, certificates: Certificates) -> None:
+async def test_shutdown_is_bounded_when_the_peer_does_not_answer(
+    loop: Loop, certificates: Certificates
+) -> None:
     """uvloop #471, #507: half a minute, or for ever."""
     async with tls_pair(certificates, ssl_shutdown_timeout=0.05) as pair:
         pair.transport.close()
@@ -565,7 +605,9 @@ async def test_shutdown_is_bounded_when_the_peer_does_not_answer(loop: Loop, cer
         assert pair.protocol.lost_count == 1
 
 
-async def test_shutdown_is_bounded_when_the_peer_does_not_even_read(loop: Loop, certificates: Certificates) -> None:
+async def test_shutdown_is_bounded_when_the_peer_does_not_even_read(
+    loop: Loop, certificates: Certificates
+) -> None:
     async with tls_pair(certificates, ssl_shutdown_timeout=0.05) as pair:
         while not pair.protocol.paused:
             pair.transport.write(b"x" * 1_000_000)
@@ -574,7 +616,9 @@ async def test_shutdown_is_bounded_when_the_peer_does_not_even_read(loop: Loop, 
         await pair.protocol.lost
 
 
-async def test_shutdown_is_bounded_when_the_peer_keeps_sending(loop: Loop, certificates: Certificates) -> None:
+async def test_shutdown_is_bounded_when_the_peer_keeps_sending(
+    loop: Loop, certificates: Certificates
+) -> None:
     """Data after our close_notify is neither delivered nor an error."""
     async with tls_pair(certificates, ssl_shutdown_timeout=0.2) as pair:
         await pair.peer_sends(b"before")
@@ -690,7 +734,9 @@ async def test_start_tls_on_the_client(loop: Loop, certificates: Certificates) -
 
         upgrading = asyncio.ensure_future(asyncio.to_thread(upgrade))
         protocol = Recorder()
-        transport = await loop.start_tls(pair.transport, protocol, certificates.client(), server_hostname="localhost")
+        transport = await loop.start_tls(
+            pair.transport, protocol, certificates.client(), server_hostname="localhost"
+        )
         assert transport is not None
         with await upgrading as peer:
             assert isinstance(transport.get_extra_info("ssl_object"), ssl.SSLObject)
@@ -712,7 +758,9 @@ async def test_start_tls_delivers_connection_lost(loop: Loop, certificates: Cert
             asyncio.to_thread(lambda: certificates.server().wrap_socket(pair.peer, server_side=True))
         )
         protocol = Recorder()
-        transport = await loop.start_tls(pair.transport, protocol, certificates.client(), server_hostname="localhost")
+        transport = await loop.start_tls(
+            pair.transport, protocol, certificates.client(), server_hostname="localhost"
+        )
         assert transport is not None
         peer = await upgrading
         await asyncio.to_thread(peer.sendall, b"x")
@@ -738,7 +786,9 @@ async def test_start_tls_that_fails_closes_the_connection(loop: Loop, certificat
         pair.protocol.lost.set_result(None)
 
 
-async def test_start_tls_refuses_what_is_no_context_or_transport(loop: Loop, certificates: Certificates) -> None:
+async def test_start_tls_refuses_what_is_no_context_or_transport(
+    loop: Loop, certificates: Certificates
+) -> None:
     async with connected() as pair:
         with pytest.raises(TypeError, match="SSLContext"):
             await loop.start_tls(pair.transport, pair.protocol, None)  # type: ignore[arg-type]
@@ -758,7 +808,9 @@ async def test_tls_within_tls(loop: Loop, certificates: Certificates) -> None:
         async def upgrade(self) -> None:
             inner = Echo()
             inner_protocols.append(inner)
-            inner.transport = await loop.start_tls(self.transport, inner, certificates.server(), server_side=True)
+            inner.transport = await loop.start_tls(
+                self.transport, inner, certificates.server(), server_side=True
+            )
             inner.transport.write(b"ready")
 
     async with tls_server(certificates, Upgrades) as (server, protocols):
@@ -768,7 +820,9 @@ async def test_tls_within_tls(loop: Loop, certificates: Certificates) -> None:
         transport.write(b"UPGRADE")
         await protocol.received(2)
         inner = Recorder()
-        inner_transport = await loop.start_tls(transport, inner, certificates.client(), server_hostname="localhost")
+        inner_transport = await loop.start_tls(
+            transport, inner, certificates.client(), server_hostname="localhost"
+        )
         assert inner_transport is not None
         # Before the other end has taken its transport into use it has none to echo on.
         await inner.received(5)

@@ -273,7 +273,9 @@ async def test_writes_after_close_are_dropped_silently(loop: Loop) -> None:
             pair.transport.write(b"long after")
 
 
-@control_xfail("cpython's writelines lacks from 3.12 on the check that write has", since=(3, 12), strict=False)
+@control_xfail(
+    "cpython's writelines lacks from 3.12 on the check that write has", since=(3, 12), strict=False
+)
 async def test_writelines_after_close_is_dropped_silently(loop: Loop) -> None:
     async with connected() as pair:
         pair.transport.write(b"before")
@@ -353,7 +355,8 @@ async def test_the_unsent_rest_of_a_mutable_buffer_is_snapshotted(loop: Loop) ->
 
 
 async def test_a_buffer_can_be_resized_after_it_was_written(loop: Loop) -> None:
-    """No export of the caller's bytearray outlives the call (a held export would make resizing a BufferError)."""
+    """No export of the caller's bytearray outlives the call (a held export would make resizing a
+    BufferError)."""
     async with connected() as pair:
         data = bytearray(b"x" * 1000)
         pair.transport.write(data)
@@ -822,7 +825,9 @@ async def test_connection_lost_that_raises_is_reported_and_the_socket_closed(
         assert await pair.peer_receives_all() == b""
 
 
-async def test_a_protocol_without_the_method_that_is_needed_is_reported(loop: Loop, loop_errors: LoopErrors) -> None:
+async def test_a_protocol_without_the_method_that_is_needed_is_reported(
+    loop: Loop, loop_errors: LoopErrors
+) -> None:
     class NoProtocol:
         def connection_made(self, transport: asyncio.Transport) -> None:
             self.transport = transport
@@ -1003,7 +1008,8 @@ async def test_no_answer_reaches_the_wrong_connection_when_descriptors_are_reuse
 
 
 async def test_a_socket_given_to_create_connection_belongs_to_the_transport(loop: Loop) -> None:
-    """Neither collecting nor forgetting the original socket closes the connection, and its end is closed once."""
+    """Neither collecting nor forgetting the original socket closes the connection, and its end is closed
+    once."""
     with listener() as server:
         sock = socket.create_connection(server.getsockname())
         peer, _ = server.accept()

@@ -1,4 +1,5 @@
-"""``add_reader`` and ``add_writer``: level-triggered, on any descriptor, safe against reuse and duplicates."""
+"""``add_reader`` and ``add_writer``: level-triggered, on any descriptor, safe against reuse and
+duplicates."""
 
 from __future__ import annotations
 
@@ -127,7 +128,8 @@ async def test_a_reader_removed_in_the_same_batch_does_not_run(loop: Loop) -> No
 
 
 async def test_descriptors_closed_and_reused_in_the_same_batch_get_no_stale_event(loop: Loop) -> None:
-    """Of two readable sockets the first callback closes the other and opens a new one with the same number."""
+    """Of two readable sockets the first callback closes the other and opens a new one with the same
+    number."""
     first, other = socket.socketpair(), socket.socketpair()
     stale: list[str] = []
     fresh: list[tuple[socket.socket, socket.socket]] = []
@@ -316,7 +318,8 @@ async def test_a_descriptor_closed_while_watched_can_be_reused(loop: Loop, pair:
 
 
 async def test_a_duplicate_of_a_removed_descriptor_does_not_spin(loop: Loop, pair: Sockets) -> None:
-    """aiohttp #1412: the kernel reports the open file, not the number, so it must be told before the number goes."""
+    """aiohttp #1412: the kernel reports the open file, not the number, so it must be told before the number
+    goes."""
     ours, theirs = pair
     loop.add_reader(ours, print)
     with socket.socket(fileno=os.dup(ours.fileno())):

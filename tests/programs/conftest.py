@@ -23,7 +23,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_collections() -> Iterator[None]:
-    """Put what is loaded so far out of the garbage collector's sight: each test ends with a full collection."""
+    """Put what is loaded by now out of the garbage collector's sight; each test ends with a collection."""
     gc.collect()
     gc.freeze()
     yield

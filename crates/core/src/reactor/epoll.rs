@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -120,15 +121,62 @@ impl Poller {
     /// # Errors
     /// What `epoll_wait` reports, but for `EINTR`.
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = timeout.map(|limit| Timespec {
-            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(limit.subsec_nanos()) as _,
-        });
         events.list.clear();
-        match epoll::wait(&self.fd, rustix::buffer::spare_capacity(&mut events.list), timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
+        let outcome = match timeout {
+            Some(limit) if limit.subsec_nanos() % 1_000_000 != 0 => self.wait_precisely(events, limit),
+            timeout => {
+                let timeout = timeout.map(timespec);
+                epoll::wait(&self.fd, rustix::buffer::spare_capacity(&mut events.list), timeout.as_ref())
+                    .map(drop)
+            }
+        };
+        match outcome {
+            Ok(()) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Waits with a limit of less than a millisecond's granularity, by `epoll_pwait2`; rounded up to milliseconds on
+    /// kernels before 5.11, and where a filter of system calls does not know it.
+    fn wait_precisely(&self, events: &mut Events, limit: Duration) -> Result<(), Errno> {
+        static MISSING: AtomicBool = AtomicBool::new(false);
+        if !MISSING.load(Ordering::Relaxed) {
+            let spare = events.list.spare_capacity_mut();
+            let limit = timespec(limit);
+            // SAFETY: the kernel writes at most `spare.len()` events to `spare`, which holds that many and whose elements
+            // have the kernel's layout (rustix passes them on as they are); the limit is read only; there is no mask.
+            let count = unsafe {
+                libc::syscall(
+                    libc::SYS_epoll_pwait2,
+                    self.fd.as_raw_fd(),
+                    spare.as_mut_ptr(),
+                    spare.len(),
+                    &raw const limit,
+                    std::ptr::null::<libc::sigset_t>(),
+                    0_usize,
+                )
+            };
+            if let Ok(count) = usize::try_from(count) {
+                // SAFETY: the kernel has written the first `count` elements, which the capacity covers.
+                unsafe { events.list.set_len(count) };
+                return Ok(());
+            }
+            match Errno::from_io_error(&io::Error::last_os_error()) {
+                Some(Errno::NOSYS | Errno::PERM) => MISSING.store(true, Ordering::Relaxed),
+                Some(error) => return Err(error),
+                None => return Err(Errno::INVAL),
+            }
+        }
+        let rounded =
+            timespec(Duration::from_millis(1 + u64::try_from(limit.as_millis()).unwrap_or(u64::MAX - 1)));
+        epoll::wait(&self.fd, rustix::buffer::spare_capacity(&mut events.list), Some(&rounded)).map(drop)
+    }
+}
+
+fn timespec(limit: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(limit.subsec_nanos()) as _,
     }
 }
 

@@ -15,7 +15,7 @@ mod sys;
 mod sources;
 mod waker;
 
-pub use sources::{Sources, Token};
+pub use sources::{Change, Sources, Token};
 pub use sys::{Events, Poller};
 pub use waker::Waker;
 

@@ -32,6 +32,20 @@ impl Token {
     }
 }
 
+/// How the poller follows a change of interest.
+///
+/// A source that wants nothing is not registered at all: the kernel reports a hang-up or an error of whatever is
+/// registered, wanted or not, and a paused reader whose peer is gone would keep the loop spinning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Register the descriptor.
+    Add,
+    /// Change its registration.
+    Modify,
+    /// Take its registration out.
+    Delete,
+}
+
 #[derive(Debug)]
 struct Entry<S> {
     fd: RawFd,
@@ -93,16 +107,18 @@ impl<S> Sources<S> {
         self.entry(token).map(|entry| (entry.fd, entry.interest))
     }
 
-    /// Notes a new interest and returns the descriptor whose registration has to follow, or nothing when there is no
-    /// change to make.
+    /// Notes a new interest and returns how the poller has to follow, or nothing when there is no change to make.
     #[must_use]
-    pub fn set_interest(&mut self, token: Token, interest: Interest) -> Option<RawFd> {
+    pub fn set_interest(&mut self, token: Token, interest: Interest) -> Option<(RawFd, Change)> {
         let entry = self.entry_mut(token)?;
-        if entry.interest == interest {
-            return None;
-        }
-        entry.interest = interest;
-        Some(entry.fd)
+        let former = std::mem::replace(&mut entry.interest, interest);
+        let change = match (former.is_none(), interest.is_none()) {
+            _ if former == interest => return None,
+            (true, _) => Change::Add,
+            (_, true) => Change::Delete,
+            (false, false) => Change::Modify,
+        };
+        Some((entry.fd, change))
     }
 
     /// The token registered for `fd`.
@@ -191,8 +207,16 @@ mod tests {
         let mut sources = Sources::default();
         let (token, _) = sources.insert(9, Interest::READ, ());
         assert_eq!(sources.set_interest(token, Interest::READ), None);
-        assert_eq!(sources.set_interest(token, Interest::BOTH), Some(9));
+        assert_eq!(sources.set_interest(token, Interest::BOTH), Some((9, Change::Modify)));
         assert_eq!(sources.interest(token), Some((9, Interest::BOTH)));
+    }
+
+    #[test]
+    fn who_wants_nothing_is_not_registered() {
+        let mut sources = Sources::default();
+        let (token, _) = sources.insert(9, Interest::READ, ());
+        assert_eq!(sources.set_interest(token, Interest::NONE), Some((9, Change::Delete)));
+        assert_eq!(sources.set_interest(token, Interest::WRITE), Some((9, Change::Add)));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The one door into a loop from other threads.
 
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam_queue::SegQueue;
 
@@ -13,7 +15,9 @@ pub struct Inbox<H> {
     queue: SegQueue<H>,
     /// Set by the first entry after the loop looked; who sets it writes the wake-up.
     announced: AtomicBool,
-    waker: Waker,
+    /// Until the loop is closed. Locked for one wake-up in a turn at the most, so that a late one does not write to a
+    /// descriptor that has a new life.
+    waker: Mutex<Option<Waker>>,
 }
 
 impl<H> Inbox<H> {
@@ -22,7 +26,11 @@ impl<H> Inbox<H> {
     /// # Errors
     /// `EMFILE` when the process has no descriptor left.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { queue: SegQueue::new(), announced: AtomicBool::new(false), waker: Waker::new()? })
+        Ok(Self {
+            queue: SegQueue::new(),
+            announced: AtomicBool::new(false),
+            waker: Mutex::new(Some(Waker::new()?)),
+        })
     }
 
     /// Leaves `item` for the loop and wakes it, unless it has been woken for an earlier one already.
@@ -40,7 +48,15 @@ impl<H> Inbox<H> {
     /// What the waker's write reports; none in practice.
     pub fn announce(&self) -> io::Result<()> {
         // Release pairs with the acquire of `has_mail`: who sees the flag sees the entry.
-        if self.announced.swap(true, Ordering::AcqRel) { Ok(()) } else { self.waker.wake() }
+        if self.announced.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.waker().as_ref().map_or(Ok(()), Waker::wake)
+    }
+
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        // Nothing panics while it is held; what a poisoned lock protects is whole all the same.
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether anything was announced since [`Inbox::drain`]. One load; asked once a turn.
@@ -54,7 +70,9 @@ impl<H> Inbox<H> {
     pub fn drain(&self, mut each: impl FnMut(H)) {
         // The wake-up is taken back before the flag falls and the flag falls before the queue is emptied: an entry that
         // comes in between writes a new wake-up, so none is ever left behind unannounced.
-        self.waker.drain();
+        if let Some(waker) = self.waker().as_ref() {
+            waker.drain();
+        }
         self.announced.store(false, Ordering::SeqCst);
         // No more than what is there now: threads that push without end do not hold up the turn.
         for _ in 0..self.queue.len() {
@@ -65,10 +83,15 @@ impl<H> Inbox<H> {
         }
     }
 
-    /// The descriptor that becomes readable on a wake-up.
+    /// The descriptor that becomes readable on a wake-up, until the inbox is closed.
     #[must_use]
-    pub const fn waker(&self) -> &Waker {
-        &self.waker
+    pub fn fd(&self) -> Option<RawFd> {
+        self.waker().as_ref().map(Waker::fd)
+    }
+
+    /// Closes the waker's descriptor. What is pushed from now on stays where it is.
+    pub fn close(&self) {
+        self.waker().take();
     }
 }
 

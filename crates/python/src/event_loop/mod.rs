@@ -21,7 +21,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::net::ReadBuffer;
-use whorl_core::reactor::{Interest, Poller, Sources, Token};
+use whorl_core::reactor::{Change, Interest, Poller, Sources, Token};
 use whorl_core::sched::{Inbox, Owned, Owner, Pace, Timers};
 
 pub use handle::{Handle, Scheduled, TimerHandle, leaves_the_loop};
@@ -144,7 +144,8 @@ impl EventLoop {
         self.check_process()?;
         let (outcome, former) = self.with(|state| {
             let (token, former) = state.sources.insert(fd, interest, source);
-            let Some(poller) = &state.poller else { return (Ok(token), former) };
+            let poller = state.poller.as_ref().filter(|_| !interest.is_none());
+            let Some(poller) = poller else { return (Ok(token), former) };
             let added = match poller.add(fd, token, interest) {
                 // The kernel still has a former life of this descriptor, kept alive by a duplicate.
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -168,8 +169,17 @@ impl EventLoop {
     pub fn set_interest(&self, token: Token, interest: Interest) -> PyResult<()> {
         self.check_process()?;
         self.with(|state| {
-            let Some(fd) = state.sources.set_interest(token, interest) else { return Ok(()) };
-            state.poller.as_ref().map_or(Ok(()), |poller| poller.modify(fd, token, interest))
+            let Some((fd, change)) = state.sources.set_interest(token, interest) else { return Ok(()) };
+            let Some(poller) = &state.poller else { return Ok(()) };
+            match change {
+                Change::Add => poller.add(fd, token, interest),
+                Change::Modify => poller.modify(fd, token, interest),
+                Change::Delete => {
+                    // Closed before by somebody else: the kernel has forgotten it by itself.
+                    let _forgotten = poller.delete(fd);
+                    Ok(())
+                }
+            }
         })?
         .or_raise()
     }
@@ -178,8 +188,9 @@ impl EventLoop {
     pub fn unregister(&self, token: Token) -> PyResult<Option<Source>> {
         let touch = !self.is_the_parents();
         self.with(|state| {
+            let registered = state.sources.interest(token).is_some_and(|(_, interest)| !interest.is_none());
             let (fd, source) = state.sources.remove(token)?;
-            if let (true, Some(poller)) = (touch, &state.poller) {
+            if let (true, Some(poller)) = (touch && registered, &state.poller) {
                 // EBADF or ENOENT: it was closed before, and the kernel has forgotten it by itself.
                 let _forgotten = poller.delete(fd);
             }
@@ -238,8 +249,10 @@ impl EventLoop {
         let inbox = Inbox::new().or_raise()?;
         let poller = Poller::new().or_raise()?;
         let mut state = State::default();
-        let (token, _) = state.sources.insert(inbox.waker().fd(), Interest::READ, Source::Waker);
-        poller.add(inbox.waker().fd(), token, Interest::READ).or_raise()?;
+        if let Some(fd) = inbox.fd() {
+            let (token, _) = state.sources.insert(fd, Interest::READ, Source::Waker);
+            poller.add(fd, token, Interest::READ).or_raise()?;
+        }
         state.poller = Some(Arc::new(poller));
         Ok(Self {
             state: Owned::new(Arc::clone(&owner), state),
@@ -310,6 +323,7 @@ impl EventLoop {
         let _poller = self.with(|state| state.poller.take())?;
         let mut mail = Vec::new();
         self.inbox.drain(|handle| mail.push(handle));
+        self.inbox.close();
         Ok(())
     }
 

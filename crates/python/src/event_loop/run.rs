@@ -213,7 +213,9 @@ impl EventLoop {
         self.check_process()?;
         let poller = Poller::new().or_raise()?;
         self.with(|state| {
-            for (token, fd, interest) in state.sources.registrations() {
+            for (token, fd, interest) in
+                state.sources.registrations().filter(|(_, _, wanted)| !wanted.is_none())
+            {
                 // A source whose descriptor is closed has nothing to wait for.
                 let _closed = poller.add(fd, token, interest);
             }

@@ -4,9 +4,11 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use whorl_core::reactor::{Interest, Token};
 
 use super::schedule::source_traceback;
 use super::{EventLoop, Handle, Scheduled, Source, Watch, fileno};
+use crate::errors::OrRaise;
 use crate::ffi::{Call, copy_context};
 
 /// The direction that is watched.
@@ -71,14 +73,7 @@ impl EventLoop {
             if let Some(former) = former {
                 Handle::cancel(former.bind(py));
             }
-            return match this.set_interest(token, interest) {
-                // The number was closed and has a new life behind our back: register that.
-                Err(error) if is_gone(py, &error) => {
-                    drop(this.unregister(token)?);
-                    Err(error)
-                }
-                done => done,
-            };
+            return this.renew_interest(token, interest);
         }
         let Some(handle) = handle else { return Ok(()) };
         let mut watch = Watch { reader: None, writer: None, file: file.clone().unbind() };
@@ -118,6 +113,22 @@ impl EventLoop {
             }
         }
         Ok(true)
+    }
+
+    /// Tells the poller, changed or not: the number may have been closed and have a new life, which has to be added.
+    fn renew_interest(&self, token: Token, interest: Interest) -> PyResult<()> {
+        self.check_process()?;
+        self.with(|state| {
+            let _unchanged = state.sources.set_interest(token, interest);
+            let (Some((fd, _)), Some(poller)) = (state.sources.interest(token), &state.poller) else {
+                return Ok(());
+            };
+            match poller.modify(fd, token, interest) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => poller.add(fd, token, interest),
+                modified => modified,
+            }
+        })?
+        .or_raise()
     }
 
     fn fd_of_watched(&self, file: &Bound<'_, PyAny>) -> PyResult<Option<i32>> {

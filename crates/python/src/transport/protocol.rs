@@ -20,6 +20,8 @@ pub enum Receiver {
         /// Is told how much was read.
         buffer_updated: Py<PyAny>,
     },
+    /// It has no such method so far: looked up when data comes, which is when asyncio would miss it.
+    Missing(Py<PyAny>),
 }
 
 /// A protocol and how data reaches it.
@@ -45,7 +47,10 @@ impl Receiver {
                 buffer_updated: protocol.getattr(intern!(py, "buffer_updated"))?.unbind(),
             })
         } else {
-            Ok(Self::Data(protocol.getattr(intern!(py, "data_received"))?.unbind()))
+            Ok(match protocol.getattr(intern!(py, "data_received")) {
+                Ok(data_received) => Self::Data(data_received.unbind()),
+                Err(_) => Self::Missing(protocol.clone().unbind()),
+            })
         }
     }
 
@@ -58,6 +63,7 @@ impl Receiver {
                 get_buffer: get_buffer.clone_ref(py),
                 buffer_updated: buffer_updated.clone_ref(py),
             },
+            Self::Missing(protocol) => Self::Missing(protocol.clone_ref(py)),
         }
     }
 }
@@ -76,6 +82,7 @@ impl Protocol {
         visit.call(&self.object)?;
         match &self.receiver {
             Receiver::Data(data_received) => visit.call(data_received),
+            Receiver::Missing(protocol) => visit.call(protocol),
             Receiver::Buffered { get_buffer, buffer_updated } => {
                 visit.call(get_buffer)?;
                 visit.call(buffer_updated)

@@ -60,6 +60,26 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// Closes the socket of a transport that is dropped without having been closed, with a ResourceWarning.
+    pub fn close_unclosed(self, py: Python<'_>, transport: &str) {
+        let message = format!("unclosed transport <{transport} fd={}>", self.fd());
+        let category = py.get_type::<pyo3::exceptions::PyResourceWarning>();
+        let warned = py
+            .import(intern!(py, "warnings"))
+            .and_then(|warnings| warnings.call_method1(intern!(py, "warn"), (message, category)));
+        if let Err(error) = warned {
+            // Warnings are errors, and a destructor has nobody to raise to.
+            error.write_unraisable(py, None);
+        }
+        if let Self::Python(socket, _) = &self
+            && let Err(error) = socket.bind(py).call_method0(intern!(py, "close"))
+        {
+            error.write_unraisable(py, None);
+        }
+    }
+}
+
 fn new_object(py: Python<'_>, fd: RawFd, family: i32) -> PyResult<Py<PyAny>> {
     let keywords = PyDict::new(py);
     keywords.set_item(intern!(py, "family"), family)?;

@@ -116,7 +116,7 @@ enum Written {
     Schedule,
     /// Send at once.
     FlushNow,
-    /// The transport is closing: the data is dropped, as in asyncio.
+    /// The connection is lost: the data is dropped, as in asyncio.
     Dropped,
     /// A `sendfile` is in progress.
     InSendfile,
@@ -270,6 +270,15 @@ impl StreamTransport {
         match receiver {
             None => Ok(()),
             Some((Receiver::Data(data_received), fd)) => self.read_data(slf, event_loop, &data_received, fd),
+            Some((Receiver::Missing(protocol), fd)) => {
+                match protocol.bind(py).getattr(intern!(py, "data_received")) {
+                    Ok(data_received) => self.read_data(slf, event_loop, &data_received.unbind(), fd),
+                    Err(error) => {
+                        let message = "Fatal error: protocol.data_received() call failed.";
+                        self.fatal(slf, event_loop, error, message)
+                    }
+                }
+            }
             Some((Receiver::Buffered { get_buffer, buffer_updated }, fd)) => {
                 self.read_buffered(slf, event_loop, &get_buffer, &buffer_updated, fd)
             }
@@ -375,7 +384,10 @@ impl StreamTransport {
     /// SystemExit and KeyboardInterrupt from the protocol's flow control.
     pub fn flush(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let this = slf.get();
-        let (outcome, was_blocked) = this.with(|state| {
+        let flushed = this.with(|state| {
+            if state.phase == Phase::Lost {
+                return None;
+            }
             let was_blocked = state.output == Output::Blocked;
             state.output = Output::Idle;
             let State { socket, queue, .. } = state;
@@ -386,8 +398,9 @@ impl StreamTransport {
             if matches!(flushed, Ok(Flushed::Blocked)) {
                 state.output = Output::Blocked;
             }
-            (flushed, was_blocked)
+            Some((flushed, was_blocked))
         })?;
+        let Some((outcome, was_blocked)) = flushed else { return Ok(()) };
         match outcome {
             Ok(flushed) => {
                 let blocked = flushed == Flushed::Blocked;
@@ -576,7 +589,9 @@ impl StreamTransport {
                 Written::InSendfile
             } else if state.writing != Writing::Open {
                 Written::AfterEof
-            } else if state.is_closing() {
+            } else if state.phase == Phase::Lost {
+                // As long as `close()` waits for what was written before, more is taken (a TLS layer ends its stream
+                // from `resume_writing()`); asyncio draws the line at the same place.
                 Written::Dropped
             } else {
                 Written::Queued
@@ -695,6 +710,16 @@ fn sendfile_mode(py: Python<'_>) -> PyResult<Py<PyAny>> {
         Ok(modes.getattr("TRY_NATIVE")?.unbind())
     })
     .map(|mode| mode.clone_ref(py))
+}
+
+impl Drop for StreamTransport {
+    /// A transport that nobody closed, and nobody holds: said as asyncio says it, and its socket is closed.
+    fn drop(&mut self) {
+        let socket = std::mem::replace(&mut self.state.get_mut().socket, Socket::Closed);
+        if !matches!(socket, Socket::Closed) {
+            Python::attach(|py| socket.close_unclosed(py, "StreamTransport"));
+        }
+    }
 }
 
 #[pymethods]
@@ -1043,28 +1068,6 @@ impl StreamTransport {
                 )
             })
             .unwrap_or_else(|refused| format!("<StreamTransport: {refused}>")))
-    }
-
-    fn __del__(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let Ok(socket) = this.state.with(|state| std::mem::replace(&mut state.socket, Socket::Closed)) else {
-            return Ok(());
-        };
-        if matches!(socket, Socket::Closed) {
-            return Ok(());
-        }
-        let message = format!("unclosed transport <StreamTransport fd={}>", socket.fd());
-        let category = py.get_type::<pyo3::exceptions::PyResourceWarning>();
-        let warned = py.import("warnings").and_then(|warnings| {
-            let keywords = PyDict::new(py);
-            keywords.set_item("source", slf)?;
-            warnings.call_method("warn", (message, category), Some(&keywords))
-        });
-        if let Socket::Python(socket, _) = &socket {
-            socket.bind(py).call_method0(intern!(py, "close"))?;
-        }
-        warned.map(drop)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

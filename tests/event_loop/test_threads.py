@@ -1,0 +1,262 @@
+"""Threads: one owner for a loop, one door from outside, and many loops at once."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .conftest import LoopFactory
+from .support import PATIENCE, Recorder, connected, turns, until, whorl_only
+
+Loop = asyncio.AbstractEventLoop
+
+
+def in_thread(call: Callable[[], Any]) -> Any:
+    """Calls in a new thread; returns the result, or the exception."""
+    result: list[Any] = []
+
+    def work() -> None:
+        try:
+            result.append(call())
+        except BaseException as error:
+            result.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return result[0]
+
+
+CALLS: dict[str, Callable[[Loop, socket.socket], object]] = {
+    "call_soon": lambda loop, sock: loop.call_soon(print),
+    "call_later": lambda loop, sock: loop.call_later(1, print),
+    "call_at": lambda loop, sock: loop.call_at(1, print),
+    "add_reader": lambda loop, sock: loop.add_reader(sock, print),
+    "add_writer": lambda loop, sock: loop.add_writer(sock, print),
+    "remove_reader": lambda loop, sock: loop.remove_reader(sock),
+    "remove_writer": lambda loop, sock: loop.remove_writer(sock),
+}
+
+
+@whorl_only
+@pytest.mark.parametrize("call", CALLS)
+async def test_methods_called_from_the_wrong_thread_are_refused(loop: Loop, call: str) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        error = await asyncio.to_thread(lambda: in_thread(lambda: CALLS[call](loop, ours)))
+        assert isinstance(error, RuntimeError)
+        assert "call_soon_threadsafe" in str(error)
+        loop.remove_reader(ours)
+        loop.remove_writer(ours)
+
+
+@whorl_only
+@pytest.mark.parametrize("call", ["write", "close", "abort", "pause_reading", "set_protocol"])
+async def test_transports_used_from_the_wrong_thread_are_refused(loop: Loop, call: str) -> None:
+    arguments: dict[str, tuple[Any, ...]] = {"write": (b"x",), "set_protocol": (asyncio.Protocol(),)}
+    async with connected() as pair:
+        method = getattr(pair.transport, call)
+        error = await asyncio.to_thread(in_thread, lambda: method(*arguments.get(call, ())))
+        assert isinstance(error, RuntimeError)
+        assert "call_soon_threadsafe" in str(error)
+
+
+@pytest.mark.parametrize("call", ["call_soon", "call_later", "call_at"])
+async def test_debug_mode_refuses_the_wrong_thread(loop: Loop, call: str) -> None:
+    loop.set_debug(True)
+    with socket.socket() as sock:
+        error = await asyncio.to_thread(in_thread, lambda: CALLS[call](loop, sock))
+    loop.set_debug(False)
+    assert isinstance(error, RuntimeError)
+
+
+async def test_what_is_safe_from_any_thread(loop: Loop) -> None:
+    for call in (loop.is_running, loop.is_closed, loop.get_debug, lambda: isinstance(loop.time(), float)):
+        assert await asyncio.to_thread(in_thread, call) in (True, False)
+
+
+def test_a_loop_that_does_not_run_may_be_prepared_in_another_thread(loop: Loop) -> None:
+    """Made here, filled there, run in a third: as long as one comes after the other."""
+    ran: list[int] = []
+    in_thread(lambda: loop.call_soon(ran.append, 1))
+    in_thread(lambda: loop.call_later(0, ran.append, 2))
+    in_thread(lambda: loop.run_until_complete(asyncio.sleep(0.01)))
+    assert ran == [1, 2]
+    loop.run_until_complete(asyncio.sleep(0))
+
+
+async def test_running_a_loop_in_two_threads_is_refused(loop: Loop) -> None:
+    error = await asyncio.to_thread(in_thread, loop.run_forever)
+    assert isinstance(error, RuntimeError)
+    assert "already running" in str(error)
+
+
+def test_call_soon_threadsafe_keeps_the_order_of_each_thread(loop: Loop) -> None:
+    got: list[tuple[int, int]] = []
+    threads, count = 6, 3000
+
+    def send(thread: int) -> None:
+        for number in range(count):
+            loop.call_soon_threadsafe(got.append, (thread, number))
+
+    async def main() -> None:
+        workers = [threading.Thread(target=send, args=(thread,)) for thread in range(threads)]
+        for worker in workers:
+            worker.start()
+        await until(lambda: len(got) == threads * count)
+        for worker in workers:
+            worker.join()
+
+    loop.run_until_complete(main())
+    for thread in range(threads):
+        assert [number for other, number in got if other == thread] == list(range(count))
+
+
+def test_call_soon_threadsafe_races_with_close(loop_factory: LoopFactory) -> None:
+    for _ in range(10):
+        loop = loop_factory()
+        errors: list[BaseException] = []
+        go = threading.Event()
+
+        def send(loop: Loop = loop, errors: list[BaseException] = errors, go: threading.Event = go) -> None:
+            go.wait()
+            try:
+                for _ in range(100_000):
+                    loop.call_soon_threadsafe(int)
+            except RuntimeError:
+                pass
+            except BaseException as error:
+                errors.append(error)
+
+        workers = [threading.Thread(target=send) for _ in range(3)]
+        for worker in workers:
+            worker.start()
+        go.set()
+        loop.run_until_complete(asyncio.sleep(0.002))
+        loop.close()
+        for worker in workers:
+            worker.join()
+        assert not errors
+
+
+def test_run_coroutine_threadsafe(loop: Loop) -> None:
+    async def double(number: int) -> int:
+        await asyncio.sleep(0.001)
+        return number * 2
+
+    async def main() -> None:
+        def ask() -> int:
+            return asyncio.run_coroutine_threadsafe(double(21), loop).result(PATIENCE)
+
+        assert await asyncio.to_thread(ask) == 42
+
+        def cancel() -> None:
+            future = asyncio.run_coroutine_threadsafe(asyncio.sleep(PATIENCE), loop)
+            future.cancel()
+            with pytest.raises(concurrent.futures.CancelledError):
+                future.result(PATIENCE)
+
+        await asyncio.to_thread(cancel)
+
+    loop.run_until_complete(main())
+
+
+def test_several_loops_in_several_threads(loop_factory: LoopFactory) -> None:
+    """Each with its own sockets, timers and threads, and all of them calling into each other."""
+    loops: list[Loop] = []
+    ready = threading.Barrier(4)
+    received = [0] * 4
+
+    def count(index: int) -> None:
+        received[index] += 1
+
+    async def work(index: int) -> str:
+        loop = asyncio.get_running_loop()
+        loops.append(loop)
+        await asyncio.to_thread(ready.wait)
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(1000):
+                writer.write(data)
+                await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(handle, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        for number in range(200):
+            writer.write(b"%05d" % number)
+            assert await reader.readexactly(5) == b"%05d" % number
+            loops[number % 4].call_soon_threadsafe(count, loops.index(loops[number % 4]))
+            if number % 50 == 0:
+                await asyncio.sleep(0.001)
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await asyncio.sleep(0.01)
+        await asyncio.to_thread(ready.wait)
+        await asyncio.sleep(0.01)
+        return "done"
+
+    def run() -> str:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(work(0))
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert [future.result(60) for future in [pool.submit(run) for _ in range(4)]] == ["done"] * 4
+    assert sum(received) == 800
+
+
+def test_a_loop_moves_from_thread_to_thread(loop: Loop) -> None:
+    for _ in range(3):
+        assert in_thread(lambda: loop.run_until_complete(asyncio.sleep(0.001, "ran"))) == "ran"
+    assert loop.run_until_complete(asyncio.sleep(0, "ran")) == "ran"
+
+
+async def test_executors(loop: Loop) -> None:
+    assert await loop.run_in_executor(None, pow, 2, 10) == 1024
+    with pytest.raises(ZeroDivisionError):
+        await loop.run_in_executor(None, lambda: 1 / 0)
+    with concurrent.futures.ThreadPoolExecutor(1, "own") as pool:
+        assert (await loop.run_in_executor(pool, lambda: threading.current_thread().name)).startswith("own")
+    with pytest.raises(TypeError):
+        loop.set_default_executor("pool")  # type: ignore[arg-type]
+
+
+async def test_to_thread_carries_the_context(loop: Loop) -> None:
+    var: contextvars.ContextVar[int] = contextvars.ContextVar("var")
+    var.set(42)
+    assert await asyncio.to_thread(var.get) == 42
+
+
+async def test_the_default_executor_can_be_shut_down(loop: Loop) -> None:
+    await asyncio.to_thread(int)
+    await loop.shutdown_default_executor()
+    with pytest.raises(RuntimeError, match="shut"):
+        loop.run_in_executor(None, int)
+
+
+async def test_results_from_threads_that_outlive_the_waiter(loop: Loop) -> None:
+    finish = threading.Event()
+    future = loop.run_in_executor(None, finish.wait, PATIENCE)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(future, 0.01)
+    finish.set()
+    await turns()
+
+
+async def test_a_protocols_data_may_be_answered_from_a_thread_by_the_one_door(loop: Loop) -> None:
+    class Answers(Recorder):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            threading.Thread(target=loop.call_soon_threadsafe, args=(self.transport.write, data)).start()
+
+    async with connected(Answers) as pair:
+        await pair.peer_sends(b"hello")
+        assert await pair.peer_receives(5) == b"hello"

@@ -1,0 +1,173 @@
+"""Workloads that must not make a process grow, each run in a process of its own.
+
+    python workloads.py LOOP WORKLOAD COUNT
+
+LOOP is ``whorl`` or ``asyncio``. Prints one JSON object: ``growth`` (bytes of resident memory that the
+second half of
+the work added), ``fds`` (descriptors added), ``done`` (operations counted).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+import time
+
+BATCH = 1000
+
+
+def resident() -> int:
+    """Resident memory of this process, in bytes."""
+    gc.collect()
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)  # type: ignore[attr-defined]
+
+
+class Client(asyncio.Protocol):
+    """Sends one message, waits for its echo, closes."""
+
+    def __init__(self, lost: asyncio.Future[int]) -> None:
+        self.lost = lost
+        self.received = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        transport.write(b"x" * 100)  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        self.received += len(data)
+        if self.received >= 100:
+            self.transport.close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.lost.set_result(self.received)
+
+
+async def timers(count: int) -> int:
+    """Makes timers far in the future and cancels them."""
+    loop = asyncio.get_running_loop()
+    for _ in range(count // BATCH):
+        for handle in [loop.call_later(3600, print, "never") for _ in range(BATCH)]:
+            handle.cancel()
+        await asyncio.sleep(0)
+    return count
+
+
+async def callbacks(count: int) -> int:
+    """Queues callbacks from this thread, and cancels every other one."""
+    loop = asyncio.get_running_loop()
+    ran = 0
+
+    def run() -> None:
+        nonlocal ran
+        ran += 1
+
+    for _ in range(count // BATCH):
+        for number in range(BATCH):
+            handle = loop.call_soon(run)
+            if number % 2:
+                handle.cancel()
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return ran * 2
+
+
+async def connections(count: int) -> int:
+    """Opens and closes connections, with a message there and back on each."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Echo, "127.0.0.1", 0, backlog=512)
+    address = server.sockets[0].getsockname()
+    done = 0
+
+    async def worker(share: int) -> None:
+        nonlocal done
+        for _ in range(share):
+            lost: asyncio.Future[int] = loop.create_future()
+            await loop.create_connection(lambda future=lost: Client(future), *address)  # type: ignore[misc]
+            received = await lost
+            done += received == 100
+
+    await asyncio.gather(*(worker(count // 20) for _ in range(20)))
+    server.close()
+    await server.wait_closed()
+    return done
+
+
+async def at_once(count: int) -> int:
+    """Holds connections open all at once; the clients are another process, for want of descriptors in one."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Echo, "127.0.0.1", 0, backlog=4096)
+    port = server.sockets[0].getsockname()[1]
+    client = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, __file__, "clients", str(port), str(count)],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    server.close()
+    await server.wait_closed()
+    return int(client.stdout)
+
+
+def clients(port: int, count: int) -> int:
+    """Blocking: opens ``count`` connections, then sends on each, then reads from each; returns how many
+    answered."""
+    sockets = [socket.create_connection(("127.0.0.1", port), 60) for _ in range(count)]
+    for number, sock in enumerate(sockets):
+        sock.sendall(b"%06d" % number)
+    return sum(sock.recv(6, socket.MSG_WAITALL) == b"%06d" % number for number, sock in enumerate(sockets))
+
+
+WORKLOADS = {"timers": timers, "callbacks": callbacks, "connections": connections, "at_once": at_once}
+
+
+def raise_descriptor_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def main() -> None:
+    raise_descriptor_limit()
+    if sys.argv[1] == "clients":
+        print(clients(int(sys.argv[2]), int(sys.argv[3])))
+        return
+    name, workload, count = sys.argv[1], WORKLOADS[sys.argv[2]], int(sys.argv[3])
+    if name == "whorl":
+        from whorl import new_event_loop
+    else:
+        from asyncio import new_event_loop
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(asyncio.sleep(0))
+        fds = len(os.listdir("/proc/self/fd"))
+        began = time.monotonic()
+        # The first half brings every pool and free list to its size; the second must add nothing.
+        done = runner.run(workload(count // 2))
+        before = resident()
+        done += runner.run(workload(count // 2))
+        growth = resident() - before
+        runner.run(asyncio.sleep(0.05))
+        report = {
+            "done": done,
+            "growth": growth,
+            "fds": len(os.listdir("/proc/self/fd")) - fds,
+            "seconds": round(time.monotonic() - began, 2),
+        }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
