@@ -86,7 +86,7 @@ asyncio.set_event_loop(None)
 
 def other():
     try:
-        asyncio.get_event_loop_policy().get_event_loop() if sys.version_info < (3, 14) else asyncio.get_event_loop()
+        asyncio.get_event_loop()
     except RuntimeError:
         print("no loop in another thread")
 

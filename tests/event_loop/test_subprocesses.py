@@ -321,8 +321,8 @@ async def test_descriptors_as_streams(loop: Loop, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"text": True}, {"universal_newlines": True}, {"bufsize": 1}, {"encoding": "utf-8"}, {"errors": "strict"},
-     {"shell": True}],
+    [{"text": True}, {"universal_newlines": True}, {"bufsize": 1}, {"encoding": "utf-8"},
+     {"errors": "strict"}, {"shell": True}],
 )  # fmt: skip
 async def test_keywords_that_cannot_be_honoured_are_refused(loop: Loop, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="."):
@@ -386,7 +386,8 @@ def is_inheritable(fd: int) -> bool:
     try:
         return os.get_inheritable(fd)
     except OSError as error:
-        assert error.errno == errno.EBADF
+        if error.errno != errno.EBADF:
+            raise
         return False
 
 
@@ -395,8 +396,10 @@ def test_children_reaped_by_the_kernel(script: Script) -> None:
     body = """
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
+        pipe = asyncio.subprocess.PIPE
+
         async def main():
-            process = await asyncio.create_subprocess_exec("sh", "-c", "exit 7", stdout=asyncio.subprocess.PIPE)
+            process = await asyncio.create_subprocess_exec("sh", "-c", "exit 7", stdout=pipe)
             await process.communicate()
             assert process.returncode in (7, 255), process.returncode
             process = await asyncio.create_subprocess_exec("sleep", "3600")
@@ -412,8 +415,10 @@ def test_children_reaped_by_the_kernel(script: Script) -> None:
 def test_a_wait_stolen_by_someone_else(script: Script) -> None:
     """Another part of the program waits for any child."""
     body = """
+        pipe = asyncio.subprocess.PIPE
+
         async def main():
-            process = await asyncio.create_subprocess_exec("sh", "-c", "read x; exit 7", stdin=asyncio.subprocess.PIPE)
+            process = await asyncio.create_subprocess_exec("sh", "-c", "read x; exit 7", stdin=pipe)
             stolen = []
 
             def steal():

@@ -70,6 +70,15 @@ impl<C: AsRef<[u8]>> WriteQueue<C> {
         mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<Flushed> {
         while !self.is_empty() {
+            if let (1, Some(only)) = (self.chunks.len(), self.chunks.front()) {
+                // By far the most common case, without an array of slices to fill.
+                let bytes = only.as_ref().get(self.sent..).unwrap_or_default();
+                let offered = bytes.len();
+                match self.sent_of(write(&[IoSlice::new(bytes)]), offered)? {
+                    Some(flushed) => return Ok(flushed),
+                    None => continue,
+                }
+            }
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut used = 0;
             let mut offered = 0;
@@ -80,20 +89,25 @@ impl<C: AsRef<[u8]>> WriteQueue<C> {
                 used += 1;
                 offered += bytes.len();
             }
-            match write(&slices[..used]) {
-                Ok(sent) => {
-                    self.advance(sent);
-                    if sent < offered {
-                        // A short write: the socket's buffer is full, another try would only be told so.
-                        return Ok(Flushed::Blocked);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            if let Some(flushed) = self.sent_of(write(&slices[..used]), offered)? {
+                return Ok(flushed);
             }
         }
         Ok(Flushed::All)
+    }
+
+    /// Takes off the front what one write of `offered` bytes has sent; the end of the flush, if this is it.
+    fn sent_of(&mut self, outcome: io::Result<usize>, offered: usize) -> io::Result<Option<Flushed>> {
+        match outcome {
+            Ok(sent) => {
+                self.advance(sent);
+                // A short write: the socket's buffer is full, another try would only be told so.
+                Ok((sent < offered).then_some(Flushed::Blocked))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Some(Flushed::Blocked)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes `sent` bytes off the front.

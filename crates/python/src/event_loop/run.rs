@@ -130,7 +130,13 @@ impl EventLoop {
         match wait {
             Wait::No => poller.wait(events, limit),
             // The one place where the interpreter is let go of.
-            Wait::Nanos(_) | Wait::Forever => py.detach(|| poller.wait(events, limit)),
+            Wait::Nanos(_) | Wait::Forever if this.inbox.doze() => {
+                let outcome = py.detach(|| poller.wait(events, limit));
+                this.inbox.rise();
+                outcome
+            }
+            // Another thread has left something meanwhile.
+            Wait::Nanos(_) | Wait::Forever => poller.wait(events, Wait::No.limit()),
         }
         .or_raise()?;
         if events.is_empty() {
@@ -167,6 +173,9 @@ impl EventLoop {
                 None => Dispatch::Stale,
             })?;
             stale |= matches!(dispatch, Dispatch::Stale);
+            if matches!(dispatch, Dispatch::Waker) {
+                this.inbox.hush();
+            }
             if let Err(error) = dispatch.perform(slf, event.readiness) {
                 // The rest of the events is not lost: the poller is level-triggered and tells them again.
                 return Err(error);

@@ -40,8 +40,10 @@ impl Watch {
 
 /// What is to be done for an event; taken out of the state, so that it can be done with the state closed.
 pub enum Dispatch {
-    /// Nothing: its callbacks are queued, or it is the waker.
+    /// Nothing: its callbacks are queued.
     Nothing,
+    /// Take the wake-ups back; what woke the loop is in the inbox.
+    Waker,
     /// The source is gone: the event belongs to its former life.
     Stale,
     /// Tell a stream.
@@ -59,7 +61,7 @@ impl Source {
         ready: &mut std::collections::VecDeque<Py<Handle>>,
     ) -> Dispatch {
         match self {
-            Self::Waker => Dispatch::Nothing,
+            Self::Waker => Dispatch::Waker,
             Self::Watch(watch) => {
                 let sides = [(readiness.readable, &watch.reader), (readiness.writable, &watch.writer)];
                 for (is_ready, handle) in sides {
@@ -106,7 +108,7 @@ impl Dispatch {
     pub fn perform(self, event_loop: &Bound<'_, EventLoop>, readiness: Readiness) -> PyResult<()> {
         let py = event_loop.py();
         match self {
-            Self::Nothing | Self::Stale => Ok(()),
+            Self::Nothing | Self::Waker | Self::Stale => Ok(()),
             Self::Stream(transport) => StreamTransport::on_ready(transport.bind(py), event_loop, readiness),
             Self::Listener(listener) => Listener::on_ready(listener.bind(py), event_loop),
         }
