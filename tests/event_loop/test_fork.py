@@ -39,8 +39,8 @@ async def parent_lives(child, sockets):
     theirs.send(b"x")
     seen = loop.create_future()
     loop.readable = lambda: (ours.recv(10), seen.done() or seen.set_result(1))
-    await asyncio.wait_for(seen, 10)
-    await asyncio.to_thread(int)
+    await asyncio.wait_for(seen, 5)
+    await asyncio.wait_for(asyncio.to_thread(int), 5)
     print("parent lives")
 
 
@@ -185,6 +185,7 @@ def test_a_loop_made_before_the_fork_and_run_after_it_is_a_clear_error_or_works(
     """)  # fmt: skip
 
 
+@control_xfail("asyncio's child closes what it inherited, the parent's wake-up with it", strict=False)
 def test_a_child_that_ends_in_the_ordinary_way_leaves_the_parent_alone(script: Script) -> None:
     """The interpreter's shutdown in the child destroys the loop object and whatever it holds."""
     check(script, """

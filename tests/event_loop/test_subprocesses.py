@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from .conftest import LoopErrors, LoopFactory, Script
-from .support import PATIENCE, open_fds, turns, until
+from .support import PATIENCE, control_xfail, open_fds, turns, until
 
 Loop = asyncio.AbstractEventLoop
 PIPE = asyncio.subprocess.PIPE
@@ -391,6 +391,9 @@ def is_inheritable(fd: int) -> bool:
         return False
 
 
+@control_xfail(
+    "asyncio's pidfd watcher fails when the child is gone before it looks", since=(3, 12), strict=False
+)
 def test_children_reaped_by_the_kernel(script: Script) -> None:
     """Someone ignores SIGCHLD: there is nothing left to wait for, which is no reason to hang."""
     body = """

@@ -230,7 +230,7 @@ def program(loop_name: str, log: Path, *options: str) -> Iterator[tuple[subproce
     command = python_command(
         loop_name, "-m", "uvicorn", "tests.programs.asgi_app:app", "--port", str(port), *options
     )
-    environment = {**os.environ, "WHORL_TEST_LOG": str(log), "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, "WHORL_TEST_LOG": str(log)}
     with (log.parent / "output").open("wb") as output:
         child = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=output, stderr=output)
     try:

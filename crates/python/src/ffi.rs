@@ -132,6 +132,36 @@ pub fn call<'py, const N: usize>(
     }
 }
 
+/// Whether `object` has, or ever had, a weak reference.
+///
+/// # Safety
+/// Attached, under the GIL, and `object` is alive.
+#[inline]
+pub unsafe fn has_weak_references(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: the offset is the type's own; where it is positive, a pointer to the list (or null) is at that place.
+    unsafe {
+        let offset = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
+        offset <= 0 || !object.byte_offset(offset).cast::<*mut ffi::PyObject>().read().is_null()
+    }
+}
+
+/// Calls `callable` with one argument or none, within `context`, or right here if the context cannot be entered because
+/// somebody up the stack is in it.
+pub fn call_in_context_or_here<'py, const N: usize>(
+    py: Python<'py>,
+    context: &Py<PyAny>,
+    callable: &Py<PyAny>,
+    args: [&Bound<'py, PyAny>; N],
+) -> PyResult<Bound<'py, PyAny>> {
+    match Entered::new(py, context) {
+        Ok(entered) => {
+            let result = call(py, callable, args);
+            entered.leave(result)
+        }
+        Err(_entered_already) => call(py, callable, args),
+    }
+}
+
 /// A copy of the context that the thread is in.
 #[inline]
 pub fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {

@@ -202,4 +202,77 @@ mod tests {
             }
         }
     }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(Vec<u8>),
+        /// A flush whose writes are answered so: a number of bytes taken at the most, or an error.
+        Flush(Vec<Result<usize, io::ErrorKind>>),
+        Advance(usize),
+        Take,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let answer = prop_oneof![
+            4 => (0_usize..80).prop_map(Ok),
+            1 => Just(Err(io::ErrorKind::Interrupted)),
+            1 => Just(Err(io::ErrorKind::WouldBlock)),
+            1 => Just(Err(io::ErrorKind::ConnectionReset)),
+        ];
+        let step = prop_oneof![
+            6 => prop::collection::vec(any::<u8>(), 0..12).prop_map(Step::Push),
+            4 => prop::collection::vec(answer, 0..4).prop_map(Step::Flush),
+            2 => (0_usize..40).prop_map(Step::Advance),
+            1 => Just(Step::Take),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn any_mixture_of_steps_keeps_every_byte_once_and_in_order(steps in steps()) {
+            let mut queue = WriteQueue::default();
+            let mut model = VecDeque::new();
+            for step in steps {
+                match step {
+                    Step::Push(chunk) => {
+                        model.extend(chunk.iter().copied());
+                        queue.push(chunk);
+                    }
+                    Step::Flush(answers) => {
+                        let mut answers = answers.into_iter();
+                        let mut last = None;
+                        let flushed = queue.flush(|slices| {
+                            let offered: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+                            assert!(offered.iter().eq(model.iter().take(offered.len())));
+                            let answer = answers.next().unwrap_or(Err(io::ErrorKind::WouldBlock));
+                            let answer = answer.map(|most| most.min(offered.len()));
+                            last = Some((answer, offered.len()));
+                            model.drain(..answer.unwrap_or(0));
+                            Ok(answer?)
+                        });
+                        let expected = match last {
+                            None => Ok(Flushed::All),
+                            Some((Ok(sent), offered)) if sent == offered => Ok(Flushed::All),
+                            Some((Ok(_) | Err(io::ErrorKind::WouldBlock), _)) => Ok(Flushed::Blocked),
+                            Some((Err(kind), _)) => Err(kind),
+                        };
+                        prop_assert_eq!(flushed.map_err(|error| error.kind()), expected);
+                    }
+                    Step::Advance(sent) => {
+                        model.drain(..sent.min(model.len()));
+                        queue.advance(sent);
+                    }
+                    Step::Take => {
+                        let taken: Vec<u8> = queue.take().into_iter().flatten().collect();
+                        // The first chunk comes whole, with what was sent of it.
+                        prop_assert!(taken.ends_with(model.make_contiguous()));
+                        model.clear();
+                    }
+                }
+                prop_assert_eq!((queue.size(), queue.is_empty()), (model.len(), model.is_empty()));
+                prop_assert_eq!(queue.len().min(1), model.len().min(1));
+            }
+        }
+    }
 }

@@ -178,6 +178,7 @@ impl<S> Sources<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_token_of_a_former_life_finds_nothing() {
@@ -224,5 +225,91 @@ mod tests {
         let mut sources = Sources::default();
         let (token, _) = sources.insert(1, Interest::NONE, ());
         assert_eq!(Token::from_raw(token.into_raw()), token);
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Insert(RawFd, Interest),
+        /// By the number of a registration, counted round; it may be gone.
+        Remove(usize),
+        Want(usize, Interest),
+        Drain,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let interest = || (any::<bool>(), any::<bool>()).prop_map(|(read, write)| Interest { read, write });
+        let step = prop_oneof![
+            // Few descriptors, so that their numbers are used again.
+            10 => (0..8, interest()).prop_map(|(fd, interest)| Step::Insert(fd, interest)),
+            8 => any::<usize>().prop_map(Step::Remove),
+            10 => (any::<usize>(), interest()).prop_map(|(number, interest)| Step::Want(number, interest)),
+            1 => Just(Step::Drain),
+        ];
+        prop::collection::vec(step, 0..150)
+    }
+
+    proptest! {
+        #[test]
+        fn any_mixture_of_steps_agrees_with_a_map_and_with_the_poller(steps in steps()) {
+            let mut sources = Sources::default();
+            let mut tokens: Vec<Token> = Vec::new();
+            // By number: descriptor and interest. And what a poller that follows has, by descriptor.
+            let mut model: HashMap<usize, (RawFd, Interest)> = HashMap::new();
+            let mut poller: HashMap<RawFd, Interest> = HashMap::new();
+            for step in steps {
+                match step {
+                    Step::Insert(fd, interest) => {
+                        let number = tokens.len();
+                        let expected = model.iter().find(|(_, (other, _))| *other == fd).map(|(number, _)| *number);
+                        let (token, former) = sources.insert(fd, interest, number);
+                        prop_assert_eq!(former, expected);
+                        former.and_then(|former| model.remove(&former));
+                        model.insert(number, (fd, interest));
+                        tokens.push(token);
+                        poller.remove(&fd);
+                        if !interest.is_none() {
+                            poller.insert(fd, interest);
+                        }
+                    }
+                    Step::Remove(number) => {
+                        let number = number % tokens.len().max(1);
+                        let Some(token) = tokens.get(number) else { continue };
+                        let expected = model.remove(&number);
+                        prop_assert_eq!(sources.remove(*token), expected.map(|(fd, _)| (fd, number)));
+                        expected.and_then(|(fd, _)| poller.remove(&fd));
+                    }
+                    Step::Want(number, interest) => {
+                        let number = number % tokens.len().max(1);
+                        let Some(token) = tokens.get(number) else { continue };
+                        let change = sources.set_interest(*token, interest);
+                        let Some((fd, known)) = model.get_mut(&number) else {
+                            prop_assert_eq!(change, None);
+                            continue;
+                        };
+                        *known = interest;
+                        match change {
+                            None => {}
+                            Some((named, Change::Add)) => prop_assert!(named == *fd && poller.insert(*fd, interest).is_none()),
+                            Some((named, Change::Modify)) => prop_assert!(named == *fd && poller.insert(*fd, interest).is_some()),
+                            Some((named, Change::Delete)) => prop_assert!(named == *fd && poller.remove(fd).is_some()),
+                        }
+                    }
+                    Step::Drain => {
+                        prop_assert_eq!(sources.drain().len(), model.len());
+                        model.clear();
+                        poller.clear();
+                    }
+                }
+                prop_assert_eq!(sources.len(), model.len());
+                for (number, token) in tokens.iter().enumerate() {
+                    let known = model.get(&number).copied();
+                    prop_assert_eq!(sources.get(*token).copied(), known.map(|_| number), "a former life finds nothing");
+                    prop_assert_eq!(sources.interest(*token), known);
+                    prop_assert!(known.is_none_or(|(fd, _)| sources.token_of(fd) == Some(*token)));
+                }
+                let wanted = sources.registrations().filter(|(_, _, interest)| !interest.is_none());
+                prop_assert_eq!(wanted.map(|(_, fd, interest)| (fd, interest)).collect::<HashMap<_, _>>(), poller.clone());
+            }
+        }
     }
 }

@@ -4,6 +4,9 @@
 //! of them, only soon enough that I/O and timers are not starved: every [`MOST_TURNS`] turns, and before
 //! [`LONGEST_NANOS`] have passed. The clock itself is read every [`TURNS_A_READING`] turns, or after a turn that ran many
 //! callbacks.
+//!
+//! While the looks keep finding something there is one before each turn, as in asyncio: programs, tests above all, expect
+//! that what a peer has sent is seen after one turn. The rhythm is for a loop whose descriptors are quiet.
 
 /// Turns without a look, at the most.
 const MOST_TURNS: u32 = 128;
@@ -11,6 +14,8 @@ const MOST_TURNS: u32 = 128;
 const LONGEST_NANOS: u64 = 25_000;
 /// Short turns between two readings of the clock.
 const TURNS_A_READING: u32 = 8;
+/// Looks in a row that find nothing before the descriptors count as quiet.
+const QUIET_LOOKS: u32 = 4;
 /// A turn of more callbacks than this is followed by a reading.
 const LONG_TURN: usize = 16;
 
@@ -20,11 +25,13 @@ pub struct Pace {
     turns: u32,
     unread: u32,
     looked_at: u64,
+    quiet: u32,
 }
 
 impl Pace {
-    /// Notes a look at the descriptors at time `now`, in nanoseconds.
-    pub const fn looked(&mut self, now: u64) {
+    /// Notes a look at the descriptors at time `now`, in nanoseconds, and whether it found anything.
+    pub const fn looked(&mut self, now: u64, found: bool) {
+        self.quiet = if found { 0 } else { self.quiet.saturating_add(1) };
         self.turns = 0;
         self.unread = 0;
         self.looked_at = now;
@@ -33,6 +40,9 @@ impl Pace {
     /// Whether to look before the next turn, with the turn just over having run `ran` callbacks. `clock` is read only
     /// when the answer depends on it.
     pub fn is_time_to_look(&mut self, ran: usize, clock: impl FnOnce() -> u64) -> bool {
+        if self.quiet < QUIET_LOOKS {
+            return true;
+        }
         self.turns += 1;
         self.unread += 1;
         if self.turns >= MOST_TURNS {
@@ -52,19 +62,35 @@ mod tests {
 
     #[test]
     fn looks_after_many_short_turns_though_the_clock_stands() {
-        let mut pace = Pace::default();
-        pace.looked(0);
+        let mut pace = quiet();
         let turns = (1..).find(|_| pace.is_time_to_look(1, || 0));
         assert_eq!(turns, Some(MOST_TURNS));
     }
 
     #[test]
     fn looks_soon_after_slow_turns() {
-        let mut pace = Pace::default();
-        pace.looked(0);
+        let mut pace = quiet();
         let turns = (1..).find(|turn| pace.is_time_to_look(1, || u64::from(*turn) * 1_000_000));
         assert_eq!(turns, Some(TURNS_A_READING));
-        pace.looked(0);
+        pace.looked(0, false);
         assert!(pace.is_time_to_look(LONG_TURN + 1, || LONGEST_NANOS));
+    }
+
+    #[test]
+    fn looks_before_each_turn_until_the_descriptors_are_quiet() {
+        let mut pace = quiet();
+        assert!(!pace.is_time_to_look(1, || 0));
+        pace.looked(0, true);
+        for _ in 0..QUIET_LOOKS {
+            assert!(pace.is_time_to_look(1, || 0));
+            pace.looked(0, false);
+        }
+        assert!(!pace.is_time_to_look(1, || 0));
+    }
+
+    fn quiet() -> Pace {
+        let mut pace = Pace::default();
+        (0..QUIET_LOOKS).for_each(|_| pace.looked(0, false));
+        pace
     }
 }

@@ -193,4 +193,81 @@ mod tests {
             prop_assert!(kept.is_sorted_by_key(|item| item.0));
         }
     }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// A timer so far from now.
+        Push(u64),
+        /// Cancels a timer, by its number counted round.
+        Cancel(usize),
+        /// Time goes by, and what is due is taken out.
+        Advance(u64),
+        Drain,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            40 => (0_u64..500).prop_map(Step::Push),
+            30 => any::<usize>().prop_map(Step::Cancel),
+            4 => (0_u64..100).prop_map(Step::Advance),
+            1 => Just(Step::Drain),
+        ];
+        prop::collection::vec(step, 0..800)
+    }
+
+    proptest! {
+        #[test]
+        fn any_mixture_of_steps_agrees_with_a_sorted_map(steps in steps()) {
+            let mut timers = Timers::default();
+            // By deadline and age: whether it is cancelled.
+            let mut model = std::collections::BTreeMap::new();
+            let mut deadlines = Vec::new();
+            let mut now = 0;
+            for step in steps {
+                match step {
+                    Step::Push(delay) => {
+                        let age = deadlines.len();
+                        deadlines.push(now + delay);
+                        model.insert((now + delay, age), false);
+                        timers.push(now + delay, (now + delay, age));
+                    }
+                    Step::Cancel(number) => {
+                        let age = number % deadlines.len().max(1);
+                        let key = deadlines.get(age).map(|deadline| (*deadline, age));
+                        let Some(cancelled) = key.and_then(|key| model.get_mut(&key)) else { continue };
+                        if !std::mem::replace(cancelled, true) && timers.note_cancelled(1) {
+                            let mut husks = Vec::new();
+                            timers.sweep(|key| model.get(key) == Some(&true), &mut husks);
+                            for husk in husks {
+                                prop_assert_eq!(model.remove(&husk), Some(true));
+                            }
+                            prop_assert!(model.values().all(|cancelled| !cancelled), "a sweep leaves no husk");
+                        }
+                        let husks = model.values().filter(|cancelled| **cancelled).count();
+                        prop_assert!(husks < SWEEP_AT_LEAST || 2 * husks <= timers.len());
+                    }
+                    Step::Advance(by) => {
+                        now += by;
+                        while let Some(key) = timers.pop_due(now) {
+                            prop_assert!(key.0 <= now, "never early");
+                            let first = model.pop_first();
+                            prop_assert_eq!(first.map(|(first, _)| first), Some(key));
+                            if first.is_some_and(|(_, cancelled)| cancelled) {
+                                timers.note_husk();
+                            }
+                        }
+                        prop_assert!(model.keys().next().is_none_or(|(deadline, _)| *deadline > now), "never late");
+                    }
+                    Step::Drain => {
+                        let mut drained = timers.drain();
+                        drained.sort_unstable();
+                        prop_assert!(drained.iter().eq(model.keys()));
+                        model.clear();
+                    }
+                }
+                prop_assert_eq!(timers.len(), model.len());
+                prop_assert_eq!(timers.next_deadline(), model.keys().next().map(|(deadline, _)| *deadline));
+            }
+        }
+    }
 }

@@ -46,10 +46,7 @@ enum Stage {
 /// A callback wrapper, returned by `call_soon()` and its kin. Source of the semantics: `asyncio.Handle`.
 ///
 /// It lets go of the callback, its arguments and its context once it has run or has been cancelled.
-///
-/// Unlike asyncio's it cannot be weakly referenced: a handle that nobody holds when its callback returns is used again for
-/// the next `call_soon()`.
-#[pyclass(frozen, subclass, module = "whorl._core")]
+#[pyclass(frozen, subclass, weakref, module = "whorl._core")]
 #[derive(Debug)]
 pub struct Handle {
     stage: UnsafeCell<Stage>,
@@ -104,7 +101,7 @@ impl Handle {
         matches!(former, Stage::Pending(_))
     }
 
-    /// Whether the handle may be used again: it has run, nobody else holds it, and it is no subclass.
+    /// Whether the handle may be used again: it has run, nobody holds it, weakly or not, and it is no subclass.
     ///
     /// Never on a free-threaded interpreter, where a count of one does not say that no other thread is about to raise it.
     #[inline]
@@ -112,10 +109,11 @@ impl Handle {
         if cfg!(Py_GIL_DISABLED) {
             return false;
         }
-        // SAFETY: reading the count and the type of a live object under the GIL.
+        // SAFETY: reading the count, the type and the list of weak references of a live object under the GIL.
         let alone = unsafe {
             ffi::Py_REFCNT(slf.as_ptr()) == 1
                 && ffi::Py_TYPE(slf.as_ptr()) == <Self as pyo3::PyTypeInfo>::type_object_raw(slf.py())
+                && !crate::ffi::has_weak_references(slf.as_ptr())
         };
         alone && slf.get().source_traceback.is_none() && Self::with(slf, |stage| matches!(stage, Stage::Done))
     }
@@ -316,7 +314,7 @@ impl Handle {
 }
 
 /// A callback wrapper with a deadline, returned by `call_later()` and `call_at()`. Source: `asyncio.TimerHandle`.
-#[pyclass(frozen, extends = Handle, module = "whorl._core")]
+#[pyclass(frozen, extends = Handle, weakref, module = "whorl._core")]
 #[derive(Debug)]
 pub struct TimerHandle {
     /// Seconds on the loop's clock.

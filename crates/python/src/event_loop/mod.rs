@@ -22,12 +22,12 @@ use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::net::ReadBuffer;
 use whorl_core::reactor::{Change, Interest, Poller, Sources, Token};
-use whorl_core::sched::{Inbox, Owned, Owner, Pace, Timers};
+use whorl_core::sched::{Inbox, Owned, Owner, Pace, Refused, Timers};
 
 pub use handle::{Handle, Scheduled, TimerHandle, leaves_the_loop};
 pub use source::{Source, Watch};
 
-use crate::errors::OrRaise;
+use crate::errors::{IntoPyErr, OrRaise};
 use crate::transport::StreamTransport;
 
 /// What one `recv` can bring at the most, in bytes; asyncio's and libuv's size.
@@ -38,6 +38,15 @@ const SPENT: usize = 1024;
 
 /// How often this process is the child of a `fork` of the one that loaded the module.
 static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// What another thread leaves for the loop.
+#[derive(Debug)]
+pub enum Mail {
+    /// Run it in the next turn.
+    Soon(Py<Handle>),
+    /// Run it at its deadline.
+    Timer(Py<TimerHandle>),
+}
 
 /// What belongs to the loop's thread.
 #[derive(Debug, Default)]
@@ -67,7 +76,7 @@ pub struct EventLoop {
     owner: Arc<Owner>,
     state: Owned<State>,
     read_buffer: Owned<ReadBuffer>,
-    inbox: Inbox<Py<Handle>>,
+    inbox: Inbox<Mail>,
     closed: AtomicBool,
     debug: AtomicBool,
     task_factory: AtomicBool,
@@ -199,24 +208,52 @@ impl EventLoop {
     }
 
     /// Makes a handle of `scheduled` and puts it behind what is ready.
+    ///
+    /// On another thread than the loop's it goes through the inbox. asyncio forbids the call there, but looks only in debug
+    /// mode; futures call it after their state has changed, so that an error here would lose a wake-up for good.
     #[inline]
-    pub fn push_call(slf: &Bound<'_, Self>, scheduled: Scheduled) -> PyResult<Py<Handle>> {
+    pub fn push_call(
+        slf: &Bound<'_, Self>,
+        scheduled: Scheduled,
+        traceback: Option<Py<PyAny>>,
+    ) -> PyResult<Py<Handle>> {
         let py = slf.py();
+        let this = slf.get();
         let mut scheduled = Some(scheduled);
-        let reused = slf.get().with(|state| {
-            let handle = state.spent.pop()?;
+        let reused = this.state.with(|state| {
+            let handle = state.spent.pop_if(|_| traceback.is_none())?;
             Handle::transition_to_pending(handle.bind(py), scheduled.take()?);
             state.ready.push_back(handle.clone_ref(py));
             Some(handle)
-        })?;
-        match (reused, scheduled) {
-            (Some(handle), _) => Ok(handle),
-            (None, Some(scheduled)) => {
-                let handle = Py::new(py, Handle::new(scheduled, None))?;
-                slf.get().push_ready(handle.clone_ref(py))?;
-                Ok(handle)
-            }
-            (None, None) => Err(PyRuntimeError::new_err("internal error of whorl: a spent handle was lost")),
+        });
+        let Some(scheduled) = scheduled else {
+            // It was taken, so the closure ran and a handle came back.
+            return reused
+                .or_raise()?
+                .ok_or_else(|| PyRuntimeError::new_err("internal error of whorl: a lost handle"));
+        };
+        let handle = Py::new(py, Handle::new(scheduled, traceback))?;
+        match reused {
+            Ok(_) => this.push_ready(handle.clone_ref(py))?,
+            Err(Refused::OtherThread) => this.leave(Mail::Soon(handle.clone_ref(py)))?,
+            Err(refused) => return Err(refused.into_py_err()),
+        }
+        Ok(handle)
+    }
+
+    /// Leaves `mail` for the loop's thread.
+    pub fn leave(&self, mail: Mail) -> PyResult<()> {
+        self.inbox.push(mail).or_raise()
+    }
+
+    /// Enters a timer, on another thread through the inbox.
+    pub fn push_timer(slf: &Bound<'_, Self>, timer: &Bound<'_, TimerHandle>) -> PyResult<()> {
+        let entry = timer.clone().unbind();
+        let deadline = clock::deadline(timer.get().deadline());
+        match slf.get().state.with(|state| state.timers.push(deadline, entry)) {
+            Ok(()) => Ok(()),
+            Err(Refused::OtherThread) => slf.get().leave(Mail::Timer(timer.clone().unbind())),
+            Err(refused) => Err(refused.into_py_err()),
         }
     }
 
@@ -322,7 +359,7 @@ impl EventLoop {
         let _to_flush = self.with(|state| std::mem::take(&mut state.to_flush))?;
         let _poller = self.with(|state| state.poller.take())?;
         let mut mail = Vec::new();
-        self.inbox.drain(|handle| mail.push(handle));
+        self.inbox.drain(|item| mail.push(item));
         self.inbox.close();
         Ok(())
     }

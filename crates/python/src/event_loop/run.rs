@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use whorl_core::reactor::{Events, Poller};
 
 use super::source::Dispatch;
-use super::{EventLoop, Handle, SPENT, clock};
+use super::{EventLoop, Handle, Mail, SPENT, clock};
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::transport::StreamTransport;
 
@@ -101,8 +101,15 @@ impl EventLoop {
 
     fn take_mail(&self) -> PyResult<()> {
         let mut mail = Vec::new();
-        self.inbox.drain(|handle| mail.push(handle));
-        self.with(|state| state.ready.extend(mail))
+        self.inbox.drain(|item| mail.push(item));
+        self.with(|state| {
+            for item in mail {
+                match item {
+                    Mail::Soon(handle) => state.ready.push_back(handle),
+                    Mail::Timer(timer) => state.timers.push(clock::deadline(timer.get().deadline()), timer),
+                }
+            }
+        })
     }
 
     /// Waits as long as nothing is to be run, tells those whose descriptors are ready, and moves due timers to what is
@@ -139,17 +146,16 @@ impl EventLoop {
             Wait::Nanos(_) | Wait::Forever => poller.wait(events, Wait::No.limit()),
         }
         .or_raise()?;
-        if events.is_empty() {
-            // A signal may have ended the wait: its Python handler runs here, and may raise.
-            py.check_signals()?;
-        }
+        // A signal may have ended the wait. Its Python handler runs here, where what it raises leaves `run_forever()` as it
+        // leaves `select()` in asyncio, and not in whatever callback is next.
+        py.check_signals()?;
         let stale = Self::tell(slf, events)?;
         if this.inbox.has_mail() {
             this.take_mail()?;
         }
         this.with(|state| {
             let now = clock::now();
-            state.pace.looked(now);
+            state.pace.looked(now, !events.is_empty());
             while let Some(timer) = state.timers.pop_due(now) {
                 let timer = timer.into_bound(py).into_super();
                 if Handle::is_cancelled(&timer) {

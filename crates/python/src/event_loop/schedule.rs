@@ -8,8 +8,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
-use super::{EventLoop, Handle, Scheduled, TimerHandle, clock};
-use crate::errors::OrRaise;
+use super::{EventLoop, Handle, Mail, Scheduled, TimerHandle, clock};
 use crate::ffi::{Args, Call, FastMethod, add_methods, copy_context, trampoline};
 use crate::interpreter;
 
@@ -123,7 +122,7 @@ pub fn source_traceback(py: Python<'_>) -> PyResult<Py<PyAny>> {
 
 fn soon(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
     let (scheduled, traceback) = scheduled(slf, &args, "call_soon", 0, &["callback"])?;
-    push(slf, scheduled, traceback)
+    EventLoop::push_call(slf, scheduled, traceback).map(Py::into_any)
 }
 
 fn soon_threadsafe(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
@@ -132,24 +131,10 @@ fn soon_threadsafe(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<P
     let (scheduled, traceback) = scheduled(slf, &args, "call_soon_threadsafe", 0, &["callback"])?;
     // This thread runs the loop, or under the GIL none does: the loop is not asleep and no wake-up is needed.
     if this.owner.is_here() || (!cfg!(Py_GIL_DISABLED) && !this.owner.is_held()) {
-        return push(slf, scheduled, traceback);
+        return EventLoop::push_call(slf, scheduled, traceback).map(Py::into_any);
     }
     let handle = Py::new(py, Handle::new(scheduled, traceback))?;
-    this.inbox.push(handle.clone_ref(py)).or_raise()?;
-    Ok(handle.into_any())
-}
-
-#[inline]
-fn push(
-    slf: &Bound<'_, EventLoop>,
-    scheduled: Scheduled,
-    traceback: Option<Py<PyAny>>,
-) -> PyResult<Py<PyAny>> {
-    if traceback.is_none() {
-        return EventLoop::push_call(slf, scheduled).map(Py::into_any);
-    }
-    let handle = Py::new(slf.py(), Handle::new(scheduled, traceback))?;
-    slf.get().push_ready(handle.clone_ref(slf.py()))?;
+    this.leave(Mail::Soon(handle.clone_ref(py)))?;
     Ok(handle.into_any())
 }
 
@@ -199,8 +184,7 @@ fn timer(
 ) -> PyResult<Py<PyAny>> {
     let (scheduled, traceback) = scheduled(slf, args, method, 1, &["callback", leading])?;
     let timer = TimerHandle::make(slf, when, scheduled, traceback)?;
-    let entry = timer.clone().unbind();
-    slf.get().with(|state| state.timers.push(clock::deadline(when), entry))?;
+    EventLoop::push_timer(slf, &timer)?;
     Ok(timer.into_any().unbind())
 }
 

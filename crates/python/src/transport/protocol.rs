@@ -6,7 +6,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyType};
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
-use crate::ffi::{call, call_in_context};
+use crate::ffi::{call_in_context, call_in_context_or_here};
 
 /// How data reaches a protocol.
 #[derive(Debug)]
@@ -168,11 +168,13 @@ pub fn call_method1<'py>(
     call_in_context(protocol.py(), context, &method, [arg])
 }
 
-/// `protocol.name()` in the caller's context, as flow control is called.
-pub fn call_here0<'py>(
+/// `protocol.name()` in `context`, or in the caller's if that is within it: flow control may be called from `write()`,
+/// which may be called from the protocol.
+pub fn call_flow_control<'py>(
     protocol: &Bound<'py, PyAny>,
+    context: &Py<PyAny>,
     name: &Bound<'py, pyo3::types::PyString>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let method = protocol.getattr(name)?.unbind();
-    call(protocol.py(), &method, [])
+    call_in_context_or_here(protocol.py(), context, &method, [])
 }

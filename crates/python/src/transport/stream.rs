@@ -125,7 +125,7 @@ enum Written {
 }
 
 /// A connected stream socket, made by the loop. Source of the semantics: `asyncio.Transport`.
-#[pyclass(frozen, weakref, module = "whorl._core")]
+#[pyclass(frozen, weakref, dict, module = "whorl._core")]
 #[derive(Debug)]
 pub struct StreamTransport {
     event_loop: Py<EventLoop>,
@@ -477,7 +477,7 @@ impl StreamTransport {
         method: &Bound<'_, pyo3::types::PyString>,
     ) -> PyResult<()> {
         let Some(protocol) = self.protocol(slf.py())? else { return Ok(()) };
-        match protocol::call_here0(protocol.bind(slf.py()), method) {
+        match protocol::call_flow_control(protocol.bind(slf.py()), &self.context, method) {
             Ok(_) => Ok(()),
             Err(error) => self.report(slf, event_loop, &format!("protocol.{method}() failed"), error),
         }
@@ -666,7 +666,7 @@ impl StreamTransport {
     }
 }
 
-/// One `recv`.
+/// One `recv`, which never blocks: somebody may have made the socket blocking behind our back, through a duplicate.
 #[inline]
 fn receive(fd: RawFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     if fd < 0 {
@@ -675,20 +675,19 @@ fn receive(fd: RawFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: not -1, and the transport keeps its socket open while it is registered; a number closed by foreign code is
     // answered with EBADF.
     let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-    rustix::net::recv(fd, buffer, RecvFlags::empty()).map(|(size, _)| size)
+    rustix::net::recv(fd, buffer, RecvFlags::DONTWAIT).map(|(size, _)| size)
 }
 
-/// One vectored write that raises no SIGPIPE: the process may have made that deadly again.
+const NEVER_BLOCK: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+
+/// One vectored write, which never blocks and raises no SIGPIPE: the process may have made that deadly again.
 #[inline]
 fn send(fd: std::os::fd::BorrowedFd<'_>, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
     let sent = match slices {
-        [only] => rustix::net::send(fd, only, SendFlags::NOSIGNAL),
-        several => rustix::net::sendmsg(
-            fd,
-            several,
-            &mut rustix::net::SendAncillaryBuffer::default(),
-            SendFlags::NOSIGNAL,
-        ),
+        [only] => rustix::net::send(fd, only, NEVER_BLOCK),
+        several => {
+            rustix::net::sendmsg(fd, several, &mut rustix::net::SendAncillaryBuffer::default(), NEVER_BLOCK)
+        }
     };
     Ok(sent?)
 }
