@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from whorl import _core
 from whorl.process import watch_child
 from whorl.server import Server
+from whorl.sock import SocketMethods
 
 if TYPE_CHECKING:
     import ssl
@@ -45,7 +46,7 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-class EventLoop(_core.EventLoop, asyncio.SelectorEventLoop):
+class EventLoop(_core.EventLoop, SocketMethods):
     """A drop-in replacement for asyncio's event loop on Unix.
 
     Use it through :func:`whorl.run`, or ``asyncio.Runner(loop_factory=whorl.new_event_loop)``. It has all methods of
@@ -284,6 +285,17 @@ class EventLoop(_core.EventLoop, asyncio.SelectorEventLoop):
         )
         self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server)
         return ssl_protocol._app_transport
+
+    def _make_datagram_transport(
+        self, sock: socket.socket, protocol: Any, address: Any = None, waiter: Any = None, extra: Any = None
+    ) -> Any:
+        return _core.DatagramTransport(self, sock, protocol, address, waiter, extra)
+
+    def _make_read_pipe_transport(self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None) -> Any:
+        return _core.ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None) -> Any:
+        return _core.WritePipeTransport(self, pipe, protocol, waiter, extra)
 
     # -- servers ---------------------------------------------------------------------------------------------------
 

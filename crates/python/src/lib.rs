@@ -1,5 +1,6 @@
 //! whorl._core: what Python sees of the runtime.
 
+mod buffer;
 mod errors;
 mod event_loop;
 mod ffi;

@@ -6,8 +6,10 @@
 
 mod clock;
 mod handle;
+mod operation;
 mod run;
 mod schedule;
+mod sock;
 mod source;
 mod watch;
 
@@ -25,7 +27,7 @@ use whorl_core::reactor::{Change, Interest, Poller, Sources, Token};
 use whorl_core::sched::{Inbox, Owned, Owner, Pace, Refused, Timers};
 
 pub use handle::{Handle, Scheduled, TimerHandle, leaves_the_loop};
-pub use source::{Source, Watch};
+pub use source::{Side, Source, Watch};
 
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::transport::StreamTransport;

@@ -182,10 +182,8 @@ impl EventLoop {
             if matches!(dispatch, Dispatch::Waker) {
                 this.inbox.hush();
             }
-            if let Err(error) = dispatch.perform(slf, event.readiness) {
-                // The rest of the events is not lost: the poller is level-triggered and tells them again.
-                return Err(error);
-            }
+            // After an error the rest of the events is not lost: the poller is level-triggered and tells them again.
+            dispatch.perform(slf, event)?;
         }
         Ok(stale)
     }

@@ -1,11 +1,14 @@
 //! What can be registered with the poller.
 
 use pyo3::prelude::*;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit};
-use whorl_core::reactor::{Interest, Readiness};
+use whorl_core::reactor::{Event, Interest, Readiness};
 
+use super::operation::Operation;
+use super::watch::Direction;
 use super::{EventLoop, Handle};
-use crate::transport::{Listener, StreamTransport};
+use crate::transport::{DatagramTransport, Listener, ReadPipeTransport, StreamTransport, WritePipeTransport};
 
 /// Who is told when a descriptor is ready.
 #[derive(Debug)]
@@ -16,25 +19,137 @@ pub enum Source {
     Watch(Watch),
     /// A connected stream.
     Stream(Py<StreamTransport>),
+    /// A datagram socket.
+    Datagram(Py<DatagramTransport>),
+    /// The reading end of a pipe.
+    ReadPipe(Py<ReadPipeTransport>),
+    /// The writing end of a pipe.
+    WritePipe(Py<WritePipeTransport>),
     /// A listening socket.
     Listener(Py<Listener>),
 }
 
-/// The callbacks of one descriptor, and the object that stands for it.
-#[derive(Debug)]
+/// What is done when a descriptor is ready in one direction.
+#[derive(Debug, Default)]
+pub enum Side {
+    /// Nothing, and nothing is asked of the poller.
+    #[default]
+    Free,
+    /// A callback of `add_reader()` or `add_writer()` is called.
+    Callback(Py<Handle>),
+    /// An operation of `sock_recv()` and its kin is tried again.
+    Operation(Box<Operation>),
+    /// The poller is still asked, though the operation is done: the next one comes soon.
+    Lingering {
+        /// Whether the operation took all there was.
+        drained: bool,
+    },
+}
+
+impl Side {
+    /// What a side is after an operation in `direction`: writable is what a socket is nearly always, so only the other
+    /// direction is worth asking for in advance.
+    pub const fn resting(direction: Direction) -> Self {
+        match direction {
+            Direction::Read => Self::Lingering { drained: false },
+            Direction::Write => Self::Free,
+        }
+    }
+
+    /// Puts `next` in its place, and returns what was there, to be dropped with the state closed.
+    pub const fn replace(&mut self, next: Self) -> Self {
+        std::mem::replace(self, next)
+    }
+
+    const fn is_wanted(&self) -> bool {
+        !matches!(self, Self::Free)
+    }
+
+    /// Whether nobody waits for it.
+    const fn is_idle(&self) -> bool {
+        matches!(self, Self::Free | Self::Lingering { .. })
+    }
+
+    /// Cancels what was there; an operation's future is left alone, as in asyncio. True if it was a callback.
+    pub fn cancel(self, py: Python<'_>) -> bool {
+        match self {
+            Self::Callback(handle) => {
+                Handle::cancel(handle.bind(py));
+                true
+            }
+            Self::Free | Self::Operation(_) | Self::Lingering { .. } => false,
+        }
+    }
+
+    fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Callback(handle) => Handle::visit(handle, visit),
+            Self::Operation(operation) => operation.visit(&visit),
+            Self::Free | Self::Lingering { .. } => Ok(()),
+        }
+    }
+}
+
+/// Who waits for one descriptor, and the object that stands for it.
+#[derive(Debug, Default)]
 pub struct Watch {
-    /// Called when it is readable.
-    pub reader: Option<Py<Handle>>,
-    /// Called when it is writable.
-    pub writer: Option<Py<Handle>>,
-    /// The file object that was given, kept so that its descriptor is not closed by the garbage collector.
-    pub file: Py<PyAny>,
+    /// What is done when it is readable.
+    pub reader: Side,
+    /// What is done when it is writable.
+    pub writer: Side,
+    /// The file object that was given to `add_reader()` or `add_writer()`, kept so that its descriptor is not closed by the
+    /// garbage collector.
+    pub file: Option<Py<PyAny>>,
+    /// The socket that operations are for: known, but not kept.
+    pub socket: Option<Py<PyWeakrefReference>>,
 }
 
 impl Watch {
-    /// Which directions have a callback.
+    /// Which directions are asked of the poller.
     pub const fn interest(&self) -> Interest {
-        Interest { read: self.reader.is_some(), write: self.writer.is_some() }
+        Interest { read: self.reader.is_wanted(), write: self.writer.is_wanted() }
+    }
+
+    /// One direction.
+    pub const fn side(&mut self, direction: Direction) -> &mut Side {
+        match direction {
+            Direction::Read => &mut self.reader,
+            Direction::Write => &mut self.writer,
+        }
+    }
+
+    /// Whether nobody waits.
+    pub const fn is_idle(&self) -> bool {
+        self.reader.is_idle() && self.writer.is_idle()
+    }
+
+    /// Whether operations were for `socket`.
+    pub fn is_of(&self, socket: &Bound<'_, PyAny>) -> bool {
+        // The reference that this makes for the comparison is never the last one: the caller has another to the same object,
+        // or it is another object, which is alive by somebody else's.
+        self.socket
+            .as_ref()
+            .and_then(|known| known.bind(socket.py()).upgrade())
+            .is_some_and(|known| known.is(socket))
+    }
+
+    /// The object that stands for the descriptor, if there still is one.
+    pub fn owner<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        match (&self.socket, &self.file) {
+            (Some(socket), _) => socket.bind(py).upgrade(),
+            (None, Some(file)) => Some(file.bind(py).clone()),
+            (None, None) => None,
+        }
+    }
+
+    /// The side on which an operation for `future` waits.
+    pub fn direction_of(&self, future: &Bound<'_, PyAny>) -> Option<Direction> {
+        let is_it = |side: &Side| matches!(side, Side::Operation(operation) if operation.future.is(future));
+        match (is_it(&self.reader), is_it(&self.writer)) {
+            (true, _) => Some(Direction::Read),
+            (_, true) => Some(Direction::Write),
+            _ => None,
+        }
     }
 }
 
@@ -46,8 +161,16 @@ pub enum Dispatch {
     Waker,
     /// The source is gone: the event belongs to its former life.
     Stale,
+    /// Go on with operations on a socket.
+    Operations,
     /// Tell a stream.
     Stream(Py<StreamTransport>),
+    /// Tell a datagram socket.
+    Datagram(Py<DatagramTransport>),
+    /// Tell the reading end of a pipe.
+    ReadPipe(Py<ReadPipeTransport>),
+    /// Tell the writing end of a pipe.
+    WritePipe(Py<WritePipeTransport>),
     /// Tell a listener.
     Listener(Py<Listener>),
 }
@@ -64,14 +187,22 @@ impl Source {
             Self::Waker => Dispatch::Waker,
             Self::Watch(watch) => {
                 let sides = [(readiness.readable, &watch.reader), (readiness.writable, &watch.writer)];
-                for (is_ready, handle) in sides {
-                    if let (true, Some(handle)) = (is_ready, handle) {
-                        ready.push_back(handle.clone_ref(py));
+                let mut dispatch = Dispatch::Nothing;
+                for (is_ready, side) in sides {
+                    match side {
+                        Side::Callback(handle) if is_ready => ready.push_back(handle.clone_ref(py)),
+                        Side::Operation(_) | Side::Lingering { .. } if is_ready => {
+                            dispatch = Dispatch::Operations
+                        }
+                        _ => {}
                     }
                 }
-                Dispatch::Nothing
+                dispatch
             }
             Self::Stream(transport) => Dispatch::Stream(transport.clone_ref(py)),
+            Self::Datagram(transport) => Dispatch::Datagram(transport.clone_ref(py)),
+            Self::ReadPipe(transport) => Dispatch::ReadPipe(transport.clone_ref(py)),
+            Self::WritePipe(transport) => Dispatch::WritePipe(transport.clone_ref(py)),
             Self::Listener(listener) => Dispatch::Listener(listener.clone_ref(py)),
         }
     }
@@ -80,6 +211,9 @@ impl Source {
     pub fn transport(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         match self {
             Self::Stream(transport) => Some(transport.clone_ref(py).into_any()),
+            Self::Datagram(transport) => Some(transport.clone_ref(py).into_any()),
+            Self::ReadPipe(transport) => Some(transport.clone_ref(py).into_any()),
+            Self::WritePipe(transport) => Some(transport.clone_ref(py).into_any()),
             Self::Waker | Self::Watch(_) | Self::Listener(_) => None,
         }
     }
@@ -89,12 +223,15 @@ impl Source {
         match self {
             Self::Waker => Ok(()),
             Self::Watch(watch) => {
-                for handle in [&watch.reader, &watch.writer].into_iter().flatten() {
-                    Handle::visit(handle, visit)?;
-                }
-                visit.call(&watch.file)
+                watch.reader.visit(visit)?;
+                watch.writer.visit(visit)?;
+                visit.call(&watch.file)?;
+                visit.call(&watch.socket)
             }
             Self::Stream(transport) => visit.call(transport),
+            Self::Datagram(transport) => visit.call(transport),
+            Self::ReadPipe(transport) => visit.call(transport),
+            Self::WritePipe(transport) => visit.call(transport),
             Self::Listener(listener) => visit.call(listener),
         }
     }
@@ -105,11 +242,20 @@ impl Dispatch {
     ///
     /// # Errors
     /// SystemExit and KeyboardInterrupt from protocols.
-    pub fn perform(self, event_loop: &Bound<'_, EventLoop>, readiness: Readiness) -> PyResult<()> {
+    pub fn perform(self, event_loop: &Bound<'_, EventLoop>, event: Event) -> PyResult<()> {
         let py = event_loop.py();
+        let readiness = event.readiness;
         match self {
             Self::Nothing | Self::Waker | Self::Stale => Ok(()),
+            Self::Operations => EventLoop::on_socket_ready(event_loop, event.token, readiness),
             Self::Stream(transport) => StreamTransport::on_ready(transport.bind(py), event_loop, readiness),
+            Self::Datagram(transport) => {
+                DatagramTransport::on_ready(transport.bind(py), event_loop, readiness)
+            }
+            Self::ReadPipe(transport) => ReadPipeTransport::on_ready(transport.bind(py), event_loop),
+            Self::WritePipe(transport) => {
+                WritePipeTransport::on_ready(transport.bind(py), event_loop, readiness)
+            }
             Self::Listener(listener) => Listener::on_ready(listener.bind(py), event_loop),
         }
     }

@@ -7,7 +7,7 @@ use pyo3::types::PyTuple;
 use whorl_core::reactor::{Interest, Token};
 
 use super::schedule::source_traceback;
-use super::{EventLoop, Handle, Scheduled, Source, Watch, fileno};
+use super::{EventLoop, Handle, Scheduled, Side, Source, Watch, fileno};
 use crate::errors::OrRaise;
 use crate::ffi::{Call, copy_context};
 
@@ -20,18 +20,9 @@ pub enum Direction {
     Write,
 }
 
-impl Watch {
-    const fn side(&mut self, direction: Direction) -> &mut Option<Py<Handle>> {
-        match direction {
-            Direction::Read => &mut self.reader,
-            Direction::Write => &mut self.writer,
-        }
-    }
-}
-
 impl EventLoop {
     /// RuntimeError if a transport owns `fd`, as asyncio's `_ensure_fd_no_transport`.
-    fn check_unowned(slf: &Bound<'_, Self>, fd: i32) -> PyResult<()> {
+    pub fn check_unowned(slf: &Bound<'_, Self>, fd: i32) -> PyResult<()> {
         let py = slf.py();
         let owner = slf.get().with(|state| {
             let token = state.sources.token_of(fd)?;
@@ -60,24 +51,23 @@ impl EventLoop {
         let this = slf.get();
         this.check_closed()?;
         let fd = fileno(file)?;
-        // A watcher of this descriptor gets the second direction, or a new callback.
+        Self::end_former_life(slf, fd, file)?;
+        // A watch of this descriptor gets the second direction, or a new callback.
         let mut handle = Some(handle);
         let known = this.with(|state| {
             let token = state.sources.token_of(fd)?;
             let Some(Source::Watch(watch)) = state.sources.get_mut(token) else { return None };
-            let former = watch.side(direction).replace(handle.take()?);
-            let former_file = std::mem::replace(&mut watch.file, file.clone().unbind());
+            let former = watch.side(direction).replace(Side::Callback(handle.take()?));
+            let former_file = watch.file.replace(file.clone().unbind());
             Some((token, watch.interest(), former, former_file))
         })?;
         if let Some((token, interest, former, _former_file)) = known {
-            if let Some(former) = former {
-                Handle::cancel(former.bind(py));
-            }
+            former.cancel(py);
             return this.renew_interest(token, interest);
         }
         let Some(handle) = handle else { return Ok(()) };
-        let mut watch = Watch { reader: None, writer: None, file: file.clone().unbind() };
-        *watch.side(direction) = Some(handle);
+        let mut watch = Watch { file: Some(file.clone().unbind()), ..Watch::default() };
+        *watch.side(direction) = Side::Callback(handle);
         let interest = watch.interest();
         this.register(fd, interest, Source::Watch(watch)).map(drop)
     }
@@ -100,19 +90,23 @@ impl EventLoop {
         let found = this.with(|state| {
             let token = state.sources.token_of(fd?)?;
             let Some(Source::Watch(watch)) = state.sources.get_mut(token) else { return None };
-            let former = watch.side(direction).take()?;
-            Some((token, watch.interest(), former))
+            let former = watch.side(direction).replace(Side::Free);
+            let has_callback =
+                [&watch.reader, &watch.writer].iter().any(|side| matches!(side, Side::Callback(_)));
+            let former_file = if has_callback { None } else { watch.file.take() };
+            Some((token, watch.interest(), former, former_file))
         })?;
-        let Some((token, interest, former)) = found else { return Ok(false) };
-        Handle::cancel(former.bind(py));
+        let Some((token, interest, former, _former_file)) = found else { return Ok(false) };
+        let was_wanted = matches!(former, Side::Callback(_) | Side::Operation(_));
+        former.cancel(py);
         if interest.is_none() {
             drop(this.unregister(token)?);
-        } else if let Err(error) = this.set_interest(token, interest) {
-            if !is_gone(py, &error) {
-                return Err(error);
-            }
+        } else if let Err(error) = this.set_interest(token, interest)
+            && !is_gone(py, &error)
+        {
+            return Err(error);
         }
-        Ok(true)
+        Ok(was_wanted)
     }
 
     /// Tells the poller, changed or not: the number may have been closed and have a new life, which has to be added.
@@ -134,7 +128,9 @@ impl EventLoop {
     fn fd_of_watched(&self, file: &Bound<'_, PyAny>) -> PyResult<Option<i32>> {
         self.with(|state| {
             state.sources.registrations().find_map(|(token, fd, _)| match state.sources.get(token) {
-                Some(Source::Watch(watch)) if watch.file.is(file) => Some(fd),
+                Some(Source::Watch(watch)) if watch.file.as_ref().is_some_and(|known| known.is(file)) => {
+                    Some(fd)
+                }
                 _ => None,
             })
         })
@@ -142,7 +138,7 @@ impl EventLoop {
 }
 
 /// Whether the kernel says that the descriptor is closed or not registered.
-fn is_gone(py: Python<'_>, error: &PyErr) -> bool {
+pub fn is_gone(py: Python<'_>, error: &PyErr) -> bool {
     let errno = error.value(py).getattr(intern!(py, "errno")).and_then(|errno| errno.extract::<i32>());
     errno.is_ok_and(|errno| errno == libc::EBADF || errno == libc::ENOENT)
 }

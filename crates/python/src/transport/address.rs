@@ -43,6 +43,16 @@ impl Address {
         }
     }
 
+    /// The address family, where it is one of the usual ones.
+    pub const fn family(&self) -> Option<AddressFamily> {
+        match self {
+            Self::V4(_) => Some(AddressFamily::INET),
+            Self::V6(_) => Some(AddressFamily::INET6),
+            Self::Path(_) | Self::Abstract(_) | Self::Unnamed => Some(AddressFamily::UNIX),
+            Self::Other => None,
+        }
+    }
+
     /// As the `socket` module gives it; nothing for a family that it has to be asked about.
     pub fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         Ok(Some(match self {

@@ -2,18 +2,28 @@
 
 mod address;
 mod chunk;
+mod common;
+mod datagram;
+mod destination;
 mod listener;
+mod output;
+mod pipe;
 mod protocol;
 mod socket;
 mod stream;
 
 use pyo3::prelude::*;
 
+pub use datagram::DatagramTransport;
 pub use listener::Listener;
+pub use pipe::{ReadPipeTransport, WritePipeTransport};
 pub use stream::StreamTransport;
 
 /// Adds the transports' classes to the module.
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<StreamTransport>()?;
+    module.add_class::<DatagramTransport>()?;
+    module.add_class::<ReadPipeTransport>()?;
+    module.add_class::<WritePipeTransport>()?;
     module.add_class::<Listener>()
 }

@@ -1096,7 +1096,7 @@ impl StreamTransport {
 }
 
 /// The addresses of both ends.
-fn names_of(socket: &Socket) -> (Address, Option<Address>) {
+pub fn names_of(socket: &Socket) -> (Address, Option<Address>) {
     let Some(fd) = socket.borrow() else { return (Address::Other, None) };
     let sockname = rustix::net::getsockname(fd).map_or(Address::Other, |address| Address::new(&address));
     let peername = match rustix::net::getpeername(fd) {

@@ -1,0 +1,240 @@
+//! Operations on sockets that wait for readiness: each is tried again when its descriptor is ready, and completes a future.
+
+use std::os::fd::{BorrowedFd, RawFd};
+
+use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString, PyTuple};
+use pyo3::{PyTraverseError, PyVisit, intern};
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, SocketType, sockopt};
+
+use super::EventLoop;
+use crate::buffer::BytesView;
+use crate::errors::{IntoPyErr, OrRaise};
+
+/// What is being sent.
+#[derive(Debug)]
+pub enum Payload {
+    /// A bytes object, which nobody can change.
+    Bytes(Py<PyBytes>),
+    /// The memory of anything else: as in asyncio it is the caller's to leave alone until all is sent.
+    View(BytesView),
+}
+
+impl Payload {
+    /// From what was given to `sock_sendall()`.
+    ///
+    /// # Errors
+    /// TypeError for what is not bytes-like.
+    pub fn new(data: &Bound<'_, PyAny>) -> PyResult<Self> {
+        match data.cast_exact::<PyBytes>() {
+            Ok(bytes) => Ok(Self::Bytes(bytes.clone().unbind())),
+            Err(_) => BytesView::readable(data).map(Self::View),
+        }
+    }
+
+    /// The bytes.
+    pub fn bytes<'a>(&'a self, py: Python<'a>) -> &'a [u8] {
+        match self {
+            Self::Bytes(bytes) => bytes.as_bytes(py),
+            Self::View(view) => view.bytes(),
+        }
+    }
+}
+
+/// What is to be done when the descriptor is ready.
+#[derive(Debug)]
+pub enum Kind {
+    /// `recv` of so many bytes at the most.
+    Recv(usize),
+    /// `recv` into the caller's memory.
+    RecvInto(BytesView),
+    /// `send` until all is sent; the number is how much was.
+    SendAll(Payload, usize),
+    /// The socket's own method of that name with these arguments: the rarer ones.
+    Method(Py<PyString>, Py<PyTuple>),
+    /// `accept`
+    Accept,
+    /// The outcome of a `connect` to the address.
+    Connect(Py<PyAny>),
+}
+
+/// An operation that waits, and the future it completes.
+#[derive(Debug)]
+pub struct Operation {
+    /// The future.
+    pub future: Py<PyAny>,
+    /// The socket, kept open and alive while the operation waits.
+    pub socket: Py<PyAny>,
+    /// What it does.
+    pub kind: Kind,
+}
+
+/// How far one attempt came.
+pub enum Attempt<'py> {
+    /// The descriptor was not ready.
+    Blocked,
+    /// It is done, with this result.
+    Done(PyResult<Bound<'py, PyAny>>),
+    /// The same, and the descriptor has no more for now: there is no use in trying again before the poller says so.
+    Drained(Bound<'py, PyAny>),
+}
+
+impl Attempt<'_> {
+    fn failed(error: Errno) -> Self {
+        match error {
+            Errno::AGAIN | Errno::INTR => Self::Blocked,
+            error => Self::Done(Err(error.into_py_err())),
+        }
+    }
+}
+
+impl Kind {
+    /// One attempt, which does not block, whatever mode the descriptor is in.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread. What the operation itself raises is its outcome.
+    pub fn attempt<'py>(
+        &mut self,
+        event_loop: &Bound<'py, EventLoop>,
+        socket: &Bound<'py, PyAny>,
+        fd: RawFd,
+    ) -> PyResult<Attempt<'py>> {
+        let py = socket.py();
+        if fd < 0 {
+            return Ok(Attempt::Done(Err(Errno::BADF.into_py_err())));
+        }
+        // SAFETY: not -1, and the number that the socket object has just given; a number that names nothing is answered
+        // with EBADF.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        match self {
+            Self::Recv(limit) => receive(event_loop, fd, *limit),
+            Self::RecvInto(view) => {
+                let room = view.len();
+                Ok(match rustix::net::recv(fd, view.bytes_mut(), RecvFlags::DONTWAIT) {
+                    Ok((size, _)) => {
+                        let result = size.into_pyobject(py)?.into_any();
+                        if size < room { Attempt::Drained(result) } else { Attempt::Done(Ok(result)) }
+                    }
+                    Err(error) => Attempt::failed(error),
+                })
+            }
+            Self::SendAll(payload, sent) => {
+                let all = payload.bytes(py);
+                let rest = all.get(*sent..).unwrap_or_default();
+                match rustix::net::send(fd, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                    Ok(size) => {
+                        *sent += size;
+                        // A short write: the socket is full.
+                        let done = *sent >= all.len();
+                        Ok(if done { Attempt::Done(Ok(py.None().into_bound(py))) } else { Attempt::Blocked })
+                    }
+                    Err(error) => Ok(Attempt::failed(error)),
+                }
+            }
+            Self::Method(name, args) => Ok(call(socket.call_method1(name.bind(py), args.bind(py)))),
+            Self::Accept => Ok(call(accept(socket))),
+            Self::Connect(address) => Ok(match sockopt::socket_error(fd) {
+                Ok(Ok(())) => Attempt::Done(Ok(py.None().into_bound(py))),
+                Ok(Err(error)) | Err(error) => {
+                    let address = address.bind(py).str()?;
+                    let message = format!("Connect call failed {address}");
+                    Attempt::Done(Err(PyOSError::new_err((error.raw_os_error(), message))))
+                }
+            }),
+        }
+    }
+
+    /// Shows the garbage collector what is held.
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Method(_, args) => visit.call(args),
+            Self::Connect(address) => visit.call(address),
+            Self::Recv(_) | Self::RecvInto(_) | Self::SendAll(..) | Self::Accept => Ok(()),
+        }
+    }
+}
+
+fn receive<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    fd: BorrowedFd<'_>,
+    limit: usize,
+) -> PyResult<Attempt<'py>> {
+    let py = event_loop.py();
+    // A bytes object is not tracked by the garbage collector: nothing foreign runs while the buffer is open.
+    let received =
+        event_loop.get().read_buffer().with(|buffer| {
+            if limit > buffer.len() && sockopt::socket_type(fd) != Ok(SocketType::STREAM) {
+                // A message is cut off by a small buffer; a stream is not, and few streams have that much to give.
+                return None;
+            }
+            let size = limit.min(buffer.len());
+            let room = buffer.get_mut(..size).unwrap_or_default();
+            Some(rustix::net::recv(fd, room, RecvFlags::DONTWAIT).map(|(_, got)| {
+                (PyBytes::new(py, buffer.get(..got).unwrap_or_default()).into_any(), got < size)
+            }))
+        });
+    let received = received.or_raise()?.unwrap_or_else(|| {
+        let mut message = Vec::with_capacity(limit);
+        let (_, got) = rustix::net::recv(fd, spare_capacity(&mut message), RecvFlags::DONTWAIT)?;
+        Ok((PyBytes::new(py, &message).into_any(), got < limit))
+    });
+    Ok(match received {
+        Ok((data, true)) => Attempt::Drained(data),
+        Ok((data, false)) => Attempt::Done(Ok(data)),
+        Err(error) => Attempt::failed(error),
+    })
+}
+
+/// `sock.accept()`, with the connection made non-blocking.
+fn accept<'py>(socket: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = socket.py();
+    let accepted = socket.call_method0(intern!(py, "accept"))?;
+    accepted.get_item(0)?.call_method1(intern!(py, "setblocking"), (false,))?;
+    Ok(accepted)
+}
+
+fn call(outcome: PyResult<Bound<'_, PyAny>>) -> Attempt<'_> {
+    match outcome {
+        Err(error) if is_blocking(&error) => Attempt::Blocked,
+        outcome => Attempt::Done(outcome),
+    }
+}
+
+/// Whether `error` says to try again later.
+pub fn is_blocking(error: &PyErr) -> bool {
+    Python::attach(|py| {
+        error.is_instance_of::<PyBlockingIOError>(py) || error.is_instance_of::<PyInterruptedError>(py)
+    })
+}
+
+impl Operation {
+    /// Shows the garbage collector what is held.
+    pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.future)?;
+        visit.call(&self.socket)?;
+        self.kind.visit(visit)
+    }
+
+    /// Whether somebody has cancelled or completed the future.
+    pub fn is_done(&self, py: Python<'_>) -> PyResult<bool> {
+        self.future.bind(py).call_method0(intern!(py, "done"))?.is_truthy()
+    }
+
+    /// Completes the future.
+    ///
+    /// # Errors
+    /// SystemExit and KeyboardInterrupt, which end `run_forever()`; what scheduling the future's callbacks raises.
+    pub fn complete<'py>(self, py: Python<'py>, outcome: PyResult<Bound<'py, PyAny>>) -> PyResult<()> {
+        let future = self.future.bind(py);
+        match outcome {
+            Ok(result) => future.call_method1(intern!(py, "set_result"), (result,)).map(drop),
+            Err(error) if super::leaves_the_loop(py, &error) => Err(error),
+            Err(error) => {
+                future.call_method1(intern!(py, "set_exception"), (error.into_value(py),)).map(drop)
+            }
+        }
+    }
+}

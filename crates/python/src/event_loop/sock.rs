@@ -1,0 +1,427 @@
+//! Operations on plain sockets: the native half of `sock_recv()` and its kin.
+//!
+//! Each is tried at once. What would block becomes an [`Operation`] that waits in the [`Watch`] of its descriptor, beside
+//! the callbacks of `add_reader()` and `add_writer()`, and is tried again by the loop itself when the poller reports.
+//!
+//! A descriptor that was waited for to be readable stays registered when the operation is done ([`Side::Lingering`]): the
+//! next operation on the same socket, which comes soon as a rule, then needs no system call to wait. If data comes first, the
+//! report ends the registration. The registration is tied to the socket *object* by a weak reference, not to the number
+//! alone, which may have been closed and given away meanwhile: whoever else asks for the number gets a new one.
+
+use std::os::fd::RawFd;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyTuple, PyType, PyWeakrefReference};
+use rustix::io::Errno;
+use whorl_core::reactor::{Interest, Readiness, Token};
+
+use super::operation::{Attempt, Kind, Operation, Payload, is_blocking};
+use super::watch::Direction;
+use super::{EventLoop, Side, Source, Watch};
+use crate::buffer::BytesView;
+use crate::errors::IntoPyErr;
+use crate::interpreter::new_future;
+
+/// `socket.socket`; what derives from it may have methods of its own, and goes asyncio's way.
+fn is_plain_socket(sock: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    Ok(sock.get_type().is(TYPE.import(sock.py(), "socket", "socket")?))
+}
+
+/// What the loop knows of a descriptor before an attempt.
+enum Standing {
+    /// Nothing that matters: try.
+    Unknown,
+    /// The last read took all, and the poller has reported nothing since: wait.
+    Drained,
+}
+
+/// An operation that is ready for an attempt.
+enum Taken {
+    Operation(Box<Operation>),
+    /// Readiness that nobody waits for any more.
+    Unwanted,
+}
+
+impl EventLoop {
+    /// The descriptor of `sock`, if the operation is ours to do: nothing for a class that derives from `socket.socket`.
+    ///
+    /// # Errors
+    /// ValueError in debug mode for a socket that may block.
+    fn plain_fd(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
+        if !is_plain_socket(sock)? {
+            return Ok(None);
+        }
+        let py = slf.py();
+        if slf.get().is_debug() && !sock.call_method0(intern!(py, "gettimeout"))?.eq(0)? {
+            return Err(PyValueError::new_err("the socket must be non-blocking"));
+        }
+        sock.call_method0(intern!(py, "fileno"))?.extract().map(Some)
+    }
+
+    /// Tries `kind` at once, and has it wait if it would block: its result, or a future for it.
+    fn try_or_wait(
+        slf: &Bound<'_, Self>,
+        sock: &Bound<'_, PyAny>,
+        fd: RawFd,
+        direction: Direction,
+        mut kind: Kind,
+    ) -> PyResult<Py<PyAny>> {
+        match Self::standing(slf, sock, fd, direction)? {
+            Standing::Drained => {}
+            Standing::Unknown => match kind.attempt(slf, sock, fd)? {
+                Attempt::Done(outcome) => return outcome.map(Bound::unbind),
+                Attempt::Drained(result) => return Ok(result.unbind()),
+                Attempt::Blocked => {}
+            },
+        }
+        Self::wait(slf, sock, fd, direction, kind)
+    }
+
+    fn standing(
+        slf: &Bound<'_, Self>,
+        sock: &Bound<'_, PyAny>,
+        fd: RawFd,
+        direction: Direction,
+    ) -> PyResult<Standing> {
+        if direction == Direction::Write {
+            return Ok(Standing::Unknown);
+        }
+        let drained = slf.get().with(|state| {
+            let watch = state.sources.token_of(fd).and_then(|token| match state.sources.get(token) {
+                Some(Source::Watch(watch)) => Some(watch),
+                _ => None,
+            });
+            watch.is_some_and(|watch| {
+                matches!(watch.reader, Side::Lingering { drained: true }) && watch.is_of(sock)
+            })
+        })?;
+        Ok(if drained { Standing::Drained } else { Standing::Unknown })
+    }
+
+    /// Has `kind` wait for readiness; the future that it completes.
+    fn wait(
+        slf: &Bound<'_, Self>,
+        sock: &Bound<'_, PyAny>,
+        fd: RawFd,
+        direction: Direction,
+        kind: Kind,
+    ) -> PyResult<Py<PyAny>> {
+        let this = slf.get();
+        let future = new_future(slf.as_any())?;
+        let mut operation = Some(Box::new(Operation {
+            future: future.clone().unbind(),
+            socket: sock.clone().unbind(),
+            kind,
+        }));
+        // The usual case: it was waited for before.
+        let mut join = |of_sock: bool| {
+            this.with(|state| {
+                let token = state.sources.token_of(fd)?;
+                let Some(Source::Watch(watch)) = state.sources.get_mut(token) else { return None };
+                if of_sock && !watch.is_of(sock) {
+                    return None;
+                }
+                let former = watch.side(direction).replace(Side::Operation(operation.take()?));
+                Some((token, watch.interest(), former))
+            })
+        };
+        let mut joined = join(true)?;
+        if joined.is_none() {
+            Self::check_unowned(slf, fd)?;
+            Self::end_former_life(slf, fd, sock)?;
+            joined = join(false)?;
+        }
+        if let Some((token, interest, former)) = joined {
+            former.cancel(slf.py());
+            this.set_interest(token, interest)?;
+            this.note_socket(slf.py(), token, sock)?;
+            return Ok(future.unbind());
+        }
+        let Some(operation) = operation else { return Ok(future.unbind()) };
+        let mut watch = Watch { socket: Some(PyWeakrefReference::new(sock)?.unbind()), ..Watch::default() };
+        *watch.side(direction) = Side::Operation(operation);
+        let interest = watch.interest();
+        this.register(fd, interest, Source::Watch(watch))?;
+        Ok(future.unbind())
+    }
+
+    /// Ties a watch that `add_reader()` or `add_writer()` made to the socket as well.
+    fn note_socket(&self, py: Python<'_>, token: Token, sock: &Bound<'_, PyAny>) -> PyResult<()> {
+        let unknown = self.with(
+            |state| matches!(state.sources.get(token), Some(Source::Watch(watch)) if watch.socket.is_none()),
+        )?;
+        if unknown {
+            let socket = PyWeakrefReference::new(sock)?.unbind();
+            self.with(|state| {
+                if let Some(Source::Watch(watch)) = state.sources.get_mut(token) {
+                    watch.socket = Some(socket.clone_ref(py));
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of a watch of `fd` that belongs to a file which was closed meanwhile, or that nobody uses: `file` is a new
+    /// owner of the number. Operations of the former owner fail with EBADF.
+    pub fn end_former_life(slf: &Bound<'_, Self>, fd: RawFd, file: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let found = this.with(|state| {
+            let token = state.sources.token_of(fd)?;
+            let Some(Source::Watch(watch)) = state.sources.get(token) else { return None };
+            if watch.is_of(file) || watch.file.as_ref().is_some_and(|known| known.is(file)) {
+                return None;
+            }
+            let owner = watch.owner(py);
+            Some((token, watch.is_idle(), owner))
+        })?;
+        let Some((token, idle, owner)) = found else { return Ok(()) };
+        let closed = |owner: &Bound<'_, PyAny>| -> bool {
+            // A number has no state of its own to ask for.
+            let number =
+                owner.call_method0(intern!(py, "fileno")).and_then(|number| number.extract::<RawFd>());
+            !owner.is_instance_of::<pyo3::types::PyInt>() && number.ok() != Some(fd)
+        };
+        if !idle && !owner.as_ref().is_some_and(closed) {
+            return Ok(());
+        }
+        let Some(Source::Watch(watch)) = this.unregister(token)? else { return Ok(()) };
+        for side in [watch.reader, watch.writer] {
+            if let Side::Operation(operation) = side {
+                if !operation.is_done(py)? {
+                    operation.complete(py, Err(Errno::BADF.into_py_err()))?;
+                }
+            } else {
+                side.cancel(py);
+            }
+        }
+        Ok(())
+    }
+
+    /// The poller's report for a watch on which an operation waits, or lingers.
+    ///
+    /// # Errors
+    /// SystemExit and KeyboardInterrupt.
+    pub fn on_socket_ready(slf: &Bound<'_, Self>, token: Token, readiness: Readiness) -> PyResult<()> {
+        if readiness.readable {
+            Self::resume(slf, token, Direction::Read)?;
+        }
+        if readiness.writable {
+            Self::resume(slf, token, Direction::Write)?;
+        }
+        Ok(())
+    }
+
+    fn resume(slf: &Bound<'_, Self>, token: Token, direction: Direction) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let taken = this.with(|state| {
+            let (fd, _) = state.sources.interest(token)?;
+            let Some(Source::Watch(watch)) = state.sources.get_mut(token) else { return None };
+            let side = watch.side(direction);
+            match side {
+                Side::Operation(_) => match side.replace(Side::resting(direction)) {
+                    Side::Operation(operation) => Some((fd, Taken::Operation(operation))),
+                    _ => None,
+                },
+                Side::Lingering { .. } => {
+                    *side = Side::Free;
+                    Some((fd, Taken::Unwanted))
+                }
+                Side::Free | Side::Callback(_) => None,
+            }
+        })?;
+        let (fd, mut operation) = match taken {
+            None => return Ok(()),
+            Some((_, Taken::Unwanted)) => return this.settle(py, token),
+            Some((fd, Taken::Operation(operation))) => (fd, operation),
+        };
+        if operation.is_done(py)? {
+            return this.rest(py, token, direction, Side::Free);
+        }
+        let socket = operation.socket.bind(py).clone();
+        // Closed meanwhile, the number may have a new owner, whose data is not ours to read (uvloop #645).
+        let number: RawFd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
+        let fd = if number == fd { fd } else { -1 };
+        match operation.kind.attempt(slf, &socket, fd)? {
+            Attempt::Blocked => this.rest(py, token, direction, Side::Operation(operation)),
+            Attempt::Done(outcome) => {
+                this.rest(py, token, direction, Side::resting(direction))?;
+                operation.complete(py, outcome)
+            }
+            Attempt::Drained(result) => {
+                this.rest(py, token, direction, Side::Lingering { drained: true })?;
+                operation.complete(py, Ok(result))
+            }
+        }
+    }
+
+    /// Puts `next` on a side whose operation was taken out, unless somebody has put another thing there meanwhile.
+    fn rest(&self, py: Python<'_>, token: Token, direction: Direction, next: Side) -> PyResult<()> {
+        let mut next = Some(next);
+        self.with(|state| {
+            let Some(Source::Watch(watch)) = state.sources.get_mut(token) else { return };
+            let side = watch.side(direction);
+            if matches!(side, Side::Free | Side::Lingering { .. })
+                && let Some(next) = next.take()
+            {
+                *side = next;
+            }
+        })?;
+        self.settle(py, token)
+    }
+
+    /// Makes the poller's interest that of the watch; a watch without any is let go of.
+    fn settle(&self, py: Python<'_>, token: Token) -> PyResult<()> {
+        let interest = self.with(|state| match state.sources.get(token) {
+            Some(Source::Watch(watch)) => Some(watch.interest()),
+            _ => None,
+        })?;
+        match interest {
+            None => Ok(()),
+            Some(Interest::NONE) => self.unregister(token).map(drop),
+            Some(interest) => match self.set_interest(token, interest) {
+                Err(error) if super::watch::is_gone(py, &error) => self.unregister(token).map(drop),
+                done => done,
+            },
+        }
+    }
+
+    /// The token of the watch on which an operation for `future` waits, and which side it is.
+    fn token_of_operation(
+        &self,
+        fd: RawFd,
+        future: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<(Token, Direction)>> {
+        self.with(|state| {
+            let side_of = |token: Token| match state.sources.get(token) {
+                Some(Source::Watch(watch)) => watch.direction_of(future).map(|direction| (token, direction)),
+                _ => None,
+            };
+            if fd >= 0 {
+                return state.sources.token_of(fd).and_then(side_of);
+            }
+            // Closed while it waited: the number is not known any more, the future is.
+            state.sources.registrations().find_map(|(token, _, _)| side_of(token))
+        })
+    }
+}
+
+/// `NotImplemented`: the caller does it in asyncio's way.
+fn not_ours(py: Python<'_>) -> Py<PyAny> {
+    py.NotImplemented()
+}
+
+#[pymethods]
+impl EventLoop {
+    /// `sock_recv`: bytes, or a future for them, or NotImplemented.
+    fn _sock_recv(
+        slf: &Bound<'_, Self>,
+        sock: &Bound<'_, PyAny>,
+        n: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        let (Some(fd), Ok(limit)) = (Self::plain_fd(slf, sock)?, n.extract::<usize>()) else {
+            // What is no size is refused by the socket's own method.
+            return Ok(not_ours(slf.py()));
+        };
+        Self::try_or_wait(slf, sock, fd, Direction::Read, Kind::Recv(limit))
+    }
+
+    /// `sock_recv_into`: how many bytes, or a future for that, or NotImplemented.
+    fn _sock_recv_into(
+        slf: &Bound<'_, Self>,
+        sock: &Bound<'_, PyAny>,
+        buf: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        let Some(fd) = Self::plain_fd(slf, sock)? else { return Ok(not_ours(slf.py())) };
+        match BytesView::writable(buf) {
+            Ok(view) if view.len() > 0 => {
+                Self::try_or_wait(slf, sock, fd, Direction::Read, Kind::RecvInto(view))
+            }
+            // The socket's own method has its word for both.
+            _ => Ok(not_ours(slf.py())),
+        }
+    }
+
+    /// `sock_sendall`: None, or a future, or NotImplemented.
+    fn _sock_sendall(
+        slf: &Bound<'_, Self>,
+        sock: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        let Some(fd) = Self::plain_fd(slf, sock)? else { return Ok(not_ours(slf.py())) };
+        Self::try_or_wait(slf, sock, fd, Direction::Write, Kind::SendAll(Payload::new(data)?, 0))
+    }
+
+    /// `getattr(sock, method)(*args)`, for reading: its result, or a future for it, or NotImplemented.
+    #[pyo3(signature = (sock, method, *args))]
+    fn _sock_read(
+        slf: &Bound<'_, Self>,
+        sock: &Bound<'_, PyAny>,
+        method: Py<PyString>,
+        args: Py<PyTuple>,
+    ) -> PyResult<Py<PyAny>> {
+        let Some(fd) = Self::plain_fd(slf, sock)? else { return Ok(not_ours(slf.py())) };
+        Self::try_or_wait(slf, sock, fd, Direction::Read, Kind::Method(method, args))
+    }
+
+    /// `getattr(sock, method)(*args)`, for writing: its result, or a future for it, or NotImplemented.
+    #[pyo3(signature = (sock, method, *args))]
+    fn _sock_write(
+        slf: &Bound<'_, Self>,
+        sock: &Bound<'_, PyAny>,
+        method: Py<PyString>,
+        args: Py<PyTuple>,
+    ) -> PyResult<Py<PyAny>> {
+        let Some(fd) = Self::plain_fd(slf, sock)? else { return Ok(not_ours(slf.py())) };
+        Self::try_or_wait(slf, sock, fd, Direction::Write, Kind::Method(method, args))
+    }
+
+    /// `sock_accept`: the connection and its address, or a future for them, or NotImplemented.
+    fn _sock_accept(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let Some(fd) = Self::plain_fd(slf, sock)? else { return Ok(not_ours(slf.py())) };
+        Self::try_or_wait(slf, sock, fd, Direction::Read, Kind::Accept)
+    }
+
+    /// `sock_connect` to a resolved address: None, or a future, or NotImplemented.
+    fn _sock_connect_to(
+        slf: &Bound<'_, Self>,
+        sock: &Bound<'_, PyAny>,
+        address: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let Some(fd) = Self::plain_fd(slf, sock)? else { return Ok(not_ours(py)) };
+        match sock.call_method1(intern!(py, "connect"), (address,)) {
+            // EINPROGRESS; after EINTR it goes on in the background as well (bpo-23618).
+            Err(error) if is_blocking(&error) => {
+                Self::wait(slf, sock, fd, Direction::Write, Kind::Connect(address.clone().unbind()))
+            }
+            Err(error) => Err(error),
+            Ok(_) => Ok(py.None()),
+        }
+    }
+
+    /// Takes an operation back whose future was cancelled.
+    fn _sock_forget(
+        slf: &Bound<'_, Self>,
+        sock: &Bound<'_, PyAny>,
+        future: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.has_closed() {
+            return Ok(());
+        }
+        let fd: RawFd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
+        let Some((token, direction)) = this.token_of_operation(fd, future)? else { return Ok(()) };
+        let _former = this.with(|state| match state.sources.get_mut(token) {
+            Some(Source::Watch(watch)) => Some(watch.side(direction).replace(Side::Free)),
+            _ => None,
+        })?;
+        this.settle(py, token)
+    }
+}

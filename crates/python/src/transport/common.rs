@@ -1,0 +1,143 @@
+//! What every kind of transport does the same way: telling the exception handler, scheduling, and small look-ups.
+
+use pyo3::exceptions::{PyOSError, PyResourceWarning};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString};
+
+use super::protocol;
+use crate::event_loop::{EventLoop, Handle, Scheduled, leaves_the_loop};
+use crate::ffi::Call;
+
+/// Writes to a transport that is gone which are dropped without a word, before each is logged; asyncio's.
+const SILENT_DROPS: usize = 5;
+
+/// Tells the loop's exception handler of `error`.
+///
+/// # Errors
+/// SystemExit and KeyboardInterrupt, which end `run_forever()`, and what the handler raises.
+pub fn report(
+    event_loop: &Bound<'_, EventLoop>,
+    transport: &Bound<'_, PyAny>,
+    protocol: Option<Py<PyAny>>,
+    message: &str,
+    error: PyErr,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    if leaves_the_loop(py, &error) {
+        return Err(error);
+    }
+    let context = PyDict::new(py);
+    context.set_item("message", message)?;
+    context.set_item("exception", error.value(py))?;
+    context.set_item("transport", transport)?;
+    context.set_item("protocol", protocol)?;
+    event_loop.call_method1(intern!(py, "call_exception_handler"), (context,)).map(drop)
+}
+
+/// Notes an error that ends a transport: an OSError for which `is_expected` holds in the debug log, any other with the
+/// exception handler.
+///
+/// # Errors
+/// As [`report`].
+pub fn report_fatal(
+    event_loop: &Bound<'_, EventLoop>,
+    transport: &Bound<'_, PyAny>,
+    protocol: Option<Py<PyAny>>,
+    message: &str,
+    error: &PyErr,
+    is_expected: impl FnOnce(&PyErr) -> bool,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    if leaves_the_loop(py, error) {
+        return Err(error.clone_ref(py));
+    }
+    if !error.is_instance_of::<PyOSError>(py) || !is_expected(error) {
+        return report(event_loop, transport, protocol, message, error.clone_ref(py));
+    }
+    if event_loop.get().is_debug() {
+        event_loop
+            .call_method1(intern!(py, "_log_transport_error"), (transport, error.value(py), message))?;
+    }
+    Ok(())
+}
+
+/// Runs `call` in `context` in the next turn; never, once the loop is closed.
+pub fn schedule(event_loop: &Bound<'_, EventLoop>, context: &Py<PyAny>, call: Call) -> PyResult<()> {
+    let py = event_loop.py();
+    if event_loop.get().has_closed() {
+        return Ok(());
+    }
+    let scheduled = Scheduled { call, context: context.clone_ref(py) };
+    event_loop.get().push_ready(Py::new(py, Handle::new(scheduled, None))?)
+}
+
+/// Schedules `transport._call_connection_lost(error)`.
+pub fn schedule_lost(
+    event_loop: &Bound<'_, EventLoop>,
+    context: &Py<PyAny>,
+    transport: &Bound<'_, PyAny>,
+    error: Option<PyErr>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let method = transport.getattr(intern!(py, "_call_connection_lost"))?.unbind();
+    let error = error.map_or_else(|| py.None(), |error| error.into_value(py).into_any());
+    schedule(event_loop, context, Call::of1(method, error))
+}
+
+/// Asks the protocol to pause or to go on: `method` is called in the caller's context, and what it raises is reported.
+///
+/// # Errors
+/// As [`report`].
+pub fn control_flow(
+    event_loop: &Bound<'_, EventLoop>,
+    transport: &Bound<'_, PyAny>,
+    protocol: Option<Py<PyAny>>,
+    method: &Bound<'_, PyString>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let Some(protocol) = protocol else { return Ok(()) };
+    match protocol::call_here0(protocol.bind(py), method) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            report(event_loop, transport, Some(protocol), &format!("protocol.{method}() failed"), error)
+        }
+    }
+}
+
+/// Calls `protocol.method(*args)` in the context that the thread is in, as the loop has entered the transport's.
+pub fn call_protocol<const N: usize>(
+    protocol: &Bound<'_, PyAny>,
+    method: &Bound<'_, PyString>,
+    args: [&Bound<'_, PyAny>; N],
+) -> PyResult<()> {
+    crate::ffi::call(protocol.py(), &protocol.getattr(method)?.unbind(), args).map(drop)
+}
+
+/// `future.set_result(None)` unless it is done.
+pub fn set_result(future: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = future.py();
+    if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+        future.call_method1(intern!(py, "set_result"), (py.None(),))?;
+    }
+    Ok(())
+}
+
+/// Notes a write to a transport that is gone: the sixth and later ones are logged, as in asyncio.
+pub fn note_dropped(py: Python<'_>, dropped: usize, message: &str) -> PyResult<()> {
+    if dropped < SILENT_DROPS {
+        return Ok(());
+    }
+    static LOGGER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let logger = LOGGER.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
+        Ok(py.import("asyncio.log")?.getattr("logger")?.unbind())
+    })?;
+    logger.call_method1(py, intern!(py, "warning"), (message,)).map(drop)
+}
+
+/// Warns of a transport that is dropped without having been closed.
+pub fn warn_unclosed(py: Python<'_>, shown: &str) -> PyResult<()> {
+    let warning = (format!("unclosed transport {shown}"), py.get_type::<PyResourceWarning>());
+    py.import("warnings")?.call_method1("warn", warning).map(drop)
+}

@@ -1,0 +1,173 @@
+"""The ``sock_*`` methods of the event loop: coroutines around the native operations.
+
+The native half tries at once and returns the result, or a future if the operation has to wait. A class that derives from
+:class:`socket.socket` may have methods of its own, which the native half knows nothing of: it declines, and asyncio's
+implementation does the work by calling them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Buffer
+
+__all__ = ["SocketMethods"]
+
+
+class SocketMethods(asyncio.SelectorEventLoop):
+    """Operations on non-blocking sockets, for :class:`whorl.EventLoop`.
+
+    All of them raise :exc:`TypeError` for an :class:`ssl.SSLSocket`, :exc:`RuntimeError` for a socket that a transport uses
+    and, in debug mode, :exc:`ValueError` for a socket that may block. Cancelling one leaves the socket as it is.
+    """
+
+    if TYPE_CHECKING:
+
+        def _sock_recv(self, sock: socket.socket, n: int) -> Any: ...
+        def _sock_recv_into(self, sock: socket.socket, buf: Any) -> Any: ...
+        def _sock_sendall(self, sock: socket.socket, data: Any) -> Any: ...
+        def _sock_read(self, sock: socket.socket, method: str, *args: Any) -> Any: ...
+        def _sock_write(self, sock: socket.socket, method: str, *args: Any) -> Any: ...
+        def _sock_accept(self, sock: socket.socket) -> Any: ...
+        def _sock_connect_to(self, sock: socket.socket, address: Any) -> Any: ...
+        def _sock_forget(self, sock: socket.socket, future: Any) -> None: ...
+
+    async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
+        """Receive up to ``n`` bytes; b"" at the end of the stream. Source: :meth:`asyncio.loop.sock_recv`."""
+        result = self._sock_recv(sock, n)
+        if type(result) is bytes:
+            return result
+        if result is NotImplemented:
+            return await super().sock_recv(sock, n)
+        try:
+            return await result  # type: ignore[no-any-return]
+        except BaseException:
+            self._sock_forget(sock, result)
+            result = None  # The exception's traceback would refer to it: a cycle.
+            raise
+
+    async def sock_recv_into(self, sock: socket.socket, buf: Buffer) -> int:
+        """Receive into ``buf``; returns how many bytes. Source: :meth:`asyncio.loop.sock_recv_into`."""
+        result = self._sock_recv_into(sock, buf)
+        if type(result) is int:
+            return result
+        if result is NotImplemented:
+            return await super().sock_recv_into(sock, buf)
+        try:
+            return await result  # type: ignore[no-any-return]
+        except BaseException:
+            self._sock_forget(sock, result)
+            result = None  # The exception's traceback would refer to it: a cycle.
+            raise
+
+    async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
+        """Receive a datagram of up to ``bufsize`` bytes, and the address that it came from.
+
+        Source: :meth:`asyncio.loop.sock_recvfrom`.
+        """
+        result = self._sock_read(sock, "recvfrom", bufsize)
+        if type(result) is tuple:
+            return result
+        if result is NotImplemented:
+            return await super().sock_recvfrom(sock, bufsize)
+        try:
+            return await result  # type: ignore[no-any-return]
+        except BaseException:
+            self._sock_forget(sock, result)
+            result = None  # The exception's traceback would refer to it: a cycle.
+            raise
+
+    async def sock_recvfrom_into(self, sock: socket.socket, buf: Buffer, nbytes: int = 0) -> tuple[int, Any]:
+        """Receive a datagram into ``buf``; returns how many bytes, and the address that it came from.
+
+        At most ``nbytes`` are received, as many as ``buf`` has room for if that is 0. Source:
+        :meth:`asyncio.loop.sock_recvfrom_into`.
+        """
+        result = self._sock_read(sock, "recvfrom_into", buf, nbytes)
+        if type(result) is tuple:
+            return result
+        if result is NotImplemented:
+            return await super().sock_recvfrom_into(sock, buf, nbytes)  # type: ignore[arg-type]
+        try:
+            return await result  # type: ignore[no-any-return]
+        except BaseException:
+            self._sock_forget(sock, result)
+            result = None  # The exception's traceback would refer to it: a cycle.
+            raise
+
+    async def sock_sendall(self, sock: socket.socket, data: Buffer) -> None:
+        """Send all of ``data``, which must not be changed until that is done.
+
+        After an error there is no telling how much was sent. Source: :meth:`asyncio.loop.sock_sendall`.
+        """
+        result = self._sock_sendall(sock, data)
+        if result is None:
+            return
+        if result is NotImplemented:
+            await super().sock_sendall(sock, data)  # type: ignore[arg-type]
+            return
+        try:
+            await result
+        except BaseException:
+            self._sock_forget(sock, result)
+            result = None  # The exception's traceback would refer to it: a cycle.
+            raise
+
+    async def sock_sendto(self, sock: socket.socket, data: Buffer, address: Any) -> int:
+        """Send ``data`` as one datagram to ``address``; returns its size. Source: :meth:`asyncio.loop.sock_sendto`."""
+        result = self._sock_write(sock, "sendto", data, address)
+        if type(result) is int:
+            return result
+        if result is NotImplemented:
+            return await super().sock_sendto(sock, data, address)
+        try:
+            return await result  # type: ignore[no-any-return]
+        except BaseException:
+            self._sock_forget(sock, result)
+            result = None  # The exception's traceback would refer to it: a cycle.
+            raise
+
+    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        """Accept a connection on a listening socket: its non-blocking socket, and the peer's address.
+
+        Source: :meth:`asyncio.loop.sock_accept`.
+        """
+        result = self._sock_accept(sock)
+        if type(result) is tuple:
+            return result
+        if result is NotImplemented:
+            return await super().sock_accept(sock)
+        try:
+            return await result  # type: ignore[no-any-return]
+        except BaseException:
+            self._sock_forget(sock, result)
+            result = None  # The exception's traceback would refer to it: a cycle.
+            raise
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect to ``address``; of an IP socket the host may be a name.
+
+        Raises :exc:`OSError`, naming the address. Source: :meth:`asyncio.loop.sock_connect`.
+        """
+        if type(sock) is not socket.socket:
+            await super().sock_connect(sock, address)
+            return
+        if self.get_debug() and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            resolved = await self._ensure_resolved(  # type: ignore[attr-defined]
+                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self
+            )
+            address = resolved[0][4]
+        result = self._sock_connect_to(sock, address)
+        if result is None:
+            return
+        try:
+            await result
+        except BaseException:
+            self._sock_forget(sock, result)
+            result = None  # The exception's traceback would refer to it: a cycle.
+            raise
