@@ -61,7 +61,15 @@ impl Pair {
             return;
         }
         self.model.insert((self.deadlines[age as usize], age), Life::Cancelled);
-        if self.timers.note_cancelled(1) {
+        let husks = self.husks();
+        let sweeps = self.timers.note_cancelled(1);
+        assert_eq!(
+            sweeps,
+            husks >= 64 && husks * 2 > self.model.len(),
+            "{husks} husks of {}",
+            self.model.len()
+        );
+        if sweeps {
             let mut husks = Vec::new();
             let (model, deadlines) = (&self.model, &self.deadlines);
             let is_husk = |age: &u64| model.get(&(deadlines[*age as usize], *age)) == Some(&Life::Cancelled);
@@ -72,8 +80,6 @@ impl Pair {
                 assert_eq!(former, Some(Life::Cancelled), "a sweep takes nothing but husks");
             }
         }
-        let husks = self.husks();
-        assert!(husks < 64 || husks * 2 <= self.timers.len(), "{husks} husks of {}", self.timers.len());
     }
 
     fn advance(&mut self, by: u64, most: usize) {

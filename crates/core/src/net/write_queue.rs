@@ -243,7 +243,13 @@ mod tests {
                         let mut answers = answers.into_iter();
                         let mut last = None;
                         let flushed = queue.flush(|slices| {
-                            let offered: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+                            assert!(
+                                last.is_none_or(|(answer, offered)| answer == Ok(offered)
+                                    || answer == Err(io::ErrorKind::Interrupted)),
+                                "a flush ends with a short write or an error"
+                            );
+                            let offered = slices.iter().flat_map(|slice| slice.iter().copied());
+                            let offered: Vec<u8> = offered.collect();
                             assert!(offered.iter().eq(model.iter().take(offered.len())));
                             let answer = answers.next().unwrap_or(Err(io::ErrorKind::WouldBlock));
                             let answer = answer.map(|most| most.min(offered.len()));

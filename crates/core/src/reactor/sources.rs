@@ -260,7 +260,8 @@ mod tests {
                 match step {
                     Step::Insert(fd, interest) => {
                         let number = tokens.len();
-                        let expected = model.iter().find(|(_, (other, _))| *other == fd).map(|(number, _)| *number);
+                        let expected = model.iter().find(|(_, (other, _))| *other == fd);
+                        let expected = expected.map(|(number, _)| *number);
                         let (token, former) = sources.insert(fd, interest, number);
                         prop_assert_eq!(former, expected);
                         former.and_then(|former| model.remove(&former));
@@ -287,11 +288,12 @@ mod tests {
                             continue;
                         };
                         *known = interest;
+                        let Some((named, change)) = change else { continue };
+                        prop_assert_eq!(named, *fd);
                         match change {
-                            None => {}
-                            Some((named, Change::Add)) => prop_assert!(named == *fd && poller.insert(*fd, interest).is_none()),
-                            Some((named, Change::Modify)) => prop_assert!(named == *fd && poller.insert(*fd, interest).is_some()),
-                            Some((named, Change::Delete)) => prop_assert!(named == *fd && poller.remove(fd).is_some()),
+                            Change::Add => prop_assert!(poller.insert(*fd, interest).is_none()),
+                            Change::Modify => prop_assert!(poller.insert(*fd, interest).is_some()),
+                            Change::Delete => prop_assert!(poller.remove(fd).is_some()),
                         }
                     }
                     Step::Drain => {
@@ -303,12 +305,14 @@ mod tests {
                 prop_assert_eq!(sources.len(), model.len());
                 for (number, token) in tokens.iter().enumerate() {
                     let known = model.get(&number).copied();
-                    prop_assert_eq!(sources.get(*token).copied(), known.map(|_| number), "a former life finds nothing");
+                    // A token of a former life finds nothing.
+                    prop_assert_eq!(sources.get(*token).copied(), known.map(|_| number));
                     prop_assert_eq!(sources.interest(*token), known);
                     prop_assert!(known.is_none_or(|(fd, _)| sources.token_of(fd) == Some(*token)));
                 }
                 let wanted = sources.registrations().filter(|(_, _, interest)| !interest.is_none());
-                prop_assert_eq!(wanted.map(|(_, fd, interest)| (fd, interest)).collect::<HashMap<_, _>>(), poller.clone());
+                let renewed: HashMap<_, _> = wanted.map(|(_, fd, interest)| (fd, interest)).collect();
+                prop_assert_eq!(&renewed, &poller);
             }
         }
     }

@@ -86,19 +86,21 @@ pub fn schedule_lost(
     schedule(event_loop, context, Call::of1(method, error))
 }
 
-/// Asks the protocol to pause or to go on: `method` is called in the caller's context, and what it raises is reported.
+/// Asks the protocol to pause or to go on: `method` is called in `context`, or in the caller's if that is within it, and
+/// what it raises is reported.
 ///
 /// # Errors
 /// As [`report`].
 pub fn control_flow(
     event_loop: &Bound<'_, EventLoop>,
+    context: &Py<PyAny>,
     transport: &Bound<'_, PyAny>,
     protocol: Option<Py<PyAny>>,
     method: &Bound<'_, PyString>,
 ) -> PyResult<()> {
     let py = event_loop.py();
     let Some(protocol) = protocol else { return Ok(()) };
-    match protocol::call_here0(protocol.bind(py), method) {
+    match protocol::call_flow_control(protocol.bind(py), context, method) {
         Ok(_) => Ok(()),
         Err(error) => {
             report(event_loop, transport, Some(protocol), &format!("protocol.{method}() failed"), error)

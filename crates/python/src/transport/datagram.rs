@@ -333,7 +333,7 @@ impl DatagramTransport {
         }
         if self.with(|state| state.flow.transition_to_open(state.queue.size(), state.marks))? {
             let method = intern!(py, "resume_writing");
-            common::control_flow(event_loop, slf, self.protocol(py)?, method)?;
+            common::control_flow(event_loop, &self.context, slf, self.protocol(py)?, method)?;
         }
         // `resume_writing()` may have sent more, or closed.
         let done = self.with(|state| {
@@ -705,7 +705,7 @@ impl DatagramTransport {
                 this.update_interest(event_loop)?;
                 if pauses {
                     let method = intern!(py, "pause_writing");
-                    common::control_flow(event_loop, slf, this.protocol(py)?, method)?;
+                    common::control_flow(event_loop, &this.context, slf, this.protocol(py)?, method)?;
                 }
                 Ok(())
             }
@@ -842,7 +842,13 @@ impl DatagramTransport {
             state.flow.transition_to_paused(state.queue.size(), marks)
         })?;
         if pauses {
-            common::control_flow(this.loop_of(py), slf, this.protocol(py)?, intern!(py, "pause_writing"))?;
+            common::control_flow(
+                this.loop_of(py),
+                &this.context,
+                slf,
+                this.protocol(py)?,
+                intern!(py, "pause_writing"),
+            )?;
         }
         Ok(())
     }

@@ -175,7 +175,13 @@ impl WritePipeTransport {
                 }
                 if self.with(|state| state.output.transition_to_open())? {
                     let py = slf.py();
-                    common::control_flow(event_loop, slf, self.protocol(py)?, intern!(py, "resume_writing"))?;
+                    common::control_flow(
+                        event_loop,
+                        &self.context,
+                        slf,
+                        self.protocol(py)?,
+                        intern!(py, "resume_writing"),
+                    )?;
                 }
                 // `resume_writing()` may have written more.
                 let done = flushed == Flushed::All
@@ -536,7 +542,13 @@ impl WritePipeTransport {
             }
         }
         if pauses {
-            common::control_flow(event_loop, slf, this.protocol(py)?, intern!(py, "pause_writing"))?;
+            common::control_flow(
+                event_loop,
+                &this.context,
+                slf,
+                this.protocol(py)?,
+                intern!(py, "pause_writing"),
+            )?;
         }
         Ok(())
     }
@@ -545,7 +557,13 @@ impl WritePipeTransport {
         let py = slf.py();
         let this = slf.get();
         if this.with(|state| state.output.transition_to_paused())? {
-            common::control_flow(this.loop_of(py), slf, this.protocol(py)?, intern!(py, "pause_writing"))?;
+            common::control_flow(
+                this.loop_of(py),
+                &this.context,
+                slf,
+                this.protocol(py)?,
+                intern!(py, "pause_writing"),
+            )?;
         }
         Ok(())
     }
