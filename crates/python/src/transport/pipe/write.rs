@@ -12,7 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
-use whorl_core::net::Flushed;
+use whorl_core::net::{Flushed, WaterMarks};
 use whorl_core::reactor::{Interest, Readiness, Token};
 use whorl_core::sched::Owned;
 
@@ -422,7 +422,7 @@ impl WritePipeTransport {
         low: Option<isize>,
     ) -> PyResult<()> {
         let this = slf.get();
-        let marks = water_marks(high, low)?;
+        let marks = water_marks(high, low, WaterMarks::default().high())?;
         this.with(|state| state.output.set_marks(marks))?;
         Self::pause_protocol(slf)
     }
