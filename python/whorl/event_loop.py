@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 import weakref
@@ -23,7 +24,6 @@ from whorl.server import Server
 from whorl.sock import SocketMethods
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
     from contextvars import Context
 
@@ -273,18 +273,87 @@ class EventLoop(_core.EventLoop, SocketMethods):
         call_connection_made: bool = True,
         context: Context | None = None,
     ) -> Any:
-        ssl_protocol = sslproto.SSLProtocol(
+        try:
+            tls = _core.TlsProtocol(
+                self,
+                protocol,
+                sslcontext or sslproto._create_transport_context(server_side, server_hostname),
+                waiter,
+                server_side,
+                server_hostname,
+                call_connection_made,
+                ssl_handshake_timeout,
+                ssl_shutdown_timeout,
+            )
+        except BaseException:
+            # Nobody else has the socket yet.
+            rawsock.close()
+            raise
+        transport = tls._app_transport
+        self._make_socket_transport(rawsock, tls, extra=extra, server=server)
+        return transport
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: Any,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> Any:
+        """Upgrade a connection to TLS and return the transport to use from now on.
+
+        Raises :exc:`TypeError` for what is no ``SSLContext`` or a transport that cannot be upgraded, and what the handshake
+        raises; the connection is closed then. Source: :meth:`asyncio.loop.start_tls`.
+        """
+        if type(transport) is not _core.StreamTransport or not isinstance(sslcontext, ssl.SSLContext):
+            # Another transport, as a second TLS within the first, by asyncio's own protocol; it also words what is refused.
+            return await base_events.BaseEventLoop.start_tls(
+                cast("Any", self),
+                transport,
+                protocol,
+                sslcontext,
+                server_side=server_side,
+                server_hostname=server_hostname,
+                ssl_handshake_timeout=ssl_handshake_timeout,
+                ssl_shutdown_timeout=ssl_shutdown_timeout,
+            )
+        waiter: asyncio.Future[None] | None = self.create_future()
+        tls = _core.TlsProtocol(
             self,
             protocol,
             sslcontext,
             waiter,
             server_side,
             server_hostname,
-            ssl_handshake_timeout=ssl_handshake_timeout,
-            ssl_shutdown_timeout=ssl_shutdown_timeout,
+            False,
+            ssl_handshake_timeout,
+            ssl_shutdown_timeout,
         )
-        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server)
-        return ssl_protocol._app_transport
+        upgraded = tls._app_transport
+        # Nothing is to reach the protocol before connection_made() has.
+        transport.pause_reading()
+        reader = getattr(protocol, "_stream_reader", None) if server_side else None
+        if isinstance(protocol, asyncio.StreamReaderProtocol) and reader is not None and reader._buffer:
+            # The client's first message came together with the last line before it (cpython #142352).
+            tls._feed(reader._buffer)
+            reader._buffer.clear()
+        transport.set_protocol(tls)
+        made = self.call_soon(tls.connection_made, transport)
+        resumed = self.call_soon(transport.resume_reading)
+        try:
+            await cast("asyncio.Future[None]", waiter)
+        except BaseException:
+            transport.close()
+            made.cancel()
+            resumed.cancel()
+            # The exception it holds refers to this frame.
+            waiter = None
+            raise
+        return upgraded
 
     def _make_datagram_transport(
         self, sock: socket.socket, protocol: Any, address: Any = None, waiter: Any = None, extra: Any = None
@@ -323,23 +392,9 @@ class EventLoop(_core.EventLoop, SocketMethods):
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
         context: Context | None = None,
     ) -> None:
-        wrap = None
-        if sslcontext is not None:
-
-            def wrap(conn: socket.socket) -> None:
-                self.create_task(
-                    self._accept_connection2(
-                        protocol_factory,
-                        conn,
-                        {"peername": conn.getpeername()},
-                        sslcontext,
-                        server,
-                        ssl_handshake_timeout,
-                        ssl_shutdown_timeout,
-                    )
-                )
-
-        self._listeners[sock.fileno()] = _core.Listener(self, sock, protocol_factory, server, wrap)
+        self._listeners[sock.fileno()] = _core.Listener(
+            self, sock, protocol_factory, server, sslcontext, ssl_handshake_timeout, ssl_shutdown_timeout
+        )
 
     def _stop_serving(self, sock: socket.socket) -> None:
         listener = self._listeners.pop(sock.fileno(), None)

@@ -8,7 +8,7 @@ use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyBytes, PyType};
 use smallvec::SmallVec;
 
 /// A callable and its positional arguments, laid out for the vectorcall protocol: the callable sits in the slot before
@@ -145,8 +145,9 @@ pub unsafe fn has_weak_references(object: *mut ffi::PyObject) -> bool {
     }
 }
 
-/// Calls `callable` with one argument or none, within `context`, or right here if the context cannot be entered because
+/// Calls `callable` with up to three arguments, within `context`, or right here if the context cannot be entered because
 /// somebody up the stack is in it.
+#[inline]
 pub fn call_in_context_or_here<'py, const N: usize>(
     py: Python<'py>,
     context: &Py<PyAny>,
@@ -324,4 +325,60 @@ pub fn add_methods(ty: &Bound<'_, PyType>, methods: &[FastMethod]) -> PyResult<(
         )?;
     }
     Ok(())
+}
+
+unsafe extern "C" {
+    // Documented C API (Doc/c-api/bytes) that pyo3-ffi leaves out.
+    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> std::ffi::c_int;
+}
+
+/// A bytes object that is being written, by who has the only reference to it.
+pub struct BytesInMaking<'py> {
+    /// Null once it is finished.
+    object: *mut ffi::PyObject,
+    capacity: usize,
+    py: Python<'py>,
+}
+
+impl<'py> BytesInMaking<'py> {
+    /// Room for `capacity` bytes, not initialised.
+    ///
+    /// # Errors
+    /// MemoryError.
+    pub fn new(py: Python<'py>, capacity: usize) -> PyResult<Self> {
+        let size = ffi::Py_ssize_t::try_from(capacity).unwrap_or(ffi::Py_ssize_t::MAX);
+        // SAFETY: attached; a null pointer asks for an object whose bytes are the caller's to write.
+        let object = unsafe { ffi::PyBytes_FromStringAndSize(ptr::null(), size) };
+        if object.is_null() { Err(PyErr::fetch(py)) } else { Ok(Self { object, capacity, py }) }
+    }
+
+    /// Where to write.
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        // SAFETY: a bytes object that nobody else has seen.
+        unsafe { ffi::PyBytes_AsString(self.object).cast() }
+    }
+
+    /// The object, with the first `size` bytes, which the caller has written.
+    ///
+    /// # Errors
+    /// MemoryError.
+    pub fn finish(mut self, size: usize) -> PyResult<Bound<'py, PyBytes>> {
+        if size < self.capacity {
+            let size = ffi::Py_ssize_t::try_from(size).unwrap_or(0);
+            // SAFETY: the only reference, not hashed; on failure it is freed and the pointer made null.
+            if unsafe { _PyBytes_Resize(&raw mut self.object, size) } < 0 {
+                return Err(PyErr::fetch(self.py));
+            }
+        }
+        let object = std::mem::replace(&mut self.object, ptr::null_mut());
+        // SAFETY: a new reference to a bytes object, given away.
+        unsafe { Ok(Bound::from_owned_ptr_or_err(self.py, object)?.cast_into_unchecked()) }
+    }
+}
+
+impl Drop for BytesInMaking<'_> {
+    fn drop(&mut self) {
+        // SAFETY: null, or the only reference; a bytes object's end runs no foreign code.
+        unsafe { ffi::Py_XDECREF(self.object) };
+    }
 }

@@ -13,6 +13,7 @@ use whorl_core::sched::Owned;
 use super::address::Address;
 use super::socket::Socket;
 use super::stream::StreamTransport;
+use super::tls::{Side, TlsOptions, TlsProtocol, Told, Waiter};
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::{EventLoop, Source, leaves_the_loop};
 use crate::ffi::{call_in_context, copy_context, copy_of_context};
@@ -44,8 +45,8 @@ pub struct Listener {
     fd: RawFd,
     protocol_factory: Py<PyAny>,
     server: Option<Py<PyAny>>,
-    /// Called with `(sock, protocol_factory)` in place of our own transport: connections under TLS.
-    wrap: Option<Py<PyAny>>,
+    /// For connections under TLS.
+    tls: Option<TlsOptions>,
     state: Owned<State>,
 }
 
@@ -103,24 +104,38 @@ impl Listener {
     fn connect(
         &self,
         event_loop: &Bound<'_, EventLoop>,
-        mut socket: Socket,
+        socket: Socket,
         peer: Option<Address>,
     ) -> PyResult<()> {
         let py = event_loop.py();
         // Each connection has a context of its own, a copy of the server's (uvloop #305).
         let context = copy_of_context(py, &self.context)?;
-        if let Some(wrap) = &self.wrap {
-            let object = socket.object(py)?;
-            let object = object.map_or_else(|| py.None().into_bound(py), |object| object.into_bound(py));
-            return call_in_context(py, &context, wrap, [&object]).map(drop);
-        }
         let protocol = call_in_context(py, &context, &self.protocol_factory, [])?;
         let sockname = socket
             .borrow()
             .and_then(|fd| rustix::net::getsockname(fd).ok())
             .map_or(Address::Other, |address| Address::new(&address));
         let server = self.server.as_ref().map(|server| server.bind(py));
-        StreamTransport::accepted(event_loop, context, socket, (sockname, peer), &protocol, server)
+        match &self.tls {
+            None => {
+                StreamTransport::accepted(event_loop, context, socket, (sockname, peer), &protocol, server)
+            }
+            Some(options) => {
+                // A context cannot be entered twice, and the stream calls the TLS protocol within its own.
+                let inner = copy_of_context(py, &context)?;
+                let options = options.clone_ref(py);
+                let tls = TlsProtocol::make(
+                    event_loop,
+                    inner,
+                    &protocol,
+                    options,
+                    &Side::Server,
+                    Waiter::Server,
+                    Told::Nothing,
+                )?;
+                StreamTransport::accepted(event_loop, context, socket, (sockname, peer), tls.as_any(), server)
+            }
+        }
     }
 
     fn back_off(
@@ -189,15 +204,23 @@ fn accept(fd: BorrowedFd<'_>) -> Result<(Socket, Option<Address>), Errno> {
 impl Listener {
     /// Accept connections on `sock`, a listening socket, until `close()`.
     #[new]
-    #[pyo3(signature = (event_loop, sock, protocol_factory, server=None, wrap=None))]
+    ///
+    /// Under TLS if `sslcontext` is given; the time limits are in seconds.
+    #[pyo3(signature = (event_loop, sock, protocol_factory, server=None, sslcontext=None,
+                        ssl_handshake_timeout=None, ssl_shutdown_timeout=None))]
     fn new(
         event_loop: &Bound<'_, EventLoop>,
         sock: &Bound<'_, PyAny>,
         protocol_factory: Py<PyAny>,
         server: Option<Py<PyAny>>,
-        wrap: Option<Py<PyAny>>,
+        sslcontext: Option<Bound<'_, PyAny>>,
+        ssl_handshake_timeout: Option<Bound<'_, PyAny>>,
+        ssl_shutdown_timeout: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<Self>> {
         let py = event_loop.py();
+        let tls = sslcontext
+            .map(|context| TlsOptions::new(context, ssl_handshake_timeout, ssl_shutdown_timeout))
+            .transpose()?;
         let listener = Self {
             event_loop: event_loop.clone().unbind(),
             context: copy_context(py)?,
@@ -205,7 +228,7 @@ impl Listener {
             fd: crate::event_loop::fileno(sock)?,
             protocol_factory,
             server,
-            wrap,
+            tls,
             state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), State::BackedOff),
         };
         let listener = Bound::new(py, listener)?;
@@ -235,6 +258,6 @@ impl Listener {
         visit.call(&self.socket)?;
         visit.call(&self.protocol_factory)?;
         visit.call(&self.server)?;
-        visit.call(&self.wrap)
+        self.tls.as_ref().map_or(Ok(()), |options| visit.call(&options.sslcontext))
     }
 }

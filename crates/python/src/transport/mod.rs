@@ -11,6 +11,7 @@ mod pipe;
 mod protocol;
 mod socket;
 mod stream;
+mod tls;
 
 use pyo3::prelude::*;
 
@@ -18,6 +19,7 @@ pub use datagram::DatagramTransport;
 pub use listener::Listener;
 pub use pipe::{ReadPipeTransport, WritePipeTransport};
 pub use stream::StreamTransport;
+pub use tls::{TlsProtocol, TlsTransport};
 
 /// Adds the transports' classes to the module.
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -25,5 +27,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<DatagramTransport>()?;
     module.add_class::<ReadPipeTransport>()?;
     module.add_class::<WritePipeTransport>()?;
+    module.add_class::<TlsProtocol>()?;
+    module.add_class::<TlsTransport>()?;
     module.add_class::<Listener>()
 }

@@ -6,6 +6,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyType};
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
+use super::tls::TlsProtocol;
 use crate::ffi::{call_in_context, call_in_context_or_here};
 
 /// How data reaches a protocol.
@@ -22,6 +23,8 @@ pub enum Receiver {
     },
     /// It has no such method so far: looked up when data comes, which is when asyncio would miss it.
     Missing(Py<PyAny>),
+    /// Our own TLS: ciphertext goes to its engine from where it was received.
+    Tls(Py<TlsProtocol>),
 }
 
 /// A protocol and how data reaches it.
@@ -41,6 +44,9 @@ fn buffered_protocol(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
 impl Receiver {
     fn of(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = protocol.py();
+        if let Ok(tls) = protocol.cast_exact::<TlsProtocol>() {
+            return Ok(Self::Tls(tls.clone().unbind()));
+        }
         if protocol.is_instance(buffered_protocol(py)?)? {
             Ok(Self::Buffered {
                 get_buffer: protocol.getattr(intern!(py, "get_buffer"))?.unbind(),
@@ -64,6 +70,7 @@ impl Receiver {
                 buffer_updated: buffer_updated.clone_ref(py),
             },
             Self::Missing(protocol) => Self::Missing(protocol.clone_ref(py)),
+            Self::Tls(tls) => Self::Tls(tls.clone_ref(py)),
         }
     }
 }
@@ -87,6 +94,7 @@ impl Protocol {
                 visit.call(get_buffer)?;
                 visit.call(buffer_updated)
             }
+            Receiver::Tls(tls) => visit.call(tls),
         }
     }
 }
@@ -118,7 +126,15 @@ impl LentBuffer {
         sizehint: isize,
     ) -> PyResult<Self> {
         let sizehint = sizehint.into_pyobject(py)?.into_any();
-        let object = call_in_context(py, context, get_buffer, [&sizehint])?;
+        Self::of(&call_in_context(py, context, get_buffer, [&sizehint])?)
+    }
+
+    /// The memory of what `get_buffer()` returned.
+    ///
+    /// # Errors
+    /// BufferError for what is not writable; RuntimeError for an empty buffer.
+    pub fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = object.py();
         let mut view = Box::new(ffi::Py_buffer::new());
         // SAFETY: attached; `view` is released in `drop`, and only if this succeeds.
         if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *view, ffi::PyBUF_WRITABLE) } < 0 {

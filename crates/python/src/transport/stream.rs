@@ -24,6 +24,7 @@ use super::address::Address;
 use super::chunk::Chunk;
 use super::protocol::{self, LentBuffer, Protocol, Receiver};
 use super::socket::Socket;
+use super::tls::TlsProtocol;
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::{EventLoop, Handle, Scheduled, Source, leaves_the_loop};
 use crate::ffi::{Call, call, copy_context};
@@ -282,6 +283,7 @@ impl StreamTransport {
             Some((Receiver::Buffered { get_buffer, buffer_updated }, fd)) => {
                 self.read_buffered(slf, event_loop, &get_buffer, &buffer_updated, fd)
             }
+            Some((Receiver::Tls(tls), fd)) => self.read_tls(slf, event_loop, tls.bind(py), fd),
         }
     }
 
@@ -344,6 +346,25 @@ impl StreamTransport {
         }
     }
 
+    fn read_tls(
+        &self,
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        tls: &Bound<'_, TlsProtocol>,
+        fd: RawFd,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        // It decrypts from the loop's buffer; should OpenSSL call Python meanwhile, that has no way to the buffer.
+        let received = event_loop.get().read_buffer().with(|buffer| {
+            receive(fd, buffer).map(|size| (size > 0).then(|| tls.get().take(py, &buffer[..size])))
+        });
+        match received.or_raise()? {
+            Ok(Some(taken)) => TlsProtocol::on_data(tls, taken?),
+            Ok(None) => self.read_eof(slf, event_loop),
+            Err(error) => self.read_failed(slf, event_loop, error),
+        }
+    }
+
     fn read_failed(
         &self,
         slf: &Bound<'_, Self>,
@@ -359,8 +380,13 @@ impl StreamTransport {
     fn read_eof(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let py = slf.py();
         let Some(protocol) = self.protocol(py)? else { return Ok(()) };
-        let keep_open = protocol::call_method0(protocol.bind(py), &self.context, intern!(py, "eof_received"))
-            .and_then(|keep_open| keep_open.is_truthy());
+        let protocol = protocol.bind(py);
+        let keep_open = match protocol.cast_exact::<TlsProtocol>() {
+            // It enters the application's context itself.
+            Ok(tls) => tls.get().on_stream_end(tls),
+            Err(_) => protocol::call_method0(protocol, &self.context, intern!(py, "eof_received"))
+                .and_then(|keep_open| keep_open.is_truthy()),
+        };
         match keep_open {
             Ok(true) => {
                 // The write side stays in use (RFC 9293, half-close).
@@ -575,6 +601,43 @@ impl StreamTransport {
         }
         let scheduled = Scheduled { call, context: self.context.clone_ref(py) };
         event_loop.get().push_ready(Py::new(py, Handle::new(scheduled, None))?)
+    }
+
+    /// Whether `connection_lost()` is scheduled, or was called.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn is_lost(&self) -> PyResult<bool> {
+        self.with(|state| state.phase == Phase::Lost)
+    }
+
+    /// Sets the water marks; the protocol is asked to pause if that much waits already.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread; SystemExit and KeyboardInterrupt from the protocol's flow control.
+    pub fn set_marks(slf: &Bound<'_, Self>, marks: WaterMarks) -> PyResult<()> {
+        let this = slf.get();
+        this.with(|state| state.marks = marks)?;
+        this.pause_protocol(slf, this.loop_of(slf.py()))
+    }
+
+    /// Writes `data`, which needs no copy.
+    ///
+    /// # Errors
+    /// As `write()`.
+    pub fn write_owned(slf: &Bound<'_, Self>, data: Vec<u8>) -> PyResult<()> {
+        let this = slf.get();
+        let written = this.written(std::iter::once(Chunk::Copied(data)), this.state.owner().is_held())?;
+        Self::after_write(slf, written)
+    }
+
+    /// Drops what waits and schedules `connection_lost(error)`, unless it is lost already.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn force_close_with(slf: &Bound<'_, Self>, error: Option<PyErr>) -> PyResult<()> {
+        let this = slf.get();
+        this.force_close(slf, this.loop_of(slf.py()), error)
     }
 
     fn loop_of<'py>(&self, py: Python<'py>) -> &Bound<'py, EventLoop> {
@@ -800,7 +863,7 @@ impl StreamTransport {
     /// Return information about the connection: 'socket' (an asyncio.TransportSocket), 'sockname', 'peername' and what
     /// the loop added; `default` for any other name.
     #[pyo3(signature = (name, default=None))]
-    fn get_extra_info<'py>(
+    pub fn get_extra_info<'py>(
         slf: &Bound<'py, Self>,
         name: &str,
         default: Option<Bound<'py, PyAny>>,
@@ -834,12 +897,12 @@ impl StreamTransport {
     }
 
     /// Return True if the transport is closing or closed.
-    fn is_closing(&self) -> PyResult<bool> {
+    pub fn is_closing(&self) -> PyResult<bool> {
         self.with(|state| state.is_closing())
     }
 
     /// Close the transport: nothing more is read, what waits is sent, then `connection_lost(None)` is called.
-    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let event_loop = this.loop_of(slf.py());
         let first = this.with(|state| {
@@ -884,7 +947,7 @@ impl StreamTransport {
     }
 
     /// Stop calling `data_received()` until `resume_reading()`. Does nothing while paused or closing.
-    fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.with(|state| {
             if !state.is_closing() && state.reading != Reading::Ended {
@@ -895,7 +958,7 @@ impl StreamTransport {
     }
 
     /// Go on calling `data_received()`. Does nothing unless paused.
-    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.with(|state| {
             if !state.is_closing() && state.reading == Reading::Paused {
@@ -914,10 +977,7 @@ impl StreamTransport {
         high: Option<isize>,
         low: Option<isize>,
     ) -> PyResult<()> {
-        let this = slf.get();
-        let marks = water_marks(high, low)?;
-        this.with(|state| state.marks = marks)?;
-        this.pause_protocol(slf, this.loop_of(slf.py()))
+        Self::set_marks(slf, water_marks(high, low, WaterMarks::default().high())?)
     }
 
     /// Return the water marks `(low, high)` in bytes.
@@ -926,7 +986,7 @@ impl StreamTransport {
     }
 
     /// Return how many bytes wait to be sent.
-    fn get_write_buffer_size(&self) -> PyResult<usize> {
+    pub fn get_write_buffer_size(&self) -> PyResult<usize> {
         self.with(|state| state.queue.size())
     }
 
@@ -1010,6 +1070,10 @@ impl StreamTransport {
         let this = slf.get();
         this.start_reading(slf, this.loop_of(slf.py()))
     }
+
+    #[classattr]
+    #[pyo3(name = "_start_tls_compatible")]
+    const START_TLS_COMPATIBLE: bool = true;
 
     #[getter]
     fn _sendfile_compatible(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -1107,11 +1171,11 @@ pub fn names_of(socket: &Socket) -> (Address, Option<Address>) {
     (sockname, peername)
 }
 
-/// The marks that the user gave.
+/// The marks that the user gave; `default_high` bytes is the high one if neither is given.
 ///
 /// # Errors
 /// ValueError unless high >= low >= 0.
-pub fn water_marks(high: Option<isize>, low: Option<isize>) -> PyResult<WaterMarks> {
+pub fn water_marks(high: Option<isize>, low: Option<isize>, default_high: usize) -> PyResult<WaterMarks> {
     let refused = || {
         let shown = |mark: Option<isize>| mark.map_or_else(|| "default".to_owned(), |mark| mark.to_string());
         pyo3::exceptions::PyValueError::new_err(format!(
@@ -1121,5 +1185,5 @@ pub fn water_marks(high: Option<isize>, low: Option<isize>) -> PyResult<WaterMar
         ))
     };
     let size = |mark: Option<isize>| mark.map(usize::try_from).transpose().map_err(|_| refused());
-    WaterMarks::new(size(low)?, size(high)?, WaterMarks::default().high()).or_raise()
+    WaterMarks::new(size(low)?, size(high)?, default_high).or_raise()
 }

@@ -422,7 +422,7 @@ impl WritePipeTransport {
         low: Option<isize>,
     ) -> PyResult<()> {
         let this = slf.get();
-        let marks = water_marks(high, low)?;
+        let marks = water_marks(high, low, whorl_core::net::WaterMarks::default().high())?;
         this.with(|state| state.output.set_marks(marks))?;
         Self::pause_protocol(slf)
     }

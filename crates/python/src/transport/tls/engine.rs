@@ -1,0 +1,193 @@
+//! What a TLS connection asks of OpenSSL for its data, and who answers.
+
+use std::ffi::OsString;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyType};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use super::native::Native;
+use super::object::Object;
+
+/// What stopped the reading.
+#[derive(Debug)]
+pub enum Stop {
+    /// All that has arrived is decrypted.
+    Empty,
+    /// The memory is full; there may be more.
+    Full,
+    /// The peer's close_notify: no more data will come.
+    Closed,
+    /// The connection cannot go on.
+    Failed(PyErr),
+}
+
+/// What one read brought.
+#[derive(Debug)]
+pub struct Decrypted<D> {
+    /// Plaintext.
+    pub data: D,
+    /// Why there is no more of it.
+    pub stop: Stop,
+}
+
+/// What became of written data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encrypted {
+    /// All of it is in the outgoing memory.
+    All,
+    /// So many bytes are; the rest has to wait for a message of the peer's.
+    Part(usize),
+}
+
+/// The data path of one TLS connection, between ciphertext in memory and plaintext in memory.
+///
+/// No method is called while any of the loop's state is open: OpenSSL may call Python.
+pub trait Engine {
+    /// Puts ciphertext behind what waits to be decrypted.
+    fn feed(&self, py: Python<'_>, ciphertext: &[u8]) -> PyResult<()>;
+
+    /// Decrypts what waits, then `ciphertext`, into one bytes object; what is not decrypted (an error came before it) waits.
+    fn decrypt<'py>(
+        &self,
+        py: Python<'py>,
+        ciphertext: &[u8],
+    ) -> PyResult<Decrypted<Option<Bound<'py, PyBytes>>>>;
+
+    /// Decrypts what waits into `memory`; the data is the number of bytes.
+    fn decrypt_into(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Decrypted<usize>>;
+
+    /// Encrypts `plaintext` into the outgoing memory.
+    fn encrypt(&self, py: Python<'_>, plaintext: &[u8]) -> PyResult<Encrypted>;
+
+    /// Takes what is to be sent.
+    fn take_outgoing(&self, py: Python<'_>) -> PyResult<Vec<u8>>;
+
+    /// Bytes that wait to be decrypted, or are decrypted and not read yet.
+    fn pending(&self, py: Python<'_>) -> PyResult<usize>;
+
+    /// Shows the garbage collector what is held.
+    fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError>;
+}
+
+/// One of the two engines.
+#[derive(Debug)]
+pub enum AnyEngine {
+    /// Calls OpenSSL.
+    Native(Native),
+    /// Calls the methods of the `ssl.SSLObject`.
+    Object(Object),
+}
+
+macro_rules! either {
+    ($self:ident, $engine:ident => $result:expr) => {
+        match $self {
+            Self::Native($engine) => $result,
+            Self::Object($engine) => $result,
+        }
+    };
+}
+
+impl Engine for AnyEngine {
+    #[inline]
+    fn feed(&self, py: Python<'_>, ciphertext: &[u8]) -> PyResult<()> {
+        either!(self, engine => engine.feed(py, ciphertext))
+    }
+
+    #[inline]
+    fn decrypt<'py>(
+        &self,
+        py: Python<'py>,
+        ciphertext: &[u8],
+    ) -> PyResult<Decrypted<Option<Bound<'py, PyBytes>>>> {
+        either!(self, engine => engine.decrypt(py, ciphertext))
+    }
+
+    #[inline]
+    fn decrypt_into(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Decrypted<usize>> {
+        either!(self, engine => engine.decrypt_into(py, memory))
+    }
+
+    #[inline]
+    fn encrypt(&self, py: Python<'_>, plaintext: &[u8]) -> PyResult<Encrypted> {
+        either!(self, engine => engine.encrypt(py, plaintext))
+    }
+
+    #[inline]
+    fn take_outgoing(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
+        either!(self, engine => engine.take_outgoing(py))
+    }
+
+    fn pending(&self, py: Python<'_>) -> PyResult<usize> {
+        either!(self, engine => engine.pending(py))
+    }
+
+    fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        either!(self, engine => engine.visit(visit))
+    }
+}
+
+/// Which engine connections get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    /// The native one where it is possible.
+    Best,
+    /// `WHORL_TLS_ENGINE=object`
+    Object,
+}
+
+fn choice() -> Choice {
+    let object = OsString::from("object");
+    if std::env::var_os("WHORL_TLS_ENGINE") == Some(object) { Choice::Object } else { Choice::Best }
+}
+
+/// Makes an `ssl.SSLObject` of `context`, and the engine for it.
+///
+/// # Errors
+/// TypeError for what is no context; what `wrap_bio()` raises, as ValueError for a host name that is none.
+pub fn connect<'py>(
+    context: &Bound<'py, PyAny>,
+    server_side: bool,
+    server_hostname: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(AnyEngine, Bound<'py, PyAny>)> {
+    let py = context.py();
+    let Ok(wrap_bio) = context.getattr(intern!(py, "wrap_bio")) else {
+        let shown = context.repr()?;
+        return Err(PyTypeError::new_err(format!(
+            "sslcontext is expected to be an instance of ssl.SSLContext, got {shown}"
+        )));
+    };
+    let memory_bio = memory_bio(py)?;
+    let (incoming, outgoing) = (memory_bio.call0()?, memory_bio.call0()?);
+    let keywords = PyDict::new(py);
+    keywords.set_item(intern!(py, "server_side"), server_side)?;
+    keywords.set_item(intern!(py, "server_hostname"), server_hostname)?;
+    let ssl_object = wrap_bio.call((&incoming, &outgoing), Some(&keywords))?;
+    if choice() == Choice::Best
+        && let Some(native) = Native::of(&ssl_object, context)?
+    {
+        return Ok((AnyEngine::Native(native), ssl_object));
+    }
+    Ok((AnyEngine::Object(Object::new(&ssl_object, &incoming, &outgoing)), ssl_object))
+}
+
+fn memory_bio(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    TYPE.import(py, "ssl", "MemoryBIO")
+}
+
+/// Whether `error` only says that OpenSSL needs a message of the peer's.
+pub fn wants_more(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    static WANT_READ: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static SYSCALL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    Ok(error.is_instance(py, WANT_READ.import(py, "ssl", "SSLWantReadError")?)
+        || error.is_instance(py, SYSCALL.import(py, "ssl", "SSLSyscallError")?))
+}
+
+/// Whether `error` says that both sides have closed.
+pub fn is_zero_return(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    Ok(error.is_instance(py, TYPE.import(py, "ssl", "SSLZeroReturnError")?))
+}

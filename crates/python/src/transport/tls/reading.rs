@@ -1,0 +1,307 @@
+//! From ciphertext that the stream received to plaintext that the application has.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::engine::{Decrypted, Engine, Stop};
+use super::protocol::{Phase, Reading, TlsProtocol, Told};
+use crate::transport::StreamTransport;
+use crate::transport::protocol::{LentBuffer, Receiver};
+
+/// What the application was given in one go, and why no more.
+type Plaintext<'py> = Decrypted<Option<Bound<'py, PyBytes>>>;
+
+/// What a stream's data came to, before anything is called.
+pub enum Taken<'py> {
+    /// It is decrypted: for [`TlsProtocol::on_data`].
+    Decrypted(Plaintext<'py>),
+    /// It waits in the engine's memory.
+    Kept,
+}
+
+impl TlsProtocol {
+    /// Takes what the stream has received. Calls nothing of the application's: the memory is the loop's.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread; MemoryError.
+    #[inline]
+    pub fn take<'py>(&self, py: Python<'py>, ciphertext: &[u8]) -> PyResult<Taken<'py>> {
+        let at_once = self.with(|state| {
+            state.phase == Phase::Open
+                && state.reading == Reading::On
+                && state
+                    .protocol
+                    .as_ref()
+                    .is_some_and(|protocol| matches!(protocol.receiver, Receiver::Data(_)))
+        })?;
+        let engine = self.engine()?;
+        if at_once {
+            return engine.decrypt(py, ciphertext).map(Taken::Decrypted);
+        }
+        engine.feed(py, ciphertext)?;
+        Ok(Taken::Kept)
+    }
+
+    /// Does what the data taken asks for.
+    ///
+    /// # Errors
+    /// SystemExit and KeyboardInterrupt from the application.
+    #[inline]
+    pub fn on_data(slf: &Bound<'_, Self>, taken: Taken<'_>) -> PyResult<()> {
+        let this = slf.get();
+        match taken {
+            Taken::Kept => this.advance(slf),
+            Taken::Decrypted(plaintext) => match this.deliver(slf, plaintext)? {
+                Next::Nothing => this.after_reading(slf),
+                Next::ReadOn => this.read_waiting(slf),
+            },
+        }
+    }
+
+    /// Goes on with what waits in the engine's memory.
+    pub(super) fn advance(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        match self.with(|state| state.phase)? {
+            Phase::Handshake => self.step_handshake(slf),
+            Phase::Open | Phase::Draining => self.read_waiting(slf),
+            Phase::ShuttingDown => self.step_shutdown(slf),
+            Phase::New | Phase::Closed => Ok(()),
+        }
+    }
+
+    /// Delivers what waits until there is no more, or the application pauses or closes.
+    pub(super) fn read_waiting(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        loop {
+            let receiver = self.with(|state| {
+                let reads =
+                    matches!(state.phase, Phase::Open | Phase::Draining) && state.reading == Reading::On;
+                state.protocol.as_ref().filter(|_| reads).map(|protocol| protocol.receiver.clone_ref(py))
+            })?;
+            let next = match receiver {
+                None => Next::Nothing,
+                Some(Receiver::Buffered { get_buffer, buffer_updated }) => {
+                    self.read_buffered(slf, &get_buffer, &buffer_updated)?
+                }
+                Some(Receiver::Data(_) | Receiver::Missing(_) | Receiver::Tls(_)) => {
+                    let plaintext = self.engine()?.decrypt(py, &[])?;
+                    self.deliver(slf, plaintext)?
+                }
+            };
+            if next == Next::Nothing {
+                return self.after_reading(slf);
+            }
+        }
+    }
+
+    fn deliver(&self, slf: &Bound<'_, Self>, plaintext: Plaintext<'_>) -> PyResult<Next> {
+        let py = slf.py();
+        if let Some(data) = plaintext.data {
+            let receiver = self.with(|state| {
+                state.protocol.as_ref().map(|protocol| match &protocol.receiver {
+                    Receiver::Data(data_received) => Ok(data_received.clone_ref(py)),
+                    _ => Err(protocol.object.clone_ref(py)),
+                })
+            })?;
+            let called = match receiver {
+                None => return Ok(Next::Nothing),
+                Some(Ok(data_received)) => self.call(py, &data_received, [data.as_any()]),
+                // It had no such method when it was set, as asyncio allows.
+                Some(Err(protocol)) => protocol
+                    .bind(py)
+                    .getattr(intern!(py, "data_received"))
+                    .and_then(|data_received| self.call(py, &data_received.unbind(), [data.as_any()])),
+            };
+            if let Err(error) = called {
+                self.fatal(slf, error, "Fatal error on SSL protocol")?;
+                return Ok(Next::Nothing);
+            }
+        }
+        self.stopped(slf, plaintext.stop)
+    }
+
+    fn read_buffered(
+        &self,
+        slf: &Bound<'_, Self>,
+        get_buffer: &Py<PyAny>,
+        buffer_updated: &Py<PyAny>,
+    ) -> PyResult<Next> {
+        let py = slf.py();
+        let waits = self.engine()?.pending(py)?;
+        if waits == 0 {
+            return Ok(Next::Nothing);
+        }
+        let sizehint = waits.into_pyobject(py)?.into_any();
+        let lent = self.call(py, get_buffer, [&sizehint]).and_then(|object| LentBuffer::of(&object));
+        let mut buffer = match lent {
+            Ok(buffer) => buffer,
+            Err(error) => {
+                self.fatal(slf, error, "Fatal error on SSL protocol")?;
+                return Ok(Next::Nothing);
+            }
+        };
+        let Decrypted { data: size, stop } = self.engine()?.decrypt_into(py, buffer.bytes())?;
+        drop(buffer);
+        if size > 0 {
+            let size = size.into_pyobject(py)?.into_any();
+            if let Err(error) = self.call(py, buffer_updated, [&size]) {
+                self.fatal(slf, error, "Fatal error on SSL protocol")?;
+                return Ok(Next::Nothing);
+            }
+        }
+        self.stopped(slf, stop)
+    }
+
+    fn stopped(&self, slf: &Bound<'_, Self>, stop: Stop) -> PyResult<Next> {
+        match stop {
+            Stop::Empty => Ok(Next::Nothing),
+            Stop::Full => Ok(Next::ReadOn),
+            Stop::Closed | Stop::Failed(_)
+                if !matches!(self.with(|state| state.phase)?, Phase::Open | Phase::Draining) =>
+            {
+                // The application closed it meanwhile.
+                Ok(Next::Nothing)
+            }
+            Stop::Closed => {
+                self.tell_eof(slf)?;
+                self.start_shutdown(slf)?;
+                Ok(Next::Nothing)
+            }
+            Stop::Failed(error) => {
+                self.send_at_once(slf)?;
+                self.fatal(slf, error, "Fatal error on SSL protocol")?;
+                Ok(Next::Nothing)
+            }
+        }
+    }
+
+    /// What reading may have brought about: answers of OpenSSL's own, room for what was written, the end.
+    fn after_reading(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (ends, waits) = self.with(|state| {
+            (state.phase == Phase::Draining && state.reading == Reading::On, state.backlog_size > 0)
+        })?;
+        if waits {
+            self.write_backlog(slf)?;
+        }
+        self.send_outgoing(slf)?;
+        if ends { self.start_shutdown(slf) } else { Ok(()) }
+    }
+
+    /// `eof_received()`; once.
+    pub(super) fn tell_eof(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let first = self.with(|state| {
+            let first = state.told == Told::Made;
+            if first {
+                state.told = Told::Eof;
+            }
+            first
+        })?;
+        if !first {
+            return Ok(());
+        }
+        let keep_open = self.tell(py, intern!(py, "eof_received"), []).and_then(|answer| match answer {
+            Some(answer) => answer.is_truthy(),
+            None => Ok(false),
+        });
+        match keep_open {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                let logger = py.import(intern!(py, "asyncio.log"))?.getattr(intern!(py, "logger"))?;
+                let line = "returning true from eof_received() has no effect when using ssl";
+                logger.call_method1(intern!(py, "warning"), (line,)).map(drop)
+            }
+            Err(error) => self.fatal(slf, error, "Error calling eof_received()"),
+        }
+    }
+
+    /// The stream has ended; true if it is to be kept for what is still to be delivered.
+    ///
+    /// # Errors
+    /// SystemExit and KeyboardInterrupt from the application.
+    pub fn on_stream_end(&self, slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = slf.py();
+        if self.loop_of(py).get().is_debug() {
+            self.log_debug(slf, "%r received EOF")?;
+        }
+        let (phase, reading) = self.with(|state| {
+            state.stream_ended = true;
+            (state.phase, state.reading)
+        })?;
+        match phase {
+            Phase::Handshake => self.handshake_cut(slf)?,
+            Phase::Open if reading != Reading::On => {
+                self.with(|state| state.phase = Phase::Draining)?;
+                return Ok(true);
+            }
+            Phase::Open => {
+                self.with(|state| state.phase = Phase::Draining)?;
+                self.read_waiting(slf)?;
+            }
+            Phase::Draining => return Ok(true),
+            Phase::ShuttingDown => self.step_shutdown(slf)?,
+            Phase::New | Phase::Closed => {}
+        }
+        // Otherwise it is closed, once what waits is sent.
+        self.with(|state| state.phase == Phase::Draining)
+    }
+
+    /// Stops delivering, and the stream's reading with it: what the peer sends waits in the kernel.
+    pub(super) fn pause_reading(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let pauses = self.with(|state| {
+            state.reading = Reading::Paused;
+            matches!(state.phase, Phase::Open)
+        })?;
+        match self.stream(py)? {
+            Some(stream) if pauses => StreamTransport::pause_reading(&stream),
+            _ => Ok(()),
+        }
+    }
+
+    /// Delivers what has arrived in the next turn, then goes on.
+    pub(super) fn resume_reading(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let resumes = self.with(|state| {
+            let resumes = state.reading == Reading::Paused;
+            if resumes {
+                state.reading = Reading::Resuming;
+            }
+            resumes
+        })?;
+        if resumes { self.call_soon(slf, intern!(slf.py(), "_resume"), None) } else { Ok(()) }
+    }
+
+    pub(super) fn resume(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let resumes = self.with(|state| {
+            let resumes = state.reading == Reading::Resuming;
+            if resumes {
+                state.reading = Reading::On;
+            }
+            resumes
+        })?;
+        if !resumes {
+            return Ok(());
+        }
+        if let Some(stream) = self.stream(py)? {
+            StreamTransport::resume_reading(&stream)?;
+        }
+        self.advance(slf)?;
+        // Paused again by what was delivered: the stream is as well, unless it was resumed here.
+        match (self.with(|state| state.reading)?, self.stream(py)?) {
+            (Reading::Paused, Some(stream)) if self.with(|state| state.phase == Phase::Open)? => {
+                StreamTransport::pause_reading(&stream)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What comes after a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Nothing: all is delivered, or the connection ends.
+    Nothing,
+    /// There may be more.
+    ReadOn,
+}

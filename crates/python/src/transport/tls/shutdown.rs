@@ -1,0 +1,108 @@
+//! The orderly end: what waits is sent, then close_notify, and the peer's is waited for.
+
+use pyo3::exceptions::PyTimeoutError;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::engine::{Decrypted, Engine, Stop, wants_more};
+use super::protocol::{Phase, Reading, TlsProtocol};
+use crate::transport::StreamTransport;
+
+/// Data of the peer's that comes too late is read into so many bytes.
+const SCRAP: usize = 16 * 1024;
+
+impl TlsProtocol {
+    /// Begins the end. Does nothing once it has begun.
+    pub(super) fn start_shutdown(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let phase = self.with(|state| {
+            let phase = state.phase;
+            if matches!(phase, Phase::Open | Phase::Draining) {
+                state.phase = Phase::ShuttingDown;
+            }
+            phase
+        })?;
+        match phase {
+            Phase::New | Phase::Handshake => return self.abort(slf, None),
+            Phase::ShuttingDown | Phase::Closed => return Ok(()),
+            Phase::Open | Phase::Draining => {}
+        }
+        self.write_backlog(slf)?;
+        self.step_shutdown(slf)?;
+        let Some(stream) = self.stream(py)? else { return Ok(()) };
+        if stream.get().is_lost()? {
+            return Ok(());
+        }
+        // The peer's close_notify is waited for, or for the peer to take what waits: not for ever.
+        let timer =
+            self.call_later(slf, &self.options.shutdown_timeout, intern!(py, "_check_shutdown_timeout"))?;
+        self.with(|state| state.shutdown_timer = Some(timer))?;
+        if self.with(|state| state.reading != Reading::On && state.phase == Phase::ShuttingDown)? {
+            StreamTransport::resume_reading(&stream)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn shutdown_timed_out(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let _timer = self.with(|state| state.shutdown_timer.take())?;
+        self.abort(slf, Some(PyTimeoutError::new_err("SSL shutdown timed out")))
+    }
+
+    /// As far as what has arrived carries the shutdown.
+    pub(super) fn step_shutdown(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        if self.with(|state| state.stream_ended)? {
+            // Nobody is there to answer.
+            self.tell_eof(slf)?;
+            return self.close_stream(slf);
+        }
+        if let Err(error) = self.discard_late_data(py)? {
+            return self.fatal(slf, error, "Fatal error on transport");
+        }
+        let outcome = {
+            let _engine = self.engine()?;
+            self.ssl_object.bind(py).call_method0(intern!(py, "unwrap"))
+        };
+        self.send_outgoing(slf)?;
+        match outcome {
+            Ok(_) => {
+                self.tell_eof(slf)?;
+                self.close_stream(slf)
+            }
+            Err(error) if wants_more(py, &error)? => Ok(()),
+            Err(error) => self.fatal(slf, error, "Fatal error on transport"),
+        }
+    }
+
+    /// Reads data that came after our end to nowhere: it is no error of the peer's, who may not have seen our
+    /// close_notify yet.
+    fn discard_late_data(&self, py: Python<'_>) -> PyResult<Result<(), PyErr>> {
+        let engine = self.engine()?;
+        let mut scrap = Vec::new();
+        while engine.pending(py)? > 0 {
+            scrap.resize(SCRAP, 0);
+            let Decrypted { stop, .. } = engine.decrypt_into(py, &mut scrap)?;
+            match stop {
+                Stop::Full => {}
+                Stop::Empty | Stop::Closed => break,
+                Stop::Failed(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Has the stream send what waits and close.
+    fn close_stream(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let stream = self.with(|state| {
+            if state.phase == Phase::ShuttingDown {
+                state.phase = Phase::Closed;
+            }
+            state.stream.as_ref().map(|stream| stream.clone_ref(py))
+        })?;
+        match stream {
+            Some(stream) => StreamTransport::close(stream.bind(py)),
+            None => Ok(()),
+        }
+    }
+}

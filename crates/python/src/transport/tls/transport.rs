@@ -1,0 +1,277 @@
+//! The transport that the application sees.
+
+use pyo3::exceptions::{PyNotImplementedError, PyResourceWarning};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit, intern};
+use whorl_core::net::{Flow, WaterMarks};
+
+use super::engine::Engine;
+use super::protocol::{Phase, Reading, TlsProtocol};
+use crate::event_loop::EventLoop;
+use crate::transport::StreamTransport;
+use crate::transport::chunk::Chunk;
+use crate::transport::protocol::Protocol;
+use crate::transport::stream::water_marks;
+
+/// A connection under TLS. Source of the semantics: `asyncio.Transport`, and asyncio's transport of `SSLProtocol`.
+#[pyclass(frozen, weakref, module = "whorl._core")]
+#[derive(Debug)]
+pub struct TlsTransport {
+    protocol: Py<TlsProtocol>,
+}
+
+impl TlsTransport {
+    /// The transport of `protocol`.
+    pub const fn new(protocol: Py<TlsProtocol>) -> Self {
+        Self { protocol }
+    }
+}
+
+/// `asyncio.constants._SendfileMode.FALLBACK`
+fn sendfile_mode(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    static MODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    MODE.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
+        let modes = py.import("asyncio.constants")?.getattr("_SendfileMode")?;
+        Ok(modes.getattr("FALLBACK")?.unbind())
+    })
+    .map(|mode| mode.clone_ref(py))
+}
+
+fn set_limits(py: Python<'_>, protocol: &TlsProtocol, marks: WaterMarks) -> PyResult<()> {
+    protocol.with(|state| state.write_marks = marks)?;
+    match protocol.stream(py)? {
+        Some(stream) => StreamTransport::set_marks(&stream, marks),
+        None => Ok(()),
+    }
+}
+
+#[pymethods]
+impl TlsTransport {
+    /// Return information about the connection: 'ssl_object', 'sslcontext', 'peercert', 'cipher', 'compression', what the
+    /// stream below knows ('socket', 'sockname', 'peername'); `default` for any other name.
+    #[pyo3(signature = (name, default=None))]
+    fn get_extra_info<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let protocol = self.protocol.get();
+        if name == "sslcontext" {
+            return Ok(Some(protocol.options.sslcontext.bind(py).clone()));
+        }
+        let extra = protocol.with(|state| state.extra.as_ref().map(|extra| extra.clone_ref(py)))?;
+        if let Some(value) = extra.map(|extra| extra.bind(py).get_item(name)).transpose()?.flatten() {
+            return Ok(Some(value));
+        }
+        match protocol.stream(py)? {
+            Some(stream) => StreamTransport::get_extra_info(&stream, name, default),
+            None => Ok(default),
+        }
+    }
+
+    /// Set a new protocol; data goes to it from now on.
+    fn set_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        let protocol = Protocol::new(protocol)?;
+        let _former = self.protocol.get().with(|state| state.protocol.replace(protocol))?;
+        Ok(())
+    }
+
+    /// Return the current protocol, or None once the connection is lost.
+    fn get_protocol<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.protocol.get().application(py)
+    }
+
+    /// Return True if the transport is closing or closed.
+    fn is_closing(&self, py: Python<'_>) -> PyResult<bool> {
+        let protocol = self.protocol.get();
+        if matches!(protocol.with(|state| state.phase)?, Phase::ShuttingDown | Phase::Closed) {
+            return Ok(true);
+        }
+        match protocol.stream(py)? {
+            Some(stream) => stream.get().is_closing(),
+            None => Ok(false),
+        }
+    }
+
+    /// Close the transport: what waits is sent and the peer is told, then `connection_lost(None)` is called; with a
+    /// TimeoutError if the peer has not answered after `ssl_shutdown_timeout` seconds.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let protocol = self.protocol.bind(py);
+        protocol.get().start_shutdown(protocol)
+    }
+
+    /// Close the transport at once: what waits is dropped, then `connection_lost(None)` is called.
+    fn abort(&self, py: Python<'_>) -> PyResult<()> {
+        let protocol = self.protocol.bind(py);
+        protocol.get().abort(protocol, None)
+    }
+
+    fn _force_close(&self, py: Python<'_>, exc: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        let protocol = self.protocol.bind(py);
+        protocol.get().abort(protocol, exc.map(PyErr::from_value))
+    }
+
+    /// Return True unless reading is paused.
+    fn is_reading(&self) -> PyResult<bool> {
+        self.protocol.get().with(|state| state.reading != Reading::Paused)
+    }
+
+    /// Stop calling `data_received()` until `resume_reading()`.
+    fn pause_reading(&self, py: Python<'_>) -> PyResult<()> {
+        let protocol = self.protocol.bind(py);
+        protocol.get().pause_reading(protocol)
+    }
+
+    /// Go on calling `data_received()`. Does nothing unless paused.
+    fn resume_reading(&self, py: Python<'_>) -> PyResult<()> {
+        let protocol = self.protocol.bind(py);
+        protocol.get().resume_reading(protocol)
+    }
+
+    /// Set the water marks in bytes: above `high` the protocol is asked to pause writing, at `low` to go on.
+    ///
+    /// Defaults are 512 KiB and a quarter of `high`. Raises ValueError unless high >= low >= 0.
+    #[pyo3(signature = (high=None, low=None))]
+    fn set_write_buffer_limits(
+        &self,
+        py: Python<'_>,
+        high: Option<isize>,
+        low: Option<isize>,
+    ) -> PyResult<()> {
+        let marks = water_marks(high, low, super::protocol::WRITE_HIGH)?;
+        set_limits(py, self.protocol.get(), marks)
+    }
+
+    /// Return the water marks `(low, high)` in bytes.
+    fn get_write_buffer_limits(&self) -> PyResult<(usize, usize)> {
+        self.protocol.get().with(|state| (state.write_marks.low(), state.write_marks.high()))
+    }
+
+    /// Return how many bytes wait to be sent.
+    fn get_write_buffer_size(&self, py: Python<'_>) -> PyResult<usize> {
+        self.protocol.get().write_buffer_size(py)
+    }
+
+    /// Set the marks that `get_read_buffer_limits()` returns. Nothing is buffered beyond one read while reading is paused:
+    /// what the peer sends waits in the kernel.
+    #[pyo3(signature = (high=None, low=None))]
+    fn set_read_buffer_limits(&self, high: Option<isize>, low: Option<isize>) -> PyResult<()> {
+        let marks = water_marks(high, low, super::protocol::READ_HIGH)?;
+        self.protocol.get().with(|state| state.read_marks = marks)
+    }
+
+    /// Return the marks `(low, high)` in bytes.
+    fn get_read_buffer_limits(&self) -> PyResult<(usize, usize)> {
+        self.protocol.get().with(|state| (state.read_marks.low(), state.read_marks.high()))
+    }
+
+    /// Return how many bytes have arrived and are not delivered.
+    fn get_read_buffer_size(&self, py: Python<'_>) -> PyResult<usize> {
+        self.protocol.get().engine()?.pending(py)
+    }
+
+    /// Write bytes-like `data`. It does not block: the data is sent when the turn ends, or as the socket takes it.
+    ///
+    /// A bytearray or memoryview may be changed as soon as this returns. On a closing transport the data is dropped.
+    /// Raises TypeError for what is not bytes-like.
+    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let chunk = Chunk::new(data)?;
+        if chunk.as_ref().is_empty() {
+            return Ok(());
+        }
+        let protocol = self.protocol.bind(data.py());
+        protocol.get().write(protocol, chunk)
+    }
+
+    /// Write an iterable of bytes-like objects, as `write()` would write them one after the other.
+    fn writelines(&self, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let chunks: Vec<Chunk> =
+            list_of_data.try_iter()?.map(|data| Chunk::new(&data?)).collect::<PyResult<_>>()?;
+        let protocol = self.protocol.bind(list_of_data.py());
+        chunks
+            .into_iter()
+            .filter(|chunk| !chunk.as_ref().is_empty())
+            .try_for_each(|chunk| protocol.get().write(protocol, chunk))
+    }
+
+    /// Raise NotImplementedError: TLS has no half-close in asyncio.
+    fn write_eof(&self) -> PyResult<()> {
+        Err(PyNotImplementedError::new_err(()))
+    }
+
+    /// Return False.
+    const fn can_write_eof(&self) -> bool {
+        false
+    }
+
+    /// For CPython's tests only: plaintext that waits without anybody being told.
+    #[pyo3(name = "_test__append_write_backlog")]
+    fn append_to_backlog(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.protocol.get().keep(Chunk::new(data)?)
+    }
+
+    #[classattr]
+    #[pyo3(name = "_start_tls_compatible")]
+    const START_TLS_COMPATIBLE: bool = true;
+
+    #[getter]
+    fn _sendfile_compatible(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        sendfile_mode(py)
+    }
+
+    #[getter]
+    fn _loop(&self, py: Python<'_>) -> Py<EventLoop> {
+        self.protocol.get().event_loop.clone_ref(py)
+    }
+
+    #[getter]
+    fn _ssl_protocol(&self, py: Python<'_>) -> Py<TlsProtocol> {
+        self.protocol.clone_ref(py)
+    }
+
+    #[getter]
+    fn _protocol_paused(&self) -> PyResult<bool> {
+        self.protocol.get().with(|state| state.flow == Flow::Paused)
+    }
+
+    /// The class that `isinstance()` sees beside the true one, so that it is an `asyncio.Transport` as well.
+    #[getter]
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py()
+            .import(intern!(slf.py(), "asyncio.transports"))?
+            .getattr(intern!(slf.py(), "_FlowControlMixin"))
+    }
+
+    fn __repr__(&self) -> String {
+        let shown = self.protocol.get().peek(|state| {
+            let phase = match state.phase {
+                Phase::New | Phase::Handshake => "handshake",
+                Phase::Open | Phase::Draining => "open",
+                Phase::ShuttingDown => "closing",
+                Phase::Closed => "closed",
+            };
+            format!("<TlsTransport {phase} reading={:?}>", state.reading)
+        });
+        shown.unwrap_or_else(|| "<TlsTransport>".to_owned())
+    }
+
+    fn __del__(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let phase = slf.get().protocol.get().peek(|state| std::mem::replace(&mut state.phase, Phase::Closed));
+        if matches!(phase, None | Some(Phase::New | Phase::ShuttingDown | Phase::Closed)) {
+            return Ok(());
+        }
+        let keywords = PyDict::new(py);
+        keywords.set_item("source", slf)?;
+        let category = py.get_type::<PyResourceWarning>();
+        let message = "unclosed transport <TlsTransport>";
+        py.import("warnings")?.call_method("warn", (message, category), Some(&keywords)).map(drop)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.protocol)
+    }
+}

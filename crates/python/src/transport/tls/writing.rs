@@ -1,0 +1,136 @@
+//! From plaintext that the application writes to ciphertext in the stream's queue.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::engine::{Encrypted, Engine};
+use super::protocol::{Phase, TlsProtocol};
+use crate::transport::StreamTransport;
+use crate::transport::chunk::Chunk;
+
+/// Writes to a lost connection before a warning is logged each time; asyncio's.
+const LATE_WRITES: u32 = 5;
+
+/// What becomes of written data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// It is encrypted now.
+    Encrypt,
+    /// It waits.
+    Keep,
+    /// The connection is closing: it is dropped, as in asyncio.
+    Drop,
+    /// Dropped, and this was not the first time.
+    DropAndWarn,
+}
+
+impl TlsProtocol {
+    /// Writes what the application gave.
+    ///
+    /// # Errors
+    /// SystemExit and KeyboardInterrupt from the protocol's flow control.
+    #[inline]
+    pub(super) fn write(&self, slf: &Bound<'_, Self>, chunk: Chunk) -> PyResult<()> {
+        let written = self.with(|state| match state.phase {
+            Phase::Open if state.backlog_size == 0 => Written::Encrypt,
+            Phase::Open | Phase::New | Phase::Handshake => Written::Keep,
+            Phase::Draining | Phase::ShuttingDown | Phase::Closed => {
+                state.late_writes = state.late_writes.saturating_add(1);
+                if state.late_writes > LATE_WRITES { Written::DropAndWarn } else { Written::Drop }
+            }
+        })?;
+        match written {
+            Written::Encrypt => self.encrypt(slf, chunk),
+            Written::Keep => self.keep(chunk),
+            Written::Drop => Ok(()),
+            Written::DropAndWarn => {
+                let py = slf.py();
+                let logger = py.import(intern!(py, "asyncio.log"))?.getattr(intern!(py, "logger"))?;
+                logger.call_method1(intern!(py, "warning"), ("SSL connection is closed",)).map(drop)
+            }
+        }
+    }
+
+    #[inline]
+    fn encrypt(&self, slf: &Bound<'_, Self>, chunk: Chunk) -> PyResult<()> {
+        let py = slf.py();
+        let outcome = self.engine()?.encrypt(py, chunk.as_ref());
+        match outcome {
+            Ok(Encrypted::All) => self.send_outgoing(slf),
+            Ok(Encrypted::Part(done)) => {
+                let rest = chunk.as_ref().get(done..).unwrap_or_default().to_vec();
+                self.keep(Chunk::Copied(rest))?;
+                self.send_outgoing(slf)
+            }
+            Err(error) => self.fatal(slf, error, "Fatal error on SSL protocol"),
+        }
+    }
+
+    /// Puts plaintext behind what waits.
+    pub(super) fn keep(&self, chunk: Chunk) -> PyResult<()> {
+        self.with(|state| {
+            state.backlog_size += chunk.as_ref().len();
+            state.backlog.push_back(chunk);
+        })
+    }
+
+    /// Encrypts what waits, as far as that goes.
+    pub(super) fn write_backlog(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        loop {
+            let chunk = self.with(|state| {
+                let chunk = state.backlog.pop_front();
+                state.backlog_size -= chunk.as_ref().map_or(0, |chunk| chunk.as_ref().len());
+                chunk
+            })?;
+            let Some(chunk) = chunk else { return self.send_outgoing(slf) };
+            let outcome = self.engine()?.encrypt(py, chunk.as_ref());
+            match outcome {
+                Ok(Encrypted::All) => {}
+                Ok(Encrypted::Part(done)) => {
+                    let rest = chunk.as_ref().get(done..).unwrap_or_default().to_vec();
+                    self.with(|state| {
+                        state.backlog_size += rest.len();
+                        state.backlog.push_front(Chunk::Copied(rest));
+                    })?;
+                    return self.send_outgoing(slf);
+                }
+                Err(error) => return self.fatal(slf, error, "Fatal error on SSL protocol"),
+            }
+        }
+    }
+
+    /// Hands to the stream what OpenSSL wants sent.
+    #[inline]
+    pub(super) fn send_outgoing(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let ciphertext = self.engine()?.take_outgoing(py)?;
+        if ciphertext.is_empty() {
+            return Ok(());
+        }
+        match self.stream(py)? {
+            Some(stream) => StreamTransport::write_owned(&stream, ciphertext),
+            None => Ok(()),
+        }
+    }
+
+    /// The same, and has the stream send it before it is closed.
+    pub(super) fn send_at_once(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        self.send_outgoing(slf)?;
+        match self.stream(py)? {
+            Some(stream) => StreamTransport::flush(&stream, self.loop_of(py)),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes that wait to be sent.
+    pub(super) fn write_buffer_size(&self, py: Python<'_>) -> PyResult<usize> {
+        let waits = self.with(|state| state.backlog_size)?;
+        let queued = match self.stream(py)? {
+            Some(stream) => stream.get().get_write_buffer_size()?,
+            None => 0,
+        };
+        Ok(waits + queued)
+    }
+}
