@@ -237,12 +237,12 @@ impl TlsTransport {
         self.protocol.get().with(|state| state.flow == Flow::Paused)
     }
 
-    /// The class that `isinstance()` sees beside the true one, so that it is an `asyncio.Transport` as well.
+    /// The class that `isinstance()` sees beside the true one, so that it is an `asyncio.Transport`, and one of TLS.
     #[getter]
     fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.py()
-            .import(intern!(slf.py(), "asyncio.transports"))?
-            .getattr(intern!(slf.py(), "_FlowControlMixin"))
+            .import(intern!(slf.py(), "asyncio.sslproto"))?
+            .getattr(intern!(slf.py(), "_SSLProtocolTransport"))
     }
 
     fn __repr__(&self) -> String {
