@@ -145,8 +145,9 @@ pub unsafe fn has_weak_references(object: *mut ffi::PyObject) -> bool {
     }
 }
 
-/// Calls `callable` with one argument or none, within `context`, or right here if the context cannot be entered because
+/// Calls `callable` with up to three arguments, within `context`, or right here if the context cannot be entered because
 /// somebody up the stack is in it.
+#[inline]
 pub fn call_in_context_or_here<'py, const N: usize>(
     py: Python<'py>,
     context: &Py<PyAny>,

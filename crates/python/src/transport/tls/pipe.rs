@@ -98,8 +98,8 @@ impl Pipe {
     }
 
     /// Takes what is to be sent.
-    pub const fn take_outgoing(&mut self) -> Vec<u8> {
-        std::mem::replace(&mut self.outgoing, Vec::new())
+    pub fn take_outgoing(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.outgoing)
     }
 }
 

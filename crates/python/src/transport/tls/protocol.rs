@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::exceptions::{PyConnectionAbortedError, PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -16,7 +15,7 @@ use super::engine::{self, AnyEngine, Engine};
 use super::transport::TlsTransport;
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, Handle, Scheduled, leaves_the_loop};
-use crate::ffi::{Call, call, call_in_context, copy_context, copy_of_context};
+use crate::ffi::{Call, call_in_context_or_here, copy_context, copy_of_context};
 use crate::transport::StreamTransport;
 use crate::transport::chunk::Chunk;
 use crate::transport::protocol::Protocol;
@@ -126,8 +125,6 @@ pub enum Side<'a, 'py> {
 pub struct TlsProtocol {
     pub(super) event_loop: Py<EventLoop>,
     context: Py<PyAny>,
-    /// Whether `context` is entered by a call of ours further up.
-    inside: AtomicBool,
     pub(super) options: TlsOptions,
     pub(super) ssl_object: Py<PyAny>,
     engine: AnyEngine,
@@ -197,7 +194,6 @@ impl TlsProtocol {
         let this = Self {
             event_loop: event_loop.clone().unbind(),
             context,
-            inside: AtomicBool::new(false),
             options,
             ssl_object: ssl_object.unbind(),
             engine,
@@ -251,13 +247,8 @@ impl TlsProtocol {
         callable: &Py<PyAny>,
         args: [&Bound<'py, PyAny>; N],
     ) -> PyResult<Bound<'py, PyAny>> {
-        // A context cannot be entered twice: the application may have called us from within.
-        if self.inside.swap(true, Ordering::Relaxed) {
-            return call(py, callable, args);
-        }
-        let result = call_in_context(py, &self.context, callable, args);
-        self.inside.store(false, Ordering::Relaxed);
-        result
+        // The application may have called us from within the context, which cannot be entered twice.
+        call_in_context_or_here(py, &self.context, callable, args)
     }
 
     /// Calls a method of the application's protocol; nothing once it is gone.
