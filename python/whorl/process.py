@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
