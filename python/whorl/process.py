@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
