@@ -373,10 +373,14 @@ class EventLoop(_core.EventLoop, SocketMethods):
     ) -> Any:
         return _core.DatagramTransport(self, sock, protocol, address, waiter, extra)
 
-    def _make_read_pipe_transport(self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None) -> Any:
+    def _make_read_pipe_transport(
+        self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
+    ) -> Any:
         return _core.ReadPipeTransport(self, pipe, protocol, waiter, extra)
 
-    def _make_write_pipe_transport(self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None) -> Any:
+    def _make_write_pipe_transport(
+        self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
+    ) -> Any:
         return _core.WritePipeTransport(self, pipe, protocol, waiter, extra)
 
     # -- servers ---------------------------------------------------------------------------------------------------

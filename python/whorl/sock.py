@@ -1,8 +1,8 @@
 """The ``sock_*`` methods of the event loop: coroutines around the native operations.
 
-The native half tries at once and returns the result, or a future if the operation has to wait. A class that derives from
-:class:`socket.socket` may have methods of its own, which the native half knows nothing of: it declines, and asyncio's
-implementation does the work by calling them.
+The native half tries at once and returns the result, or a future if the operation has to wait. A class that
+derives from :class:`socket.socket` may have methods of its own, which the native half knows nothing of: it
+declines, and asyncio's implementation does the work by calling them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer
+    from typing_extensions import Buffer
 
 __all__ = ["SocketMethods"]
 
@@ -20,8 +20,9 @@ __all__ = ["SocketMethods"]
 class SocketMethods(asyncio.SelectorEventLoop):
     """Operations on non-blocking sockets, for :class:`whorl.EventLoop`.
 
-    All of them raise :exc:`TypeError` for an :class:`ssl.SSLSocket`, :exc:`RuntimeError` for a socket that a transport uses
-    and, in debug mode, :exc:`ValueError` for a socket that may block. Cancelling one leaves the socket as it is.
+    All of them raise :exc:`TypeError` for an :class:`ssl.SSLSocket`, :exc:`RuntimeError` for a socket that a
+    transport uses and, in debug mode, :exc:`ValueError` for a socket that may block. Cancelling one leaves
+    the socket as it is.
     """
 
     if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class SocketMethods(asyncio.SelectorEventLoop):
         if type(result) is tuple:
             return result
         if result is NotImplemented:
-            return await super().sock_recvfrom_into(sock, buf, nbytes)  # type: ignore[arg-type]
+            return await super().sock_recvfrom_into(sock, buf, nbytes)
         try:
             return await result  # type: ignore[no-any-return]
         except BaseException:
@@ -107,7 +108,7 @@ class SocketMethods(asyncio.SelectorEventLoop):
         if result is None:
             return
         if result is NotImplemented:
-            await super().sock_sendall(sock, data)  # type: ignore[arg-type]
+            await super().sock_sendall(sock, data)
             return
         try:
             await result
@@ -117,7 +118,10 @@ class SocketMethods(asyncio.SelectorEventLoop):
             raise
 
     async def sock_sendto(self, sock: socket.socket, data: Buffer, address: Any) -> int:
-        """Send ``data`` as one datagram to ``address``; returns its size. Source: :meth:`asyncio.loop.sock_sendto`."""
+        """Send ``data`` as one datagram to ``address``; returns its size.
+
+        Source: :meth:`asyncio.loop.sock_sendto`.
+        """
         result = self._sock_write(sock, "sendto", data, address)
         if type(result) is int:
             return result

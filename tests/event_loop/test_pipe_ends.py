@@ -161,7 +161,7 @@ async def test_sockets_and_terminals_are_pipes_too(loop: Loop) -> None:
         await protocol.lost
     controller, terminal = os.openpty()
     tty.setraw(terminal)
-    reader, received = await loop.connect_read_pipe(Recorder, open(controller, "rb", 0))
+    _reader, received = await loop.connect_read_pipe(Recorder, open(controller, "rb", 0))
     writer, written = await loop.connect_write_pipe(Recorder, open(terminal, "wb", 0))
     writer.write(b"to a terminal")
     await until(lambda: received.data == b"to a terminal")
@@ -187,10 +187,10 @@ def test_a_transport_that_nobody_closed_is_warned_of(loop_factory: LoopFactory) 
     loop = loop_factory()
     read, write = os.pipe()
 
-    async def connect() -> Any:
+    async def connect(loop: Loop) -> Any:
         return await loop.connect_read_pipe(asyncio.Protocol, open(read, "rb", 0))
 
-    made = loop.run_until_complete(connect())
+    made = loop.run_until_complete(connect(loop))
     loop.close()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -165,7 +165,8 @@ async def test_reading_and_writing_wait_together(loop: Loop, pair: Sockets) -> N
     sent = os.urandom(3_000_000)
     writing = asyncio.ensure_future(loop.sock_sendall(ours, sent))
     await turns(3)
-    assert not reading.done() and not writing.done()
+    assert not reading.done()
+    assert not writing.done()
     theirs.send(b"in between")
     assert await reading == b"in between"
     received = bytearray()
@@ -187,7 +188,7 @@ async def test_a_transport_takes_the_socket_over_after_an_operation(loop: Loop, 
 
 
 async def test_a_socket_of_a_transport_is_refused(loop: Loop, pair: Sockets) -> None:
-    ours, theirs = pair
+    ours, _theirs = pair
     transport, protocol = await loop.create_connection(Recorder, sock=ours)
     with pytest.raises(RuntimeError, match="is used by transport"):
         await loop.sock_recv(ours, 100)

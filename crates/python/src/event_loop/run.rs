@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use whorl_core::reactor::{Events, Poller};
+use whorl_core::reactor::{Event, Events, Poller};
 
 use super::source::Dispatch;
 use super::{EventLoop, Handle, Mail, SPENT, clock};
@@ -19,6 +19,9 @@ const EVENTS: usize = 512;
 /// Waits in a row that brought an event of a source which is gone, before the poller is made anew: somebody holds a
 /// duplicate of a descriptor that was closed without being unregistered, and the kernel reports it for ever.
 const STALE_WAITS: u32 = 16;
+
+/// Transports that are to be told of an event.
+type Deferred = Vec<(Dispatch, Event)>;
 
 /// How a look at the descriptors may wait.
 enum Wait {
@@ -53,12 +56,16 @@ impl EventLoop {
         let mut spent = Vec::new();
         let mut stale_waits = 0;
         let mut look = true;
+        // What was scheduled before the loop ran comes before the data that arrived before it ran: in the first turn
+        // transports are told after the batch.
+        let mut is_first = true;
+        let mut deferred = Deferred::new();
         loop {
             if this.inbox.has_mail() {
                 this.take_mail()?;
             }
             if look {
-                let stale = Self::look(slf, &mut events)?;
+                let stale = Self::look(slf, &mut events, is_first.then_some(&mut deferred))?;
                 stale_waits = if stale { stale_waits + 1 } else { 0 };
                 if stale_waits >= STALE_WAITS {
                     this.renew_poller()?;
@@ -70,6 +77,12 @@ impl EventLoop {
             if let Err(error) = Self::run_batch(slf, &mut batch, &mut spent) {
                 this.put_back(batch)?;
                 return Err(error);
+            }
+            if is_first {
+                is_first = false;
+                for (dispatch, event) in deferred.drain(..) {
+                    dispatch.perform(slf, event)?;
+                }
             }
             let (stopping, unsent) = this
                 .state
@@ -114,7 +127,7 @@ impl EventLoop {
 
     /// Waits as long as nothing is to be run, tells those whose descriptors are ready, and moves due timers to what is
     /// ready. True if an event came for a source that is gone.
-    fn look(slf: &Bound<'_, Self>, events: &mut Events) -> PyResult<bool> {
+    fn look(slf: &Bound<'_, Self>, events: &mut Events, later: Option<&mut Deferred>) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
         let (poller, wait) = this.with(|state| {
@@ -149,7 +162,7 @@ impl EventLoop {
         // A signal may have ended the wait. Its Python handler runs here, where what it raises leaves `run_forever()` as it
         // leaves `select()` in asyncio, and not in whatever callback is next.
         py.check_signals()?;
-        let stale = Self::tell(slf, events)?;
+        let stale = Self::tell(slf, events, later)?;
         if this.inbox.has_mail() {
             this.take_mail()?;
         }
@@ -168,7 +181,8 @@ impl EventLoop {
         Ok(stale)
     }
 
-    fn tell(slf: &Bound<'_, Self>, events: &Events) -> PyResult<bool> {
+    /// Tells those whose descriptors are ready; with `later`, what is not a matter of queued callbacks is left in there.
+    fn tell(slf: &Bound<'_, Self>, events: &Events, mut later: Option<&mut Deferred>) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
         let mut stale = false;
@@ -182,8 +196,11 @@ impl EventLoop {
             if matches!(dispatch, Dispatch::Waker) {
                 this.inbox.hush();
             }
-            // After an error the rest of the events is not lost: the poller is level-triggered and tells them again.
-            dispatch.perform(slf, event)?;
+            match &mut later {
+                Some(later) => later.push((dispatch, event)),
+                // After an error the rest of the events is not lost: the poller is level-triggered and tells them again.
+                None => dispatch.perform(slf, event)?,
+            }
         }
         Ok(stale)
     }

@@ -1,0 +1,378 @@
+//! What Python sees of the datagram transport.
+
+use std::os::fd::RawFd;
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit, intern};
+use rustix::net::AddressFamily;
+use whorl_core::net::{DatagramQueue, Flow, WaterMarks};
+use whorl_core::sched::Owned;
+
+use super::{Arrival, DatagramTransport, Output, Phase, Reading, State, header};
+use crate::event_loop::{EventLoop, Source};
+use crate::ffi::{Call, copy_context};
+use crate::transport::address::Address;
+use crate::transport::common;
+use crate::transport::socket::Socket;
+use crate::transport::stream::{names_of, water_marks};
+
+#[pymethods]
+impl DatagramTransport {
+    /// Make a transport over `sock`; `connection_made()` is called in the next turn, then `waiter` gets its result.
+    #[new]
+    #[pyo3(signature = (event_loop, sock, protocol, address=None, waiter=None, extra=None))]
+    fn new<'py>(
+        event_loop: &Bound<'py, EventLoop>,
+        sock: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+        address: Option<Bound<'py, PyAny>>,
+        waiter: Option<Py<PyAny>>,
+        extra: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Py<Self>> {
+        let py = event_loop.py();
+        let socket = Socket::from_python(sock)?;
+        let (sockname, peername) = names_of(&socket);
+        let extra = extra.map(|extra| extra.copy().map(Bound::unbind)).transpose()?;
+        let address = address.map(|address| Ok::<_, PyErr>((address.is_truthy()?, address))).transpose()?;
+        let native = matches!(
+            sockname.family(),
+            Some(AddressFamily::INET | AddressFamily::INET6 | AddressFamily::UNIX)
+        );
+        // A peer without a name cannot be sent to by its name: asyncio takes that for not connected.
+        let connected = !matches!(peername, None | Some(Address::Unnamed));
+        let state = State {
+            socket,
+            token: None,
+            protocol: Some(protocol.clone().unbind()),
+            receiver: None,
+            phase: Phase::Open,
+            reading: Reading::NotStarted,
+            arrival: Arrival::Single(0),
+            output: Output::Idle,
+            queue: DatagramQueue::new(header(py)),
+            marks: WaterMarks::default(),
+            flow: Flow::Open,
+            peer: None,
+            sockname,
+            peername,
+            extra,
+            transport_socket: None,
+            dropped: 0,
+        };
+        let transport = Self {
+            event_loop: event_loop.clone().unbind(),
+            context: copy_context(py)?,
+            address: address.and_then(|(given, address)| given.then(|| address.unbind())),
+            connected,
+            native,
+            state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), state),
+        };
+        let transport = Bound::new(py, transport)?;
+        let start = transport.getattr(intern!(py, "_start"))?.unbind();
+        let call = Call::of1(start, waiter.unwrap_or_else(|| py.None()));
+        common::schedule(event_loop, &transport.get().context, call)?;
+        Ok(transport.unbind())
+    }
+
+    fn _start(slf: &Bound<'_, Self>, waiter: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let event_loop = this.loop_of(py);
+        if let Some(protocol) = this.protocol(py)? {
+            // In the transport's context already, as a callback of the loop.
+            let made =
+                common::call_protocol(protocol.bind(py), intern!(py, "connection_made"), [slf.as_any()]);
+            if let Err(error) = made {
+                let message = "Exception in protocol.connection_made()";
+                common::report(event_loop, slf, Some(protocol), message, error)?;
+            }
+        }
+        let registration = this.with(|state| {
+            if state.reading == Reading::NotStarted {
+                state.reading = Reading::On;
+            }
+            (state.phase != Phase::Lost).then(|| (state.socket.fd(), state.interest()))
+        })?;
+        if let Some((fd, interest)) = registration {
+            match event_loop.get().register(fd, interest, Source::Datagram(slf.clone().unbind())) {
+                Ok(token) => this.with(|state| state.token = Some(token))?,
+                Err(error) => {
+                    this.fatal(slf, event_loop, error, "Fatal error: the socket cannot be watched")?;
+                }
+            }
+        }
+        if waiter.is_none() { Ok(()) } else { common::set_result(waiter) }
+    }
+
+    fn _call_connection_lost(slf: &Bound<'_, Self>, error: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let (protocol, _receiver) = this.with(|state| (state.protocol.take(), state.receiver.take()))?;
+        let result = match &protocol {
+            Some(protocol) => {
+                common::call_protocol(protocol.bind(py), intern!(py, "connection_lost"), [error])
+            }
+            None => Ok(()),
+        };
+        let (socket, _peer) =
+            this.with(|state| (std::mem::replace(&mut state.socket, Socket::Closed), state.peer.take()))?;
+        if let Socket::Python(socket, _) = &socket {
+            socket.bind(py).call_method0(intern!(py, "close"))?;
+        }
+        result
+    }
+
+    /// Send bytes-like `data` to `addr`, or to the peer that the endpoint was made for.
+    ///
+    /// It does not block: what the socket does not take at once waits in order. An empty datagram is sent as such. Errors
+    /// of the network go to `protocol.error_received()`. On a closed transport the datagram is dropped. Raises TypeError
+    /// for what is not bytes-like, ValueError for another address than the endpoint's own.
+    #[pyo3(signature = (data, addr=None))]
+    fn sendto(
+        slf: &Bound<'_, Self>,
+        data: &Bound<'_, PyAny>,
+        addr: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        Self::send(slf, data, addr)
+    }
+
+    /// Return information about the endpoint: 'socket' (an asyncio.TransportSocket), 'sockname', 'peername'; `default` for
+    /// any other name.
+    #[pyo3(signature = (name, default=None))]
+    fn get_extra_info<'py>(
+        slf: &Bound<'py, Self>,
+        name: &str,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = slf.py();
+        let this = slf.get();
+        let extra = this.with(|state| state.extra.as_ref().map(|extra| extra.clone_ref(py)))?;
+        if let Some(value) = extra.map(|extra| extra.bind(py).get_item(name)).transpose()?.flatten() {
+            return Ok(Some(value));
+        }
+        match name {
+            "socket" => {
+                let known =
+                    |state: &mut State| state.transport_socket.as_ref().map(|socket| socket.clone_ref(py));
+                if let Some(known) = this.with(known)? {
+                    return Ok(Some(known.into_bound(py)));
+                }
+                let Some(socket) = this.socket_object(py)? else { return Ok(None) };
+                let wrapped = py
+                    .import(intern!(py, "asyncio.trsock"))?
+                    .call_method1(intern!(py, "TransportSocket"), (socket,))?;
+                let kept = wrapped.clone().unbind();
+                this.with(|state| state.transport_socket = Some(kept))?;
+                Ok(Some(wrapped))
+            }
+            "sockname" => this.address_of(py, false),
+            "peername" => this.address_of(py, true),
+            _ => Ok(default),
+        }
+    }
+
+    /// Set a new protocol; datagrams go to it from now on.
+    fn set_protocol(&self, protocol: Py<PyAny>) -> PyResult<()> {
+        let _former = self.with(|state| (state.protocol.replace(protocol), state.receiver.take()))?;
+        Ok(())
+    }
+
+    /// Return the current protocol, or None once the transport is closed.
+    fn get_protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.protocol(py)
+    }
+
+    /// Return True if the transport is closing or closed.
+    fn is_closing(&self) -> PyResult<bool> {
+        self.with(|state| state.phase != Phase::Open)
+    }
+
+    /// Close the transport: nothing more is received, what waits is sent, then `connection_lost(None)` is called.
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        let event_loop = this.loop_of(slf.py());
+        let (first, output) = this.with(|state| {
+            let first = state.phase == Phase::Open;
+            if first {
+                state.phase = Phase::Closing;
+            }
+            (first, state.output)
+        })?;
+        match (first, output) {
+            (false, _) => Ok(()),
+            (true, Output::Blocked) => this.update_interest(event_loop),
+            (true, Output::Idle) => this.lose(slf, event_loop, None),
+        }
+    }
+
+    /// Close the transport at once: what waits is dropped, then `connection_lost(None)` is called.
+    fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        this.force_close(slf, this.loop_of(slf.py()), None)
+    }
+
+    fn _force_close(slf: &Bound<'_, Self>, error: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        let this = slf.get();
+        this.force_close(slf, this.loop_of(slf.py()), error.map(PyErr::from_value))
+    }
+
+    #[pyo3(signature = (exc, message="Fatal error on transport"))]
+    fn _fatal_error(slf: &Bound<'_, Self>, exc: Bound<'_, PyAny>, message: &str) -> PyResult<()> {
+        let this = slf.get();
+        this.fatal(slf, this.loop_of(slf.py()), PyErr::from_value(exc), message)
+    }
+
+    /// Return True if datagrams are being received.
+    fn is_reading(&self) -> PyResult<bool> {
+        self.with(|state| state.phase == Phase::Open && state.reading != Reading::Paused)
+    }
+
+    /// Stop calling `datagram_received()` until `resume_reading()`. Does nothing while paused or closing.
+    fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        this.with(|state| {
+            if state.phase == Phase::Open {
+                state.reading = Reading::Paused;
+            }
+        })?;
+        this.update_interest(this.loop_of(slf.py()))
+    }
+
+    /// Go on calling `datagram_received()`. Does nothing unless paused.
+    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        this.with(|state| {
+            if state.phase == Phase::Open && state.reading == Reading::Paused {
+                state.reading = Reading::On;
+            }
+        })?;
+        this.update_interest(this.loop_of(slf.py()))
+    }
+
+    /// Set the water marks in bytes: above `high` the protocol is asked to pause writing, at `low` to go on.
+    ///
+    /// Defaults are 64 KiB and a quarter of `high`. Raises ValueError unless high >= low >= 0.
+    #[pyo3(signature = (high=None, low=None))]
+    fn set_write_buffer_limits(
+        slf: &Bound<'_, Self>,
+        high: Option<isize>,
+        low: Option<isize>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let marks = water_marks(high, low, whorl_core::net::WaterMarks::default().high())?;
+        let pauses = this.with(|state| {
+            state.marks = marks;
+            state.flow.transition_to_paused(state.queue.size(), marks)
+        })?;
+        if pauses {
+            common::control_flow(
+                this.loop_of(py),
+                &this.context,
+                slf,
+                this.protocol(py)?,
+                intern!(py, "pause_writing"),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Return the water marks `(low, high)` in bytes.
+    fn get_write_buffer_limits(&self) -> PyResult<(usize, usize)> {
+        self.with(|state| (state.marks.low(), state.marks.high()))
+    }
+
+    /// Return how many bytes wait to be sent; from Python 3.13 each datagram counts 8 more for its header.
+    fn get_write_buffer_size(&self) -> PyResult<usize> {
+        self.with(|state| state.queue.size())
+    }
+
+    #[getter]
+    fn _loop(&self, py: Python<'_>) -> Py<EventLoop> {
+        self.event_loop.clone_ref(py)
+    }
+
+    #[getter]
+    fn _protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.protocol(py)
+    }
+
+    #[getter]
+    fn _address(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.address.as_ref().map(|address| address.clone_ref(py))
+    }
+
+    #[getter]
+    fn _sock(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.socket_object(py)
+    }
+
+    #[getter]
+    fn _sock_fd(&self) -> PyResult<RawFd> {
+        self.with(|state| state.socket.fd())
+    }
+
+    /// The class that `isinstance()` sees beside the true one, so that it is an `asyncio.DatagramTransport` as well.
+    #[getter]
+    fn __class__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = slf.py();
+        let class = CLASS.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
+            // Before 3.12 asyncio's own is no DatagramTransport but a Transport: it is either here.
+            let transports = py.import("asyncio.transports")?;
+            let bases = (transports.getattr("_FlowControlMixin")?, transports.getattr("DatagramTransport")?);
+            Ok(py
+                .import("builtins")?
+                .getattr("type")?
+                .call1(("DatagramTransport", bases, PyDict::new(py)))?
+                .unbind())
+        })?;
+        Ok(class.clone_ref(py))
+    }
+
+    fn __repr__(&self) -> String {
+        self.state
+            .with(|state| {
+                let phase = match state.phase {
+                    Phase::Open => "open",
+                    Phase::Closing => "closing",
+                    Phase::Lost => "closed",
+                };
+                format!(
+                    "<DatagramTransport fd={} {phase} reading={:?} write_buffer={}>",
+                    state.socket.fd(),
+                    state.reading,
+                    state.queue.size()
+                )
+            })
+            .unwrap_or_else(|refused| format!("<DatagramTransport: {refused}>"))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        visit.call(&self.context)?;
+        visit.call(&self.address)?;
+        self.state
+            .with(|state| {
+                if let Socket::Python(socket, _) = &state.socket {
+                    visit.call(socket)?;
+                }
+                visit.call(&state.protocol)?;
+                visit.call(&state.receiver)?;
+                visit.call(&state.extra)?;
+                visit.call(&state.transport_socket)?;
+                if let Some(peer) = &state.peer {
+                    visit.call(&peer.python)?;
+                }
+                state.queue.destinations().try_for_each(|destination| destination.visit(&visit))
+            })
+            .unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self) {
+        let _protocol = self.state.with(|state| (state.protocol.take(), state.receiver.take()));
+        let _extra = self.state.with(|state| (state.extra.take(), state.transport_socket.take()));
+    }
+}

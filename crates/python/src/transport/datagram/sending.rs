@@ -1,0 +1,230 @@
+//! Sending: at once where nothing waits, in order behind what waits otherwise.
+
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use super::{DatagramTransport, Output, Phase, is_blocking};
+use crate::errors::IntoPyErr;
+use crate::event_loop::EventLoop;
+use crate::transport::chunk::Chunk;
+use crate::transport::common;
+use crate::transport::destination::{self, Destination};
+use crate::transport::socket::Socket;
+
+/// How far one send came.
+enum Sent {
+    /// The kernel has it.
+    Yes,
+    /// The socket takes no more at the moment.
+    Blocked,
+    /// The network refused it: for `error_received()`.
+    Refused(PyErr),
+    /// It cannot be sent at all, by its address.
+    Impossible(PyErr),
+}
+
+/// One send; nothing if the socket object has to do it.
+#[inline]
+fn send_natively(socket: &Socket, data: &[u8], destination: &Destination) -> Option<Sent> {
+    let fd = socket.borrow()?;
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let sent = match destination {
+        Destination::Connected => rustix::net::send(fd, data, flags),
+        Destination::Native(address) => rustix::net::sendto(fd, data, flags, address),
+        Destination::Python(_) => return None,
+    };
+    Some(match sent {
+        Ok(_) => Sent::Yes,
+        Err(Errno::AGAIN | Errno::INTR) => Sent::Blocked,
+        Err(error) => Sent::Refused(error.into_py_err()),
+    })
+}
+
+impl DatagramTransport {
+    /// `sendto()`
+    pub(super) fn send(
+        slf: &Bound<'_, Self>,
+        data: &Bound<'_, PyAny>,
+        addr: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let content = Chunk::new(data)?;
+        let destination = this.destination(py, addr)?;
+        let mut unsent = Some((content, destination));
+        let (lost, sent) = this.with(|state| {
+            // As in asyncio: an endpoint without a peer of its own sends until its socket is closed.
+            let gone = matches!(state.socket, Socket::Closed);
+            if gone || (state.phase == Phase::Lost && this.address.is_some()) {
+                let dropped = state.dropped;
+                state.dropped += 1;
+                return (Some(dropped), None);
+            }
+            if !state.queue.is_empty() {
+                return (None, Some(Sent::Blocked));
+            }
+            let sent = unsent.as_ref().and_then(|(content, destination)| {
+                send_natively(&state.socket, content.as_ref(), destination)
+            });
+            (None, sent)
+        })?;
+        if let Some(dropped) = lost {
+            return common::note_dropped(py, dropped, "socket.send() raised exception.");
+        }
+        let sent = match (sent, &unsent) {
+            (None, Some((content, destination))) => this.send_by_object(py, content.as_ref(), destination)?,
+            (sent, _) => sent.unwrap_or(Sent::Yes),
+        };
+        let event_loop = this.loop_of(py);
+        match sent {
+            Sent::Yes => Ok(()),
+            Sent::Refused(error) => this.error_received(py, error),
+            Sent::Impossible(error) => {
+                this.fatal(slf, event_loop, error, "Fatal write error on datagram transport")
+            }
+            Sent::Blocked => {
+                let pauses = this.with(|state| {
+                    if state.phase == Phase::Lost {
+                        // Nobody is going to send it.
+                        return false;
+                    }
+                    if let Some((content, destination)) = unsent.take() {
+                        state.queue.push(content, destination);
+                    }
+                    state.output = Output::Blocked;
+                    state.flow.transition_to_paused(state.queue.size(), state.marks)
+                })?;
+                this.update_interest(event_loop)?;
+                if pauses {
+                    let method = intern!(py, "pause_writing");
+                    common::control_flow(event_loop, &this.context, slf, this.protocol(py)?, method)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends what waits, as far as the socket takes it.
+    pub(super) fn flush(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        let py = slf.py();
+        // Bounded by what waits now: `error_received()` may send more.
+        for _ in 0..self.with(|state| state.queue.len())? {
+            let (sent, _datagram) = self.send_front(py)?;
+            match sent {
+                Sent::Yes => {}
+                Sent::Blocked => break,
+                Sent::Refused(error) => {
+                    if let Err(error) = self.error_received(py, error) {
+                        let message = "Exception in protocol.error_received()";
+                        common::report(event_loop, slf, self.protocol(py)?, message, error)?;
+                    }
+                }
+                Sent::Impossible(error) => {
+                    return self.fatal(slf, event_loop, error, "Fatal write error on datagram transport");
+                }
+            }
+        }
+        if self.with(|state| state.flow.transition_to_open(state.queue.size(), state.marks))? {
+            let method = intern!(py, "resume_writing");
+            common::control_flow(event_loop, &self.context, slf, self.protocol(py)?, method)?;
+        }
+        // `resume_writing()` may have sent more, or closed.
+        let done = self.with(|state| {
+            let done = state.queue.is_empty();
+            if done {
+                state.output = Output::Idle;
+            }
+            (done, done && state.phase == Phase::Closing)
+        })?;
+        match done {
+            (_, true) => self.lose(slf, event_loop, None),
+            (true, false) => self.update_interest(event_loop),
+            (false, false) => Ok(()),
+        }
+    }
+
+    /// Sends the datagram at the front and takes it out, unless the socket is full. What was taken out is returned, to be
+    /// dropped with the state closed.
+    fn send_front(&self, py: Python<'_>) -> PyResult<(Sent, Option<(Chunk, Destination)>)> {
+        let outcome = self.with(|state| {
+            let (content, destination) = state.queue.front()?;
+            match send_natively(&state.socket, content.as_ref(), destination) {
+                Some(Sent::Blocked) => Some((Some(Sent::Blocked), None)),
+                Some(sent) => Some((Some(sent), state.queue.pop())),
+                // The socket object has to send this one: taken out for the time being.
+                None => Some((None, state.queue.pop())),
+            }
+        })?;
+        match outcome {
+            None => Ok((Sent::Yes, None)),
+            Some((Some(sent), gone)) => Ok((sent, gone)),
+            Some((None, None)) => Ok((Sent::Yes, None)),
+            Some((None, Some((content, destination)))) => {
+                let sent = self.send_by_object(py, content.as_ref(), &destination)?;
+                if matches!(sent, Sent::Blocked) {
+                    self.with(|state| state.queue.push_front(content, destination))?;
+                    return Ok((sent, None));
+                }
+                Ok((sent, Some((content, destination))))
+            }
+        }
+    }
+
+    /// `sock.sendto(data, address)`: the socket object knows every family, and words the errors.
+    fn send_by_object(&self, py: Python<'_>, data: &[u8], destination: &Destination) -> PyResult<Sent> {
+        let Some(socket) = self.socket_object(py)? else { return Ok(Sent::Yes) };
+        let data = PyBytes::new(py, data);
+        let address = destination.to_python(py);
+        let outcome = match address {
+            Some(address) => socket.call_method1(py, intern!(py, "sendto"), (data, address)),
+            None => socket.call_method1(py, intern!(py, "send"), (data,)),
+        };
+        Ok(match outcome {
+            Ok(_) => Sent::Yes,
+            Err(error) if is_blocking(py, &error) => Sent::Blocked,
+            Err(error) if error.is_instance_of::<PyOSError>(py) => Sent::Refused(error),
+            Err(error) => Sent::Impossible(error),
+        })
+    }
+
+    /// Where `addr`, given to `sendto()`, leads.
+    ///
+    /// # Errors
+    /// ValueError for another address than the one that the transport is bound to.
+    fn destination(&self, py: Python<'_>, addr: Option<&Bound<'_, PyAny>>) -> PyResult<Destination> {
+        let addr = addr.filter(|addr| !addr.is_none());
+        let addr = match (&self.address, addr) {
+            (Some(only), Some(addr)) => {
+                let only = only.bind(py);
+                if !addr.is(only) && !addr.eq(only)? {
+                    return Err(PyValueError::new_err(format!(
+                        "Invalid address: must be None or {}",
+                        only.str()?
+                    )));
+                }
+                Some(only.as_any())
+            }
+            (Some(only), None) => Some(only.bind(py).as_any()),
+            (None, addr) => addr,
+        };
+        if self.connected {
+            return Ok(Destination::Connected);
+        }
+        let Some(addr) = addr else { return Ok(Destination::Python(py.None())) };
+        let known = self.with(|state| {
+            let peer = state.peer.as_ref().filter(|peer| peer.python.is(addr))?;
+            peer.native.clone()
+        })?;
+        match known {
+            Some(native) => Ok(Destination::Native(native)),
+            None => {
+                let family = self.with(|state| state.sockname.family())?;
+                Ok(destination::parse(addr, family))
+            }
+        }
+    }
+}
