@@ -243,7 +243,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
 
     # -- transports ------------------------------------------------------------------------------------------------
 
-    async def _create_connection_transport(
+    def _create_connection_transport(
         self, sock: socket.socket, protocol_factory: Callable[[], Any], *args: Any, **kwargs: Any
     ) -> Any:
         def factory() -> Any:
@@ -254,7 +254,8 @@ class EventLoop(_core.EventLoop, SocketMethods):
                 sock.close()
                 raise
 
-        return await super()._create_connection_transport(sock, factory, *args, **kwargs)
+        # No coroutine of its own: its frame would keep the arguments alive in the traceback of a failed handshake.
+        return super()._create_connection_transport(sock, factory, *args, **kwargs)
 
     def _make_socket_transport(
         self,

@@ -262,7 +262,7 @@ impl DatagramTransport {
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let marks = water_marks(high, low, whorl_core::net::WaterMarks::default().high())?;
+        let marks = water_marks(high, low, WaterMarks::default().high())?;
         let pauses = this.with(|state| {
             state.marks = marks;
             state.flow.transition_to_paused(state.queue.size(), marks)
