@@ -7,10 +7,11 @@ A program that is run unchanged reaches its loop in one of these ways, and each 
   Python 3.14 on, and 3.16 has no policies.
 - ``get_event_loop``, which until 3.13 makes a loop, and policies derived from asyncio's default one use that
   class's loop factory, which is replaced on the class, so that a reset policy and subclasses of it follow.
-- ``asyncio.EventLoop`` (3.13) is the platform's default loop class by its general name.
+- ``asyncio.EventLoop`` (3.13) is the platform's default loop class by its general name, and servers name
+  ``asyncio.SelectorEventLoop`` as the plain choice on Unix (uvicorn, where uvloop is not installed).
 - uvloop's factories: servers choose uvloop unasked where it is installed.
 
-A class that the program names itself (``asyncio.SelectorEventLoop()``, ``uvloop.Loop()``) stays that class.
+Another class that the program names itself (``uvloop.Loop()``) stays that class.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ _T = TypeVar("_T")
 def make_default() -> None:
     """Make whorl's loop the default of the whole process. Not undone: the process belongs to the program."""
     replace_factories()
+    asyncio.SelectorEventLoop = _PlainEventLoop  # type: ignore[misc,assignment]
     if hasattr(asyncio.events, "set_event_loop_policy"):
         with warnings.catch_warnings():
             # From 3.14 on, looking the class up warns.
@@ -47,6 +49,13 @@ def make_default() -> None:
         _replace_uvloop_factories(sys.modules["uvloop"])
     else:
         sys.meta_path.insert(0, _UvloopFinder())
+
+
+class _PlainEventLoop(EventLoop):
+    """Stands for ``asyncio.SelectorEventLoop``: it takes a selector, as that does, and has no use for it."""
+
+    def __init__(self, selector: object = None) -> None:
+        super().__init__()
 
 
 class _UvloopFinder:

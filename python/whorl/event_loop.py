@@ -60,6 +60,9 @@ class EventLoop(_core.EventLoop, SocketMethods):
     :meth:`call_soon_threadsafe` and the few others that asyncio documents as safe.
     """
 
+    #: Read by ``__del__`` of a loop whose construction failed.
+    _thread_id: int | None = None
+
     def __init__(self) -> None:
         # Not SelectorEventLoop's: it would make a selector, which the native poller stands for.
         base_events.BaseEventLoop.__init__(cast("Any", self))
@@ -74,9 +77,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
         self._make_self_pipe()
 
     def __repr__(self) -> str:
-        return (
-            f"<whorl.EventLoop running={self.is_running()} closed={self.is_closed()} debug={self.get_debug()}>"
-        )
+        return f"<whorl.EventLoop running={self.is_running()} closed={self.is_closed()} debug={self.get_debug()}>"
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -214,7 +215,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
         self._set_native_task_factory(factory is not None)
 
     def _report_slow_callback(self, handle: Any, seconds: float) -> None:
-        task = getattr(handle._callback, "__self__", None)
+        task = getattr(getattr(handle, "_callback", None), "__self__", None)
         what = repr(task) if isinstance(task, asyncio.Task) else repr(handle)
         base_events.logger.warning("Executing %s took %.3f seconds", what, seconds)
 
@@ -388,7 +389,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
 
     async def create_server(self, *args: Any, **kwargs: Any) -> Any:
         """Listen on a TCP address. Source: :meth:`asyncio.loop.create_server`."""
-        server = await asyncio.SelectorEventLoop.create_server(cast("Any", self), *args, **kwargs)
+        server = await super().create_server(*args, **kwargs)
         return Server.adopt(server)
 
     async def create_unix_server(self, *args: Any, **kwargs: Any) -> Any:
@@ -396,7 +397,15 @@ class EventLoop(_core.EventLoop, SocketMethods):
 
         Source: :meth:`asyncio.loop.create_unix_server`, with the clean-up of Python 3.13 on every version.
         """
-        server = await asyncio.SelectorEventLoop.create_unix_server(cast("Any", self), *args, **kwargs)
+        if sys.version_info >= (3, 13):
+            return await super().create_unix_server(*args, **kwargs)
+        cleanup_socket = kwargs.pop("cleanup_socket", True)
+        server = await super().create_unix_server(*args, **kwargs)
+        for sock in server._sockets or () if cleanup_socket else ():
+            path = sock.getsockname()
+            # An abstract name has no file, and nothing to clean up.
+            if path and path[0] not in (0, "\x00"):
+                self._unix_server_sockets[sock] = os.stat(path).st_ino
         return Server.adopt(server)
 
     def _start_serving(
@@ -496,5 +505,3 @@ def _is_numeric(host: Any, port: Any) -> bool:
             continue
         return True
     return False
-
-

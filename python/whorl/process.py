@@ -49,7 +49,11 @@ def _reap(pid: int) -> int:
         except InterruptedError:
             continue
         except ChildProcessError:
-            logger.warning("child process pid %d exit status already read: will report returncode %d", pid, UNKNOWN_STATUS)
+            logger.warning(
+                "child process pid %d exit status already read: will report returncode %d",
+                pid,
+                UNKNOWN_STATUS,
+            )
             return UNKNOWN_STATUS
         return os.waitstatus_to_exitcode(status)
 

@@ -95,9 +95,17 @@ def test_the_default_loop_class(whorl: Run, script: Script) -> None:
     assert whorl("run", "program.py").stdout == WHORLS
 
 
-def test_a_class_that_is_named_stays(whorl: Run, script: Script) -> None:
-    script("program.py", PRELUDE + "print(finish(asyncio.SelectorEventLoop()))")
-    assert "SelectorEventLoop" in whorl("run", "program.py").stdout
+@pytest.mark.parametrize("arguments", ["", "None", "selectors.SelectSelector()"])
+def test_the_plain_loop_class(whorl: Run, script: Script, arguments: str) -> None:
+    """uvicorn names it where uvloop is not installed."""
+    script(
+        "program.py",
+        PRELUDE
+        + f"import selectors\nloop = asyncio.SelectorEventLoop({arguments})\n"
+        + "import whorl\nprint(isinstance(loop, whorl.EventLoop), isinstance(loop, asyncio.SelectorEventLoop))\n"
+        + "loop.close()",
+    )
+    assert whorl("run", "program.py").stdout == "True True\n"
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,25 @@ def test_the_environment_sets_debug_mode(script: Script) -> None:
     assert script.run(body, flags=("-X", "dev")).stdout == "True\n"
 
 
+async def test_slow_protocols_are_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    class Slow(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            time.sleep(0.03)
+            received.set_result(data)
+
+    received: asyncio.Future[bytes] = loop.create_future()
+    async with connected(Slow) as pair:
+        loop.set_debug(True)
+        loop.slow_callback_duration = 0.01
+        with caplog.at_level(logging.WARNING, "asyncio"):
+            await pair.peer_sends(b"x")
+            assert await received == b"x"
+            await asyncio.sleep(0)
+        loop.slow_callback_duration = 30
+        loop.set_debug(False)
+    assert any("Executing" in message and "took 0.0" in message for message in caplog.messages)
+
+
 @pytest.mark.parametrize("how", ["soon", "later", "threadsafe", "task"])
 def test_slow_callbacks_are_logged(loop: Loop, caplog: pytest.LogCaptureFixture, how: str) -> None:
     async def slow_task() -> None:

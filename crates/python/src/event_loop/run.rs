@@ -5,6 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use whorl_core::reactor::{Event, Events, Poller};
 
@@ -81,7 +82,7 @@ impl EventLoop {
             if is_first {
                 is_first = false;
                 for (dispatch, event) in deferred.drain(..) {
-                    dispatch.perform(slf, event)?;
+                    Self::perform(slf, dispatch, event)?;
                 }
             }
             let (stopping, unsent) = this
@@ -199,10 +200,29 @@ impl EventLoop {
             match &mut later {
                 Some(later) => later.push((dispatch, event)),
                 // After an error the rest of the events is not lost: the poller is level-triggered and tells them again.
-                None => dispatch.perform(slf, event)?,
+                None => Self::perform(slf, dispatch, event)?,
             }
         }
         Ok(stale)
+    }
+
+    /// Tells one source; in debug mode one that takes longer than `loop.slow_callback_duration` is reported.
+    fn perform(slf: &Bound<'_, Self>, dispatch: Dispatch, event: Event) -> PyResult<()> {
+        if !slf.get().is_debug() {
+            return dispatch.perform(slf, event);
+        }
+        let py = slf.py();
+        let source = dispatch.object(py);
+        let start = clock::now();
+        dispatch.perform(slf, event)?;
+        let seconds = clock::seconds(clock::now() - start);
+        let limit: f64 = slf.getattr(intern!(py, "slow_callback_duration"))?.extract()?;
+        match source {
+            Some(source) if seconds >= limit => {
+                slf.call_method1(intern!(py, "_report_slow_callback"), (source, seconds)).map(drop)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Runs what was ready when the turn began.

@@ -238,6 +238,18 @@ impl Source {
 }
 
 impl Dispatch {
+    /// The transport or listener that is told, if one is.
+    pub fn object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match self {
+            Self::Nothing | Self::Waker | Self::Stale | Self::Operations => None,
+            Self::Stream(transport) => Some(transport.clone_ref(py).into_any()),
+            Self::Datagram(transport) => Some(transport.clone_ref(py).into_any()),
+            Self::ReadPipe(transport) => Some(transport.clone_ref(py).into_any()),
+            Self::WritePipe(transport) => Some(transport.clone_ref(py).into_any()),
+            Self::Listener(listener) => Some(listener.clone_ref(py).into_any()),
+        }
+    }
+
     /// Does it.
     ///
     /// # Errors
