@@ -9,7 +9,7 @@ import gc
 import socket
 import ssl
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -37,7 +37,7 @@ pytestmark = whorl_only
 
 
 @pytest.fixture(autouse=True)
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The engine of the connections that a test makes: the fallback, unless the test asks for another."""
     name: str = getattr(request, "param", "object")
     if name == "object":
