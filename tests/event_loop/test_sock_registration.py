@@ -209,3 +209,15 @@ async def test_a_paused_transport_whose_peer_reset_does_not_spin(loop: Loop) -> 
         assert not protocol.lost.done()
         transport.resume_reading()
         assert isinstance(await protocol.lost, ConnectionResetError)
+
+
+async def test_a_task_about_to_be_cancelled_takes_no_data_with_it(loop: Loop, pair: Sockets) -> None:
+    """What was scheduled before the data is seen comes first (cpython gh-153761, for a connection)."""
+    ours, theirs = pair
+    receiving = asyncio.ensure_future(loop.sock_recv(ours, 100))
+    await turns(2)
+    theirs.send(b"must not be lost")
+    loop.call_soon(receiving.cancel)
+    await asyncio.gather(receiving, return_exceptions=True)
+    assert receiving.cancelled()
+    assert await loop.sock_recv(ours, 100) == b"must not be lost"

@@ -57,16 +57,13 @@ impl EventLoop {
         let mut spent = Vec::new();
         let mut stale_waits = 0;
         let mut look = true;
-        // What was scheduled before the loop ran comes before the data that arrived before it ran: in the first turn
-        // transports are told after the batch.
-        let mut is_first = true;
         let mut deferred = Deferred::new();
         loop {
             if this.inbox.has_mail() {
                 this.take_mail()?;
             }
             if look {
-                let stale = Self::look(slf, &mut events, is_first.then_some(&mut deferred))?;
+                let stale = Self::look(slf, &mut events, &mut deferred)?;
                 stale_waits = if stale { stale_waits + 1 } else { 0 };
                 if stale_waits >= STALE_WAITS {
                     this.renew_poller()?;
@@ -79,11 +76,8 @@ impl EventLoop {
                 this.put_back(batch)?;
                 return Err(error);
             }
-            if is_first {
-                is_first = false;
-                for (dispatch, event) in deferred.drain(..) {
-                    Self::perform(slf, dispatch, event)?;
-                }
+            for (dispatch, event) in deferred.drain(..) {
+                Self::perform(slf, dispatch, event)?;
             }
             let (stopping, unsent) = this
                 .state
@@ -128,10 +122,14 @@ impl EventLoop {
 
     /// Waits as long as nothing is to be run, tells those whose descriptors are ready, and moves due timers to what is
     /// ready. True if an event came for a source that is gone.
-    fn look(slf: &Bound<'_, Self>, events: &mut Events, later: Option<&mut Deferred>) -> PyResult<bool> {
+    ///
+    /// What was scheduled before comes first, as in asyncio, or a task that is about to be cancelled would still take a
+    /// connection or data, which would be lost: if anything is ready to run, transports are told after the batch.
+    fn look(slf: &Bound<'_, Self>, events: &mut Events, deferred: &mut Deferred) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
-        let (poller, wait) = this.with(|state| {
+        let (poller, wait, later) = this.with(|state| {
+            let later = !state.ready.is_empty();
             let wait = if !state.ready.is_empty() || state.stopping {
                 Wait::No
             } else if let Some(deadline) = state.timers.next_deadline() {
@@ -142,7 +140,7 @@ impl EventLoop {
             } else {
                 Wait::Forever
             };
-            (state.poller.clone(), wait)
+            (state.poller.clone(), wait, later)
         })?;
         let Some(poller) = poller else {
             return Err(this.check_closed().err().unwrap_or_else(closed_while_running));
@@ -163,7 +161,7 @@ impl EventLoop {
         // A signal may have ended the wait. Its Python handler runs here, where what it raises leaves `run_forever()` as it
         // leaves `select()` in asyncio, and not in whatever callback is next.
         py.check_signals()?;
-        let stale = Self::tell(slf, events, later)?;
+        let stale = Self::tell(slf, events, later.then_some(deferred))?;
         if this.inbox.has_mail() {
             this.take_mail()?;
         }
