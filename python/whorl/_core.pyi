@@ -8,8 +8,7 @@ they are asyncio's. What a class here does not repeat it has with the signature 
 import asyncio
 import ssl
 import sys
-from asyncio import transports
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from socket import socket
 from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar, TypeVarTuple, final
@@ -47,13 +46,15 @@ class Handle(asyncio.Handle):
 
     @property
     def _source_traceback(self) -> Any: ...
+    def get_context(self) -> Context: ...
 
 @final
-class TimerHandle(Handle, asyncio.TimerHandle):
-    """What ``call_later()`` and ``call_at()`` return. Only the loop makes them."""
+class TimerHandle(asyncio.TimerHandle):
+    """What ``call_later()`` and ``call_at()`` return. Only the loop makes them. In the module it derives from Handle."""
 
     @property
     def _when(self) -> float: ...
+    def get_context(self) -> Context: ...
 
 @disjoint_base
 class EventLoop:
@@ -75,7 +76,20 @@ class EventLoop:
         self, when: float, callback: Callable[[*_Ts], object], /, *args: *_Ts, context: Context | None = None
     ) -> TimerHandle: ...
     def create_future(self) -> asyncio.Future[Any]: ...
-    def create_task(self, coro: _CoroutineLike[_T], /, **kwargs: Any) -> asyncio.Task[_T]: ...
+    # The built method takes the keywords as **kwargs and hands them on to asyncio's own.
+    if sys.version_info >= (3, 13):
+        def create_task(
+            self,
+            coro: _CoroutineLike[_T],
+            *,
+            name: object = None,
+            context: Context | None = None,
+            eager_start: bool | None = None,
+        ) -> asyncio.Task[_T]: ...
+    else:
+        def create_task(
+            self, coro: _CoroutineLike[_T], *, name: object = None, context: Context | None = None
+        ) -> asyncio.Task[_T]: ...
 
     # Running
     def time(self) -> float: ...
@@ -90,13 +104,9 @@ class EventLoop:
     def _set_native_task_factory(self, set: bool) -> None: ...
 
     # Descriptors
-    def add_reader(
-        self, fd: FileDescriptorLike, callback: Callable[[*_Ts], Any], *args: *_Ts
-    ) -> None: ...
+    def add_reader(self, fd: FileDescriptorLike, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None: ...
     def remove_reader(self, fd: FileDescriptorLike) -> bool: ...
-    def add_writer(
-        self, fd: FileDescriptorLike, callback: Callable[[*_Ts], Any], *args: *_Ts
-    ) -> None: ...
+    def add_writer(self, fd: FileDescriptorLike, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None: ...
     def remove_writer(self, fd: FileDescriptorLike) -> bool: ...
     def _ensure_fd_no_transport(self, fd: FileDescriptorLike) -> None: ...
     def _add_reader(

@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 def make_default() -> None:
     """Make whorl's loop the default of the whole process. Not undone: the process belongs to the program."""
     replace_factories()
-    asyncio.SelectorEventLoop = _PlainEventLoop  # type: ignore[misc,assignment]
+    asyncio.SelectorEventLoop = _PlainEventLoop
     if hasattr(asyncio.events, "set_event_loop_policy"):
         with warnings.catch_warnings():
             # From 3.14 on, looking the class up warns.

@@ -15,10 +15,11 @@ import ssl
 import sys
 import threading
 import weakref
-from asyncio import base_events, constants, events, sslproto, unix_events
-from typing import TYPE_CHECKING, Any, cast
+from asyncio import constants, events, sslproto
+from typing import TYPE_CHECKING, Any, TypeVarTuple, cast
 
 from whorl import _core
+from whorl.asyncio_private import base_events, unix_events
 from whorl.process import watch_child
 from whorl.server import Server
 from whorl.sock import SocketMethods
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from contextvars import Context
 
 __all__ = ["EventLoop"]
+
+_Ts = TypeVarTuple("_Ts")
 
 #: The descriptors by which signals wake loops of this process.
 _wakeup_fds: set[int] = set()
@@ -65,19 +68,30 @@ class EventLoop(_core.EventLoop, SocketMethods):
 
     def __init__(self) -> None:
         # Not SelectorEventLoop's: it would make a selector, which the native poller stands for.
-        base_events.BaseEventLoop.__init__(cast("Any", self))
+        base_events.BaseEventLoop.__init__(self)
         self._selector = None
         self._internal_fds = 0
-        self._signal_handlers: dict[int, asyncio.Handle] = {}
+        self._signal_handlers = {}
         self._unix_server_sockets: dict[socket.socket, int] = {}
         self._listeners: dict[int, _core.Listener] = {}
-        self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self._transports = weakref.WeakValueDictionary()
         self._wakeup_claims: set[str] = set()
         self._former_wakeup_fd = -1
         self._make_self_pipe()
 
     def __repr__(self) -> str:
         return f"<whorl.EventLoop running={self.is_running()} closed={self.is_closed()} debug={self.get_debug()}>"
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name == "time":
+            # A test turns the clock by hand: timers follow it, as they do in asyncio.
+            self._set_native_foreign_clock(True)
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        if name == "time":
+            self._set_native_foreign_clock(False)
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -142,7 +156,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
             # The descriptor that was there before has been closed by its owner.
             base_events.logger.debug("wake-up descriptor %d is gone and was not restored", wanted)
 
-    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:
+    def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None:
         """Call ``callback(*args)`` on the loop when the process gets signal ``sig``.
 
         Raises :exc:`ValueError` or :exc:`RuntimeError` for a signal that cannot be caught, and outside the main thread.
@@ -182,7 +196,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
             self._internal_fds -= 1
         self._close_native()
         self._thread_id = None
-        base_events.BaseEventLoop.close(cast("Any", self))
+        base_events.BaseEventLoop.close(self)
 
     def _read_from_self(self) -> None:
         while True:
@@ -206,12 +220,12 @@ class EventLoop(_core.EventLoop, SocketMethods):
 
     def set_debug(self, enabled: bool) -> None:
         """Switch debug mode: slow callbacks are reported, methods check their thread, handles know their origin."""
-        base_events.BaseEventLoop.set_debug(cast("Any", self), enabled)
+        base_events.BaseEventLoop.set_debug(self, enabled)
         self._set_native_debug(bool(enabled))
 
     def set_task_factory(self, factory: Any) -> None:
         """Set the factory that :meth:`create_task` uses; None for :class:`asyncio.Task`."""
-        base_events.BaseEventLoop.set_task_factory(cast("Any", self), factory)
+        base_events.BaseEventLoop.set_task_factory(self, factory)
         self._set_native_task_factory(factory is not None)
 
     def _report_slow_callback(self, handle: Any, seconds: float) -> None:
@@ -239,7 +253,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
                 # Something that only looked numeric: the resolver decides, and words the error.
                 pass
         return await base_events.BaseEventLoop.getaddrinfo(
-            cast("Any", self), host, port, family=family, type=type, proto=proto, flags=flags
+            self, host, port, family=family, type=type, proto=proto, flags=flags
         )
 
     # -- transports ------------------------------------------------------------------------------------------------
@@ -276,7 +290,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
         self,
         rawsock: socket.socket,
         protocol: Any,
-        sslcontext: ssl.SSLContext,
+        sslcontext: ssl.SSLContext | None,
         waiter: Any = None,
         *,
         server_side: bool = False,
@@ -327,7 +341,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
         if type(transport) is not _core.StreamTransport or not isinstance(sslcontext, ssl.SSLContext):
             # Another transport, as a second TLS within the first, by asyncio's own protocol; it also words what is refused.
             return await base_events.BaseEventLoop.start_tls(
-                cast("Any", self),
+                self,
                 transport,
                 protocol,
                 sslcontext,
@@ -356,7 +370,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
             # The client's first message came together with the last line before it (cpython #142352).
             tls._feed(reader._buffer)
             reader._buffer.clear()
-        transport.set_protocol(tls)
+        transport.set_protocol(cast("asyncio.BaseProtocol", tls))
         made = self.call_soon(tls.connection_made, transport)
         resumed = self.call_soon(transport.resume_reading)
         try:
@@ -393,20 +407,11 @@ class EventLoop(_core.EventLoop, SocketMethods):
         return Server.adopt(server)
 
     async def create_unix_server(self, *args: Any, **kwargs: Any) -> Any:
-        """Listen on a Unix-domain path; with ``cleanup_socket`` (default) the path is removed when the server closes.
+        """Listen on a Unix-domain path. From Python 3.13 on the path is removed when the server closes.
 
-        Source: :meth:`asyncio.loop.create_unix_server`, with the clean-up of Python 3.13 on every version.
+        Source: :meth:`asyncio.loop.create_unix_server`.
         """
-        if sys.version_info >= (3, 13):
-            return await super().create_unix_server(*args, **kwargs)
-        cleanup_socket = kwargs.pop("cleanup_socket", True)
-        server = await super().create_unix_server(*args, **kwargs)
-        for sock in server._sockets or () if cleanup_socket else ():
-            path = sock.getsockname()
-            # An abstract name has no file, and nothing to clean up.
-            if path and path[0] not in (0, "\x00"):
-                self._unix_server_sockets[sock] = os.stat(path).st_ino
-        return Server.adopt(server)
+        return Server.adopt(await super().create_unix_server(*args, **kwargs))
 
     def _start_serving(
         self,
@@ -448,7 +453,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
         await transp._make_empty_waiter()
         transp._leave_poller()
         try:
-            return cast("int", await self.sock_sendfile(transp._sock, file, offset, count, fallback=False))
+            return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
         finally:
             transp._reset_empty_waiter()
             transp._enter_poller()

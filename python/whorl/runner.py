@@ -73,5 +73,6 @@ def replace_factories() -> None:
     """
     asyncio.events.new_event_loop = new_event_loop
     asyncio.new_event_loop = new_event_loop
-    if hasattr(asyncio, "EventLoop"):
-        asyncio.EventLoop = EventLoop
+    module: Any = asyncio
+    if hasattr(module, "EventLoop"):
+        module.EventLoop = EventLoop

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from asyncio import base_events
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["Server"]
 
@@ -23,23 +23,26 @@ if sys.version_info >= (3, 13):
 else:
 
     class Server(base_events.Server):
-        """A server that knows its clients: :meth:`close_clients` and :meth:`abort_clients`, from Python 3.13."""
+        """A server that knows its clients: :meth:`close_clients` and :meth:`abort_clients` of Python 3.13."""
+
+        _clients: weakref.WeakSet[Any]
 
         @classmethod
         def adopt(cls, server: base_events.Server) -> base_events.Server:
             """Give a server that the loop has just made the methods of this class."""
             server.__class__ = cls
-            server._clients = weakref.WeakSet()
+            cast("Server", server)._clients = weakref.WeakSet()
             return server
 
         def _attach(self, transport: Any = None) -> None:
-            super()._attach()
+            super()._attach()  # type: ignore[misc]
             if transport is not None:
                 self._clients.add(transport)
 
         def _detach(self, transport: Any = None) -> None:
-            self._clients.discard(transport)
-            super()._detach()
+            if transport is not None:
+                self._clients.discard(transport)
+            super()._detach()  # type: ignore[misc]
 
         def close_clients(self) -> None:
             """Close the transport of every client: what waits to be sent is sent first."""

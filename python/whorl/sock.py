@@ -7,9 +7,10 @@ declines, and asyncio's implementation does the work by calling them.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from typing import TYPE_CHECKING, Any
+
+from whorl.asyncio_private import UnixEventLoop
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["SocketMethods"]
 
 
-class SocketMethods(asyncio.SelectorEventLoop):
+class SocketMethods(UnixEventLoop):
     """Operations on non-blocking sockets, for :class:`whorl.EventLoop`.
 
     All of them raise :exc:`TypeError` for an :class:`ssl.SSLSocket`, :exc:`RuntimeError` for a socket that a
@@ -162,7 +163,7 @@ class SocketMethods(asyncio.SelectorEventLoop):
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
         if sock.family in (socket.AF_INET, socket.AF_INET6):
-            resolved = await self._ensure_resolved(  # type: ignore[attr-defined]
+            resolved = await self._ensure_resolved(
                 address, family=sock.family, type=sock.type, proto=sock.proto, loop=self
             )
             address = resolved[0][4]

@@ -303,3 +303,22 @@ async def test_timeouts_cancel_what_runs_over_them(loop: Loop) -> None:
             await asyncio.sleep(PATIENCE)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(loop.create_future(), 0.005)
+
+
+async def test_timers_follow_a_clock_that_is_turned_by_hand(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Suites of others patch `loop.time` on the instance (aiohttp's do)."""
+    real, forward = loop.time, 0.0
+    fired: list[str] = []
+    monkeypatch.setattr(loop, "time", lambda: real() + forward)
+    handle = loop.call_later(3, fired.append, "later")
+    await asyncio.sleep(0.001)
+    assert not fired
+    forward = 4.0
+    await asyncio.sleep(0.001)
+    await asyncio.sleep(0.001)
+    assert fired == ["later"]
+    handle.cancel()
+    monkeypatch.undo()
+    await asyncio.sleep(0.001)

@@ -2,6 +2,8 @@
 
 use std::cell::UnsafeCell;
 use std::mem;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
@@ -33,6 +35,8 @@ impl Scheduled {
 enum Stage {
     /// It waits to be run.
     Pending(Scheduled),
+    /// It waits to be run, and other threads may wait for its end: see [`ThreadSafeHandle`].
+    Shared(Scheduled),
     /// It waits for a descriptor, and runs each time that is ready, until it is cancelled.
     Standing(Scheduled),
     /// It is running or has run; the callback, its arguments and its context are let go.
@@ -86,8 +90,8 @@ impl Handle {
     fn transition_to_done(slf: &Bound<'_, Self>) -> Option<Scheduled> {
         Self::with(slf, |stage| match stage {
             Stage::Standing(scheduled) => Some(scheduled.clone_ref(slf.py())),
-            Stage::Pending(_) => match mem::replace(stage, Stage::Done) {
-                Stage::Pending(scheduled) => Some(scheduled),
+            Stage::Pending(_) | Stage::Shared(_) => match mem::replace(stage, Stage::Done) {
+                Stage::Pending(scheduled) | Stage::Shared(scheduled) => Some(scheduled),
                 _ => None,
             },
             _ => None,
@@ -98,7 +102,7 @@ impl Handle {
     pub fn transition_to_cancelled(slf: &Bound<'_, Self>) -> bool {
         // What it held is dropped here, outside the critical section, as finalisers may run.
         let former = Self::with(slf, |stage| mem::replace(stage, Stage::Cancelled));
-        matches!(former, Stage::Pending(_))
+        matches!(former, Stage::Pending(_) | Stage::Shared(_))
     }
 
     /// Whether the handle may be used again: it has run, nobody holds it, weakly or not, and it is no subclass.
@@ -134,7 +138,10 @@ impl Handle {
     fn parts(slf: &Bound<'_, Self>) -> Option<Vec<Py<PyAny>>> {
         let py = slf.py();
         Self::with(slf, |stage| match stage {
-            Stage::Pending(scheduled) | Stage::Standing(scheduled) | Stage::Shown(scheduled) => {
+            Stage::Pending(scheduled)
+            | Stage::Shared(scheduled)
+            | Stage::Standing(scheduled)
+            | Stage::Shown(scheduled) => {
                 Some(scheduled.call.parts().iter().map(|part| part.clone_ref(py)).collect())
             }
             Stage::Done | Stage::Cancelled => None,
@@ -147,6 +154,14 @@ impl Handle {
     /// SystemExit and KeyboardInterrupt, which end `run_forever()`.
     #[inline]
     pub fn run(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        if Self::with(slf, |stage| matches!(stage, Stage::Shared(_))) {
+            return ThreadSafeHandle::run_shared(slf, event_loop);
+        }
+        Self::run_now(slf, event_loop)
+    }
+
+    #[inline]
+    fn run_now(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let Some(mut scheduled) = Self::transition_to_done(slf) else { return Ok(()) };
         match scheduled.call.run(slf.py(), &scheduled.context) {
             Ok(_) => Ok(()),
@@ -156,6 +171,9 @@ impl Handle {
 
     /// The same in debug mode: a callback that takes longer than `loop.slow_callback_duration` seconds is reported.
     pub fn run_timed(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        if Self::with(slf, |stage| matches!(stage, Stage::Shared(_))) {
+            return ThreadSafeHandle::run_shared(slf, event_loop);
+        }
         let Some(mut scheduled) = Self::transition_to_done(slf) else { return Ok(()) };
         let start = super::clock::now();
         let outcome = scheduled.call.run(slf.py(), &scheduled.context);
@@ -222,7 +240,9 @@ impl Handle {
         }
         // SAFETY: the collector runs under the GIL, or with every other thread stopped, and nobody holds a reference to
         // the stage over a point where it can run; it is only read.
-        if let Stage::Pending(scheduled) | Stage::Standing(scheduled) = unsafe { &*this.get().stage.get() } {
+        if let Stage::Pending(scheduled) | Stage::Shared(scheduled) | Stage::Standing(scheduled) =
+            unsafe { &*this.get().stage.get() }
+        {
             for part in scheduled.call.parts() {
                 visit.call(part)?;
             }
@@ -275,9 +295,10 @@ impl Handle {
     /// Return the context that the callback is called in, or None once it has run or was cancelled.
     fn get_context(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
         Self::with(slf, |stage| match stage {
-            Stage::Pending(scheduled) | Stage::Standing(scheduled) | Stage::Shown(scheduled) => {
-                Some(scheduled.context.clone_ref(slf.py()))
-            }
+            Stage::Pending(scheduled)
+            | Stage::Shared(scheduled)
+            | Stage::Standing(scheduled)
+            | Stage::Shown(scheduled) => Some(scheduled.context.clone_ref(slf.py())),
             Stage::Done | Stage::Cancelled => None,
         })
     }
@@ -310,6 +331,80 @@ impl Handle {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         info(slf, "Handle", None)
+    }
+}
+
+/// A callback wrapper returned by `call_soon_threadsafe()` to other threads, from Python 3.14 on: cancelling it, or asking
+/// whether it is cancelled, waits while the callback runs. Source of the semantics: `asyncio.events._ThreadSafeHandle`.
+#[pyclass(frozen, extends = Handle, weakref, module = "whorl._core")]
+#[derive(Debug, Default)]
+pub struct ThreadSafeHandle {
+    /// The thread that runs the callback at the moment.
+    runner: Mutex<Option<ThreadId>>,
+    finished: Condvar,
+}
+
+impl ThreadSafeHandle {
+    /// A handle that waits to be run, as the interpreter's version has it for a call from another thread.
+    pub fn make(
+        py: Python<'_>,
+        scheduled: Scheduled,
+        traceback: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'_, Handle>> {
+        let info = py.version_info();
+        if (info.major, info.minor) < (3, 14) {
+            return Bound::new(py, Handle::new(scheduled, traceback));
+        }
+        let handle = Handle { stage: UnsafeCell::new(Stage::Shared(scheduled)), source_traceback: traceback };
+        Ok(Bound::new(py, PyClassInitializer::from(handle).add_subclass(Self::default()))?.into_super())
+    }
+
+    fn runner(&self) -> MutexGuard<'_, Option<ThreadId>> {
+        // Nothing panics while it is held; what a poisoned lock protects is whole all the same.
+        self.runner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cold]
+    fn run_shared(slf: &Bound<'_, Handle>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        let Ok(this) = slf.cast::<Self>() else { return Ok(()) };
+        *this.get().runner() = Some(std::thread::current().id());
+        let outcome = Handle::run_now(slf, event_loop);
+        *this.get().runner() = None;
+        this.get().finished.notify_all();
+        outcome
+    }
+
+    /// Waits until no other thread runs the callback. The callback itself does not wait for its own end.
+    fn wait(slf: &Bound<'_, Self>) {
+        let this = slf.get();
+        let here = std::thread::current().id();
+        slf.py().detach(|| {
+            let mut runner = this.runner();
+            while runner.is_some_and(|runner| runner != here) {
+                runner = this.finished.wait(runner).unwrap_or_else(PoisonError::into_inner);
+            }
+        });
+    }
+}
+
+#[pymethods]
+impl ThreadSafeHandle {
+    /// Cancel the callback, once another thread that is running it is done with it.
+    fn cancel(slf: &Bound<'_, Self>) {
+        Self::wait(slf);
+        let _was_pending = Handle::transition_to_cancelled(slf.as_super());
+    }
+
+    /// Return True if the callback was cancelled; waits as `cancel()` does.
+    fn cancelled(slf: &Bound<'_, Self>) -> bool {
+        Self::wait(slf);
+        Handle::is_cancelled(slf.as_super())
+    }
+
+    /// The class that `isinstance()` sees beside the true one, so that it is asyncio's own as well.
+    #[getter]
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import(intern!(slf.py(), "asyncio.events"))?.getattr(intern!(slf.py(), "_ThreadSafeHandle"))
     }
 }
 

@@ -21,12 +21,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::net::ReadBuffer;
 use whorl_core::reactor::{Change, Interest, Poller, Sources, Token};
 use whorl_core::sched::{Inbox, Owned, Owner, Pace, Refused, Timers};
 
-pub use handle::{Handle, Scheduled, TimerHandle, leaves_the_loop};
+pub use handle::{Handle, Scheduled, ThreadSafeHandle, TimerHandle, leaves_the_loop};
 pub use source::{Side, Source, Watch};
 
 use crate::errors::{IntoPyErr, OrRaise};
@@ -82,6 +82,8 @@ pub struct EventLoop {
     closed: AtomicBool,
     debug: AtomicBool,
     task_factory: AtomicBool,
+    /// Whether `loop.time` of this instance is somebody's own, as tests that turn the clock by hand make it.
+    foreign_clock: AtomicBool,
     forks: u32,
 }
 
@@ -121,6 +123,24 @@ impl EventLoop {
     #[inline]
     pub fn is_debug(&self) -> bool {
         self.debug.load(Ordering::Relaxed)
+    }
+
+    /// Now, in nanoseconds on the clock of `loop.time()`.
+    ///
+    /// # Errors
+    /// What a `time` that somebody has put in place of ours raises.
+    #[inline]
+    pub fn now(slf: &Bound<'_, Self>) -> PyResult<u64> {
+        if slf.get().foreign_clock.load(Ordering::Relaxed) {
+            let seconds: f64 = slf.call_method0(intern!(slf.py(), "time"))?.extract()?;
+            return Ok(clock::nanos(seconds));
+        }
+        Ok(clock::now())
+    }
+
+    /// Now on a clock that is somebody's own, if it is.
+    pub fn foreign_now(slf: &Bound<'_, Self>) -> PyResult<Option<u64>> {
+        if slf.get().foreign_clock.load(Ordering::Relaxed) { Self::now(slf).map(Some) } else { Ok(None) }
     }
 
     /// RuntimeError once the loop is closed.
@@ -301,6 +321,7 @@ impl EventLoop {
             closed: AtomicBool::new(false),
             debug: AtomicBool::new(false),
             task_factory: AtomicBool::new(false),
+            foreign_clock: AtomicBool::new(false),
             forks: FORKS.load(Ordering::Relaxed),
         })
     }
@@ -330,6 +351,10 @@ impl EventLoop {
 
     fn _set_native_debug(&self, enabled: bool) {
         self.debug.store(enabled, Ordering::Relaxed);
+    }
+
+    fn _set_native_foreign_clock(&self, set: bool) {
+        self.foreign_clock.store(set, Ordering::Relaxed);
     }
 
     fn _set_native_task_factory(&self, set: bool) {
@@ -396,6 +421,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<EventLoop>()?;
     module.add_class::<Handle>()?;
     module.add_class::<TimerHandle>()?;
+    module.add_class::<ThreadSafeHandle>()?;
     module.add_function(wrap_pyfunction!(after_fork_in_child, module)?)?;
     schedule::add_to(&PyType::new::<EventLoop>(module.py()))
 }

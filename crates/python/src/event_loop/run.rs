@@ -128,12 +128,13 @@ impl EventLoop {
     fn look(slf: &Bound<'_, Self>, events: &mut Events, deferred: &mut Deferred) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
+        let foreign_now = Self::foreign_now(slf)?;
         let (poller, wait, later) = this.with(|state| {
             let later = !state.ready.is_empty();
             let wait = if !state.ready.is_empty() || state.stopping {
                 Wait::No
             } else if let Some(deadline) = state.timers.next_deadline() {
-                match deadline.saturating_sub(clock::now()) {
+                match deadline.saturating_sub(foreign_now.unwrap_or_else(clock::now)) {
                     0 => Wait::No,
                     nanos => Wait::Nanos(nanos),
                 }
@@ -165,9 +166,11 @@ impl EventLoop {
         if this.inbox.has_mail() {
             this.take_mail()?;
         }
+        let foreign_now = Self::foreign_now(slf)?;
         this.with(|state| {
             let now = clock::now();
             state.pace.looked(now, !events.is_empty());
+            let now = foreign_now.unwrap_or(now);
             while let Some(timer) = state.timers.pop_due(now) {
                 let timer = timer.into_bound(py).into_super();
                 if Handle::is_cancelled(&timer) {

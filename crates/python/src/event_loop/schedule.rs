@@ -8,7 +8,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
-use super::{EventLoop, Handle, Mail, Scheduled, TimerHandle, clock};
+use super::{EventLoop, Mail, Scheduled, ThreadSafeHandle, TimerHandle, clock};
 use crate::ffi::{Args, Call, FastMethod, add_methods, copy_context, trampoline};
 use crate::interpreter;
 
@@ -133,14 +133,14 @@ fn soon_threadsafe(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<P
     if this.owner.is_here() || (!cfg!(Py_GIL_DISABLED) && !this.owner.is_held()) {
         return EventLoop::push_call(slf, scheduled, traceback).map(Py::into_any);
     }
-    let handle = Py::new(py, Handle::new(scheduled, traceback))?;
-    this.leave(Mail::Soon(handle.clone_ref(py)))?;
-    Ok(handle.into_any())
+    let handle = ThreadSafeHandle::make(py, scheduled, traceback)?;
+    this.leave(Mail::Soon(handle.clone().unbind()))?;
+    Ok(handle.into_any().unbind())
 }
 
 fn later(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
     let delay = seconds(&args, "call_later", "delay")?;
-    let now = clock::seconds(clock::now());
+    let now = clock::seconds(EventLoop::now(slf)?);
     timer(slf, &args, "call_later", "delay", now + delay)
 }
 

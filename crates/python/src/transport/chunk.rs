@@ -37,6 +37,14 @@ impl Chunk {
         }
     }
 
+    /// From the iterable that was given to `writelines()`.
+    ///
+    /// # Errors
+    /// What iterating raises, and TypeError for an item that is not bytes-like.
+    pub fn all(list_of_data: &Bound<'_, PyAny>) -> PyResult<Vec<Self>> {
+        list_of_data.try_iter()?.map(|data| Self::new(&data?)).collect()
+    }
+
     fn of_bytes(bytes: &Bound<'_, PyBytes>) -> Self {
         let content: *const [u8] = bytes.as_bytes();
         // SAFETY: a bytes object never changes and never moves, and the reference beside the slice keeps it alive as long

@@ -1,12 +1,14 @@
 //! What every kind of transport does the same way: telling the exception handler, scheduling, and small look-ups.
 
-use pyo3::exceptions::{PyOSError, PyResourceWarning};
+use pyo3::exceptions::{PyOSError, PyResourceWarning, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
+use whorl_core::net::WaterMarks;
 
 use super::protocol;
+use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, Handle, Scheduled, leaves_the_loop};
 use crate::ffi::Call;
 
@@ -73,6 +75,18 @@ pub fn schedule(event_loop: &Bound<'_, EventLoop>, context: &Py<PyAny>, call: Ca
     event_loop.get().push_ready(Py::new(py, Handle::new(scheduled, None))?)
 }
 
+/// Schedules `transport._start(waiter)`, with which a transport's life begins.
+pub fn schedule_start(
+    event_loop: &Bound<'_, EventLoop>,
+    context: &Py<PyAny>,
+    transport: &Bound<'_, PyAny>,
+    waiter: Option<Py<PyAny>>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let method = transport.getattr(intern!(py, "_start"))?.unbind();
+    schedule(event_loop, context, Call::of1(method, waiter.unwrap_or_else(|| py.None())))
+}
+
 /// Schedules `transport._call_connection_lost(error)`.
 pub fn schedule_lost(
     event_loop: &Bound<'_, EventLoop>,
@@ -117,6 +131,35 @@ pub fn call_protocol<const N: usize>(
     crate::ffi::call(protocol.py(), &protocol.getattr(method)?.unbind(), args).map(drop)
 }
 
+/// `protocol.connection_made(transport)`, in the context that the thread is in; what it raises is reported.
+///
+/// # Errors
+/// As [`report`].
+pub fn connection_made(
+    event_loop: &Bound<'_, EventLoop>,
+    transport: &Bound<'_, PyAny>,
+    protocol: Option<Py<PyAny>>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let Some(protocol) = protocol else { return Ok(()) };
+    match call_protocol(protocol.bind(py), intern!(py, "connection_made"), [transport]) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            report(event_loop, transport, Some(protocol), "Exception in protocol.connection_made()", error)
+        }
+    }
+}
+
+/// `protocol.connection_lost(error)`, in the context that the thread is in.
+///
+/// # Errors
+/// What the method raises.
+pub fn connection_lost(protocol: Option<&Py<PyAny>>, error: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = error.py();
+    let Some(protocol) = protocol else { return Ok(()) };
+    call_protocol(protocol.bind(py), intern!(py, "connection_lost"), [error])
+}
+
 /// `future.set_result(None)` unless it is done.
 pub fn set_result(future: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = future.py();
@@ -142,4 +185,17 @@ pub fn note_dropped(py: Python<'_>, dropped: usize, message: &str) -> PyResult<(
 pub fn warn_unclosed(py: Python<'_>, shown: &str) -> PyResult<()> {
     let warning = (format!("unclosed transport {shown}"), py.get_type::<PyResourceWarning>());
     py.import("warnings")?.call_method1("warn", warning).map(drop)
+}
+
+/// The marks that the user gave; `default_high` bytes is the high one if neither is given.
+///
+/// # Errors
+/// ValueError unless high >= low >= 0.
+pub fn water_marks(high: Option<isize>, low: Option<isize>, default_high: usize) -> PyResult<WaterMarks> {
+    let refused = || {
+        let shown = |mark: Option<isize>| mark.map_or_else(|| "default".to_owned(), |mark| mark.to_string());
+        PyValueError::new_err(format!("high ({}) must be >= low ({}) must be >= 0", shown(high), shown(low)))
+    };
+    let size = |mark: Option<isize>| mark.map(usize::try_from).transpose().map_err(|_| refused());
+    WaterMarks::new(size(low)?, size(high)?, default_high).or_raise()
 }

@@ -5,11 +5,13 @@ mod chunk;
 mod common;
 mod datagram;
 mod destination;
+mod extra_info;
 mod listener;
 mod output;
 mod pipe;
 mod protocol;
 mod socket;
+mod states;
 mod stream;
 mod tls;
 

@@ -9,10 +9,12 @@ use super::chunk::Chunk;
 
 /// Who will send what waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Sender {
+pub enum Sender {
     /// Nobody: nothing waits.
     #[default]
     Idle,
+    /// The end of this turn of the loop.
+    Scheduled,
     /// The next report that the descriptor takes more.
     Blocked,
 }
@@ -37,9 +39,26 @@ pub struct FlushReport {
 }
 
 impl Output {
+    /// Who will send what waits.
+    pub const fn sender(&self) -> Sender {
+        self.sender
+    }
+
     /// Whether write readiness is what it waits for.
+    #[inline]
     pub fn is_blocked(&self) -> bool {
         self.sender == Sender::Blocked
+    }
+
+    /// What waits is to be sent at the end of the turn; true if that is new: the loop is to be told.
+    #[inline]
+    #[must_use]
+    pub fn transition_to_scheduled(&mut self) -> bool {
+        let first = self.sender == Sender::Idle;
+        if first {
+            self.sender = Sender::Scheduled;
+        }
+        first
     }
 
     /// Bytes that wait.
@@ -53,6 +72,7 @@ impl Output {
     }
 
     /// Puts `chunk` behind what waits.
+    #[inline]
     pub fn push(&mut self, chunk: Chunk) {
         self.queue.push(chunk);
     }
@@ -87,12 +107,14 @@ impl Output {
     }
 
     /// Whether more than the high mark waits; true if that is new: `pause_writing()` is to be called.
+    #[inline]
     #[must_use]
     pub fn transition_to_paused(&mut self) -> bool {
         self.flow.transition_to_paused(self.queue.size(), self.marks)
     }
 
     /// Whether no more than the low mark waits; true if that is new: `resume_writing()` is to be called.
+    #[inline]
     #[must_use]
     pub fn transition_to_open(&mut self) -> bool {
         self.flow.transition_to_open(self.queue.size(), self.marks)

@@ -2,9 +2,11 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use super::common;
 
 /// Who owns the descriptor of a transport.
 #[derive(Debug)]
@@ -61,21 +63,31 @@ impl Socket {
 }
 
 impl Socket {
+    /// Shows the garbage collector what is held.
+    pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Python(socket, _) => visit.call(socket),
+            Self::Native(..) | Self::Closed => Ok(()),
+        }
+    }
+
+    /// Closes it, with `socket.close()` where there is an object.
+    pub fn close(self, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Self::Python(socket, _) => socket.call_method0(py, intern!(py, "close")).map(drop),
+            // Dropping a descriptor closes it.
+            Self::Native(..) | Self::Closed => Ok(()),
+        }
+    }
+
     /// Closes the socket of a transport that is dropped without having been closed, with a ResourceWarning.
     pub fn close_unclosed(self, py: Python<'_>, transport: &str) {
-        let message = format!("unclosed transport <{transport} fd={}>", self.fd());
-        let category = py.get_type::<pyo3::exceptions::PyResourceWarning>();
-        let warned = py
-            .import(intern!(py, "warnings"))
-            .and_then(|warnings| warnings.call_method1(intern!(py, "warn"), (message, category)));
-        if let Err(error) = warned {
-            // Warnings are errors, and a destructor has nobody to raise to.
-            error.write_unraisable(py, None);
-        }
-        if let Self::Python(socket, _) = &self
-            && let Err(error) = socket.bind(py).call_method0(intern!(py, "close"))
-        {
-            error.write_unraisable(py, None);
+        let shown = format!("<{transport} fd={}>", self.fd());
+        for outcome in [common::warn_unclosed(py, &shown), self.close(py)] {
+            if let Err(error) = outcome {
+                // Warnings are errors, or closing failed, and a destructor has nobody to raise to.
+                error.write_unraisable(py, None);
+            }
         }
     }
 }

@@ -10,13 +10,13 @@ use rustix::net::AddressFamily;
 use whorl_core::net::{DatagramQueue, Flow, WaterMarks};
 use whorl_core::sched::Owned;
 
-use super::{Arrival, DatagramTransport, Output, Phase, Reading, State, header};
+use super::{Arrival, DatagramTransport, Output, State, header};
 use crate::event_loop::{EventLoop, Source};
-use crate::ffi::{Call, copy_context};
-use crate::transport::address::Address;
+use crate::ffi::copy_context;
 use crate::transport::common;
+use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
 use crate::transport::socket::Socket;
-use crate::transport::stream::{names_of, water_marks};
+use crate::transport::states::{Phase, Reading};
 
 #[pymethods]
 impl DatagramTransport {
@@ -33,15 +33,12 @@ impl DatagramTransport {
     ) -> PyResult<Py<Self>> {
         let py = event_loop.py();
         let socket = Socket::from_python(sock)?;
-        let (sockname, peername) = names_of(&socket);
-        let extra = extra.map(|extra| extra.copy().map(Bound::unbind)).transpose()?;
+        let info = ExtraInfo::of(&socket, extra)?;
         let address = address.map(|address| Ok::<_, PyErr>((address.is_truthy()?, address))).transpose()?;
-        let native = matches!(
-            sockname.family(),
-            Some(AddressFamily::INET | AddressFamily::INET6 | AddressFamily::UNIX)
-        );
+        let native =
+            matches!(info.family(), Some(AddressFamily::INET | AddressFamily::INET6 | AddressFamily::UNIX));
         // A peer without a name cannot be sent to by its name: asyncio takes that for not connected.
-        let connected = !matches!(peername, None | Some(Address::Unnamed));
+        let connected = info.has_named_peer();
         let state = State {
             socket,
             token: None,
@@ -55,10 +52,7 @@ impl DatagramTransport {
             marks: WaterMarks::default(),
             flow: Flow::Open,
             peer: None,
-            sockname,
-            peername,
-            extra,
-            transport_socket: None,
+            info,
             dropped: 0,
         };
         let transport = Self {
@@ -70,9 +64,7 @@ impl DatagramTransport {
             state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), state),
         };
         let transport = Bound::new(py, transport)?;
-        let start = transport.getattr(intern!(py, "_start"))?.unbind();
-        let call = Call::of1(start, waiter.unwrap_or_else(|| py.None()));
-        common::schedule(event_loop, &transport.get().context, call)?;
+        common::schedule_start(event_loop, &transport.get().context, &transport, waiter)?;
         Ok(transport.unbind())
     }
 
@@ -80,19 +72,9 @@ impl DatagramTransport {
         let py = slf.py();
         let this = slf.get();
         let event_loop = this.loop_of(py);
-        if let Some(protocol) = this.protocol(py)? {
-            // In the transport's context already, as a callback of the loop.
-            let made =
-                common::call_protocol(protocol.bind(py), intern!(py, "connection_made"), [slf.as_any()]);
-            if let Err(error) = made {
-                let message = "Exception in protocol.connection_made()";
-                common::report(event_loop, slf, Some(protocol), message, error)?;
-            }
-        }
+        common::connection_made(event_loop, slf, this.protocol(py)?)?;
         let registration = this.with(|state| {
-            if state.reading == Reading::NotStarted {
-                state.reading = Reading::On;
-            }
+            state.reading.start();
             (state.phase != Phase::Lost).then(|| (state.socket.fd(), state.interest()))
         })?;
         if let Some((fd, interest)) = registration {
@@ -110,17 +92,10 @@ impl DatagramTransport {
         let py = slf.py();
         let this = slf.get();
         let (protocol, _receiver) = this.with(|state| (state.protocol.take(), state.receiver.take()))?;
-        let result = match &protocol {
-            Some(protocol) => {
-                common::call_protocol(protocol.bind(py), intern!(py, "connection_lost"), [error])
-            }
-            None => Ok(()),
-        };
+        let result = common::connection_lost(protocol.as_ref(), error);
         let (socket, _peer) =
             this.with(|state| (std::mem::replace(&mut state.socket, Socket::Closed), state.peer.take()))?;
-        if let Socket::Python(socket, _) = &socket {
-            socket.bind(py).call_method0(intern!(py, "close"))?;
-        }
+        socket.close(py)?;
         result
     }
 
@@ -146,31 +121,7 @@ impl DatagramTransport {
         name: &str,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let py = slf.py();
-        let this = slf.get();
-        let extra = this.with(|state| state.extra.as_ref().map(|extra| extra.clone_ref(py)))?;
-        if let Some(value) = extra.map(|extra| extra.bind(py).get_item(name)).transpose()?.flatten() {
-            return Ok(Some(value));
-        }
-        match name {
-            "socket" => {
-                let known =
-                    |state: &mut State| state.transport_socket.as_ref().map(|socket| socket.clone_ref(py));
-                if let Some(known) = this.with(known)? {
-                    return Ok(Some(known.into_bound(py)));
-                }
-                let Some(socket) = this.socket_object(py)? else { return Ok(None) };
-                let wrapped = py
-                    .import(intern!(py, "asyncio.trsock"))?
-                    .call_method1(intern!(py, "TransportSocket"), (socket,))?;
-                let kept = wrapped.clone().unbind();
-                this.with(|state| state.transport_socket = Some(kept))?;
-                Ok(Some(wrapped))
-            }
-            "sockname" => this.address_of(py, false),
-            "peername" => this.address_of(py, true),
-            _ => Ok(default),
-        }
+        slf.get().extra_info(slf.py(), name, default)
     }
 
     /// Set a new protocol; datagrams go to it from now on.
@@ -193,17 +144,10 @@ impl DatagramTransport {
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let event_loop = this.loop_of(slf.py());
-        let (first, output) = this.with(|state| {
-            let first = state.phase == Phase::Open;
-            if first {
-                state.phase = Phase::Closing;
-            }
-            (first, state.output)
-        })?;
-        match (first, output) {
-            (false, _) => Ok(()),
-            (true, Output::Blocked) => this.update_interest(event_loop),
-            (true, Output::Idle) => this.lose(slf, event_loop, None),
+        match this.with(|state| state.phase.transition_to_closing().then_some(state.output))? {
+            None => Ok(()),
+            Some(Output::Blocked) => this.update_interest(event_loop),
+            Some(Output::Idle) => this.lose(slf, event_loop, None),
         }
     }
 
@@ -234,7 +178,7 @@ impl DatagramTransport {
         let this = slf.get();
         this.with(|state| {
             if state.phase == Phase::Open {
-                state.reading = Reading::Paused;
+                state.reading.pause();
             }
         })?;
         this.update_interest(this.loop_of(slf.py()))
@@ -244,8 +188,8 @@ impl DatagramTransport {
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.with(|state| {
-            if state.phase == Phase::Open && state.reading == Reading::Paused {
-                state.reading = Reading::On;
+            if state.phase == Phase::Open {
+                state.reading.resume();
             }
         })?;
         this.update_interest(this.loop_of(slf.py()))
@@ -262,7 +206,7 @@ impl DatagramTransport {
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let marks = water_marks(high, low, WaterMarks::default().high())?;
+        let marks = common::water_marks(high, low, WaterMarks::default().high())?;
         let pauses = this.with(|state| {
             state.marks = marks;
             state.flow.transition_to_paused(state.queue.size(), marks)
@@ -335,14 +279,10 @@ impl DatagramTransport {
     fn __repr__(&self) -> String {
         self.state
             .with(|state| {
-                let phase = match state.phase {
-                    Phase::Open => "open",
-                    Phase::Closing => "closing",
-                    Phase::Lost => "closed",
-                };
                 format!(
-                    "<DatagramTransport fd={} {phase} reading={:?} write_buffer={}>",
+                    "<DatagramTransport fd={} {} reading={:?} write_buffer={}>",
                     state.socket.fd(),
+                    state.phase.describe(),
                     state.reading,
                     state.queue.size()
                 )
@@ -356,13 +296,10 @@ impl DatagramTransport {
         visit.call(&self.address)?;
         self.state
             .with(|state| {
-                if let Socket::Python(socket, _) = &state.socket {
-                    visit.call(socket)?;
-                }
+                state.socket.visit(&visit)?;
                 visit.call(&state.protocol)?;
                 visit.call(&state.receiver)?;
-                visit.call(&state.extra)?;
-                visit.call(&state.transport_socket)?;
+                state.info.visit(&visit)?;
                 if let Some(peer) = &state.peer {
                     visit.call(&peer.python)?;
                 }
@@ -373,6 +310,6 @@ impl DatagramTransport {
 
     fn __clear__(&self) {
         let _protocol = self.state.with(|state| (state.protocol.take(), state.receiver.take()));
-        let _extra = self.state.with(|state| (state.extra.take(), state.transport_socket.take()));
+        let _info = self.state.with(|state| state.info.take_objects());
     }
 }

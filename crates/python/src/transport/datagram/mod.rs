@@ -15,7 +15,7 @@ use std::os::fd::RawFd;
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyBytes;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketAddrAny};
 use whorl_core::net::{DatagramQueue, Flow, WaterMarks};
@@ -29,7 +29,9 @@ use crate::transport::address::Address;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::destination::Destination;
+use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
 use crate::transport::socket::Socket;
+use crate::transport::states::{Phase, Reading};
 
 /// Datagrams taken for one report of readiness: enough for a burst, few enough that others get their turn.
 const RECEIVED_AT_ONCE: u32 = 32;
@@ -40,17 +42,6 @@ const PROBE: u32 = 8;
 /// What asyncio counts for each datagram that waits beside its content, in bytes; nothing before Python 3.13.
 const HEADER: usize = 8;
 
-/// What is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
-    /// Nothing yet: `connection_made()` comes first.
-    NotStarted,
-    /// What arrives is handed to the protocol.
-    On,
-    /// `pause_reading()` was called.
-    Paused,
-}
-
 /// Who will send what waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Output {
@@ -58,17 +49,6 @@ enum Output {
     Idle,
     /// The next report that the socket takes more.
     Blocked,
-}
-
-/// The transport's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// In use.
-    Open,
-    /// `close()` was called; what waits is sent first.
-    Closing,
-    /// `connection_lost()` is scheduled, or was called.
-    Lost,
 }
 
 /// How datagrams have been coming.
@@ -103,10 +83,7 @@ struct State {
     marks: WaterMarks,
     flow: Flow,
     peer: Option<Peer>,
-    sockname: Address,
-    peername: Option<Address>,
-    extra: Option<Py<PyDict>>,
-    transport_socket: Option<Py<PyAny>>,
+    info: ExtraInfo,
     /// Datagrams dropped as the transport was gone.
     dropped: usize,
 }
@@ -300,13 +277,6 @@ impl DatagramTransport {
         call_in_context_or_here(py, &self.context, &method, [error.value(py).as_any()]).map(drop)
     }
 
-    fn socket_object(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.with(|state| match &state.socket {
-            Socket::Python(socket, _) => Some(socket.clone_ref(py)),
-            Socket::Native(..) | Socket::Closed => None,
-        })
-    }
-
     fn fatal(
         &self,
         slf: &Bound<'_, Self>,
@@ -339,28 +309,12 @@ impl DatagramTransport {
         event_loop: &Bound<'_, EventLoop>,
         error: Option<PyErr>,
     ) -> PyResult<()> {
-        let first = self.with(|state| {
-            let first = state.phase != Phase::Lost;
-            state.phase = Phase::Lost;
-            first.then(|| state.token.take())
-        })?;
+        let first = self.with(|state| state.phase.transition_to_lost().then(|| state.token.take()))?;
         let Some(token) = first else { return Ok(()) };
         if let Some(token) = token {
             drop(event_loop.get().unregister(token)?);
         }
         common::schedule_lost(event_loop, &self.context, slf, error)
-    }
-
-    fn address_of<'py>(&self, py: Python<'py>, of_peer: bool) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let address =
-            self.with(|state| if of_peer { state.peername.clone() } else { Some(state.sockname.clone()) })?;
-        let Some(address) = address else { return Ok(None) };
-        if let Some(address) = address.to_python(py)? {
-            return Ok(Some(address));
-        }
-        let Some(socket) = self.socket_object(py)? else { return Ok(None) };
-        let method = if of_peer { intern!(py, "getpeername") } else { intern!(py, "getsockname") };
-        Ok(socket.bind(py).call_method0(method).ok())
     }
 }
 
@@ -384,6 +338,19 @@ fn is_blocking(py: Python<'_>, error: &PyErr) -> bool {
 /// What a datagram counts beside its content on this interpreter, in bytes.
 fn header(py: Python<'_>) -> usize {
     if py.version_info() >= (3, 13) { HEADER } else { 0 }
+}
+
+impl HasExtraInfo for DatagramTransport {
+    fn with_extra_info<R>(&self, act: impl FnOnce(&mut ExtraInfo) -> R) -> PyResult<R> {
+        self.with(|state| act(&mut state.info))
+    }
+
+    fn socket_object(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.with(|state| match &state.socket {
+            Socket::Python(socket, _) => Some(socket.clone_ref(py)),
+            Socket::Native(..) | Socket::Closed => None,
+        })
+    }
 }
 
 impl Drop for DatagramTransport {

@@ -7,13 +7,15 @@ use pyo3::types::PyBytes;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-use super::{DatagramTransport, Output, Phase, is_blocking};
+use super::{DatagramTransport, Output, is_blocking};
 use crate::errors::IntoPyErr;
 use crate::event_loop::EventLoop;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::destination::{self, Destination};
+use crate::transport::extra_info::HasExtraInfo;
 use crate::transport::socket::Socket;
+use crate::transport::states::Phase;
 
 /// How far one send came.
 enum Sent {
@@ -222,7 +224,7 @@ impl DatagramTransport {
         match known {
             Some(native) => Ok(Destination::Native(native)),
             None => {
-                let family = self.with(|state| state.sockname.family())?;
+                let family = self.with(|state| state.info.family())?;
                 Ok(destination::parse(addr, family))
             }
         }

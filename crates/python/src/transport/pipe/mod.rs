@@ -11,6 +11,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::fs::FileType;
 
 use super::common;
+use super::states::Phase;
 use crate::errors::OrRaise;
 
 pub use read::ReadPipeTransport;
@@ -25,27 +26,6 @@ enum Kind {
     Socket,
     /// A character device: a terminal, above all.
     Device,
-}
-
-/// The transport's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// In use.
-    Open,
-    /// Closed for its user; what waits is sent first.
-    Closing,
-    /// `connection_lost()` is scheduled, or was called.
-    Lost,
-}
-
-impl Phase {
-    const fn describe(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Closing => "closing",
-            Self::Lost => "closed",
-        }
-    }
 }
 
 /// The file object of a transport, which is the transport's to close.

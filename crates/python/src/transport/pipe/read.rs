@@ -14,17 +14,7 @@ use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::{EventLoop, Source};
 use crate::ffi::{Call, call_in_context, copy_context};
 use crate::transport::common;
-
-/// What is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
-    /// Nothing yet: `connection_made()` comes first.
-    NotStarted,
-    /// What arrives is handed to the protocol.
-    On,
-    /// `pause_reading()` was called.
-    Paused,
-}
+use crate::transport::states::Reading;
 
 /// What belongs to the loop's thread.
 #[derive(Debug)]
@@ -188,12 +178,7 @@ impl ReadPipeTransport {
         event_loop: &Bound<'_, EventLoop>,
         error: Option<PyErr>,
     ) -> PyResult<()> {
-        let first = self.with(|state| {
-            let first = state.phase != Phase::Lost;
-            state.phase = Phase::Lost;
-            first
-        })?;
-        if !first {
+        if !self.with(|state| state.phase.transition_to_lost())? {
             return Ok(());
         }
         Self::update_registration(slf, event_loop)?;
@@ -243,9 +228,7 @@ impl ReadPipeTransport {
             state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), state),
         };
         let transport = Bound::new(py, transport)?;
-        let start = transport.getattr(intern!(py, "_start"))?.unbind();
-        let call = Call::of1(start, waiter.unwrap_or_else(|| py.None()));
-        common::schedule(event_loop, &transport.get().context, call)?;
+        common::schedule_start(event_loop, &transport.get().context, &transport, waiter)?;
         Ok(transport.unbind())
     }
 
@@ -253,20 +236,8 @@ impl ReadPipeTransport {
         let py = slf.py();
         let this = slf.get();
         let event_loop = this.loop_of(py);
-        if let Some(protocol) = this.protocol(py)? {
-            // In the transport's context already, as a callback of the loop.
-            let made =
-                common::call_protocol(protocol.bind(py), intern!(py, "connection_made"), [slf.as_any()]);
-            if let Err(error) = made {
-                let message = "Exception in protocol.connection_made()";
-                common::report(event_loop, slf, Some(protocol), message, error)?;
-            }
-        }
-        this.with(|state| {
-            if state.reading == Reading::NotStarted {
-                state.reading = Reading::On;
-            }
-        })?;
+        common::connection_made(event_loop, slf, this.protocol(py)?)?;
+        this.with(|state| state.reading.start())?;
         if let Err(error) = Self::update_registration(slf, event_loop) {
             common::report(
                 event_loop,
@@ -284,12 +255,7 @@ impl ReadPipeTransport {
         let py = slf.py();
         let this = slf.get();
         let (protocol, _receiver) = this.with(|state| (state.protocol.take(), state.receiver.take()))?;
-        let result = match &protocol {
-            Some(protocol) => {
-                common::call_protocol(protocol.bind(py), intern!(py, "connection_lost"), [error])
-            }
-            None => Ok(()),
-        };
+        let result = common::connection_lost(protocol.as_ref(), error);
         this.with(|state| std::mem::replace(&mut state.pipe, Pipe::Closed))?.close(py)?;
         result
     }
@@ -339,7 +305,7 @@ impl ReadPipeTransport {
         let this = slf.get();
         this.with(|state| {
             if state.phase == Phase::Open {
-                state.reading = Reading::Paused;
+                state.reading.pause();
             }
         })?;
         Self::update_registration(slf, this.loop_of(slf.py()))
@@ -349,8 +315,8 @@ impl ReadPipeTransport {
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.with(|state| {
-            if state.phase == Phase::Open && state.reading == Reading::Paused {
-                state.reading = Reading::On;
+            if state.phase == Phase::Open {
+                state.reading.resume();
             }
         })?;
         Self::update_registration(slf, this.loop_of(slf.py()))

@@ -19,11 +19,10 @@ use whorl_core::sched::Owned;
 use super::{Kind, Phase, Pipe};
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::{EventLoop, Source};
-use crate::ffi::{Call, copy_context};
+use crate::ffi::copy_context;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::output::{FlushReport, Output};
-use crate::transport::stream::water_marks;
 
 /// Whether the poller may be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,12 +219,7 @@ impl WritePipeTransport {
         event_loop: &Bound<'_, EventLoop>,
         error: Option<PyErr>,
     ) -> PyResult<()> {
-        let first = self.with(|state| {
-            let first = state.phase != Phase::Lost;
-            state.phase = Phase::Lost;
-            first
-        })?;
-        if !first {
+        if !self.with(|state| state.phase.transition_to_lost())? {
             return Ok(());
         }
         Self::update_registration(slf, event_loop)?;
@@ -292,9 +286,7 @@ impl WritePipeTransport {
             state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), state),
         };
         let transport = Bound::new(py, transport)?;
-        let start = transport.getattr(intern!(py, "_start"))?.unbind();
-        let call = Call::of1(start, waiter.unwrap_or_else(|| py.None()));
-        common::schedule(event_loop, &transport.get().context, call)?;
+        common::schedule_start(event_loop, &transport.get().context, &transport, waiter)?;
         Ok(transport.unbind())
     }
 
@@ -302,15 +294,7 @@ impl WritePipeTransport {
         let py = slf.py();
         let this = slf.get();
         let event_loop = this.loop_of(py);
-        if let Some(protocol) = this.protocol(py)? {
-            // In the transport's context already, as a callback of the loop.
-            let made =
-                common::call_protocol(protocol.bind(py), intern!(py, "connection_made"), [slf.as_any()]);
-            if let Err(error) = made {
-                let message = "Exception in protocol.connection_made()";
-                common::report(event_loop, slf, Some(protocol), message, error)?;
-            }
-        }
+        common::connection_made(event_loop, slf, this.protocol(py)?)?;
         this.with(|state| state.watching = Watching::On)?;
         if let Err(error) = Self::update_registration(slf, event_loop) {
             common::report(
@@ -329,12 +313,7 @@ impl WritePipeTransport {
         let py = slf.py();
         let this = slf.get();
         let protocol = this.with(|state| state.protocol.take())?;
-        let result = match &protocol {
-            Some(protocol) => {
-                common::call_protocol(protocol.bind(py), intern!(py, "connection_lost"), [error])
-            }
-            None => Ok(()),
-        };
+        let result = common::connection_lost(protocol.as_ref(), error);
         this.with(|state| std::mem::replace(&mut state.pipe, Pipe::Closed))?.close(py)?;
         result
     }
@@ -378,21 +357,13 @@ impl WritePipeTransport {
 
     /// Write an iterable of bytes-like objects, as `write()` would write them one after the other.
     fn writelines(slf: &Bound<'_, Self>, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let chunks: Vec<Chunk> =
-            list_of_data.try_iter()?.map(|data| Chunk::new(&data?)).collect::<PyResult<_>>()?;
-        Self::write_chunks(slf, chunks.into_iter())
+        Self::write_chunks(slf, Chunk::all(list_of_data)?.into_iter())
     }
 
     /// Close the transport once what waits is written: the end of a pipe is its closing.
     fn write_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
-        let drained = this.with(|state| {
-            if state.phase != Phase::Open {
-                return false;
-            }
-            state.phase = Phase::Closing;
-            state.output.is_empty()
-        })?;
+        let drained = this.with(|state| state.phase.transition_to_closing() && state.output.is_empty())?;
         if drained { this.lose(slf, this.loop_of(slf.py()), None) } else { Ok(()) }
     }
 
@@ -422,7 +393,7 @@ impl WritePipeTransport {
         low: Option<isize>,
     ) -> PyResult<()> {
         let this = slf.get();
-        let marks = water_marks(high, low, WaterMarks::default().high())?;
+        let marks = common::water_marks(high, low, WaterMarks::default().high())?;
         this.with(|state| state.output.set_marks(marks))?;
         Self::pause_protocol(slf)
     }

@@ -12,8 +12,8 @@ use super::protocol::{Phase, Reading, TlsProtocol};
 use crate::event_loop::EventLoop;
 use crate::transport::StreamTransport;
 use crate::transport::chunk::Chunk;
+use crate::transport::common;
 use crate::transport::protocol::Protocol;
-use crate::transport::stream::water_marks;
 
 /// A connection under TLS. Source of the semantics: `asyncio.Transport`, and asyncio's transport of `SSLProtocol`.
 #[pyclass(frozen, weakref, module = "whorl._core")]
@@ -141,7 +141,7 @@ impl TlsTransport {
         high: Option<isize>,
         low: Option<isize>,
     ) -> PyResult<()> {
-        let marks = water_marks(high, low, super::protocol::WRITE_HIGH)?;
+        let marks = common::water_marks(high, low, super::protocol::WRITE_HIGH)?;
         set_limits(py, self.protocol.get(), marks)
     }
 
@@ -159,7 +159,7 @@ impl TlsTransport {
     /// what the peer sends waits in the kernel.
     #[pyo3(signature = (high=None, low=None))]
     fn set_read_buffer_limits(&self, high: Option<isize>, low: Option<isize>) -> PyResult<()> {
-        let marks = water_marks(high, low, super::protocol::READ_HIGH)?;
+        let marks = common::water_marks(high, low, super::protocol::READ_HIGH)?;
         self.protocol.get().with(|state| state.read_marks = marks)
     }
 
@@ -188,10 +188,8 @@ impl TlsTransport {
 
     /// Write an iterable of bytes-like objects, as `write()` would write them one after the other.
     fn writelines(&self, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let chunks: Vec<Chunk> =
-            list_of_data.try_iter()?.map(|data| Chunk::new(&data?)).collect::<PyResult<_>>()?;
         let protocol = self.protocol.bind(list_of_data.py());
-        chunks
+        Chunk::all(list_of_data)?
             .into_iter()
             .filter(|chunk| !chunk.as_ref().is_empty())
             .try_for_each(|chunk| protocol.get().write(protocol, chunk))

@@ -1,0 +1,152 @@
+//! What `get_extra_info()` tells of a transport over a socket.
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit, intern};
+use rustix::net::AddressFamily;
+
+use super::address::Address;
+use super::socket::Socket;
+
+/// Which end of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Ours.
+    Own,
+    /// The other one.
+    Peer,
+}
+
+/// What is known of a socket, made into Python's form when somebody asks.
+#[derive(Debug)]
+pub struct ExtraInfo {
+    sockname: Address,
+    /// None if there is no peer, or it was gone before it could be asked.
+    peername: Option<Address>,
+    /// What the loop added.
+    added: Option<Py<PyDict>>,
+    /// The `asyncio.TransportSocket`, once somebody has asked for it.
+    wrapped: Option<Py<PyAny>>,
+}
+
+impl ExtraInfo {
+    /// Of a socket whose addresses are known already.
+    pub const fn new(sockname: Address, peername: Option<Address>) -> Self {
+        Self { sockname, peername, added: None, wrapped: None }
+    }
+
+    /// Of `socket`, which is asked for its addresses; `added` comes first.
+    ///
+    /// # Errors
+    /// What copying `added` raises.
+    pub fn of(socket: &Socket, added: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let added = added.map(|added| added.copy().map(Bound::unbind)).transpose()?;
+        let Some(fd) = socket.borrow() else { return Ok(Self { added, ..Self::new(Address::Other, None) }) };
+        let sockname = rustix::net::getsockname(fd).map_or(Address::Other, |address| Address::new(&address));
+        let peername = match rustix::net::getpeername(fd) {
+            Ok(Some(address)) => Some(Address::new(&address)),
+            Ok(None) => Some(Address::Unnamed),
+            Err(_) => None,
+        };
+        Ok(Self { added, ..Self::new(sockname, peername) })
+    }
+
+    /// The address family, where it is one of the usual ones.
+    pub const fn family(&self) -> Option<AddressFamily> {
+        self.sockname.family()
+    }
+
+    /// Whether there is a peer, and it has a name.
+    pub const fn has_named_peer(&self) -> bool {
+        !matches!(self.peername, None | Some(Address::Unnamed))
+    }
+
+    /// Shows the garbage collector what is held.
+    pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.added)?;
+        visit.call(&self.wrapped)
+    }
+
+    /// Lets go of the objects, which are returned for a place where dropping is allowed.
+    #[must_use]
+    pub fn take_objects(&mut self) -> (Option<Py<PyDict>>, Option<Py<PyAny>>) {
+        (self.added.take(), self.wrapped.take())
+    }
+}
+
+/// A transport that has an [`ExtraInfo`] in its state.
+pub trait HasExtraInfo {
+    /// Opens the state.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    fn with_extra_info<R>(&self, act: impl FnOnce(&mut ExtraInfo) -> R) -> PyResult<R>;
+
+    /// The `socket.socket`, None once it is closed.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread; what making the object raises.
+    fn socket_object(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>>;
+
+    /// `get_extra_info()`: what the loop added, then 'socket', 'sockname' and 'peername'; `default` for any other name.
+    ///
+    /// # Errors
+    /// As [`HasExtraInfo::socket_object`].
+    fn extra_info<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let added = self.with_extra_info(|info| info.added.as_ref().map(|added| added.clone_ref(py)))?;
+        if let Some(value) = added.map(|added| added.bind(py).get_item(name)).transpose()?.flatten() {
+            return Ok(Some(value));
+        }
+        match name {
+            "socket" => transport_socket(self, py),
+            "sockname" => address(self, py, End::Own),
+            // asyncio has the key and its value is None when the peer was gone before it could be asked.
+            "peername" => address(self, py, End::Peer),
+            _ => Ok(default),
+        }
+    }
+}
+
+fn address<'py, T: HasExtraInfo + ?Sized>(
+    transport: &T,
+    py: Python<'py>,
+    end: End,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let address = transport.with_extra_info(|info| match end {
+        End::Own => Some(info.sockname.clone()),
+        End::Peer => info.peername.clone(),
+    })?;
+    let Some(address) = address else { return Ok(None) };
+    if let Some(address) = address.to_python(py)? {
+        return Ok(Some(address));
+    }
+    let Some(socket) = transport.socket_object(py)? else { return Ok(None) };
+    let method = match end {
+        End::Own => intern!(py, "getsockname"),
+        End::Peer => intern!(py, "getpeername"),
+    };
+    Ok(socket.bind(py).call_method0(method).ok())
+}
+
+fn transport_socket<'py, T: HasExtraInfo + ?Sized>(
+    transport: &T,
+    py: Python<'py>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let known =
+        transport.with_extra_info(|info| info.wrapped.as_ref().map(|wrapped| wrapped.clone_ref(py)))?;
+    if let Some(known) = known {
+        return Ok(Some(known.into_bound(py)));
+    }
+    let Some(socket) = transport.socket_object(py)? else { return Ok(None) };
+    let wrapped =
+        py.import(intern!(py, "asyncio.trsock"))?.call_method1(intern!(py, "TransportSocket"), (socket,))?;
+    let kept = wrapped.clone().unbind();
+    // Making it ran Python, which may have asked as well.
+    let _former = transport.with_extra_info(|info| info.wrapped.replace(kept))?;
+    Ok(Some(wrapped))
+}

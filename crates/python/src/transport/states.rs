@@ -1,0 +1,75 @@
+//! The states that every kind of transport goes through.
+
+/// A transport's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// In use.
+    Open,
+    /// Closed for its user; what waits is sent first.
+    Closing,
+    /// `connection_lost()` is scheduled, or was called.
+    Lost,
+}
+
+impl Phase {
+    /// The word for it in a transport's repr.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closing => "closing",
+            Self::Lost => "closed",
+        }
+    }
+
+    /// The user closes the transport; true if it was open.
+    #[must_use]
+    pub fn transition_to_closing(&mut self) -> bool {
+        let first = *self == Self::Open;
+        if first {
+            *self = Self::Closing;
+        }
+        first
+    }
+
+    /// The transport ends; true if that is new: `connection_lost()` is to be scheduled.
+    #[must_use]
+    pub fn transition_to_lost(&mut self) -> bool {
+        std::mem::replace(self, Self::Lost) != Self::Lost
+    }
+}
+
+/// What is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Nothing yet: `connection_made()` comes first.
+    NotStarted,
+    /// What arrives is handed to the protocol.
+    On,
+    /// `pause_reading()` was called.
+    Paused,
+    /// The peer has sent its last byte, which only a stream's can tell without closing.
+    Ended,
+}
+
+impl Reading {
+    /// `connection_made()` was called: what arrives is wanted, unless it asked for a pause.
+    pub fn start(&mut self) {
+        if *self == Self::NotStarted {
+            *self = Self::On;
+        }
+    }
+
+    /// `pause_reading()`; nothing after the end.
+    pub fn pause(&mut self) {
+        if *self != Self::Ended {
+            *self = Self::Paused;
+        }
+    }
+
+    /// `resume_reading()`; nothing unless paused.
+    pub fn resume(&mut self) {
+        if *self == Self::Paused {
+            *self = Self::On;
+        }
+    }
+}

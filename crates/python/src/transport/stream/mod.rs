@@ -1,0 +1,306 @@
+//! The stream transport: TCP and Unix-domain connections.
+//!
+//! Reading: one `recv` for each report of readiness, into the loop's buffer (or the protocol's own), handed to the protocol
+//! from there. A short read means drained, so there is no second `recv` that would only say so.
+//!
+//! Writing: what is written during a turn of the loop goes out in one vectored write at its end, or at once when more than
+//! the high-water mark waits, when the transport is closed, or while the loop does not run.
+
+mod methods;
+mod reading;
+mod writing;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use whorl_core::reactor::{Interest, Readiness, Token};
+use whorl_core::sched::Owned;
+
+use crate::errors::OrRaise;
+use crate::event_loop::{EventLoop, Source};
+use crate::transport::address::Address;
+use crate::transport::common;
+use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
+use crate::transport::output::Output;
+use crate::transport::protocol::{self, Protocol};
+use crate::transport::socket::Socket;
+use crate::transport::states::{Phase, Reading};
+
+/// Whether more may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    /// Yes.
+    Open,
+    /// `write_eof()` was called; what waits is sent first.
+    EofPending,
+    /// The write side is shut down.
+    EofSent,
+}
+
+impl Writing {
+    /// `write_eof()`; true the first time.
+    #[must_use]
+    fn transition_to_eof_pending(&mut self) -> bool {
+        let first = *self == Self::Open;
+        if first {
+            *self = Self::EofPending;
+        }
+        first
+    }
+
+    /// All is sent; true if the write side is to be shut down now.
+    #[must_use]
+    fn transition_to_eof_sent(&mut self) -> bool {
+        let pending = *self == Self::EofPending;
+        if pending {
+            *self = Self::EofSent;
+        }
+        pending
+    }
+}
+
+/// What belongs to the loop's thread.
+#[derive(Debug)]
+struct State {
+    socket: Socket,
+    token: Option<Token>,
+    protocol: Option<Protocol>,
+    phase: Phase,
+    reading: Reading,
+    writing: Writing,
+    output: Output,
+    info: ExtraInfo,
+    empty_waiter: Option<Py<PyAny>>,
+    server: Option<Py<PyAny>>,
+}
+
+impl State {
+    fn interest(&self) -> Interest {
+        Interest {
+            read: self.reading == Reading::On && self.phase == Phase::Open,
+            write: self.output.is_blocked(),
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.phase != Phase::Open
+    }
+}
+
+/// A connected stream socket, made by the loop. Source of the semantics: `asyncio.Transport`.
+#[pyclass(frozen, weakref, dict, module = "whorl._core")]
+#[derive(Debug)]
+pub struct StreamTransport {
+    event_loop: Py<EventLoop>,
+    context: Py<PyAny>,
+    state: Owned<State>,
+}
+
+impl StreamTransport {
+    fn make<'py>(
+        event_loop: &Bound<'py, EventLoop>,
+        context: Py<PyAny>,
+        socket: Socket,
+        info: ExtraInfo,
+        protocol: &Bound<'py, PyAny>,
+        server: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let state = State {
+            socket,
+            token: None,
+            protocol: Some(Protocol::new(protocol)?),
+            phase: Phase::Open,
+            reading: Reading::NotStarted,
+            writing: Writing::Open,
+            output: Output::default(),
+            info,
+            empty_waiter: None,
+            server,
+        };
+        let transport = Self {
+            event_loop: event_loop.clone().unbind(),
+            context,
+            state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), state),
+        };
+        Bound::new(event_loop.py(), transport)
+    }
+
+    /// The transport of an accepted connection, attached to its server; `connection_made()` has been called.
+    ///
+    /// # Errors
+    /// What the server's `_attach()` raises, and SystemExit and KeyboardInterrupt from the protocol.
+    pub fn accepted(
+        event_loop: &Bound<'_, EventLoop>,
+        context: Py<PyAny>,
+        socket: Socket,
+        names: (Address, Option<Address>),
+        protocol: &Bound<'_, PyAny>,
+        server: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let py = event_loop.py();
+        let info = ExtraInfo::new(names.0, names.1);
+        let server = server.map(|server| server.clone().unbind());
+        let transport = Self::make(event_loop, context, socket, info, protocol, server)?;
+        let this = transport.get();
+        this.attach(&transport)?;
+        let made =
+            protocol::call_method1(protocol, &this.context, intern!(py, "connection_made"), &transport);
+        this.after_connection_made(&transport, event_loop, made.map(drop))
+    }
+
+    fn attach(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let server = self.with(|state| state.server.as_ref().map(|server| server.clone_ref(py)))?;
+        match server {
+            Some(server) => server.bind(py).call_method1(intern!(py, "_attach"), (slf,)).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn after_connection_made(
+        &self,
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        made: PyResult<()>,
+    ) -> PyResult<()> {
+        if let Err(error) = made {
+            let message = "Exception in protocol.connection_made()";
+            common::report(event_loop, slf, self.protocol(slf.py())?, message, error)?;
+        }
+        if let Err(error) = self.start_reading(slf, event_loop) {
+            self.fatal(slf, event_loop, error, "Fatal error: the connection cannot be watched")?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> PyResult<R> {
+        self.state.with(act).or_raise()
+    }
+
+    #[inline]
+    fn loop_of<'py>(&self, py: Python<'py>) -> &Bound<'py, EventLoop> {
+        self.event_loop.bind(py)
+    }
+
+    fn protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.with(|state| state.protocol.as_ref().map(|protocol| protocol.object.clone_ref(py)))
+    }
+
+    fn start_reading(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        let registration = self.with(|state| {
+            state.reading.start();
+            let wanted = state.phase != Phase::Lost && state.token.is_none();
+            wanted.then(|| (state.socket.fd(), state.interest()))
+        })?;
+        if let Some((fd, interest)) = registration {
+            let token = event_loop.get().register(fd, interest, Source::Stream(slf.clone().unbind()))?;
+            self.with(|state| state.token = Some(token))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the poller's interest what the state says.
+    fn update_interest(&self, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        match self.with(|state| Some((state.token?, state.interest())))? {
+            Some((token, interest)) => event_loop.get().set_interest(token, interest),
+            None => Ok(()),
+        }
+    }
+
+    /// The poller's report.
+    ///
+    /// # Errors
+    /// SystemExit and KeyboardInterrupt from the protocol.
+    #[inline]
+    pub fn on_ready(
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        readiness: Readiness,
+    ) -> PyResult<()> {
+        let this = slf.get();
+        if readiness.writable && this.with(|state| state.output.is_blocked())? {
+            Self::flush(slf, event_loop)?;
+        }
+        if readiness.readable { this.read(slf, event_loop) } else { Ok(()) }
+    }
+
+    /// An error that ends the connection: reported unless it is the network's doing, then handed to `connection_lost()`.
+    #[cold]
+    fn fatal(
+        &self,
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        error: PyErr,
+        message: &str,
+    ) -> PyResult<()> {
+        common::report_fatal(event_loop, slf, self.protocol(slf.py())?, message, &error, |_| true)?;
+        self.force_close(slf, event_loop, Some(error))
+    }
+
+    /// Drops what waits and schedules `connection_lost(error)`, unless it is lost already.
+    fn force_close(
+        &self,
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        error: Option<PyErr>,
+    ) -> PyResult<()> {
+        let _dropped = self.with(|state| state.output.take())?;
+        self.lose(slf, event_loop, error)
+    }
+
+    /// Drops what waits and schedules `connection_lost(error)`, unless it is lost already.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn force_close_with(slf: &Bound<'_, Self>, error: Option<PyErr>) -> PyResult<()> {
+        let this = slf.get();
+        this.force_close(slf, this.loop_of(slf.py()), error)
+    }
+
+    /// Stops watching and schedules `connection_lost(error)`; once.
+    fn lose(
+        &self,
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        error: Option<PyErr>,
+    ) -> PyResult<()> {
+        let first = self.with(|state| state.phase.transition_to_lost().then(|| state.token.take()))?;
+        let Some(token) = first else { return Ok(()) };
+        if let Some(token) = token {
+            drop(event_loop.get().unregister(token)?);
+        }
+        common::schedule_lost(event_loop, &self.context, slf, error)
+    }
+
+    /// Whether `connection_lost()` is scheduled, or was called.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn is_lost(&self) -> PyResult<bool> {
+        self.with(|state| state.phase == Phase::Lost)
+    }
+}
+
+impl HasExtraInfo for StreamTransport {
+    fn with_extra_info<R>(&self, act: impl FnOnce(&mut ExtraInfo) -> R) -> PyResult<R> {
+        self.with(|state| act(&mut state.info))
+    }
+
+    /// Made if there was none: outside the state, as it runs Python.
+    fn socket_object(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let mut socket = self.with(|state| std::mem::replace(&mut state.socket, Socket::Closed))?;
+        let object = socket.object(py);
+        self.with(|state| state.socket = socket)?;
+        object
+    }
+}
+
+impl Drop for StreamTransport {
+    /// A transport that nobody closed, and nobody holds: said as asyncio says it, and its socket is closed.
+    fn drop(&mut self) {
+        let socket = std::mem::replace(&mut self.state.get_mut().socket, Socket::Closed);
+        if !matches!(socket, Socket::Closed) {
+            Python::attach(|py| socket.close_unclosed(py, "StreamTransport"));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Reading: one `recv`, and what came of it goes to the protocol.
+
+use std::os::fd::RawFd;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
+use super::StreamTransport;
+use crate::errors::{IntoPyErr, OrRaise};
+use crate::event_loop::EventLoop;
+use crate::ffi::call_in_context;
+use crate::transport::protocol::{self, LentBuffer, Receiver};
+use crate::transport::states::Reading;
+use crate::transport::tls::TlsProtocol;
+
+/// One `recv`, which never blocks: somebody may have made the socket blocking behind our back, through a duplicate.
+#[inline]
+fn receive(fd: RawFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    if fd < 0 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: not -1, and the transport keeps its socket open while it is registered; a number closed by foreign code is
+    // answered with EBADF.
+    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    rustix::net::recv(fd, buffer, RecvFlags::DONTWAIT).map(|(size, _)| size)
+}
+
+impl StreamTransport {
+    /// Takes what has arrived and hands it to the protocol.
+    #[inline]
+    pub(super) fn read(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        let py = slf.py();
+        let receiver = self.with(|state| {
+            let protocol = state.protocol.as_ref().filter(|_| state.interest().read)?;
+            Some((protocol.receiver.clone_ref(py), state.socket.fd()))
+        })?;
+        match receiver {
+            None => Ok(()),
+            Some((Receiver::Data(data_received), fd)) => self.read_data(slf, event_loop, &data_received, fd),
+            Some((Receiver::Missing(protocol), fd)) => {
+                match protocol.bind(py).getattr(intern!(py, "data_received")) {
+                    Ok(data_received) => self.read_data(slf, event_loop, &data_received.unbind(), fd),
+                    Err(error) => {
+                        let message = "Fatal error: protocol.data_received() call failed.";
+                        self.fatal(slf, event_loop, error, message)
+                    }
+                }
+            }
+            Some((Receiver::Buffered { get_buffer, buffer_updated }, fd)) => {
+                self.read_buffered(slf, event_loop, &get_buffer, &buffer_updated, fd)
+            }
+            Some((Receiver::Tls(tls), fd)) => self.read_tls(slf, event_loop, tls.bind(py), fd),
+        }
+    }
+
+    #[inline]
+    fn read_data(
+        &self,
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        data_received: &Py<PyAny>,
+        fd: RawFd,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        // A bytes object is not tracked by the garbage collector: nothing foreign runs while the buffer is open.
+        let received = event_loop.get().read_buffer().with(|buffer| {
+            receive(fd, buffer).map(|size| (size > 0).then(|| PyBytes::new(py, &buffer[..size])))
+        });
+        match received.or_raise()? {
+            Ok(Some(data)) => match protocol::data_received(data_received, &self.context, &data) {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    self.fatal(slf, event_loop, error, "Fatal error: protocol.data_received() call failed.")
+                }
+            },
+            Ok(None) => self.read_eof(slf, event_loop),
+            Err(error) => self.read_failed(slf, event_loop, error),
+        }
+    }
+
+    fn read_buffered(
+        &self,
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        get_buffer: &Py<PyAny>,
+        buffer_updated: &Py<PyAny>,
+        fd: RawFd,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let mut buffer = match LentBuffer::get(py, &self.context, get_buffer, -1) {
+            Ok(buffer) => buffer,
+            Err(error) => {
+                return self.fatal(slf, event_loop, error, "Fatal error: protocol.get_buffer() call failed.");
+            }
+        };
+        let received = receive(fd, buffer.bytes());
+        drop(buffer);
+        match received {
+            Ok(0) => self.read_eof(slf, event_loop),
+            Ok(size) => {
+                let size = size.into_pyobject(py)?.into_any();
+                match call_in_context(py, &self.context, buffer_updated, [&size]) {
+                    Ok(_) => Ok(()),
+                    Err(error) => self.fatal(
+                        slf,
+                        event_loop,
+                        error,
+                        "Fatal error: protocol.buffer_updated() call failed.",
+                    ),
+                }
+            }
+            Err(error) => self.read_failed(slf, event_loop, error),
+        }
+    }
+
+    fn read_tls(
+        &self,
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        tls: &Bound<'_, TlsProtocol>,
+        fd: RawFd,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        // It decrypts from the loop's buffer; should OpenSSL call Python meanwhile, that has no way to the buffer.
+        let received = event_loop.get().read_buffer().with(|buffer| {
+            receive(fd, buffer).map(|size| (size > 0).then(|| tls.get().take(py, &buffer[..size])))
+        });
+        match received.or_raise()? {
+            Ok(Some(taken)) => TlsProtocol::on_data(tls, taken?),
+            Ok(None) => self.read_eof(slf, event_loop),
+            Err(error) => self.read_failed(slf, event_loop, error),
+        }
+    }
+
+    fn read_failed(
+        &self,
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        error: Errno,
+    ) -> PyResult<()> {
+        match error {
+            Errno::AGAIN | Errno::INTR => Ok(()),
+            error => self.fatal(slf, event_loop, error.into_py_err(), "Fatal read error on socket transport"),
+        }
+    }
+
+    fn read_eof(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        let py = slf.py();
+        let Some(protocol) = self.protocol(py)? else { return Ok(()) };
+        let protocol = protocol.bind(py);
+        let keep_open = match protocol.cast_exact::<TlsProtocol>() {
+            // It enters the application's context itself.
+            Ok(tls) => tls.get().on_stream_end(tls),
+            Err(_) => protocol::call_method0(protocol, &self.context, intern!(py, "eof_received"))
+                .and_then(|keep_open| keep_open.is_truthy()),
+        };
+        match keep_open {
+            Ok(true) => {
+                // The write side stays in use (RFC 9293, half-close).
+                self.with(|state| state.reading = Reading::Ended)?;
+                self.update_interest(event_loop)
+            }
+            Ok(false) => Self::close(slf),
+            Err(error) => {
+                self.fatal(slf, event_loop, error, "Fatal error: protocol.eof_received() call failed.")
+            }
+        }
+    }
+}

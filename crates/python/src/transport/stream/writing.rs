@@ -1,0 +1,205 @@
+//! Writing: what a turn of the loop has written goes out in one vectored write, in order.
+
+use std::io::{self, IoSlice};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, Shutdown};
+use whorl_core::net::{Flushed, WaterMarks};
+
+use super::{State, StreamTransport, Writing};
+use crate::errors::IntoPyErr;
+use crate::event_loop::EventLoop;
+use crate::transport::chunk::Chunk;
+use crate::transport::common;
+use crate::transport::output::FlushReport;
+use crate::transport::socket::Socket;
+use crate::transport::states::Phase;
+
+/// What `write()` has to do after the data is queued.
+enum Written {
+    /// Nothing: somebody will send it.
+    Queued,
+    /// Ask the loop for a flush at the end of the turn.
+    Schedule,
+    /// Send at once.
+    FlushNow,
+    /// The connection is lost: the data is dropped, as in asyncio.
+    Dropped,
+    /// A `sendfile` is in progress.
+    InSendfile,
+    /// `write_eof()` was called before.
+    AfterEof,
+}
+
+const NEVER_BLOCK: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+
+/// One vectored write, which never blocks and raises no SIGPIPE: the process may have made that deadly again.
+#[inline]
+fn send(socket: &Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    // Its object is just being made: what waits is sent as soon as the poller is asked again.
+    let Some(fd) = socket.borrow() else { return Err(io::ErrorKind::WouldBlock.into()) };
+    let sent = match slices {
+        [only] => rustix::net::send(fd, only, NEVER_BLOCK),
+        several => {
+            rustix::net::sendmsg(fd, several, &mut rustix::net::SendAncillaryBuffer::default(), NEVER_BLOCK)
+        }
+    };
+    Ok(sent?)
+}
+
+impl StreamTransport {
+    /// Sends what waits, as far as the socket takes it.
+    ///
+    /// # Errors
+    /// SystemExit and KeyboardInterrupt from the protocol's flow control.
+    #[inline]
+    pub fn flush(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        let this = slf.get();
+        let report = this.with(|state| {
+            let State { phase, socket, output, .. } = state;
+            (*phase != Phase::Lost).then(|| output.flush(|slices| send(socket, slices)))
+        })?;
+        let Some(FlushReport { outcome, interest_changed }) = report else { return Ok(()) };
+        match outcome {
+            Ok(flushed) => {
+                if interest_changed {
+                    this.update_interest(event_loop)?;
+                }
+                this.resume_protocol(slf, event_loop)?;
+                match flushed {
+                    Flushed::All => this.drained(slf, event_loop),
+                    Flushed::Blocked => Ok(()),
+                }
+            }
+            Err(error) => {
+                let message = "Fatal write error on socket transport";
+                this.fatal(slf, event_loop, error.into_py_err(), message)
+            }
+        }
+    }
+
+    /// All is sent: wake who waits for that, then do what was put off until then.
+    fn drained(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        let py = slf.py();
+        // `resume_writing()` may have written more.
+        let (waiter, phase, shut_down) = self.with(|state| {
+            if !state.output.is_empty() {
+                return (None, Phase::Open, false);
+            }
+            let shut_down = state.phase == Phase::Open && state.writing.transition_to_eof_sent();
+            (state.empty_waiter.as_ref().map(|waiter| waiter.clone_ref(py)), state.phase, shut_down)
+        })?;
+        if let Some(waiter) = waiter {
+            common::set_result(waiter.bind(py))?;
+        }
+        if shut_down {
+            self.shut_down_writing(slf, event_loop)?;
+        }
+        if phase == Phase::Closing { self.lose(slf, event_loop, None) } else { Ok(()) }
+    }
+
+    fn shut_down_writing(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        let outcome = self.with(|state| {
+            state.socket.borrow().map_or(Ok(()), |fd| rustix::net::shutdown(fd, Shutdown::Write))
+        })?;
+        match outcome {
+            // The peer has gone meanwhile: reading tells the cause.
+            Ok(()) | Err(Errno::NOTCONN) => Ok(()),
+            Err(error) => self.fatal(
+                slf,
+                event_loop,
+                error.into_py_err(),
+                "Fatal error: the write side cannot be shut down",
+            ),
+        }
+    }
+
+    fn resume_protocol(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        if self.with(|state| state.output.transition_to_open())? {
+            let method = intern!(slf.py(), "resume_writing");
+            common::control_flow(event_loop, &self.context, slf, self.protocol(slf.py())?, method)?;
+        }
+        Ok(())
+    }
+
+    fn pause_protocol(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        if self.with(|state| state.output.transition_to_paused())? {
+            let method = intern!(slf.py(), "pause_writing");
+            common::control_flow(event_loop, &self.context, slf, self.protocol(slf.py())?, method)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the water marks; the protocol is asked to pause if that much waits already.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread; SystemExit and KeyboardInterrupt from the protocol's flow control.
+    pub fn set_marks(slf: &Bound<'_, Self>, marks: WaterMarks) -> PyResult<()> {
+        let this = slf.get();
+        this.with(|state| state.output.set_marks(marks))?;
+        this.pause_protocol(slf, this.loop_of(slf.py()))
+    }
+
+    /// Writes `data`, which needs no copy.
+    ///
+    /// # Errors
+    /// As `write()`.
+    pub fn write_owned(slf: &Bound<'_, Self>, data: Vec<u8>) -> PyResult<()> {
+        Self::write_chunks(slf, std::iter::once(Chunk::Copied(data)))
+    }
+
+    /// `write()` and `writelines()`
+    #[inline]
+    pub(super) fn write_chunks(slf: &Bound<'_, Self>, chunks: impl Iterator<Item = Chunk>) -> PyResult<()> {
+        let this = slf.get();
+        let event_loop = this.loop_of(slf.py());
+        match this.queue_chunks(chunks, this.state.owner().is_held())? {
+            Written::Queued => this.pause_protocol(slf, event_loop),
+            Written::Schedule => event_loop.get().flush_later(slf.clone().unbind()),
+            Written::FlushNow => {
+                Self::flush(slf, event_loop)?;
+                this.pause_protocol(slf, event_loop)
+            }
+            Written::Dropped => Ok(()),
+            Written::InSendfile => Err(PyRuntimeError::new_err("unable to write; sendfile is in progress")),
+            Written::AfterEof => Err(PyRuntimeError::new_err("Cannot call write() after write_eof()")),
+        }
+    }
+
+    #[inline]
+    fn queue_chunks(&self, chunks: impl Iterator<Item = Chunk>, loop_runs: bool) -> PyResult<Written> {
+        // Dropped outside: none of them runs foreign code, but it is cheap to be sure.
+        let mut refused = Vec::new();
+        self.with(|state| {
+            let outcome = if state.empty_waiter.is_some() {
+                Written::InSendfile
+            } else if state.writing != Writing::Open {
+                Written::AfterEof
+            } else if state.phase == Phase::Lost {
+                // As long as `close()` waits for what was written before, more is taken (a TLS layer ends its stream
+                // from `resume_writing()`); asyncio draws the line at the same place.
+                Written::Dropped
+            } else {
+                Written::Queued
+            };
+            if !matches!(outcome, Written::Queued) {
+                refused.extend(chunks);
+                return outcome;
+            }
+            let output = &mut state.output;
+            chunks.for_each(|chunk| output.push(chunk));
+            if output.is_empty() || output.is_blocked() {
+                Written::Queued
+            } else if !loop_runs || output.size() > output.marks().high() {
+                Written::FlushNow
+            } else if output.transition_to_scheduled() {
+                Written::Schedule
+            } else {
+                Written::Queued
+            }
+        })
+    }
+}
