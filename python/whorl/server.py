@@ -38,7 +38,8 @@ else:
                 self._clients.add(transport)
 
         def _detach(self, transport: Any = None) -> None:
-            self._clients.discard(transport)
+            if transport is not None:
+                self._clients.discard(transport)
             super()._detach()
 
         def close_clients(self) -> None:
