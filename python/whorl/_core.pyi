@@ -1,8 +1,8 @@
 """The native half of whorl: not public, and checked against the built module by stubtest (``make lint``).
 
 Handles and transports derive from asyncio's classes here, so that type checkers take them for what they stand
-for. In the built module they derive from ``object`` and say by ``__class__``, which ``isinstance()`` asks, that
-they are asyncio's. What a class here does not repeat it has with the signature that asyncio gives it.
+for. In the built module they derive from ``object`` and say by ``__class__``, which ``isinstance()`` asks,
+that they are asyncio's. What a class here does not repeat it has with the signature that asyncio gives it.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class Handle(asyncio.Handle):
 
 @final
 class TimerHandle(asyncio.TimerHandle):
-    """What ``call_later()`` and ``call_at()`` return. Only the loop makes them. In the module it derives from Handle."""
+    """What ``call_later()`` and ``call_at()`` return. In the module it derives from :class:`Handle`."""
 
     @property
     def _when(self) -> float: ...

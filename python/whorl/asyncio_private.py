@@ -1,8 +1,9 @@
 """What whorl uses of asyncio beyond its documentation, in one place.
 
-:class:`whorl.EventLoop` stands on the running interpreter's own event loop and calls methods of it that typeshed
-does not describe. They are declared here, for the type checker only: at run time :data:`UnixEventLoop` is asyncio's
-own class, and the modules are asyncio's own. A new version of CPython is looked through with this list in hand.
+:class:`whorl.EventLoop` stands on the running interpreter's own event loop and calls methods of it that
+typeshed does not describe. They are declared here, for the type checker only: at run time
+:data:`UnixEventLoop` is asyncio's own class, and the modules are asyncio's own. A new version of CPython is
+looked through with this list in hand.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 __all__ = ["UnixEventLoop", "base_events", "unix_events"]
 
-# Whole modules, not names out of them: whoever replaces an attribute of theirs (a test, a tracer) is to be heard.
-#: ``BaseEventLoop`` (its methods that :class:`asyncio.SelectorEventLoop` hides), ``logger``, ``_set_nodelay``.
+# Whole modules, not names out of them: whoever replaces an attribute of theirs (a test, a tracer) is to be
+# heard.
+#: ``BaseEventLoop`` (methods that :class:`asyncio.SelectorEventLoop` hides), ``logger``, ``_set_nodelay``.
 base_events: Any = _base_events
 #: ``_UnixSubprocessTransport``.
 unix_events: Any = _unix_events
@@ -46,9 +48,7 @@ if TYPE_CHECKING:
         async def _create_connection_transport(
             self, sock: socket.socket, protocol_factory: Any, *args: Any, **kwargs: Any
         ) -> Any: ...
-        async def _ensure_resolved(
-            self, address: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0, loop: Any
-        ) -> Any: ...
+        async def _ensure_resolved(self, address: Any, **kwargs: Any) -> Any: ...
 
 else:
     UnixEventLoop = asyncio.SelectorEventLoop

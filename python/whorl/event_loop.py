@@ -1,8 +1,9 @@
 """The event loop: a native core under asyncio's own Unix loop.
 
-:class:`EventLoop` derives from the native ``_core.EventLoop``, which has everything that is hot (turns, callbacks, timers,
-descriptors, streams), and then from :class:`asyncio.SelectorEventLoop`, so that rare paths (connecting, name resolution,
-Unix servers, executors, subprocess bookkeeping, debug plumbing) are the running interpreter's own and follow its version.
+:class:`EventLoop` derives from the native ``_core.EventLoop``, which has everything that is hot (turns,
+callbacks, timers, descriptors, streams), and then from :class:`asyncio.SelectorEventLoop`, so that rare paths
+(connecting, name resolution, Unix servers, executors, subprocess bookkeeping, debug plumbing) are the running
+interpreter's own and follow its version.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 class EventLoop(_core.EventLoop, SocketMethods):
     """A drop-in replacement for asyncio's event loop on Unix.
 
-    Use it through :func:`whorl.run`, or ``asyncio.Runner(loop_factory=whorl.new_event_loop)``. It has all methods of
-    :class:`asyncio.loop`; where the documentation of asyncio says something of them, it holds here. Beyond it:
+    Use it through :func:`whorl.run`, or ``asyncio.Runner(loop_factory=whorl.new_event_loop)``. It has all
+    methods of :class:`asyncio.loop`; where the documentation of asyncio says something of them, it holds
+    here. Beyond it:
 
     - ``sleep`` and timers have the resolution of the clock (1 ns) and are never early;
     - what is written to a transport during one turn of the loop leaves in one system call;
@@ -80,7 +82,8 @@ class EventLoop(_core.EventLoop, SocketMethods):
         self._make_self_pipe()
 
     def __repr__(self) -> str:
-        return f"<whorl.EventLoop running={self.is_running()} closed={self.is_closed()} debug={self.get_debug()}>"
+        state = f"running={self.is_running()} closed={self.is_closed()} debug={self.get_debug()}"
+        return f"<whorl.EventLoop {state}>"
 
     def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, value)
@@ -93,13 +96,13 @@ class EventLoop(_core.EventLoop, SocketMethods):
         if name == "time":
             self._set_native_foreign_clock(False)
 
-    # -- running ---------------------------------------------------------------------------------------------------
+    # -- running ---------------------------------------------------------------------------------------------
 
     def run_forever(self) -> None:
         """Run until :meth:`stop` is called.
 
-        Raises :exc:`RuntimeError` if the loop is closed, runs already, another loop runs in this thread, or the loop was
-        made by the parent of this process. Source: :meth:`asyncio.loop.run_forever`.
+        Raises :exc:`RuntimeError` if the loop is closed, runs already, another loop runs in this thread, or
+        the loop was made by the parent of this process. Source: :meth:`asyncio.loop.run_forever`.
         """
         self._check_closed()
         self._check_running()
@@ -148,7 +151,8 @@ class EventLoop(_core.EventLoop, SocketMethods):
             wanted = own
         else:
             _wakeup_fds.discard(own)
-            # -1: asyncio's remove_signal_handler has been here. Any other: somebody put in one of theirs meanwhile.
+            # -1: asyncio's remove_signal_handler has been here. Any other: somebody put in one of theirs
+            # meanwhile.
             wanted = self._former_wakeup_fd if current in (own, -1) else current
         try:
             signal.set_wakeup_fd(wanted, warn_on_full_buffer=False)
@@ -159,8 +163,8 @@ class EventLoop(_core.EventLoop, SocketMethods):
     def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None:
         """Call ``callback(*args)`` on the loop when the process gets signal ``sig``.
 
-        Raises :exc:`ValueError` or :exc:`RuntimeError` for a signal that cannot be caught, and outside the main thread.
-        Source: :meth:`asyncio.loop.add_signal_handler`.
+        Raises :exc:`ValueError` or :exc:`RuntimeError` for a signal that cannot be caught, and outside the
+        main thread. Source: :meth:`asyncio.loop.add_signal_handler`.
         """
         self._claim_wakeup_fd("handlers")
         try:
@@ -170,7 +174,10 @@ class EventLoop(_core.EventLoop, SocketMethods):
                 self._release_wakeup_fd("handlers")
 
     def remove_signal_handler(self, sig: int) -> bool:
-        """Remove the handler of ``sig``; True if there was one. Source: :meth:`asyncio.loop.remove_signal_handler`."""
+        """Remove the handler of ``sig``; True if there was one.
+
+        Source: :meth:`asyncio.loop.remove_signal_handler`.
+        """
         removed = super().remove_signal_handler(sig)
         if not self._signal_handlers:
             self._release_wakeup_fd("handlers")
@@ -179,7 +186,8 @@ class EventLoop(_core.EventLoop, SocketMethods):
     def close(self) -> None:
         """Close the loop: nothing that is scheduled runs any more, and its descriptors are closed.
 
-        Raises :exc:`RuntimeError` while it runs. Closing twice does nothing. Source: :meth:`asyncio.loop.close`.
+        Raises :exc:`RuntimeError` while it runs. Closing twice does nothing. Source:
+        :meth:`asyncio.loop.close`.
         """
         if self.is_running() and not self._belongs_to_parent():
             raise RuntimeError("Cannot close a running event loop")
@@ -216,10 +224,10 @@ class EventLoop(_core.EventLoop, SocketMethods):
         if not handle.cancelled():
             self.call_soon_threadsafe(cast("Any", handle)._run)
 
-    # -- debugging -------------------------------------------------------------------------------------------------
+    # -- debugging -------------------------------------------------------------------------------------------
 
     def set_debug(self, enabled: bool) -> None:
-        """Switch debug mode: slow callbacks are reported, methods check their thread, handles know their origin."""
+        """Switch debug mode: slow callbacks are reported, threads are checked, handles know their origin."""
         base_events.BaseEventLoop.set_debug(self, enabled)
         self._set_native_debug(bool(enabled))
 
@@ -236,10 +244,17 @@ class EventLoop(_core.EventLoop, SocketMethods):
     def _log_transport_error(self, transport: object, exc: BaseException, message: str) -> None:
         base_events.logger.debug("%r: %s", transport, message, exc_info=exc)
 
-    # -- names -----------------------------------------------------------------------------------------------------
+    # -- names -----------------------------------------------------------------------------------------------
 
     async def getaddrinfo(
-        self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002 - asyncio's name for it
+        proto: int = 0,
+        flags: int = 0,
     ) -> Any:
         """Resolve a name in a thread of the default executor; numeric addresses take none.
 
@@ -256,7 +271,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
             self, host, port, family=family, type=type, proto=proto, flags=flags
         )
 
-    # -- transports ------------------------------------------------------------------------------------------------
+    # -- transports ------------------------------------------------------------------------------------------
 
     def _create_connection_transport(
         self, sock: socket.socket, protocol_factory: Callable[[], Any], *args: Any, **kwargs: Any
@@ -269,7 +284,8 @@ class EventLoop(_core.EventLoop, SocketMethods):
                 sock.close()
                 raise
 
-        # No coroutine of its own: its frame would keep the arguments alive in the traceback of a failed handshake.
+        # No coroutine of its own: its frame would keep the arguments alive in the traceback of a failed
+        # handshake.
         return super()._create_connection_transport(sock, factory, *args, **kwargs)
 
     def _make_socket_transport(
@@ -335,11 +351,12 @@ class EventLoop(_core.EventLoop, SocketMethods):
     ) -> Any:
         """Upgrade a connection to TLS and return the transport to use from now on.
 
-        Raises :exc:`TypeError` for what is no ``SSLContext`` or a transport that cannot be upgraded, and what the handshake
-        raises; the connection is closed then. Source: :meth:`asyncio.loop.start_tls`.
+        Raises :exc:`TypeError` for what is no ``SSLContext`` or a transport that cannot be upgraded, and what
+        the handshake raises; the connection is closed then. Source: :meth:`asyncio.loop.start_tls`.
         """
         if type(transport) is not _core.StreamTransport or not isinstance(sslcontext, ssl.SSLContext):
-            # Another transport, as a second TLS within the first, by asyncio's own protocol; it also words what is refused.
+            # Another transport, as a second TLS within the first, by asyncio's own protocol; it also words
+            # what is refused.
             return await base_events.BaseEventLoop.start_tls(
                 self,
                 transport,
@@ -399,7 +416,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
     ) -> Any:
         return _core.WritePipeTransport(self, pipe, protocol, waiter, extra)
 
-    # -- servers ---------------------------------------------------------------------------------------------------
+    # -- servers ---------------------------------------------------------------------------------------------
 
     async def create_server(self, *args: Any, **kwargs: Any) -> Any:
         """Listen on a TCP address. Source: :meth:`asyncio.loop.create_server`."""
@@ -445,7 +462,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
                 base_events.logger.error("Unable to clean up listening UNIX socket %r: %s", path, exc)
         sock.close()
 
-    # -- sendfile --------------------------------------------------------------------------------------------------
+    # -- sendfile --------------------------------------------------------------------------------------------
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
         resume_reading = transp.is_reading()
@@ -460,7 +477,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
             if resume_reading:
                 transp.resume_reading()
 
-    # -- subprocesses ----------------------------------------------------------------------------------------------
+    # -- subprocesses ----------------------------------------------------------------------------------------
 
     async def _make_subprocess_transport(
         self,

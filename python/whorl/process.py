@@ -21,8 +21,9 @@ UNKNOWN_STATUS = 255
 def watch_child(loop: Any, pid: int, exited: Callable[[int], None]) -> None:
     """Call ``exited(returncode)`` on the loop's thread once child ``pid`` has ended.
 
-    The return code is negative for a child ended by a signal, and 255 if the status was taken by someone else's wait. A
-    pidfd (Linux 5.3) needs no signal handler and no thread; where there is none, a thread waits.
+    The return code is negative for a child ended by a signal, and 255 if the status was taken by someone
+    else's wait. A pidfd (Linux 5.3) needs no signal handler and no thread; where there is none, a thread
+    waits.
     """
     try:
         pidfd = os.pidfd_open(pid)

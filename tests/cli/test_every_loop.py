@@ -102,7 +102,8 @@ def test_the_plain_loop_class(whorl: Run, script: Script, arguments: str) -> Non
         "program.py",
         PRELUDE
         + f"import selectors\nloop = asyncio.SelectorEventLoop({arguments})\n"
-        + "import whorl\nprint(isinstance(loop, whorl.EventLoop), isinstance(loop, asyncio.SelectorEventLoop))\n"
+        + "import whorl\n"
+        + "print(isinstance(loop, whorl.EventLoop), isinstance(loop, asyncio.SelectorEventLoop))\n"
         + "loop.close()",
     )
     assert whorl("run", "program.py").stdout == "True True\n"

@@ -91,7 +91,7 @@ async def test_what_the_wrong_thread_schedules_is_not_lost(loop: Loop, call: str
 
 @whorl_only
 async def test_an_event_set_by_the_wrong_thread_wakes_its_waiter(loop: Loop) -> None:
-    """Starlette runs a plain function given as a background task in a thread: `done.set` is such a function."""
+    """Starlette runs a plain function given as a background task in a thread; `done.set` is such a one."""
     done = asyncio.Event()
     waiter = asyncio.create_task(done.wait())
     await asyncio.sleep(0)

@@ -240,9 +240,8 @@ impl Handle {
         }
         // SAFETY: the collector runs under the GIL, or with every other thread stopped, and nobody holds a reference to
         // the stage over a point where it can run; it is only read.
-        if let Stage::Pending(scheduled) | Stage::Shared(scheduled) | Stage::Standing(scheduled) =
-            unsafe { &*this.get().stage.get() }
-        {
+        let stage = unsafe { &*this.get().stage.get() };
+        if let Stage::Pending(scheduled) | Stage::Shared(scheduled) | Stage::Standing(scheduled) = stage {
             for part in scheduled.call.parts() {
                 visit.call(part)?;
             }

@@ -255,12 +255,18 @@ impl EventLoop {
                 .ok_or_else(|| PyRuntimeError::new_err("internal error of whorl: a lost handle"));
         };
         let handle = Py::new(py, Handle::new(scheduled, traceback))?;
-        match reused {
-            Ok(_) => this.push_ready(handle.clone_ref(py))?,
-            Err(Refused::OtherThread) => this.leave(Mail::Soon(handle.clone_ref(py)))?,
-            Err(refused) => return Err(refused.into_py_err()),
-        }
+        Self::push_or_leave(slf, handle.clone_ref(py))?;
         Ok(handle)
+    }
+
+    /// Puts `handle` behind what is ready; while another thread has the loop it goes through the inbox.
+    pub fn push_or_leave(slf: &Bound<'_, Self>, handle: Py<Handle>) -> PyResult<()> {
+        let mut handle = Some(handle);
+        let this = slf.get();
+        match (this.state.with(|state| state.ready.extend(handle.take())), handle) {
+            (Err(Refused::OtherThread), Some(handle)) => this.leave(Mail::Soon(handle)),
+            (outcome, _) => outcome.or_raise(),
+        }
     }
 
     /// Leaves `mail` for the loop's thread.

@@ -8,7 +8,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
-use super::{EventLoop, Mail, Scheduled, ThreadSafeHandle, TimerHandle, clock};
+use super::{EventLoop, Scheduled, ThreadSafeHandle, TimerHandle, clock};
 use crate::ffi::{Args, Call, FastMethod, add_methods, copy_context, trampoline};
 use crate::interpreter;
 
@@ -129,12 +129,12 @@ fn soon_threadsafe(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<P
     let py = slf.py();
     let this = slf.get();
     let (scheduled, traceback) = scheduled(slf, &args, "call_soon_threadsafe", 0, &["callback"])?;
-    // This thread runs the loop, or under the GIL none does: the loop is not asleep and no wake-up is needed.
-    if this.owner.is_here() || (!cfg!(Py_GIL_DISABLED) && !this.owner.is_held()) {
+    if this.owner.is_here() {
+        // This thread runs the loop, which is therefore not asleep: no wake-up is needed.
         return EventLoop::push_call(slf, scheduled, traceback).map(Py::into_any);
     }
     let handle = ThreadSafeHandle::make(py, scheduled, traceback)?;
-    this.leave(Mail::Soon(handle.clone().unbind()))?;
+    EventLoop::push_or_leave(slf, handle.clone().unbind())?;
     Ok(handle.into_any().unbind())
 }
 
