@@ -1,27 +1,41 @@
 //! The one doorway to the interpreter: what is imported once, and where it is let go of.
 
+use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{ffi, intern};
 
-/// `asyncio.Future`, the C type.
-pub fn future_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
-    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    TYPE.import(py, "asyncio", "Future")
+/// `asyncio.futures.Future`, as it is now: the C type, or what a tool has put in its place (nest_asyncio does).
+pub fn future_type(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static NAMES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    current(names_of(py, &NAMES, "asyncio.futures")?, intern!(py, "Future"))
 }
 
-/// `asyncio.Task`, the C type.
-pub fn task_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
-    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    TYPE.import(py, "asyncio", "Task")
+/// `asyncio.tasks.Task`, as it is now.
+pub fn task_type(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static NAMES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    current(names_of(py, &NAMES, "asyncio.tasks")?, intern!(py, "Task"))
+}
+
+/// The global names of a module, which it keeps for life.
+fn names_of<'py>(
+    py: Python<'py>,
+    cell: &'static PyOnceLock<Py<PyDict>>,
+    module: &str,
+) -> PyResult<&'py Bound<'py, PyDict>> {
+    Ok(cell.get_or_try_init(py, || py.import(module).map(|module| module.dict().unbind()))?.bind(py))
+}
+
+fn current<'py>(names: &Bound<'py, PyDict>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+    names.get_item(name)?.ok_or_else(|| PyAttributeError::new_err(format!("asyncio has lost its {name}")))
 }
 
 /// The tuple `(name,)` for vectorcalls with one keyword.
 fn one_keyword<'py>(
     py: Python<'py>,
     cell: &'static PyOnceLock<Py<PyTuple>>,
-    name: &Bound<'py, pyo3::types::PyString>,
+    name: &Bound<'py, PyString>,
 ) -> PyResult<&'py Bound<'py, PyTuple>> {
     Ok(cell.get_or_try_init(py, || PyTuple::new(py, [name]).map(Bound::unbind))?.bind(py))
 }
