@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from whorl.asyncio_private import UnixEventLoop
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 __all__ = ["SocketMethods"]
 
@@ -51,7 +50,7 @@ class SocketMethods(UnixEventLoop):
             result = None  # The exception's traceback would refer to it: a cycle.
             raise
 
-    async def sock_recv_into(self, sock: socket.socket, buf: Buffer) -> int:
+    async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
         """Receive into ``buf``; returns how many bytes. Source: :meth:`asyncio.loop.sock_recv_into`."""
         result = self._sock_recv_into(sock, buf)
         if type(result) is int:
@@ -82,7 +81,7 @@ class SocketMethods(UnixEventLoop):
             result = None  # The exception's traceback would refer to it: a cycle.
             raise
 
-    async def sock_recvfrom_into(self, sock: socket.socket, buf: Buffer, nbytes: int = 0) -> tuple[int, Any]:
+    async def sock_recvfrom_into(self, sock: socket.socket, buf: Any, nbytes: int = 0) -> tuple[int, Any]:
         """Receive a datagram into ``buf``; returns how many bytes, and the address that it came from.
 
         At most ``nbytes`` are received, as many as ``buf`` has room for if that is 0. Source:
@@ -100,7 +99,7 @@ class SocketMethods(UnixEventLoop):
             result = None  # The exception's traceback would refer to it: a cycle.
             raise
 
-    async def sock_sendall(self, sock: socket.socket, data: Buffer) -> None:
+    async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """Send all of ``data``, which must not be changed until that is done.
 
         After an error there is no telling how much was sent. Source: :meth:`asyncio.loop.sock_sendall`.
@@ -118,7 +117,7 @@ class SocketMethods(UnixEventLoop):
             result = None  # The exception's traceback would refer to it: a cycle.
             raise
 
-    async def sock_sendto(self, sock: socket.socket, data: Buffer, address: Any) -> int:
+    async def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> int:
         """Send ``data`` as one datagram to ``address``; returns its size.
 
         Source: :meth:`asyncio.loop.sock_sendto`.

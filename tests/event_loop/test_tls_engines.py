@@ -1,4 +1,4 @@
-"""Both TLS engines: all of ``test_tls`` over the fallback, and what only shows when the two are compared."""
+"""Both TLS engines: every test of TLS over the fallback, and what only shows when the two are compared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from . import test_tls
+from . import test_start_tls, test_tls, test_tls_ends, test_tls_handshakes
 from .certificates import Certificates
 from .conftest import LoopErrors
 from .support import (
@@ -29,7 +29,7 @@ from .support import (
     until,
     whorl_only,
 )
-from .test_tls import address_of, tls_client, tls_pair, tls_server
+from .tls_support import address_of, tls_client, tls_pair, tls_server
 
 Loop = asyncio.AbstractEventLoop
 
@@ -47,8 +47,9 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return name
 
 
-#: The same tests once more. ``test_tls`` itself runs over the engine that users get.
-globals().update({name: test for name, test in vars(test_tls).items() if name.startswith("test_")})
+#: The same tests once more. The modules themselves run over the engine that users get.
+for module in (test_tls, test_tls_handshakes, test_tls_ends, test_start_tls):
+    globals().update({name: test for name, test in vars(module).items() if name.startswith("test_")})
 
 both = pytest.mark.parametrize("engine", ["native", "object"], indirect=True)
 
