@@ -8,11 +8,9 @@ declines, and asyncio's implementation does the work by calling them.
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from whorl.asyncio_private import UnixEventLoop
-
-if TYPE_CHECKING:
 
 __all__ = ["SocketMethods"]
 
