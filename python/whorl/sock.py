@@ -8,7 +8,7 @@ declines, and asyncio's implementation does the work by calling them.
 from __future__ import annotations
 
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from whorl.asyncio_private import UnixEventLoop
 
