@@ -48,12 +48,6 @@ known_fault = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "control_xfail(reason, below, since, strict): stock asyncio fails this test"
-    )
-    config.addinivalue_line(
-        "markers", "whorl_only: a promise that stock asyncio does not make, so it has no control"
-    )
     unknown = set(LOOPS) - {"whorl", "asyncio"}
     if unknown or not LOOPS:
         raise pytest.UsageError(
