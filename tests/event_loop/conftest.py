@@ -1,14 +1,11 @@
 """Fixtures of the event-loop tests.
 
 ``loop_factory`` and ``loop`` are parametrised: each test runs on whorl's loop and on stock asyncio's as the
-control.
-The environment variable ``WHORL_TEST_LOOPS`` (default ``whorl,asyncio``) restricts that,
-``WHORL_TEST_DEBUG=1`` puts
-the loops into debug mode. A coroutine test function is run on ``loop``. When a test has passed, tear-down
-fails it for
-what it left behind: exceptions that reached the loop's handler, tasks, file descriptors, and warnings
-raised where
-no one could catch them (a coroutine never awaited, a transport never closed).
+control. The environment variable ``WHORL_TEST_LOOPS`` (default ``whorl,asyncio``) restricts that,
+``WHORL_TEST_DEBUG=1`` puts the loops into debug mode. A coroutine test function is run on ``loop``. When a
+test has passed, tear-down fails it for what it left behind: exceptions that reached the loop's handler,
+tasks, file descriptors, and warnings raised where no one could catch them (a coroutine never awaited, a
+transport never closed).
 """
 
 from __future__ import annotations
@@ -74,7 +71,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                     since is None or sys.version_info >= since
                 ):
                     item.add_marker(
-                        pytest.mark.xfail(reason=f"control: {mark.args[0]}", strict=mark.kwargs["strict"])
+                        pytest.mark.xfail(
+                            reason=f"control: {mark.args[0]}",
+                            strict=mark.kwargs["strict"],
+                            run=mark.kwargs["run"],
+                        )
                     )
                     # What it leaves behind is part of the same fault.
                     item.stash[known_fault] = True

@@ -185,7 +185,7 @@ def test_a_loop_made_before_the_fork_and_run_after_it_is_a_clear_error_or_works(
     """)  # fmt: skip
 
 
-@control_xfail("asyncio's child closes what it inherited, the parent's wake-up with it", strict=False)
+@control_xfail("asyncio's child closes what it inherited, the parent's wake-up with it", run=False)
 def test_a_child_that_ends_in_the_ordinary_way_leaves_the_parent_alone(script: Script) -> None:
     """The interpreter's shutdown in the child destroys the loop object and whatever it holds."""
     check(script, """

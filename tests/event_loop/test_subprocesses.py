@@ -65,11 +65,14 @@ async def test_kill_and_terminate(loop: Loop) -> None:
 
 
 async def test_signals_to_a_child_that_has_ended(loop: Loop) -> None:
+    """Refused, or from Python 3.13 on ignored until the transport is closed; nobody gets the signal."""
     process = await asyncio.create_subprocess_exec("true")
     await process.wait()
+    refusal = pytest.raises if sys.version_info < (3, 13) else contextlib.suppress
     for call in (process.kill, process.terminate, lambda: process.send_signal(signal.SIGTERM)):
-        with pytest.raises(ProcessLookupError):
+        with refusal(ProcessLookupError):
             call()
+    assert process.returncode == 0
 
 
 async def test_a_child_that_kills_itself(loop: Loop) -> None:

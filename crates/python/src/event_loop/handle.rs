@@ -155,7 +155,7 @@ impl Handle {
     #[inline]
     pub fn run(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         if Self::with(slf, |stage| matches!(stage, Stage::Shared(_))) {
-            return ThreadSafeHandle::run_shared(slf, event_loop);
+            return ThreadSafeHandle::run_shared(slf, || Self::run_now(slf, event_loop));
         }
         Self::run_now(slf, event_loop)
     }
@@ -172,8 +172,12 @@ impl Handle {
     /// The same in debug mode: a callback that takes longer than `loop.slow_callback_duration` seconds is reported.
     pub fn run_timed(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         if Self::with(slf, |stage| matches!(stage, Stage::Shared(_))) {
-            return ThreadSafeHandle::run_shared(slf, event_loop);
+            return ThreadSafeHandle::run_shared(slf, || Self::run_timed_now(slf, event_loop));
         }
+        Self::run_timed_now(slf, event_loop)
+    }
+
+    fn run_timed_now(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let Some(mut scheduled) = Self::transition_to_done(slf) else { return Ok(()) };
         let start = super::clock::now();
         let outcome = scheduled.call.run(slf.py(), &scheduled.context);
@@ -364,10 +368,10 @@ impl ThreadSafeHandle {
     }
 
     #[cold]
-    fn run_shared(slf: &Bound<'_, Handle>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        let Ok(this) = slf.cast::<Self>() else { return Ok(()) };
+    fn run_shared(slf: &Bound<'_, Handle>, run: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+        let Ok(this) = slf.cast::<Self>() else { return run() };
         *this.get().runner() = Some(std::thread::current().id());
-        let outcome = Handle::run_now(slf, event_loop);
+        let outcome = run();
         *this.get().runner() = None;
         this.get().finished.notify_all();
         outcome
