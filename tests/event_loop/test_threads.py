@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import gc
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -282,3 +284,27 @@ async def test_a_protocols_data_may_be_answered_from_a_thread_by_the_one_door(lo
     async with connected(Answers) as pair:
         await pair.peer_sends(b"hello")
         assert await pair.peer_receives(5) == b"hello"
+
+
+@whorl_only
+async def test_any_thread_may_ask_whether_a_transport_is_closing(loop: Loop) -> None:
+    """A StreamWriter that is collected on another thread asks it."""
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        pytest.skip("without the GIL only the loop's own thread is answered")
+    async with connected() as pair:
+        assert await asyncio.to_thread(pair.transport.is_closing) is False
+        pair.transport.close()
+        assert await asyncio.to_thread(pair.transport.is_closing) is True
+
+
+@whorl_only
+async def test_transports_may_be_made_while_the_collector_is_eager(loop: Loop) -> None:
+    """Before Python 3.12 the collector may run inside the making of an object, and look into it."""
+    threshold = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for _ in range(50):
+            async with connected():
+                pass
+    finally:
+        gc.set_threshold(*threshold)

@@ -170,6 +170,22 @@ impl<T> Owned<T> {
         Ok(result)
     }
 
+    /// Opens the value whoever has the tenure.
+    ///
+    /// # Errors
+    /// [`Refused::Reentered`] when it is open already.
+    ///
+    /// # Safety
+    /// No other thread can be inside `with`, `with_tenure` or this function for the length of the call, by a lock that is
+    /// held whenever one of them is called.
+    pub unsafe fn with_exclusion<R>(&self, act: impl FnOnce(&T) -> R) -> Result<R, Refused> {
+        if self.open.get() {
+            return Err(Refused::Reentered);
+        }
+        // SAFETY: by the caller no other thread has the value open, and this one has not either; it is only read.
+        Ok(act(unsafe { &*self.value.get() }))
+    }
+
     /// The value, for who has the only reference.
     pub const fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
@@ -214,6 +230,19 @@ mod tests {
         let value = owned();
         assert_eq!(value.with(|_| value.with(|v| *v)), Ok(Err(Refused::Reentered)));
         assert_eq!(value.with(|v| *v), Ok(7));
+    }
+
+    #[test]
+    fn opens_to_a_reader_who_excludes_all_others() {
+        let value = owned();
+        let tenure = value.owner().take();
+        assert!(tenure.is_ok());
+        let other = Arc::clone(&value);
+        // SAFETY: this thread only waits for the other.
+        let seen = std::thread::spawn(move || unsafe { other.with_exclusion(|v| *v) }).join();
+        assert_eq!(seen.ok(), Some(Ok(7)));
+        // SAFETY: there is one thread.
+        assert_eq!(value.with(|_| unsafe { value.with_exclusion(|v| *v) }), Ok(Err(Refused::Reentered)));
     }
 
     #[test]

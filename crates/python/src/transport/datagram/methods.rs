@@ -13,6 +13,7 @@ use whorl_core::sched::Owned;
 use super::{Arrival, DatagramTransport, Output, State, header};
 use crate::event_loop::{EventLoop, Source};
 use crate::ffi::copy_context;
+use crate::interpreter::peek;
 use crate::transport::common;
 use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
 use crate::transport::socket::Socket;
@@ -63,7 +64,7 @@ impl DatagramTransport {
             native,
             state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), state),
         };
-        let transport = Bound::new(py, transport)?;
+        let transport = crate::interpreter::new_with_dict(py, transport)?;
         common::schedule_start(event_loop, &transport.get().context, &transport, waiter)?;
         Ok(transport.unbind())
     }
@@ -136,8 +137,8 @@ impl DatagramTransport {
     }
 
     /// Return True if the transport is closing or closed.
-    fn is_closing(&self) -> PyResult<bool> {
-        self.with(|state| state.phase != Phase::Open)
+    fn is_closing(&self, py: Python<'_>) -> PyResult<bool> {
+        peek(py, &self.state, |state| state.phase != Phase::Open)
     }
 
     /// Close the transport: nothing more is received, what waits is sent, then `connection_lost(None)` is called.

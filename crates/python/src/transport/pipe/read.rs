@@ -13,6 +13,7 @@ use super::{Phase, Pipe};
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::{EventLoop, Source};
 use crate::ffi::{Call, call_in_context, copy_context};
+use crate::interpreter::peek;
 use crate::transport::common;
 use crate::transport::states::Reading;
 
@@ -227,7 +228,7 @@ impl ReadPipeTransport {
             context: copy_context(py)?,
             state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), state),
         };
-        let transport = Bound::new(py, transport)?;
+        let transport = crate::interpreter::new_with_dict(py, transport)?;
         common::schedule_start(event_loop, &transport.get().context, &transport, waiter)?;
         Ok(transport.unbind())
     }
@@ -285,8 +286,8 @@ impl ReadPipeTransport {
     }
 
     /// Return True if the transport is closing or closed.
-    fn is_closing(&self) -> PyResult<bool> {
-        self.with(|state| state.phase != Phase::Open)
+    fn is_closing(&self, py: Python<'_>) -> PyResult<bool> {
+        peek(py, &self.state, |state| state.phase != Phase::Open)
     }
 
     /// Close the transport: nothing more is read, then `connection_lost(None)` is called.

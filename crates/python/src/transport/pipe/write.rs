@@ -20,6 +20,7 @@ use super::{Kind, Phase, Pipe};
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::{EventLoop, Source};
 use crate::ffi::copy_context;
+use crate::interpreter::peek;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::output::{FlushReport, Output};
@@ -285,7 +286,7 @@ impl WritePipeTransport {
             kind,
             state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), state),
         };
-        let transport = Bound::new(py, transport)?;
+        let transport = crate::interpreter::new_with_dict(py, transport)?;
         common::schedule_start(event_loop, &transport.get().context, &transport, waiter)?;
         Ok(transport.unbind())
     }
@@ -343,8 +344,8 @@ impl WritePipeTransport {
     }
 
     /// Return True if the transport is closing or closed.
-    fn is_closing(&self) -> PyResult<bool> {
-        self.with(|state| state.phase != Phase::Open)
+    fn is_closing(&self, py: Python<'_>) -> PyResult<bool> {
+        peek(py, &self.state, |state| state.phase != Phase::Open)
     }
 
     /// Write bytes-like `data`. It does not block: what the pipe does not take at once waits.

@@ -12,6 +12,7 @@ use whorl_core::net::WaterMarks;
 use super::StreamTransport;
 use crate::event_loop::EventLoop;
 use crate::ffi::copy_context;
+use crate::interpreter::peek;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
@@ -105,8 +106,8 @@ impl StreamTransport {
     }
 
     /// Return True if the transport is closing or closed.
-    pub fn is_closing(&self) -> PyResult<bool> {
-        self.with(|state| state.is_closing())
+    pub fn is_closing(&self, py: Python<'_>) -> PyResult<bool> {
+        peek(py, &self.state, |state| state.is_closing())
     }
 
     /// Close the transport: nothing more is read, what waits is sent, then `connection_lost(None)` is called.

@@ -121,7 +121,7 @@ impl StreamTransport {
             context,
             state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), state),
         };
-        Bound::new(event_loop.py(), transport)
+        crate::interpreter::new_with_dict(event_loop.py(), transport)
     }
 
     /// The transport of an accepted connection, attached to its server; `connection_made()` has been called.

@@ -16,6 +16,7 @@ use super::transport::TlsTransport;
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, Handle, Scheduled, leaves_the_loop};
 use crate::ffi::{Call, call_in_context_or_here, copy_context, copy_of_context};
+use crate::interpreter::peek;
 use crate::transport::StreamTransport;
 use crate::transport::chunk::Chunk;
 use crate::transport::protocol::Protocol;
@@ -228,9 +229,13 @@ impl TlsProtocol {
 
     #[inline]
     pub(super) fn stream<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, StreamTransport>>> {
-        Ok(self
-            .with(|state| state.stream.as_ref().map(|stream| stream.clone_ref(py)))?
-            .map(|s| s.into_bound(py)))
+        let stream = peek(py, &self.state, |state| state.stream.as_ref().map(|stream| stream.clone_ref(py)));
+        Ok(stream?.map(|stream| stream.into_bound(py)))
+    }
+
+    /// Where the connection is in its life; answered on every thread.
+    pub(super) fn phase(&self, py: Python<'_>) -> PyResult<Phase> {
+        peek(py, &self.state, |state| state.phase)
     }
 
     pub(super) fn application<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {

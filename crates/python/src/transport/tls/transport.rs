@@ -87,11 +87,11 @@ impl TlsTransport {
     /// Return True if the transport is closing or closed.
     fn is_closing(&self, py: Python<'_>) -> PyResult<bool> {
         let protocol = self.protocol.get();
-        if matches!(protocol.with(|state| state.phase)?, Phase::ShuttingDown | Phase::Closed) {
+        if matches!(protocol.phase(py)?, Phase::ShuttingDown | Phase::Closed) {
             return Ok(true);
         }
         match protocol.stream(py)? {
-            Some(stream) => stream.get().is_closing(),
+            Some(stream) => stream.get().is_closing(py),
             None => Ok(false),
         }
     }
