@@ -1,8 +1,7 @@
 """Marks, recording protocols and plain-socket peers shared by the event-loop tests.
 
-Peers are blocking sockets driven from worker threads, never from the loop under test, so that a fault in
-the loop
-cannot hide itself by being on both ends of the wire.
+Peers are blocking sockets driven from worker threads, never from the loop under test, so that a fault in the
+loop cannot hide itself by being on both ends of the wire.
 """
 
 from __future__ import annotations

@@ -169,7 +169,10 @@ async def test_buffered_protocols(loop: Loop, certificates: Certificates, size: 
         assert await protocol.received(len(data)) == data
 
 
-@control_xfail("cpython reads into a copy of a slice of the bytearray", strict=False)
+@control_xfail(
+    "cpython reads into a copy of a slice of the bytearray, and may spin for ever on what it then finds",
+    run=False,
+)
 @pytest.mark.parametrize("size", [10, 4096, 1 << 20])
 async def test_buffered_protocols_whose_buffer_is_a_bytearray(
     loop: Loop, certificates: Certificates, size: int
