@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -71,13 +72,25 @@ async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         await writer.wait_closed()
 
 
+async def on_one_port() -> tuple[asyncio.DatagramTransport, asyncio.Server, int]:
+    """The name server by UDP and TCP on one port: the next one if a connection of others has it by TCP."""
+    loop = asyncio.get_running_loop()
+    for _ in range(50):
+        transport, _ = await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", 0))
+        port = transport.get_extra_info("sockname")[1]
+        try:
+            return transport, await asyncio.start_server(converse, "127.0.0.1", port), port
+        except OSError as error:
+            transport.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+    pytest.fail("no port that is free by UDP and TCP in 50 tries")
+
+
 @asynccontextmanager
 async def name_server(tls: Tls) -> AsyncIterator[tuple[int, int]]:
     """A name server by UDP and TCP on one port, and by TLS on another; yields both ports."""
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", 0))
-    port = transport.get_extra_info("sockname")[1]
-    tcp = await asyncio.start_server(converse, "127.0.0.1", port)
+    transport, tcp, port = await on_one_port()
     encrypted = await asyncio.start_server(converse, "127.0.0.1", 0, ssl=tls.server)
     try:
         yield port, encrypted.sockets[0].getsockname()[1]
