@@ -58,11 +58,11 @@ class EventLoop(_core.EventLoop, SocketMethods):
     here. Beyond it:
 
     - ``sleep`` and timers have the resolution of the clock (1 ns) and are never early;
-    - what is written to a transport during one turn of the loop leaves in one system call;
-    - :meth:`fileno` lets another main loop watch this one.
+    - what is written to a transport during one turn of the loop leaves in one system call.
 
     A method called on a thread other than the one that runs the loop raises :exc:`RuntimeError`, but for
-    :meth:`call_soon_threadsafe` and the few others that asyncio documents as safe.
+    :meth:`call_soon_threadsafe` and the few others that asyncio documents as safe; :meth:`call_soon`,
+    :meth:`call_later` and :meth:`call_at` do so in debug mode, and are handed over to the loop otherwise.
     """
 
     #: Read by ``__del__`` of a loop whose construction failed.

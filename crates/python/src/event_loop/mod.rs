@@ -1,7 +1,7 @@
 //! The event loop: asyncio's semantics over whorl-core's reactor and scheduler.
 //!
 //! Who may touch what: everything in [`State`] belongs to the thread that runs the loop (see [`whorl_core::sched::Owner`]);
-//! other threads leave handles in the inbox. No method keeps `State` open while it calls Python, drops a reference that may
+//! other threads leave their [`Mail`] in the inbox. No method keeps `State` open while it calls Python, drops a reference that may
 //! run a finaliser, or allocates an object that the garbage collector tracks: all three may come back to the loop.
 
 mod clock;
@@ -71,7 +71,7 @@ pub struct State {
     pub poller: Option<Arc<Poller>>,
 }
 
-/// The native half of `whorl.EventLoop`, which derives from it and from `asyncio.BaseEventLoop`.
+/// The native half of `whorl.EventLoop`, which derives from it and from `asyncio.SelectorEventLoop`.
 #[pyclass(frozen, subclass, module = "whorl._core")]
 #[derive(Debug)]
 pub struct EventLoop {

@@ -46,8 +46,8 @@ fast_methods! {
         "call_soon($self, callback, /, *args, context=None)\n--\n\n\
          Arrange for callback(*args) to be called as soon as possible, in the next turn of the loop.\n\n\
          Callbacks are called in the order in which they are scheduled, in `context` (a contextvars.Context; default: a \
-         copy of the current one). Returns a Handle. Raises RuntimeError if the loop is closed, or runs in another \
-         thread. Source: asyncio.loop.call_soon.";
+         copy of the current one). Returns a Handle. Raises RuntimeError if the loop is closed, and in debug mode \
+         on another thread than the loop's: use call_soon_threadsafe() there. Source: asyncio.loop.call_soon.";
     call_soon_threadsafe: soon_threadsafe =
         "call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\n\
          Like call_soon(), from any thread or signal handler. Source: asyncio.loop.call_soon_threadsafe.";
