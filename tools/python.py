@@ -8,9 +8,9 @@ of the system's Python is touched: what is installed lives under ``$XDG_CACHE_HO
 Where it looks, in order: ``PATH``, pyenv's versions, uv's, and our own directory. If none has the tag:
 
 1. ``uv python install``, when uv is there;
-2. a build of an upstream source archive: the file named by ``WHORL_CPYTHON_SOURCE``, or the archive that the
-   source package ``python3.x`` of Debian's testing or unstable carries (about five minutes on two cores; no
-   PGO, no LTO);
+2. a build of an upstream source archive (about five minutes on two cores; no PGO, no LTO): the file named by
+   ``WHORL_CPYTHON_SOURCE``, else one whose checksum stands here, from the Debian mirror that this machine
+   uses, else the newest that the source package ``python3.x`` of Debian's testing or unstable carries;
 3. Debian's own binary packages of that version, unpacked into our directory together with the C library that
    they were built for (not for free-threaded builds, which Debian has not got).
 
@@ -22,6 +22,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import hashlib
+import http.client
 import os
 import re
 import shutil
@@ -29,6 +31,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +53,15 @@ BUILD_PACKAGES = (
     "xz-utils",
     "zlib1g-dev",
 )
+
+# Upstream source archives in Debian's pool, with their SHA-256. The pool keeps one for a while after the
+# index has gone on to the next, and may lag behind the index, too.
+ARCHIVES = {
+    "3.14": (
+        "python3.14_3.14.7.orig.tar.xz",
+        "3b48dac8fb59f62eaa67ac83c1eb12bda1b7a08406dd286e252c11a66be27f81",
+    ),
+}
 
 # Run in a candidate: what it is, and that it has what the tests and the build need of it.
 PROBE = """
@@ -184,6 +196,17 @@ def install_with_uv(tag: str) -> None:
     )
 
 
+def debian_mirror() -> str:
+    """The address of the Debian mirror that this machine is set up for, without a closing slash."""
+    if shutil.which("apt-get") is None:
+        raise Failure("no apt-get on this machine")
+    targets = run(["apt-get", "indextargets", "--format", "$(REPO_URI)"], "apt-get indextargets")
+    for target in targets.split():
+        if target.rstrip("/").endswith("/debian"):
+            return target.rstrip("/")
+    raise Failure("apt-get is not set up for a Debian mirror")
+
+
 @dataclass(frozen=True)
 class Apt:
     """apt-get with lists, cache and state of its own: the machine's package configuration is only read."""
@@ -194,18 +217,13 @@ class Apt:
     @classmethod
     def open(cls, directory: Path, suite: str) -> Apt:
         """Fetch the index of one suite of the Debian mirror that this machine is set up for."""
-        if shutil.which("apt-get") is None:
-            raise Failure("no apt-get on this machine")
-        targets = run(["apt-get", "indextargets", "--format", "$(REPO_URI)"], "apt-get indextargets")
-        mirrors = [line for line in targets.split() if re.search(r"/debian/?$", line)]
-        if not mirrors:
-            raise Failure("apt-get is not set up for a Debian mirror")
+        mirror = debian_mirror()
         apt = cls(directory / suite, suite)
         for part in ("lists/partial", "cache/archives/partial", "state"):
             (apt.directory / part).mkdir(parents=True, exist_ok=True)
         (apt.directory / "status").touch()
         (apt.directory / "debian.sources").write_text(
-            f"Types: deb deb-src\nURIs: {mirrors[0]}\nSuites: {suite}\nComponents: main\n"
+            f"Types: deb deb-src\nURIs: {mirror}\nSuites: {suite}\nComponents: main\n"
             "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
         )
         say(f"fetching the package index of Debian {suite}")
@@ -252,6 +270,24 @@ def install_build_packages() -> None:
     run(install, "apt-get install", timeout=1200, env=quiet)
 
 
+def fetch_known(name: str, sha256: str, work: Path) -> Path:
+    """Fetch an archive of ARCHIVES from the mirror's pool; Failure if it is not there or not the same."""
+    package = name.partition("_")[0]
+    address = f"{debian_mirror()}/pool/main/{package[0]}/{package}/{name}"
+    say(f"fetching {name}")
+    archive = work / name
+    try:
+        with urllib.request.urlopen(address, timeout=60) as response, archive.open("wb") as file:
+            shutil.copyfileobj(response, file)
+    except (OSError, http.client.HTTPException) as error:
+        raise Failure(f"source build: {name}: {error}") from None
+    with archive.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise Failure(f"source build: {name} has SHA-256 {found}, not {sha256}")
+    return archive
+
+
 def fetch_source(tag: str, work: Path) -> Path:
     """The upstream source archive: the one that was named, or the newest that Debian's mirror hands out."""
     named = os.environ.get("WHORL_CPYTHON_SOURCE")
@@ -264,6 +300,11 @@ def fetch_source(tag: str, work: Path) -> Path:
         if not archive.is_file():
             raise Failure(f"source build: WHORL_CPYTHON_SOURCE ({archive}) does not exist")
         return archive
+    if known := ARCHIVES.get(tag.removesuffix("t")):
+        try:
+            return fetch_known(*known, work)
+        except Failure as failure:
+            say(str(failure))
     package = f"python{tag.removesuffix('t')}"
     refused: list[str] = []
     for suite in ("testing", "sid"):
