@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVarTuple, cast
 from whorl import _core
 from whorl.asyncio_private import base_events, unix_events
 from whorl.process import watch_child
-from whorl.server import Server
+from whorl.server import with_clients
 from whorl.sock import SocketMethods
 
 if TYPE_CHECKING:
@@ -421,14 +421,14 @@ class EventLoop(_core.EventLoop, SocketMethods):
     async def create_server(self, *args: Any, **kwargs: Any) -> Any:
         """Listen on a TCP address. Source: :meth:`asyncio.loop.create_server`."""
         server = await super().create_server(*args, **kwargs)
-        return Server.adopt(server)
+        return with_clients(server)
 
     async def create_unix_server(self, *args: Any, **kwargs: Any) -> Any:
         """Listen on a Unix-domain path. From Python 3.13 on the path is removed when the server closes.
 
         Source: :meth:`asyncio.loop.create_unix_server`.
         """
-        return Server.adopt(await super().create_unix_server(*args, **kwargs))
+        return with_clients(await super().create_unix_server(*args, **kwargs))
 
     def _start_serving(
         self,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from logging import getLogger
 from typing import TYPE_CHECKING, Any
+
+from whorl.asyncio_private import base_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["watch_child"]
-
-logger = getLogger("asyncio")
 
 #: What asyncio reports for a child whose status somebody else has taken.
 UNKNOWN_STATUS = 255
@@ -50,7 +49,7 @@ def _reap(pid: int) -> int:
         except InterruptedError:
             continue
         except ChildProcessError:
-            logger.warning(
+            base_events.logger.warning(
                 "child process pid %d exit status already read: will report returncode %d",
                 pid,
                 UNKNOWN_STATUS,
@@ -63,7 +62,7 @@ def _watch_by_thread(loop: Any, pid: int, exited: Callable[[int], None]) -> None
     def wait() -> None:
         returncode = _reap(pid)
         if loop.is_closed():
-            logger.warning("Loop %r that handles pid %r is closed", loop, pid)
+            base_events.logger.warning("Loop %r that handles pid %r is closed", loop, pid)
             return
         loop.call_soon_threadsafe(exited, returncode)
 

@@ -7,18 +7,14 @@ import weakref
 from asyncio import base_events
 from typing import Any, cast
 
-__all__ = ["Server"]
+__all__ = ["with_clients"]
 
 
 if sys.version_info >= (3, 13):
 
-    class Server(base_events.Server):
-        """asyncio's own server, which has all methods."""
-
-        @classmethod
-        def adopt(cls, server: base_events.Server) -> base_events.Server:
-            """Return the server as it is."""
-            return server
+    def with_clients(server: base_events.Server) -> base_events.Server:
+        """Return the server as it is: asyncio's own has all methods."""
+        return server
 
 else:
 
@@ -27,13 +23,7 @@ else:
 
         _clients: weakref.WeakSet[Any]
 
-        @classmethod
-        def adopt(cls, server: base_events.Server) -> base_events.Server:
-            """Give a server that the loop has just made the methods of this class."""
-            server.__class__ = cls
-            cast("Server", server)._clients = weakref.WeakSet()
-            return server
-
+        # The two ignored lines: typeshed declares neither method.
         def _attach(self, transport: Any = None) -> None:
             super()._attach()  # type: ignore[misc]
             if transport is not None:
@@ -53,3 +43,9 @@ else:
             """Close the transport of every client at once: what waits to be sent is dropped."""
             for transport in list(self._clients):
                 transport.abort()
+
+    def with_clients(server: base_events.Server) -> base_events.Server:
+        """Give a server that the loop has just made the methods of 3.13."""
+        server.__class__ = Server
+        cast("Server", server)._clients = weakref.WeakSet()
+        return server

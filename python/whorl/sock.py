@@ -8,11 +8,15 @@ declines, and asyncio's implementation does the work by calling them.
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from asyncio import isfuture
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from whorl.asyncio_private import UnixEventLoop
 
 __all__ = ["SocketMethods"]
+
+T = TypeVar("T")
 
 
 class SocketMethods(UnixEventLoop):
@@ -34,50 +38,41 @@ class SocketMethods(UnixEventLoop):
         def _sock_connect_to(self, sock: socket.socket, address: Any) -> Any: ...
         def _sock_forget(self, sock: socket.socket, future: Any) -> None: ...
 
+    async def _result(
+        self, outcome: Any, asyncios: Callable[..., Coroutine[Any, Any, T]], sock: socket.socket, *args: Any
+    ) -> T:
+        """What an operation on ``sock`` comes to, whose native half has returned ``outcome``."""
+        if outcome is NotImplemented:
+            return await asyncios(self, sock, *args)
+        result: T
+        if not isfuture(outcome):
+            result = outcome
+            return result
+        try:
+            result = await outcome
+        except BaseException:
+            self._sock_forget(sock, outcome)
+            raise
+        finally:
+            del outcome  # The traceback of the exception that it holds would refer to it: a cycle.
+        return result
+
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         """Receive up to ``n`` bytes; b"" at the end of the stream. Source: :meth:`asyncio.loop.sock_recv`."""
-        result = self._sock_recv(sock, n)
-        if type(result) is bytes:
-            return result
-        if result is NotImplemented:
-            return await super().sock_recv(sock, n)
-        try:
-            return await result  # type: ignore[no-any-return]
-        except BaseException:
-            self._sock_forget(sock, result)
-            result = None  # The exception's traceback would refer to it: a cycle.
-            raise
+        return await self._result(self._sock_recv(sock, n), UnixEventLoop.sock_recv, sock, n)
 
     async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
         """Receive into ``buf``; returns how many bytes. Source: :meth:`asyncio.loop.sock_recv_into`."""
-        result = self._sock_recv_into(sock, buf)
-        if type(result) is int:
-            return result
-        if result is NotImplemented:
-            return await super().sock_recv_into(sock, buf)
-        try:
-            return await result  # type: ignore[no-any-return]
-        except BaseException:
-            self._sock_forget(sock, result)
-            result = None  # The exception's traceback would refer to it: a cycle.
-            raise
+        return await self._result(self._sock_recv_into(sock, buf), UnixEventLoop.sock_recv_into, sock, buf)
 
     async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
         """Receive a datagram of up to ``bufsize`` bytes, and the address that it came from.
 
         Source: :meth:`asyncio.loop.sock_recvfrom`.
         """
-        result = self._sock_read(sock, "recvfrom", bufsize)
-        if type(result) is tuple:
-            return result
-        if result is NotImplemented:
-            return await super().sock_recvfrom(sock, bufsize)
-        try:
-            return await result  # type: ignore[no-any-return]
-        except BaseException:
-            self._sock_forget(sock, result)
-            result = None  # The exception's traceback would refer to it: a cycle.
-            raise
+        return await self._result(
+            self._sock_read(sock, "recvfrom", bufsize), UnixEventLoop.sock_recvfrom, sock, bufsize
+        )
 
     async def sock_recvfrom_into(self, sock: socket.socket, buf: Any, nbytes: int = 0) -> tuple[int, Any]:
         """Receive a datagram into ``buf``; returns how many bytes, and the address that it came from.
@@ -85,69 +80,36 @@ class SocketMethods(UnixEventLoop):
         At most ``nbytes`` are received, as many as ``buf`` has room for if that is 0. Source:
         :meth:`asyncio.loop.sock_recvfrom_into`.
         """
-        result = self._sock_read(sock, "recvfrom_into", buf, nbytes)
-        if type(result) is tuple:
-            return result
-        if result is NotImplemented:
-            return await super().sock_recvfrom_into(sock, buf, nbytes)
-        try:
-            return await result  # type: ignore[no-any-return]
-        except BaseException:
-            self._sock_forget(sock, result)
-            result = None  # The exception's traceback would refer to it: a cycle.
-            raise
+        return await self._result(
+            self._sock_read(sock, "recvfrom_into", buf, nbytes),
+            UnixEventLoop.sock_recvfrom_into,
+            sock,
+            buf,
+            nbytes,
+        )
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """Send all of ``data``, which must not be changed until that is done.
 
         After an error there is no telling how much was sent. Source: :meth:`asyncio.loop.sock_sendall`.
         """
-        result = self._sock_sendall(sock, data)
-        if result is None:
-            return
-        if result is NotImplemented:
-            await super().sock_sendall(sock, data)
-            return
-        try:
-            await result
-        except BaseException:
-            self._sock_forget(sock, result)
-            result = None  # The exception's traceback would refer to it: a cycle.
-            raise
+        await self._result(self._sock_sendall(sock, data), UnixEventLoop.sock_sendall, sock, data)
 
     async def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> int:
         """Send ``data`` as one datagram to ``address``; returns its size.
 
         Source: :meth:`asyncio.loop.sock_sendto`.
         """
-        result = self._sock_write(sock, "sendto", data, address)
-        if type(result) is int:
-            return result
-        if result is NotImplemented:
-            return await super().sock_sendto(sock, data, address)
-        try:
-            return await result  # type: ignore[no-any-return]
-        except BaseException:
-            self._sock_forget(sock, result)
-            result = None  # The exception's traceback would refer to it: a cycle.
-            raise
+        return await self._result(
+            self._sock_write(sock, "sendto", data, address), UnixEventLoop.sock_sendto, sock, data, address
+        )
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection on a listening socket: its non-blocking socket, and the peer's address.
 
         Source: :meth:`asyncio.loop.sock_accept`.
         """
-        result = self._sock_accept(sock)
-        if type(result) is tuple:
-            return result
-        if result is NotImplemented:
-            return await super().sock_accept(sock)
-        try:
-            return await result  # type: ignore[no-any-return]
-        except BaseException:
-            self._sock_forget(sock, result)
-            result = None  # The exception's traceback would refer to it: a cycle.
-            raise
+        return await self._result(self._sock_accept(sock), UnixEventLoop.sock_accept, sock)
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect to ``address``; of an IP socket the host may be a name.
@@ -164,12 +126,4 @@ class SocketMethods(UnixEventLoop):
                 address, family=sock.family, type=sock.type, proto=sock.proto, loop=self
             )
             address = resolved[0][4]
-        result = self._sock_connect_to(sock, address)
-        if result is None:
-            return
-        try:
-            await result
-        except BaseException:
-            self._sock_forget(sock, result)
-            result = None  # The exception's traceback would refer to it: a cycle.
-            raise
+        await self._result(self._sock_connect_to(sock, address), UnixEventLoop.sock_connect, sock, address)
