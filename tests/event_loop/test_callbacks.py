@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from .conftest import LoopErrors, LoopFactory
-from .support import PATIENCE, Recorder, connected, control_xfail, open_fds, turns, until
+from .support import PATIENCE, Recorder, connected, control_xfail, open_fds, turns, until, whorl_only
 
 Loop = asyncio.AbstractEventLoop
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
@@ -657,3 +657,23 @@ def test_closing_a_loop_closes_its_descriptors(loop_factory: LoopFactory) -> Non
     assert len(open_fds()) > len(before)
     other.close()
     assert open_fds() == before
+
+
+@whorl_only
+def test_a_callback_that_cannot_be_shown_does_not_take_the_loop_down(
+    loop: Loop, loop_errors: LoopErrors
+) -> None:
+    """asyncio asks for the repr while it handles the exception, and what that raises ends its loop."""
+
+    class Unprintable:
+        def __call__(self) -> None:
+            raise ZeroDivisionError
+
+        def __repr__(self) -> str:
+            raise LookupError
+
+    loop.call_soon(Unprintable())
+    loop.run_until_complete(asyncio.sleep(0))
+    context = loop_errors.take()
+    assert "Unprintable" in context["message"]
+    assert isinstance(context["exception"], ZeroDivisionError)

@@ -7,7 +7,6 @@ import concurrent.futures
 import contextvars
 import gc
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -289,8 +288,6 @@ async def test_a_protocols_data_may_be_answered_from_a_thread_by_the_one_door(lo
 @whorl_only
 async def test_any_thread_may_ask_whether_a_transport_is_closing(loop: Loop) -> None:
     """A StreamWriter that is collected on another thread asks it."""
-    if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        pytest.skip("without the GIL only the loop's own thread is answered")
     async with connected() as pair:
         assert await asyncio.to_thread(pair.transport.is_closing) is False
         pair.transport.close()

@@ -397,3 +397,26 @@ async def test_many_descriptors(loop: Loop) -> None:
         assert loop.remove_reader(ours)
         ours.close()
         theirs.close()
+
+
+async def test_a_reader_that_raises_lets_go_of_nothing_in_the_wrong_place(
+    loop: Loop, loop_errors: LoopErrors, pair: Sockets
+) -> None:
+    """The arguments' finaliser, which may run when the callback has raised, comes back to the loop."""
+
+    class Finalised:
+        def __del__(self) -> None:
+            finalised.append(loop.call_soon(print))
+
+    def fails(_argument: object) -> None:
+        pair[0].recv(1)
+        loop.remove_reader(pair[0])
+        raise ZeroDivisionError
+
+    finalised: list[asyncio.Handle] = []
+    loop.add_reader(pair[0], fails, Finalised())
+    pair[1].send(b"x")
+    await until(lambda: loop_errors)
+    assert isinstance(loop_errors.take().pop("exception"), ZeroDivisionError)
+    await until(lambda: gc.collect() >= 0 and finalised)
+    finalised[0].cancel()

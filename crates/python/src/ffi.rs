@@ -73,26 +73,27 @@ impl Call {
 }
 
 /// A context that has been entered, to be left again.
-struct Entered<'a> {
+struct Entered<'a, 'py> {
     context: &'a Py<PyAny>,
+    py: Python<'py>,
 }
 
-impl<'a> Entered<'a> {
+impl<'a, 'py> Entered<'a, 'py> {
     #[inline]
-    fn new(py: Python<'_>, context: &'a Py<PyAny>) -> PyResult<Self> {
+    fn new(py: Python<'py>, context: &'a Py<PyAny>) -> PyResult<Self> {
         // SAFETY: attached; `PyContext_Enter` checks the type and raises for anything that is no context.
         if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 {
             return Err(PyErr::fetch(py));
         }
-        Ok(Self { context })
+        Ok(Self { context, py })
     }
 
     /// Leaves the context, whatever `result` is, which goes through.
     #[inline]
-    fn leave<'py>(self, result: PyResult<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    fn leave(self, result: PyResult<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         // SAFETY: entered in `new` on this thread. An error of the call has been fetched into `result`, so none is set.
         if unsafe { ffi::PyContext_Exit(self.context.as_ptr()) } < 0 {
-            return Err(Python::attach(PyErr::fetch));
+            return Err(PyErr::fetch(self.py));
         }
         result
     }
@@ -251,7 +252,7 @@ impl<'a, 'py> Args<'a, 'py> {
 /// What a fastcall method is in Rust.
 pub type Body<T> = for<'a, 'py> fn(&Bound<'py, T>, Args<'a, 'py>) -> PyResult<Py<PyAny>>;
 
-/// Runs `body` as the C function of a fastcall method: attaches, catches panics, hands its error to Python.
+/// Runs `body` as the C function of a fastcall method: catches panics, hands its error to Python.
 ///
 /// # Safety
 /// To be called by the interpreter as a `METH_FASTCALL | METH_KEYWORDS` method of a type that is `T` or derives from it.

@@ -1,8 +1,8 @@
 //! One owner: state that belongs to the thread which runs the loop.
 //!
 //! An [`Owner`] is shared by everything that belongs to one loop. While the loop runs, its thread holds the [`Tenure`] and
-//! every [`Owned`] value opens for that thread alone, at the cost of one load. While it does not run, whoever comes takes
-//! the tenure for the length of one access. In both cases a second thread is refused; it never races.
+//! every [`Owned`] value opens for that thread alone, at the cost of one load, and another thread is refused. While it does
+//! not run, whoever comes takes the tenure for the length of one access, and a second thread waits that long.
 
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
@@ -13,8 +13,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// No thread holds the tenure.
 const NOBODY: usize = 0;
 
-/// A number that no other living thread of the process has, and never zero: a read of the thread pointer, which is
-/// cheaper than the address of a thread-local of a shared library.
+/// Set beside the thread that holds the tenure for one access only.
+const BRIEFLY: usize = 1;
+
+/// A number that no other living thread of the process has, never zero and even (it is an address): a read of the thread
+/// pointer, which is cheaper than the address of a thread-local of a shared library.
 #[inline]
 fn this_thread() -> usize {
     // SAFETY: no precondition, and it cannot fail.
@@ -30,7 +33,7 @@ pub struct Owner {
 /// Why an [`Owned`] value did not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The state belongs to another thread at the moment.
+    /// Another thread has the tenure.
     OtherThread,
     /// This thread has it open already, further up the stack.
     Reentered,
@@ -57,13 +60,14 @@ impl Owner {
     /// Whether the calling thread holds the tenure.
     #[must_use]
     pub fn is_here(&self) -> bool {
-        self.thread.load(Ordering::Relaxed) == this_thread()
+        self.thread.load(Ordering::Relaxed) & !BRIEFLY == this_thread()
     }
 
-    /// Whether any thread holds the tenure.
+    /// Whether any thread holds the tenure for longer than one access.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.thread.load(Ordering::Relaxed) != NOBODY
+        let holder = self.thread.load(Ordering::Relaxed);
+        holder != NOBODY && holder & BRIEFLY == 0
     }
 
     /// Takes the tenure for the calling thread, until the value returned is dropped.
@@ -71,13 +75,27 @@ impl Owner {
     /// # Errors
     /// [`Refused::OtherThread`] while another thread holds it.
     pub fn take(&self) -> Result<Tenure<'_>, Refused> {
-        let here = this_thread();
-        if self.thread.load(Ordering::Relaxed) == here {
+        self.take_as(this_thread(), 0)
+    }
+
+    /// Takes the tenure for one access.
+    #[inline]
+    fn take_briefly(&self) -> Result<Tenure<'_>, Refused> {
+        self.take_as(this_thread(), BRIEFLY)
+    }
+
+    #[inline]
+    fn take_as(&self, here: usize, brevity: usize) -> Result<Tenure<'_>, Refused> {
+        if self.thread.load(Ordering::Relaxed) & !BRIEFLY == here {
             return Ok(Tenure { owner: self, outermost: false, on_this_thread: PhantomData });
         }
-        match self.thread.compare_exchange(NOBODY, here, Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => Ok(Tenure { owner: self, outermost: true, on_this_thread: PhantomData }),
-            Err(_) => Err(Refused::OtherThread),
+        loop {
+            match self.thread.compare_exchange(NOBODY, here | brevity, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Ok(Tenure { owner: self, outermost: true, on_this_thread: PhantomData }),
+                // It ends by itself: no foreign code runs in there.
+                Err(holder) if holder & BRIEFLY != 0 => std::thread::yield_now(),
+                Err(_) => return Err(Refused::OtherThread),
+            }
         }
     }
 
@@ -139,7 +157,7 @@ impl<T> Owned<T> {
     /// [`Refused`] when another thread has the tenure, or this one has the value open already.
     #[inline]
     pub fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> Result<R, Refused> {
-        let tenure = self.owner.take()?;
+        let tenure = self.owner.take_briefly()?;
         self.with_tenure(&tenure, act)
     }
 
@@ -168,22 +186,6 @@ impl<T> Owned<T> {
         let result = act(unsafe { &mut *self.value.get() });
         drop(close);
         Ok(result)
-    }
-
-    /// Opens the value whoever has the tenure.
-    ///
-    /// # Errors
-    /// [`Refused::Reentered`] when it is open already.
-    ///
-    /// # Safety
-    /// No other thread can be inside `with`, `with_tenure` or this function for the length of the call, by a lock that is
-    /// held whenever one of them is called.
-    pub unsafe fn with_exclusion<R>(&self, act: impl FnOnce(&T) -> R) -> Result<R, Refused> {
-        if self.open.get() {
-            return Err(Refused::Reentered);
-        }
-        // SAFETY: by the caller no other thread has the value open, and this one has not either; it is only read.
-        Ok(act(unsafe { &*self.value.get() }))
     }
 
     /// The value, for who has the only reference.
@@ -233,28 +235,27 @@ mod tests {
     }
 
     #[test]
-    fn opens_to_a_reader_who_excludes_all_others() {
-        let value = owned();
-        let tenure = value.owner().take();
-        assert!(tenure.is_ok());
-        let other = Arc::clone(&value);
-        // SAFETY: this thread only waits for the other.
-        let seen = std::thread::spawn(move || unsafe { other.with_exclusion(|v| *v) }).join();
-        assert_eq!(seen.ok(), Some(Ok(7)));
-        // SAFETY: there is one thread.
-        assert_eq!(value.with(|_| unsafe { value.with_exclusion(|v| *v) }), Ok(Err(Refused::Reentered)));
-    }
-
-    #[test]
-    fn many_threads_never_hold_it_together() {
+    fn many_threads_wait_for_each_others_accesses() {
         let value = owned();
         let threads: Vec<_> = (0..4)
             .map(|_| {
                 let value = Arc::clone(&value);
-                std::thread::spawn(move || (0..20_000).filter(|_| value.with(|v| *v += 1).is_ok()).count())
+                std::thread::spawn(move || (0..20_000).all(|_| value.with(|v| *v += 1).is_ok()))
             })
             .collect();
-        let done: usize = threads.into_iter().filter_map(|thread| thread.join().ok()).sum();
-        assert_eq!(value.with(|v| *v as usize), Ok(7 + done));
+        assert!(threads.into_iter().all(|thread| thread.join().is_ok_and(|opened| opened)));
+        assert_eq!(value.with(|v| *v), Ok(80_007));
+    }
+
+    #[test]
+    fn who_takes_the_tenure_waits_for_accesses_and_refuses_from_then_on() {
+        let value = owned();
+        let other = Arc::clone(&value);
+        let accesses = std::thread::spawn(move || while other.with(|v| *v += 1).is_ok() {});
+        let tenure = value.owner().take();
+        assert!(tenure.is_ok() && value.owner().is_held());
+        let seen = value.with(|v| *v);
+        assert!(accesses.join().is_ok());
+        assert_eq!(value.with(|v| *v), seen);
     }
 }

@@ -19,11 +19,6 @@ pub fn seconds(nanos: u64) -> f64 {
     nanos as f64 / GIGA
 }
 
-/// Seconds of a clock that somebody turns by hand, in nanoseconds, rounded up: a timer for that time is due.
-pub fn nanos(seconds: f64) -> u64 {
-    deadline(seconds)
-}
-
 /// The deadline in nanoseconds of a timer for `when` seconds: rounded up, and by one more for the rounding of the
 /// seconds themselves, so that `loop.time() >= when` holds whenever it comes up. Huge values and infinity are clamped.
 #[inline]

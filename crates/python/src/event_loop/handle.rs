@@ -1,6 +1,5 @@
 //! Handles: a callback that is scheduled, and may be cancelled.
 
-use std::cell::UnsafeCell;
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
@@ -8,12 +7,12 @@ use std::thread::ThreadId;
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::pyclass::CompareOp;
-use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
 use super::EventLoop;
 use crate::ffi::Call;
+use crate::interpreter::Guarded;
 
 /// What a handle runs, and the context it was scheduled in.
 #[derive(Debug)]
@@ -22,6 +21,16 @@ pub struct Scheduled {
     pub call: Call,
     /// The `contextvars.Context` that the callback is called in.
     pub context: Py<PyAny>,
+}
+
+/// How a handle's turn begins.
+enum Begun {
+    /// With this call.
+    Call(Scheduled),
+    /// By [`ThreadSafeHandle`], which keeps other threads waiting meanwhile.
+    Shared,
+    /// Not at all: it was cancelled, or has run.
+    Nothing,
 }
 
 impl Scheduled {
@@ -53,13 +62,9 @@ enum Stage {
 #[pyclass(frozen, subclass, weakref, module = "whorl._core")]
 #[derive(Debug)]
 pub struct Handle {
-    stage: UnsafeCell<Stage>,
+    stage: Guarded<Stage>,
     source_traceback: Option<Py<PyAny>>,
 }
-
-// SAFETY: `stage` is opened in `Handle::with` alone, under the object's critical section: the GIL or, on a free-threaded
-// interpreter, the object's own lock. What runs in there is Rust that calls nothing foreign.
-unsafe impl Sync for Handle {}
 
 /// Whether `error` leaves `run_forever()`, as SystemExit and KeyboardInterrupt do; any other goes to the exception handler.
 pub fn leaves_the_loop(py: Python<'_>, error: &PyErr) -> bool {
@@ -69,29 +74,38 @@ pub fn leaves_the_loop(py: Python<'_>, error: &PyErr) -> bool {
 impl Handle {
     /// A handle that waits to be run.
     pub const fn new(scheduled: Scheduled, source_traceback: Option<Py<PyAny>>) -> Self {
-        Self { stage: UnsafeCell::new(Stage::Pending(scheduled)), source_traceback }
+        Self { stage: Guarded::new(Stage::Pending(scheduled)), source_traceback }
     }
 
     /// A handle that runs whenever its descriptor is ready.
     pub const fn standing(scheduled: Scheduled, source_traceback: Option<Py<PyAny>>) -> Self {
-        Self { stage: UnsafeCell::new(Stage::Standing(scheduled)), source_traceback }
+        Self { stage: Guarded::new(Stage::Standing(scheduled)), source_traceback }
     }
 
     #[inline]
     fn with<R>(slf: &Bound<'_, Self>, act: impl FnOnce(&mut Stage) -> R) -> R {
-        with_critical_section(slf.as_any(), || {
-            // SAFETY: see `Sync`: nobody else has it open, and `act` comes from this file and calls nothing foreign.
-            act(unsafe { &mut *slf.get().stage.get() })
+        slf.get().stage.with(slf.py(), act)
+    }
+
+    /// Pending to Done. A standing handle stays what it is, and a shared one until [`ThreadSafeHandle`] begins it.
+    #[inline]
+    fn begin(slf: &Bound<'_, Self>) -> Begun {
+        Self::with(slf, |stage| match stage {
+            Stage::Standing(scheduled) => Begun::Call(scheduled.clone_ref(slf.py())),
+            Stage::Pending(_) => match mem::replace(stage, Stage::Done) {
+                Stage::Pending(scheduled) => Begun::Call(scheduled),
+                _ => Begun::Nothing,
+            },
+            Stage::Shared(_) => Begun::Shared,
+            Stage::Done | Stage::Shown(_) | Stage::Cancelled => Begun::Nothing,
         })
     }
 
-    /// Pending to Done; what is to be run, unless it has been cancelled. A standing handle stays what it is.
-    #[inline]
-    fn transition_to_done(slf: &Bound<'_, Self>) -> Option<Scheduled> {
+    /// Shared to Done; what is to be run, unless it has been cancelled.
+    fn begin_shared(slf: &Bound<'_, Self>) -> Option<Scheduled> {
         Self::with(slf, |stage| match stage {
-            Stage::Standing(scheduled) => Some(scheduled.clone_ref(slf.py())),
-            Stage::Pending(_) | Stage::Shared(_) => match mem::replace(stage, Stage::Done) {
-                Stage::Pending(scheduled) | Stage::Shared(scheduled) => Some(scheduled),
+            Stage::Shared(_) => match mem::replace(stage, Stage::Done) {
+                Stage::Shared(scheduled) => Some(scheduled),
                 _ => None,
             },
             _ => None,
@@ -100,7 +114,7 @@ impl Handle {
 
     /// Pending to Cancelled, or Done to Cancelled; true if it was pending.
     pub fn transition_to_cancelled(slf: &Bound<'_, Self>) -> bool {
-        // What it held is dropped here, outside the critical section, as finalisers may run.
+        // What it held is dropped here, outside the stage, as finalisers may run.
         let former = Self::with(slf, |stage| mem::replace(stage, Stage::Cancelled));
         matches!(former, Stage::Pending(_) | Stage::Shared(_))
     }
@@ -154,60 +168,76 @@ impl Handle {
     /// SystemExit and KeyboardInterrupt, which end `run_forever()`.
     #[inline]
     pub fn run(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        if Self::with(slf, |stage| matches!(stage, Stage::Shared(_))) {
-            return ThreadSafeHandle::run_shared(slf, || Self::run_now(slf, event_loop));
+        match Self::begin(slf) {
+            Begun::Call(scheduled) => Self::call(slf, event_loop, scheduled),
+            Begun::Shared => {
+                ThreadSafeHandle::run_shared(slf, |scheduled| Self::call(slf, event_loop, scheduled))
+            }
+            Begun::Nothing => Ok(()),
         }
-        Self::run_now(slf, event_loop)
+    }
+
+    /// The same in debug mode: a callback that takes longer than `loop.slow_callback_duration` seconds is reported.
+    pub fn run_timed(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        match Self::begin(slf) {
+            Begun::Call(scheduled) => Self::call_timed(slf, event_loop, scheduled),
+            Begun::Shared => {
+                ThreadSafeHandle::run_shared(slf, |scheduled| Self::call_timed(slf, event_loop, scheduled))
+            }
+            Begun::Nothing => Ok(()),
+        }
     }
 
     #[inline]
-    fn run_now(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        let Some(mut scheduled) = Self::transition_to_done(slf) else { return Ok(()) };
+    fn call(
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        mut scheduled: Scheduled,
+    ) -> PyResult<()> {
         match scheduled.call.run(slf.py(), &scheduled.context) {
             Ok(_) => Ok(()),
             Err(error) => Self::report(slf, event_loop, scheduled, error),
         }
     }
 
-    /// The same in debug mode: a callback that takes longer than `loop.slow_callback_duration` seconds is reported.
-    pub fn run_timed(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        if Self::with(slf, |stage| matches!(stage, Stage::Shared(_))) {
-            return ThreadSafeHandle::run_shared(slf, || Self::run_timed_now(slf, event_loop));
-        }
-        Self::run_timed_now(slf, event_loop)
-    }
-
-    fn run_timed_now(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        let Some(mut scheduled) = Self::transition_to_done(slf) else { return Ok(()) };
+    fn call_timed(
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        mut scheduled: Scheduled,
+    ) -> PyResult<()> {
         let start = super::clock::now();
         let outcome = scheduled.call.run(slf.py(), &scheduled.context);
         let seconds = super::clock::seconds(super::clock::now() - start);
         if let Err(error) = outcome {
-            Self::report(slf, event_loop, scheduled, error)?;
-            return Ok(());
+            return Self::report(slf, event_loop, scheduled, error);
         }
         let limit: f64 = event_loop.getattr(intern!(slf.py(), "slow_callback_duration"))?.extract()?;
-        if seconds >= limit {
-            Self::show(slf, scheduled, || {
-                event_loop.call_method1(intern!(slf.py(), "_report_slow_callback"), (slf, seconds)).map(drop)
-            })?;
+        if seconds < limit {
+            return Ok(());
         }
-        Ok(())
+        Self::show(slf, scheduled, || {
+            event_loop.call_method1(intern!(slf.py(), "_report_slow_callback"), (slf, seconds)).map(drop)
+        })
     }
 
-    /// Puts what it ran back for the length of `act`, so that its repr names the callback.
+    /// Puts what it ran back for the length of `act`, so that its repr names the callback. A standing handle still has it.
     fn show(slf: &Bound<'_, Self>, scheduled: Scheduled, act: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
-        let former = Self::with(slf, |stage| match stage {
-            Stage::Done => mem::replace(stage, Stage::Shown(scheduled)),
-            _ => Stage::Done,
+        let mut kept = Some(scheduled);
+        Self::with(slf, |stage| {
+            if matches!(stage, Stage::Done)
+                && let Some(scheduled) = kept.take()
+            {
+                // What is replaced is `Done`, which holds nothing.
+                *stage = Stage::Shown(scheduled);
+            }
         });
-        drop(former);
         let result = act();
         let shown = Self::with(slf, |stage| match stage {
             Stage::Shown(_) => Some(mem::replace(stage, Stage::Done)),
             _ => None,
         });
-        drop(shown);
+        // Here, outside the stage, as finalisers may run.
+        drop((shown, kept));
         result
     }
 
@@ -222,7 +252,7 @@ impl Handle {
         if leaves_the_loop(py, &error) {
             return Err(error);
         }
-        let source = describe(py, scheduled.call.parts())?;
+        let source = describe(py, scheduled.call.parts());
         Self::show(slf, scheduled, || {
             let context = PyDict::new(py);
             context.set_item("message", format!("Exception in callback {source}"))?;
@@ -242,26 +272,30 @@ impl Handle {
         if unsafe { ffi::Py_REFCNT(this.as_ptr()) } != 1 {
             return Ok(());
         }
-        // SAFETY: the collector runs under the GIL, or with every other thread stopped, and nobody holds a reference to
-        // the stage over a point where it can run; it is only read.
-        let stage = unsafe { &*this.get().stage.get() };
-        if let Stage::Pending(scheduled) | Stage::Shared(scheduled) | Stage::Standing(scheduled) = stage {
-            for part in scheduled.call.parts() {
-                visit.call(part)?;
+        // SAFETY: the collector's thread is attached, and nobody has the stage open where it can run.
+        let py = unsafe { Python::assume_attached() };
+        this.get().stage.with(py, |stage| {
+            if let Stage::Pending(scheduled) | Stage::Shared(scheduled) | Stage::Standing(scheduled) = stage {
+                for part in scheduled.call.parts() {
+                    visit.call(part)?;
+                }
+                visit.call(&scheduled.context)?;
             }
-            visit.call(&scheduled.context)?;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
-/// `callback(args) at file:line`, as asyncio shows it.
-fn describe(py: Python<'_>, parts: &[Py<PyAny>]) -> PyResult<String> {
-    let Some((callback, args)) = parts.split_first() else { return Ok(String::new()) };
-    let args = PyTuple::new(py, args)?;
-    py.import(intern!(py, "asyncio.format_helpers"))?
-        .call_method1(intern!(py, "_format_callback_source"), (callback, args))?
-        .extract()
+/// `callback(args) at file:line`, as asyncio shows it; its type, if it cannot be shown: an object whose `repr()` raises must
+/// not take the loop down.
+fn describe(py: Python<'_>, parts: &[Py<PyAny>]) -> String {
+    let Some((callback, args)) = parts.split_first() else { return String::new() };
+    let shown = PyTuple::new(py, args).and_then(|args| {
+        py.import(intern!(py, "asyncio.format_helpers"))?
+            .call_method1(intern!(py, "_format_callback_source"), (callback, args))?
+            .extract()
+    });
+    shown.unwrap_or_else(|_| format!("<unprintable {} object>", callback.bind(py).get_type()))
 }
 
 fn info(slf: &Bound<'_, Handle>, class: &str, when: Option<f64>) -> PyResult<String> {
@@ -274,7 +308,7 @@ fn info(slf: &Bound<'_, Handle>, class: &str, when: Option<f64>) -> PyResult<Str
         info.push(format!("when={when}"));
     }
     if let Some(parts) = Handle::parts(slf) {
-        info.push(describe(py, &parts)?);
+        info.push(describe(py, &parts));
     }
     if let Some(traceback) = &slf.get().source_traceback {
         let frame = traceback.bind(py).get_item(-1)?;
@@ -358,7 +392,7 @@ impl ThreadSafeHandle {
         if (info.major, info.minor) < (3, 14) {
             return Bound::new(py, Handle::new(scheduled, traceback));
         }
-        let handle = Handle { stage: UnsafeCell::new(Stage::Shared(scheduled)), source_traceback: traceback };
+        let handle = Handle { stage: Guarded::new(Stage::Shared(scheduled)), source_traceback: traceback };
         Ok(Bound::new(py, PyClassInitializer::from(handle).add_subclass(Self::default()))?.into_super())
     }
 
@@ -368,10 +402,11 @@ impl ThreadSafeHandle {
     }
 
     #[cold]
-    fn run_shared(slf: &Bound<'_, Handle>, run: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
-        let Ok(this) = slf.cast::<Self>() else { return run() };
+    fn run_shared(slf: &Bound<'_, Handle>, run: impl FnOnce(Scheduled) -> PyResult<()>) -> PyResult<()> {
+        let Ok(this) = slf.cast::<Self>() else { return Ok(()) };
+        // First this, then the stage: whoever finds it begun finds its runner, too.
         *this.get().runner() = Some(std::thread::current().id());
-        let outcome = run();
+        let outcome = Handle::begin_shared(slf).map_or(Ok(()), run);
         *this.get().runner() = None;
         this.get().finished.notify_all();
         outcome

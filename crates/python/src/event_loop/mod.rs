@@ -14,7 +14,6 @@ mod source;
 mod watch;
 
 use std::collections::VecDeque;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -125,22 +124,18 @@ impl EventLoop {
         self.debug.load(Ordering::Relaxed)
     }
 
-    /// Now, in nanoseconds on the clock of `loop.time()`.
+    /// Now on a clock that somebody has put in place of ours, in nanoseconds; nothing if `loop.time` is our own.
     ///
     /// # Errors
-    /// What a `time` that somebody has put in place of ours raises.
+    /// What that clock raises.
     #[inline]
-    pub fn now(slf: &Bound<'_, Self>) -> PyResult<u64> {
-        if slf.get().foreign_clock.load(Ordering::Relaxed) {
-            let seconds: f64 = slf.call_method0(intern!(slf.py(), "time"))?.extract()?;
-            return Ok(clock::nanos(seconds));
-        }
-        Ok(clock::now())
-    }
-
-    /// Now on a clock that is somebody's own, if it is.
     pub fn foreign_now(slf: &Bound<'_, Self>) -> PyResult<Option<u64>> {
-        if slf.get().foreign_clock.load(Ordering::Relaxed) { Self::now(slf).map(Some) } else { Ok(None) }
+        if !slf.get().foreign_clock.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let seconds: f64 = slf.call_method0(intern!(slf.py(), "time"))?.extract()?;
+        // A timer for that time is due then.
+        Ok(Some(clock::deadline(seconds)))
     }
 
     /// RuntimeError once the loop is closed.
@@ -347,14 +342,6 @@ impl EventLoop {
         self.has_closed()
     }
 
-    /// Return the poller's file descriptor, for another main loop to watch: it is readable when this loop has work.
-    ///
-    /// Raises RuntimeError once the loop is closed.
-    fn fileno(&self) -> PyResult<i32> {
-        self.check_closed()?;
-        self.with(|state| state.poller.as_ref().map_or(-1, |poller| poller.as_raw_fd()))
-    }
-
     fn _set_native_debug(&self, enabled: bool) {
         self.debug.store(enabled, Ordering::Relaxed);
     }
@@ -365,11 +352,6 @@ impl EventLoop {
 
     fn _set_native_task_factory(&self, set: bool) {
         self.task_factory.store(set, Ordering::Relaxed);
-    }
-
-    /// Whether a thread is in `run_forever()`.
-    fn _has_owner(&self) -> bool {
-        self.owner.is_held()
     }
 
     fn _belongs_to_parent(&self) -> bool {

@@ -140,7 +140,7 @@ fn soon_threadsafe(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<P
 
 fn later(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
     let delay = seconds(&args, "call_later", "delay")?;
-    let now = clock::seconds(EventLoop::now(slf)?);
+    let now = clock::seconds(EventLoop::foreign_now(slf)?.unwrap_or_else(clock::now));
     timer(slf, &args, "call_later", "delay", now + delay)
 }
 
@@ -196,8 +196,6 @@ fn future(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>>
 }
 
 fn task(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
-    static NAMES: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
-    let py = slf.py();
     let this = slf.get();
     let mut positional = args.positional();
     let (Some(coro), None) = (positional.next(), positional.next()) else {
@@ -208,18 +206,7 @@ fn task(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
         return base_create_task(slf, &args);
     }
     this.check_closed()?;
-    let names = NAMES.get_or_try_init(py, || PyTuple::new(py, [intern!(py, "loop")]).map(Bound::unbind))?;
-    let values = [coro.as_ptr(), slf.as_ptr()];
-    // SAFETY: attached; one positional argument and one keyword value for the one name, all borrowed for the call.
-    unsafe {
-        let task = ffi::PyObject_Vectorcall(
-            interpreter::task_type(py)?.as_ptr(),
-            values.as_ptr(),
-            1,
-            names.as_ptr(),
-        );
-        Bound::from_owned_ptr_or_err(py, task).map(Bound::unbind)
-    }
+    Ok(interpreter::new_task(slf.as_any(), coro)?.unbind())
 }
 
 /// `asyncio.BaseEventLoop.create_task`: with keywords, a task factory, or in debug mode it follows each Python version.

@@ -1,6 +1,9 @@
 //! The states that every kind of transport goes through.
 
-/// A transport's life.
+use crossbeam_utils::atomic::AtomicCell;
+
+/// A transport's life. It changes only with the transport's state open, on the loop's thread, but every thread may ask for it:
+/// a `StreamWriter` asks `is_closing()` when it is collected, wherever that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// In use.
@@ -23,18 +26,14 @@ impl Phase {
 
     /// The user closes the transport; true if it was open.
     #[must_use]
-    pub fn transition_to_closing(&mut self) -> bool {
-        let first = *self == Self::Open;
-        if first {
-            *self = Self::Closing;
-        }
-        first
+    pub fn transition_to_closing(phase: &AtomicCell<Self>) -> bool {
+        phase.compare_exchange(Self::Open, Self::Closing).is_ok()
     }
 
     /// The transport ends; true if that is new: `connection_lost()` is to be scheduled.
     #[must_use]
-    pub fn transition_to_lost(&mut self) -> bool {
-        std::mem::replace(self, Self::Lost) != Self::Lost
+    pub fn transition_to_lost(phase: &AtomicCell<Self>) -> bool {
+        phase.swap(Self::Lost) != Self::Lost
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::RawFd;
 
+use crossbeam_utils::atomic::AtomicCell;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
@@ -13,7 +14,6 @@ use whorl_core::sched::Owned;
 use super::{Arrival, DatagramTransport, Output, State, header};
 use crate::event_loop::{EventLoop, Source};
 use crate::ffi::copy_context;
-use crate::interpreter::peek;
 use crate::transport::common;
 use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
 use crate::transport::socket::Socket;
@@ -45,7 +45,6 @@ impl DatagramTransport {
             token: None,
             protocol: Some(protocol.clone().unbind()),
             receiver: None,
-            phase: Phase::Open,
             reading: Reading::NotStarted,
             arrival: Arrival::Single(0),
             output: Output::Idle,
@@ -62,6 +61,7 @@ impl DatagramTransport {
             address: address.and_then(|(given, address)| given.then(|| address.unbind())),
             connected,
             native,
+            phase: AtomicCell::new(Phase::Open),
             state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), state),
         };
         let transport = crate::interpreter::new_with_dict(py, transport)?;
@@ -76,7 +76,8 @@ impl DatagramTransport {
         common::connection_made(event_loop, slf, this.protocol(py)?)?;
         let registration = this.with(|state| {
             state.reading.start();
-            (state.phase != Phase::Lost).then(|| (state.socket.fd(), state.interest()))
+            let phase = this.phase.load();
+            (phase != Phase::Lost).then(|| (state.socket.fd(), state.interest(phase)))
         })?;
         if let Some((fd, interest)) = registration {
             match event_loop.get().register(fd, interest, Source::Datagram(slf.clone().unbind())) {
@@ -137,15 +138,15 @@ impl DatagramTransport {
     }
 
     /// Return True if the transport is closing or closed.
-    fn is_closing(&self, py: Python<'_>) -> PyResult<bool> {
-        peek(py, &self.state, |state| state.phase != Phase::Open)
+    fn is_closing(&self) -> bool {
+        self.phase.load() != Phase::Open
     }
 
     /// Close the transport: nothing more is received, what waits is sent, then `connection_lost(None)` is called.
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let event_loop = this.loop_of(slf.py());
-        match this.with(|state| state.phase.transition_to_closing().then_some(state.output))? {
+        match this.with(|state| Phase::transition_to_closing(&this.phase).then_some(state.output))? {
             None => Ok(()),
             Some(Output::Blocked) => this.update_interest(event_loop),
             Some(Output::Idle) => this.lose(slf, event_loop, None),
@@ -171,14 +172,14 @@ impl DatagramTransport {
 
     /// Return True if datagrams are being received.
     fn is_reading(&self) -> PyResult<bool> {
-        self.with(|state| state.phase == Phase::Open && state.reading != Reading::Paused)
+        self.with(|state| self.phase.load() == Phase::Open && state.reading != Reading::Paused)
     }
 
     /// Stop calling `datagram_received()` until `resume_reading()`. Does nothing while paused or closing.
     fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.with(|state| {
-            if state.phase == Phase::Open {
+            if this.phase.load() == Phase::Open {
                 state.reading.pause();
             }
         })?;
@@ -189,7 +190,7 @@ impl DatagramTransport {
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.with(|state| {
-            if state.phase == Phase::Open {
+            if this.phase.load() == Phase::Open {
                 state.reading.resume();
             }
         })?;
@@ -283,7 +284,7 @@ impl DatagramTransport {
                 format!(
                     "<DatagramTransport fd={} {} reading={:?} write_buffer={}>",
                     state.socket.fd(),
-                    state.phase.describe(),
+                    self.phase.load().describe(),
                     state.reading,
                     state.queue.size()
                 )

@@ -12,6 +12,7 @@ mod sending;
 
 use std::os::fd::RawFd;
 
+use crossbeam_utils::atomic::AtomicCell;
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -75,7 +76,6 @@ struct State {
     protocol: Option<Py<PyAny>>,
     /// `protocol.datagram_received`, once a datagram has come.
     receiver: Option<Py<PyAny>>,
-    phase: Phase,
     reading: Reading,
     arrival: Arrival,
     output: Output,
@@ -89,9 +89,9 @@ struct State {
 }
 
 impl State {
-    fn interest(&self) -> Interest {
+    fn interest(&self, phase: Phase) -> Interest {
         Interest {
-            read: self.reading == Reading::On && self.phase == Phase::Open,
+            read: self.reading == Reading::On && phase == Phase::Open,
             write: self.output == Output::Blocked,
         }
     }
@@ -103,6 +103,7 @@ impl State {
 pub struct DatagramTransport {
     event_loop: Py<EventLoop>,
     context: Py<PyAny>,
+    phase: AtomicCell<Phase>,
     /// The only address that may be sent to, if there is one.
     address: Option<Py<PyAny>>,
     /// Whether the kernel knows where to send to.
@@ -128,7 +129,7 @@ impl DatagramTransport {
 
     /// Makes the poller's interest what the state says.
     fn update_interest(&self, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        match self.with(|state| Some((state.token?, state.interest())))? {
+        match self.with(|state| Some((state.token?, state.interest(self.phase.load()))))? {
             Some((token, interest)) => event_loop.get().set_interest(token, interest),
             None => Ok(()),
         }
@@ -181,7 +182,7 @@ impl DatagramTransport {
         let py = slf.py();
         let Some((fd, receiver)) = self.with(|state| {
             let receiver = state.receiver.as_ref().map(|receiver| receiver.clone_ref(py));
-            state.interest().read.then(|| (state.socket.fd(), receiver))
+            state.interest(self.phase.load()).read.then(|| (state.socket.fd(), receiver))
         })?
         else {
             return Ok(false);
@@ -309,7 +310,7 @@ impl DatagramTransport {
         event_loop: &Bound<'_, EventLoop>,
         error: Option<PyErr>,
     ) -> PyResult<()> {
-        let first = self.with(|state| state.phase.transition_to_lost().then(|| state.token.take()))?;
+        let first = self.with(|state| Phase::transition_to_lost(&self.phase).then(|| state.token.take()))?;
         let Some(token) = first else { return Ok(()) };
         if let Some(token) = token {
             drop(event_loop.get().unregister(token)?);

@@ -61,7 +61,7 @@ impl DatagramTransport {
         let (lost, sent) = this.with(|state| {
             // As in asyncio: an endpoint without a peer of its own sends until its socket is closed.
             let gone = matches!(state.socket, Socket::Closed);
-            if gone || (state.phase == Phase::Lost && this.address.is_some()) {
+            if gone || (this.phase.load() == Phase::Lost && this.address.is_some()) {
                 let dropped = state.dropped;
                 state.dropped += 1;
                 return (Some(dropped), None);
@@ -90,7 +90,7 @@ impl DatagramTransport {
             }
             Sent::Blocked => {
                 let pauses = this.with(|state| {
-                    if state.phase == Phase::Lost {
+                    if this.phase.load() == Phase::Lost {
                         // Nobody is going to send it.
                         return false;
                     }
@@ -140,7 +140,7 @@ impl DatagramTransport {
             if done {
                 state.output = Output::Idle;
             }
-            (done, done && state.phase == Phase::Closing)
+            (done, done && self.phase.load() == Phase::Closing)
         })?;
         match done {
             (_, true) => self.lose(slf, event_loop, None),

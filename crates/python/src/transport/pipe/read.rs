@@ -1,5 +1,6 @@
 //! The reading end of a pipe.
 
+use crossbeam_utils::atomic::AtomicCell;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -13,7 +14,6 @@ use super::{Phase, Pipe};
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::{EventLoop, Source};
 use crate::ffi::{Call, call_in_context, copy_context};
-use crate::interpreter::peek;
 use crate::transport::common;
 use crate::transport::states::Reading;
 
@@ -25,15 +25,8 @@ struct State {
     protocol: Option<Py<PyAny>>,
     /// `protocol.data_received`, once data has come.
     receiver: Option<Py<PyAny>>,
-    phase: Phase,
     reading: Reading,
     extra: Option<Py<PyDict>>,
-}
-
-impl State {
-    fn is_wanted(&self) -> bool {
-        self.reading == Reading::On && self.phase == Phase::Open
-    }
 }
 
 /// What the registration with the poller has to become.
@@ -49,6 +42,7 @@ enum Change {
 pub struct ReadPipeTransport {
     event_loop: Py<EventLoop>,
     context: Py<PyAny>,
+    phase: AtomicCell<Phase>,
     state: Owned<State>,
 }
 
@@ -56,6 +50,10 @@ impl ReadPipeTransport {
     #[inline]
     fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> PyResult<R> {
         self.state.with(act).or_raise()
+    }
+
+    fn wants(&self, state: &State) -> bool {
+        state.reading == Reading::On && self.phase.load() == Phase::Open
     }
 
     fn loop_of<'py>(&self, py: Python<'py>) -> &Bound<'py, EventLoop> {
@@ -70,7 +68,7 @@ impl ReadPipeTransport {
     /// that has gone even to who asked for nothing, again and again.
     fn update_registration(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let this = slf.get();
-        let change = this.with(|state| match (state.is_wanted(), state.token) {
+        let change = this.with(|state| match (this.wants(state), state.token) {
             (true, None) => Change::Register(state.pipe.fd()),
             (false, Some(token)) => {
                 state.token = None;
@@ -99,7 +97,7 @@ impl ReadPipeTransport {
         // A bytes object is not tracked by the garbage collector: nothing foreign runs while the buffer is open.
         let received = event_loop.get().read_buffer().with(|buffer| {
             this.with(|state| {
-                let fd = state.pipe.borrow().filter(|_| state.is_wanted())?;
+                let fd = state.pipe.borrow().filter(|_| this.wants(state))?;
                 Some(rustix::io::read(fd, &mut buffer[..]).map(|size| {
                     let data = (size > 0).then(|| PyBytes::new(py, buffer.get(..size).unwrap_or_default()));
                     data.map(|data| (data, state.receiver.as_ref().map(|receiver| receiver.clone_ref(py))))
@@ -179,7 +177,7 @@ impl ReadPipeTransport {
         event_loop: &Bound<'_, EventLoop>,
         error: Option<PyErr>,
     ) -> PyResult<()> {
-        if !self.with(|state| state.phase.transition_to_lost())? {
+        if !self.with(|_state| Phase::transition_to_lost(&self.phase))? {
             return Ok(());
         }
         Self::update_registration(slf, event_loop)?;
@@ -219,13 +217,13 @@ impl ReadPipeTransport {
             token: None,
             protocol: Some(protocol.clone().unbind()),
             receiver: None,
-            phase: Phase::Open,
             reading: Reading::NotStarted,
             extra: Some(extra.unbind()),
         };
         let transport = Self {
             event_loop: event_loop.clone().unbind(),
             context: copy_context(py)?,
+            phase: AtomicCell::new(Phase::Open),
             state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), state),
         };
         let transport = crate::interpreter::new_with_dict(py, transport)?;
@@ -286,8 +284,8 @@ impl ReadPipeTransport {
     }
 
     /// Return True if the transport is closing or closed.
-    fn is_closing(&self, py: Python<'_>) -> PyResult<bool> {
-        peek(py, &self.state, |state| state.phase != Phase::Open)
+    fn is_closing(&self) -> bool {
+        self.phase.load() != Phase::Open
     }
 
     /// Close the transport: nothing more is read, then `connection_lost(None)` is called.
@@ -298,14 +296,14 @@ impl ReadPipeTransport {
 
     /// Return True if data is being received.
     fn is_reading(&self) -> PyResult<bool> {
-        self.with(|state| state.phase == Phase::Open && state.reading != Reading::Paused)
+        self.with(|state| self.phase.load() == Phase::Open && state.reading != Reading::Paused)
     }
 
     /// Stop calling `data_received()` until `resume_reading()`. Does nothing while paused or closing.
     fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.with(|state| {
-            if state.phase == Phase::Open {
+            if this.phase.load() == Phase::Open {
                 state.reading.pause();
             }
         })?;
@@ -316,7 +314,7 @@ impl ReadPipeTransport {
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.with(|state| {
-            if state.phase == Phase::Open {
+            if this.phase.load() == Phase::Open {
                 state.reading.resume();
             }
         })?;
@@ -363,7 +361,7 @@ impl ReadPipeTransport {
     fn __repr__(&self) -> String {
         self.state
             .with(|state| {
-                let (fd, phase) = (state.pipe.fd(), state.phase.describe());
+                let (fd, phase) = (state.pipe.fd(), self.phase.load().describe());
                 format!("<ReadPipeTransport fd={fd} {phase} reading={:?}>", state.reading)
             })
             .unwrap_or_else(|refused| format!("<ReadPipeTransport: {refused}>"))

@@ -6,6 +6,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 
+use crossbeam_utils::atomic::AtomicCell;
 use pyo3::exceptions::{PyBrokenPipeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -20,7 +21,6 @@ use super::{Kind, Phase, Pipe};
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::{EventLoop, Source};
 use crate::ffi::copy_context;
-use crate::interpreter::peek;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::output::{FlushReport, Output};
@@ -40,7 +40,6 @@ struct State {
     pipe: Pipe,
     token: Option<Token>,
     protocol: Option<Py<PyAny>>,
-    phase: Phase,
     watching: Watching,
     output: Output,
     extra: Option<Py<PyDict>>,
@@ -72,6 +71,7 @@ enum Change {
 pub struct WritePipeTransport {
     event_loop: Py<EventLoop>,
     context: Py<PyAny>,
+    phase: AtomicCell<Phase>,
     kind: Kind,
     state: Owned<State>,
 }
@@ -93,7 +93,9 @@ impl WritePipeTransport {
     fn interest(&self, state: &State) -> Interest {
         Interest {
             // The reader's going away; a device does not tell.
-            read: self.kind != Kind::Device && state.watching == Watching::On && state.phase != Phase::Lost,
+            read: self.kind != Kind::Device
+                && state.watching == Watching::On
+                && self.phase.load() != Phase::Lost,
             write: state.output.is_blocked(),
         }
     }
@@ -185,7 +187,7 @@ impl WritePipeTransport {
                 }
                 // `resume_writing()` may have written more.
                 let done = flushed == Flushed::All
-                    && self.with(|state| state.output.is_empty() && state.phase == Phase::Closing)?;
+                    && self.with(|state| state.output.is_empty() && self.phase.load() == Phase::Closing)?;
                 if done { self.lose(slf, event_loop, None) } else { Ok(()) }
             }
         }
@@ -220,7 +222,7 @@ impl WritePipeTransport {
         event_loop: &Bound<'_, EventLoop>,
         error: Option<PyErr>,
     ) -> PyResult<()> {
-        if !self.with(|state| state.phase.transition_to_lost())? {
+        if !self.with(|_state| Phase::transition_to_lost(&self.phase))? {
             return Ok(());
         }
         Self::update_registration(slf, event_loop)?;
@@ -274,7 +276,6 @@ impl WritePipeTransport {
             pipe: taken,
             token: None,
             protocol: Some(protocol.clone().unbind()),
-            phase: Phase::Open,
             watching: Watching::NotStarted,
             output: Output::default(),
             extra: Some(extra.unbind()),
@@ -284,6 +285,7 @@ impl WritePipeTransport {
             event_loop: event_loop.clone().unbind(),
             context: copy_context(py)?,
             kind,
+            phase: AtomicCell::new(Phase::Open),
             state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), state),
         };
         let transport = crate::interpreter::new_with_dict(py, transport)?;
@@ -344,8 +346,8 @@ impl WritePipeTransport {
     }
 
     /// Return True if the transport is closing or closed.
-    fn is_closing(&self, py: Python<'_>) -> PyResult<bool> {
-        peek(py, &self.state, |state| state.phase != Phase::Open)
+    fn is_closing(&self) -> bool {
+        self.phase.load() != Phase::Open
     }
 
     /// Write bytes-like `data`. It does not block: what the pipe does not take at once waits.
@@ -364,7 +366,8 @@ impl WritePipeTransport {
     /// Close the transport once what waits is written: the end of a pipe is its closing.
     fn write_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
-        let drained = this.with(|state| state.phase.transition_to_closing() && state.output.is_empty())?;
+        let drained =
+            this.with(|state| Phase::transition_to_closing(&this.phase) && state.output.is_empty())?;
         if drained { this.lose(slf, this.loop_of(slf.py()), None) } else { Ok(()) }
     }
 
@@ -454,7 +457,7 @@ impl WritePipeTransport {
     fn __repr__(&self) -> String {
         self.state
             .with(|state| {
-                let (fd, phase) = (state.pipe.fd(), state.phase.describe());
+                let (fd, phase) = (state.pipe.fd(), self.phase.load().describe());
                 format!("<WritePipeTransport fd={fd} {phase} write_buffer={}>", state.output.size())
             })
             .unwrap_or_else(|refused| format!("<WritePipeTransport: {refused}>"))
@@ -485,7 +488,7 @@ impl WritePipeTransport {
         let kind = this.kind;
         let mut refused = Vec::new();
         let (written, pauses) = this.with(|state| {
-            if state.phase != Phase::Open {
+            if this.phase.load() != Phase::Open {
                 refused.extend(chunks);
                 if refused.iter().all(|chunk| chunk.as_ref().is_empty()) {
                     return (Written::Nothing, false);

@@ -12,7 +12,6 @@ use whorl_core::net::WaterMarks;
 use super::StreamTransport;
 use crate::event_loop::EventLoop;
 use crate::ffi::copy_context;
-use crate::interpreter::peek;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
@@ -72,7 +71,7 @@ impl StreamTransport {
         let (protocol, server) = this.with(|state| (state.protocol.take(), state.server.take()))?;
         let result = common::connection_lost(protocol.as_ref().map(|protocol| &protocol.object), error);
         let (socket, _waiter) = this.with(|state| {
-            state.phase = Phase::Lost;
+            this.phase.store(Phase::Lost);
             (std::mem::replace(&mut state.socket, Socket::Closed), state.empty_waiter.take())
         })?;
         socket.close(py)?;
@@ -106,15 +105,16 @@ impl StreamTransport {
     }
 
     /// Return True if the transport is closing or closed.
-    pub fn is_closing(&self, py: Python<'_>) -> PyResult<bool> {
-        peek(py, &self.state, |state| state.is_closing())
+    pub fn is_closing(&self) -> bool {
+        self.phase.load() != Phase::Open
     }
 
     /// Close the transport: nothing more is read, what waits is sent, then `connection_lost(None)` is called.
     pub fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let event_loop = this.loop_of(slf.py());
-        let first = this.with(|state| state.phase.transition_to_closing().then(|| state.output.sender()))?;
+        let first =
+            this.with(|state| Phase::transition_to_closing(&this.phase).then(|| state.output.sender()))?;
         match first {
             None => Ok(()),
             // What was written in this turn goes out now, as the loop may be stopped before the turn is over.
@@ -146,14 +146,14 @@ impl StreamTransport {
 
     /// Return True if data is being received.
     fn is_reading(&self) -> PyResult<bool> {
-        self.with(|state| !state.is_closing() && state.reading != Reading::Paused)
+        self.with(|state| !self.is_closing() && state.reading != Reading::Paused)
     }
 
     /// Stop calling `data_received()` until `resume_reading()`. Does nothing while paused or closing.
     pub fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.with(|state| {
-            if !state.is_closing() {
+            if !this.is_closing() {
                 state.reading.pause();
             }
         })?;
@@ -164,7 +164,7 @@ impl StreamTransport {
     pub fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.with(|state| {
-            if !state.is_closing() {
+            if !this.is_closing() {
                 state.reading.resume();
             }
         })?;
@@ -211,7 +211,7 @@ impl StreamTransport {
         let this = slf.get();
         let event_loop = this.loop_of(slf.py());
         let sender = this.with(|state| {
-            let first = state.phase == Phase::Open && state.writing.transition_to_eof_pending();
+            let first = this.phase.load() == Phase::Open && state.writing.transition_to_eof_pending();
             first.then(|| state.output.sender())
         })?;
         match sender {
@@ -314,7 +314,7 @@ impl StreamTransport {
                 format!(
                     "<StreamTransport fd={} {} reading={:?} write_buffer={}>",
                     state.socket.fd(),
-                    state.phase.describe(),
+                    this.phase.load().describe(),
                     state.reading,
                     state.output.size()
                 )

@@ -10,6 +10,7 @@ mod methods;
 mod reading;
 mod writing;
 
+use crossbeam_utils::atomic::AtomicCell;
 use pyo3::intern;
 use pyo3::prelude::*;
 use whorl_core::reactor::{Interest, Readiness, Token};
@@ -64,7 +65,6 @@ struct State {
     socket: Socket,
     token: Option<Token>,
     protocol: Option<Protocol>,
-    phase: Phase,
     reading: Reading,
     writing: Writing,
     output: Output,
@@ -74,15 +74,11 @@ struct State {
 }
 
 impl State {
-    fn interest(&self) -> Interest {
+    fn interest(&self, phase: Phase) -> Interest {
         Interest {
-            read: self.reading == Reading::On && self.phase == Phase::Open,
+            read: self.reading == Reading::On && phase == Phase::Open,
             write: self.output.is_blocked(),
         }
-    }
-
-    fn is_closing(&self) -> bool {
-        self.phase != Phase::Open
     }
 }
 
@@ -92,6 +88,7 @@ impl State {
 pub struct StreamTransport {
     event_loop: Py<EventLoop>,
     context: Py<PyAny>,
+    phase: AtomicCell<Phase>,
     state: Owned<State>,
 }
 
@@ -108,7 +105,6 @@ impl StreamTransport {
             socket,
             token: None,
             protocol: Some(Protocol::new(protocol)?),
-            phase: Phase::Open,
             reading: Reading::NotStarted,
             writing: Writing::Open,
             output: Output::default(),
@@ -119,6 +115,7 @@ impl StreamTransport {
         let transport = Self {
             event_loop: event_loop.clone().unbind(),
             context,
+            phase: AtomicCell::new(Phase::Open),
             state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), state),
         };
         crate::interpreter::new_with_dict(event_loop.py(), transport)
@@ -189,8 +186,9 @@ impl StreamTransport {
     fn start_reading(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let registration = self.with(|state| {
             state.reading.start();
-            let wanted = state.phase != Phase::Lost && state.token.is_none();
-            wanted.then(|| (state.socket.fd(), state.interest()))
+            let phase = self.phase.load();
+            let wanted = phase != Phase::Lost && state.token.is_none();
+            wanted.then(|| (state.socket.fd(), state.interest(phase)))
         })?;
         if let Some((fd, interest)) = registration {
             let token = event_loop.get().register(fd, interest, Source::Stream(slf.clone().unbind()))?;
@@ -201,7 +199,7 @@ impl StreamTransport {
 
     /// Makes the poller's interest what the state says.
     fn update_interest(&self, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        match self.with(|state| Some((state.token?, state.interest())))? {
+        match self.with(|state| Some((state.token?, state.interest(self.phase.load()))))? {
             Some((token, interest)) => event_loop.get().set_interest(token, interest),
             None => Ok(()),
         }
@@ -264,7 +262,7 @@ impl StreamTransport {
         event_loop: &Bound<'_, EventLoop>,
         error: Option<PyErr>,
     ) -> PyResult<()> {
-        let first = self.with(|state| state.phase.transition_to_lost().then(|| state.token.take()))?;
+        let first = self.with(|state| Phase::transition_to_lost(&self.phase).then(|| state.token.take()))?;
         let Some(token) = first else { return Ok(()) };
         if let Some(token) = token {
             drop(event_loop.get().unregister(token)?);
@@ -273,11 +271,8 @@ impl StreamTransport {
     }
 
     /// Whether `connection_lost()` is scheduled, or was called.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
-    pub fn is_lost(&self) -> PyResult<bool> {
-        self.with(|state| state.phase == Phase::Lost)
+    pub fn is_lost(&self) -> bool {
+        self.phase.load() == Phase::Lost
     }
 }
 

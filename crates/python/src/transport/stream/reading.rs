@@ -34,7 +34,7 @@ impl StreamTransport {
     pub(super) fn read(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let py = slf.py();
         let receiver = self.with(|state| {
-            let protocol = state.protocol.as_ref().filter(|_| state.interest().read)?;
+            let protocol = state.protocol.as_ref().filter(|_| state.interest(self.phase.load()).read)?;
             Some((protocol.receiver.clone_ref(py), state.socket.fd()))
         })?;
         match receiver {

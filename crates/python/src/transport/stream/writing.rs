@@ -59,8 +59,8 @@ impl StreamTransport {
     pub fn flush(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let this = slf.get();
         let report = this.with(|state| {
-            let State { phase, socket, output, .. } = state;
-            (*phase != Phase::Lost).then(|| output.flush(|slices| send(socket, slices)))
+            let State { socket, output, .. } = state;
+            (!this.is_lost()).then(|| output.flush(|slices| send(socket, slices)))
         })?;
         let Some(FlushReport { outcome, interest_changed }) = report else { return Ok(()) };
         match outcome {
@@ -89,8 +89,9 @@ impl StreamTransport {
             if !state.output.is_empty() {
                 return (None, Phase::Open, false);
             }
-            let shut_down = state.phase == Phase::Open && state.writing.transition_to_eof_sent();
-            (state.empty_waiter.as_ref().map(|waiter| waiter.clone_ref(py)), state.phase, shut_down)
+            let phase = self.phase.load();
+            let shut_down = phase == Phase::Open && state.writing.transition_to_eof_sent();
+            (state.empty_waiter.as_ref().map(|waiter| waiter.clone_ref(py)), phase, shut_down)
         })?;
         if let Some(waiter) = waiter {
             common::set_result(waiter.bind(py))?;
@@ -178,7 +179,7 @@ impl StreamTransport {
                 Written::InSendfile
             } else if state.writing != Writing::Open {
                 Written::AfterEof
-            } else if state.phase == Phase::Lost {
+            } else if self.is_lost() {
                 // As long as `close()` waits for what was written before, more is taken (a TLS layer ends its stream
                 // from `resume_writing()`); asyncio draws the line at the same place.
                 Written::Dropped

@@ -18,7 +18,7 @@ impl TlsProtocol {
         let began: Option<f64> =
             debug.then(|| self.loop_of(py).call_method0(intern!(py, "time"))?.extract()).transpose()?;
         self.with(|state| {
-            state.phase = Phase::Handshake;
+            self.phase.store(Phase::Handshake);
             state.handshake_began = began;
         })?;
         let timer =
@@ -28,7 +28,7 @@ impl TlsProtocol {
     }
 
     pub(super) fn handshake_timed_out(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
-        if self.with(|state| state.phase)? != Phase::Handshake {
+        if self.phase.load() != Phase::Handshake {
             return Ok(());
         }
         let seconds = self.options.handshake_timeout.bind(slf.py());
@@ -94,7 +94,7 @@ impl TlsProtocol {
             Err(error) => return self.handshake_failed(slf, error),
         };
         let (timer, began, transport, is_new) = self.with(|state| {
-            state.phase = Phase::Open;
+            self.phase.store(Phase::Open);
             state.extra = Some(extra);
             let is_new = state.told == Told::Nothing;
             state.told = Told::Made;
@@ -116,7 +116,7 @@ impl TlsProtocol {
         }
         self.wake(py, Ok(()))?;
         self.write_backlog(slf)?;
-        if self.with(|state| state.reading == Reading::Paused && state.phase == Phase::Open)? {
+        if self.with(|state| state.reading == Reading::Paused && self.phase.load() == Phase::Open)? {
             return self.pause_reading(slf);
         }
         self.read_waiting(slf)

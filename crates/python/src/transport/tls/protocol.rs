@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crossbeam_utils::atomic::AtomicCell;
 use pyo3::exceptions::{PyConnectionAbortedError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -16,12 +17,11 @@ use super::transport::TlsTransport;
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, Handle, Scheduled, leaves_the_loop};
 use crate::ffi::{Call, call_in_context_or_here, copy_context, copy_of_context};
-use crate::interpreter::peek;
 use crate::transport::StreamTransport;
 use crate::transport::chunk::Chunk;
 use crate::transport::protocol::Protocol;
 
-/// The connection's life.
+/// The connection's life; as with other transports, every thread may ask for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// There is no stream yet.
@@ -76,7 +76,6 @@ pub enum Waiter {
 /// What belongs to the loop's thread.
 #[derive(Debug)]
 pub struct State {
-    pub phase: Phase,
     pub told: Told,
     pub reading: Reading,
     /// Whether the stream has ended.
@@ -129,6 +128,7 @@ pub struct TlsProtocol {
     pub(super) options: TlsOptions,
     pub(super) ssl_object: Py<PyAny>,
     engine: AnyEngine,
+    pub(super) phase: AtomicCell<Phase>,
     state: Owned<State>,
 }
 
@@ -173,7 +173,6 @@ impl TlsProtocol {
         let (engine, ssl_object) = engine::connect(options.sslcontext.bind(py), server_side, hostname)?;
         let marks = |high: usize| WaterMarks::new(None, Some(high), high).or_raise();
         let state = State {
-            phase: Phase::New,
             told,
             reading: Reading::On,
             stream_ended: false,
@@ -198,6 +197,7 @@ impl TlsProtocol {
             options,
             ssl_object: ssl_object.unbind(),
             engine,
+            phase: AtomicCell::new(Phase::New),
             state: Owned::new(Arc::clone(event_loop.get().owner()), state),
         };
         let this = Bound::new(py, this)?;
@@ -229,13 +229,8 @@ impl TlsProtocol {
 
     #[inline]
     pub(super) fn stream<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, StreamTransport>>> {
-        let stream = peek(py, &self.state, |state| state.stream.as_ref().map(|stream| stream.clone_ref(py)));
-        Ok(stream?.map(|stream| stream.into_bound(py)))
-    }
-
-    /// Where the connection is in its life; answered on every thread.
-    pub(super) fn phase(&self, py: Python<'_>) -> PyResult<Phase> {
-        peek(py, &self.state, |state| state.phase)
+        let stream = self.with(|state| state.stream.as_ref().map(|stream| stream.clone_ref(py)))?;
+        Ok(stream.map(|stream| stream.into_bound(py)))
     }
 
     pub(super) fn application<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -373,7 +368,7 @@ impl TlsProtocol {
     pub(super) fn abort(&self, slf: &Bound<'_, Self>, error: Option<PyErr>) -> PyResult<()> {
         let py = slf.py();
         let stream = self.with(|state| {
-            state.phase = Phase::Closed;
+            self.phase.store(Phase::Closed);
             state.stream.as_ref().map(|stream| stream.clone_ref(py))
         })?;
         match stream {
@@ -499,7 +494,7 @@ impl TlsProtocol {
         let py = slf.py();
         let this = slf.get();
         let (tell, timers, _transport, _backlog) = this.with(|state| {
-            state.phase = Phase::Closed;
+            this.phase.store(Phase::Closed);
             let tell = matches!(state.told, Told::Made | Told::Eof);
             if tell {
                 state.told = Told::Lost;
@@ -625,8 +620,7 @@ impl TlsProtocol {
     }
 
     fn __repr__(&self) -> String {
-        self.peek(|state| format!("<TlsProtocol {:?}>", state.phase))
-            .unwrap_or_else(|| "<TlsProtocol>".to_owned())
+        format!("<TlsProtocol {:?}>", self.phase.load())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -28,7 +28,7 @@ impl TlsProtocol {
     #[inline]
     pub fn take<'py>(&self, py: Python<'py>, ciphertext: &[u8]) -> PyResult<Taken<'py>> {
         let at_once = self.with(|state| {
-            state.phase == Phase::Open
+            self.phase.load() == Phase::Open
                 && state.reading == Reading::On
                 && state
                     .protocol
@@ -61,7 +61,7 @@ impl TlsProtocol {
 
     /// Goes on with what waits in the engine's memory.
     pub(super) fn advance(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
-        match self.with(|state| state.phase)? {
+        match self.phase.load() {
             Phase::Handshake => self.step_handshake(slf),
             Phase::Open | Phase::Draining => self.read_waiting(slf),
             Phase::ShuttingDown => self.step_shutdown(slf),
@@ -74,8 +74,8 @@ impl TlsProtocol {
         let py = slf.py();
         loop {
             let receiver = self.with(|state| {
-                let reads =
-                    matches!(state.phase, Phase::Open | Phase::Draining) && state.reading == Reading::On;
+                let reads = matches!(self.phase.load(), Phase::Open | Phase::Draining)
+                    && state.reading == Reading::On;
                 state.protocol.as_ref().filter(|_| reads).map(|protocol| protocol.receiver.clone_ref(py))
             })?;
             let next = match receiver {
@@ -156,9 +156,7 @@ impl TlsProtocol {
         match stop {
             Stop::Empty => Ok(Next::Nothing),
             Stop::Full => Ok(Next::ReadOn),
-            Stop::Closed | Stop::Failed(_)
-                if !matches!(self.with(|state| state.phase)?, Phase::Open | Phase::Draining) =>
-            {
+            Stop::Closed | Stop::Failed(_) if !matches!(self.phase.load(), Phase::Open | Phase::Draining) => {
                 // The application closed it meanwhile.
                 Ok(Next::Nothing)
             }
@@ -178,7 +176,7 @@ impl TlsProtocol {
     /// What reading may have brought about: answers of OpenSSL's own, room for what was written, the end.
     fn after_reading(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let (ends, waits) = self.with(|state| {
-            (state.phase == Phase::Draining && state.reading == Reading::On, state.backlog_size > 0)
+            (self.phase.load() == Phase::Draining && state.reading == Reading::On, state.backlog_size > 0)
         })?;
         if waits {
             self.write_backlog(slf)?;
@@ -226,16 +224,16 @@ impl TlsProtocol {
         }
         let (phase, reading) = self.with(|state| {
             state.stream_ended = true;
-            (state.phase, state.reading)
+            (self.phase.load(), state.reading)
         })?;
         match phase {
             Phase::Handshake => self.handshake_cut(slf)?,
             Phase::Open if reading != Reading::On => {
-                self.with(|state| state.phase = Phase::Draining)?;
+                self.phase.store(Phase::Draining);
                 return Ok(true);
             }
             Phase::Open => {
-                self.with(|state| state.phase = Phase::Draining)?;
+                self.phase.store(Phase::Draining);
                 self.read_waiting(slf)?;
             }
             Phase::Draining => return Ok(true),
@@ -243,7 +241,7 @@ impl TlsProtocol {
             Phase::New | Phase::Closed => {}
         }
         // Otherwise it is closed, once what waits is sent.
-        self.with(|state| state.phase == Phase::Draining)
+        Ok(self.phase.load() == Phase::Draining)
     }
 
     /// Stops delivering, and the stream's reading with it: what the peer sends waits in the kernel.
@@ -251,7 +249,7 @@ impl TlsProtocol {
         let py = slf.py();
         let pauses = self.with(|state| {
             state.reading = Reading::Paused;
-            matches!(state.phase, Phase::Open)
+            matches!(self.phase.load(), Phase::Open)
         })?;
         match self.stream(py)? {
             Some(stream) if pauses => StreamTransport::pause_reading(&stream),
@@ -289,7 +287,7 @@ impl TlsProtocol {
         self.advance(slf)?;
         // Paused again by what was delivered: the stream is as well, unless it was resumed here.
         match (self.with(|state| state.reading)?, self.stream(py)?) {
-            (Reading::Paused, Some(stream)) if self.with(|state| state.phase == Phase::Open)? => {
+            (Reading::Paused, Some(stream)) if self.phase.load() == Phase::Open => {
                 StreamTransport::pause_reading(&stream)
             }
             _ => Ok(()),

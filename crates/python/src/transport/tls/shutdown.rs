@@ -15,10 +15,10 @@ impl TlsProtocol {
     /// Begins the end. Does nothing once it has begun.
     pub(super) fn start_shutdown(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let phase = self.with(|state| {
-            let phase = state.phase;
+        let phase = self.with(|_state| {
+            let phase = self.phase.load();
             if matches!(phase, Phase::Open | Phase::Draining) {
-                state.phase = Phase::ShuttingDown;
+                self.phase.store(Phase::ShuttingDown);
             }
             phase
         })?;
@@ -30,14 +30,14 @@ impl TlsProtocol {
         self.write_backlog(slf)?;
         self.step_shutdown(slf)?;
         let Some(stream) = self.stream(py)? else { return Ok(()) };
-        if stream.get().is_lost()? {
+        if stream.get().is_lost() {
             return Ok(());
         }
         // The peer's close_notify is waited for, or for the peer to take what waits: not for ever.
         let timer =
             self.call_later(slf, &self.options.shutdown_timeout, intern!(py, "_check_shutdown_timeout"))?;
         self.with(|state| state.shutdown_timer = Some(timer))?;
-        if self.with(|state| state.reading != Reading::On && state.phase == Phase::ShuttingDown)? {
+        if self.with(|state| state.reading != Reading::On && self.phase.load() == Phase::ShuttingDown)? {
             StreamTransport::resume_reading(&stream)?;
         }
         Ok(())
@@ -95,8 +95,8 @@ impl TlsProtocol {
     fn close_stream(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let stream = self.with(|state| {
-            if state.phase == Phase::ShuttingDown {
-                state.phase = Phase::Closed;
+            if self.phase.load() == Phase::ShuttingDown {
+                self.phase.store(Phase::Closed);
             }
             state.stream.as_ref().map(|stream| stream.clone_ref(py))
         })?;

@@ -85,15 +85,13 @@ impl TlsTransport {
     }
 
     /// Return True if the transport is closing or closed.
-    fn is_closing(&self, py: Python<'_>) -> PyResult<bool> {
+    fn is_closing(&self, py: Python<'_>) -> bool {
         let protocol = self.protocol.get();
-        if matches!(protocol.phase(py)?, Phase::ShuttingDown | Phase::Closed) {
-            return Ok(true);
+        if matches!(protocol.phase.load(), Phase::ShuttingDown | Phase::Closed) {
+            return true;
         }
-        match protocol.stream(py)? {
-            Some(stream) => stream.get().is_closing(py),
-            None => Ok(false),
-        }
+        // On another thread there is no stream to ask; it closes on its own for as long as it takes to tell us.
+        protocol.stream(py).is_ok_and(|stream| stream.is_some_and(|stream| stream.get().is_closing()))
     }
 
     /// Close the transport: what waits is sent and the peer is told, then `connection_lost(None)` is called; with a
@@ -197,7 +195,9 @@ impl TlsTransport {
 
     /// Raise NotImplementedError: TLS has no half-close in asyncio.
     fn write_eof(&self) -> PyResult<()> {
-        Err(PyNotImplementedError::new_err(()))
+        Err(PyNotImplementedError::new_err(
+            "asyncio's TLS has no half-close; close() says goodbye to the peer",
+        ))
     }
 
     /// Return False.
@@ -245,7 +245,7 @@ impl TlsTransport {
 
     fn __repr__(&self) -> String {
         let shown = self.protocol.get().peek(|state| {
-            let phase = match state.phase {
+            let phase = match self.protocol.get().phase.load() {
                 Phase::New | Phase::Handshake => "handshake",
                 Phase::Open | Phase::Draining => "open",
                 Phase::ShuttingDown => "closing",
@@ -258,8 +258,8 @@ impl TlsTransport {
 
     fn __del__(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let phase = slf.get().protocol.get().peek(|state| std::mem::replace(&mut state.phase, Phase::Closed));
-        if matches!(phase, None | Some(Phase::New | Phase::ShuttingDown | Phase::Closed)) {
+        let phase = slf.get().protocol.get().phase.swap(Phase::Closed);
+        if matches!(phase, Phase::New | Phase::ShuttingDown | Phase::Closed) {
             return Ok(());
         }
         let keywords = PyDict::new(py);

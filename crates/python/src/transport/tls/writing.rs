@@ -31,7 +31,7 @@ impl TlsProtocol {
     /// SystemExit and KeyboardInterrupt from the protocol's flow control.
     #[inline]
     pub(super) fn write(&self, slf: &Bound<'_, Self>, chunk: Chunk) -> PyResult<()> {
-        let written = self.with(|state| match state.phase {
+        let written = self.with(|state| match self.phase.load() {
             Phase::Open if state.backlog_size == 0 => Written::Encrypt,
             Phase::Open | Phase::New | Phase::Handshake => Written::Keep,
             Phase::Draining | Phase::ShuttingDown | Phase::Closed => {
