@@ -38,7 +38,13 @@ def run(loop: str, workload: str, count: int, limit: float) -> None:
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize(
     ("workload", "count"),
-    [("timers", 100_000), ("callbacks", 100_000), ("connections", 2000), ("at_once", 1000)],
+    [
+        ("timers", 100_000),
+        ("callbacks", 100_000),
+        ("connections", 2000),
+        ("at_once", 1000),
+        ("threads", 10_000),
+    ],
 )
 def test_small(loop: str, workload: str, count: int) -> None:
     run(loop, workload, count, 110)
@@ -49,12 +55,19 @@ def test_small(loop: str, workload: str, count: int) -> None:
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize(
     ("workload", "count"),
-    [("timers", 1_000_000), ("callbacks", 1_000_000), ("connections", 100_000), ("at_once", 20_000)],
+    [
+        ("timers", 1_000_000),
+        ("callbacks", 1_000_000),
+        ("connections", 100_000),
+        ("at_once", 20_000),
+        ("threads", 1_000_000),
+    ],
     ids=[
         "a million timers",
         "a million callbacks",
         "100,000 connections",
         "10,000 connections at once, twice",
+        "a million callbacks between loops of four threads",
     ],
 )
 def test_long(loop: str, workload: str, count: int) -> None:

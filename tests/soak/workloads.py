@@ -3,13 +3,13 @@
     python workloads.py LOOP WORKLOAD COUNT
 
 LOOP is ``whorl`` or ``asyncio``. Prints one JSON object: ``growth`` (bytes of resident memory that the
-second half of
-the work added), ``fds`` (descriptors added), ``done`` (operations counted).
+second half of the work added), ``fds`` (descriptors added), ``done`` (operations counted).
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import gc
 import json
 import os
@@ -17,6 +17,7 @@ import resource
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 BATCH = 1000
@@ -123,6 +124,57 @@ async def at_once(count: int) -> int:
     return int(client.stdout)
 
 
+async def threads(count: int) -> int:
+    """Runs loops in four threads that schedule on one another, cancel that, and collect garbage meanwhile."""
+    make_loop = type(asyncio.get_running_loop())
+    loops: list[asyncio.AbstractEventLoop] = []
+    together = threading.Barrier(4)
+    done = [0] * 4
+
+    def ran(index: int) -> None:
+        done[index] += 1
+
+    async def echo(sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while data := await loop.sock_recv(sock, 100):
+            await loop.sock_sendall(sock, data)
+
+    async def work(index: int) -> None:
+        loop = asyncio.get_running_loop()
+        loops.append(loop)
+        await asyncio.to_thread(together.wait)
+        others = [(loops.index(other), other) for other in loops if other is not loop]
+        mine, theirs = socket.socketpair()
+        mine.setblocking(False)
+        theirs.setblocking(False)
+        # The other end is served by another thread's loop.
+        served = asyncio.run_coroutine_threadsafe(echo(theirs), others[0][1])
+        for number in range(count // 4):
+            other_index, other = others[number % 3]
+            other.call_soon_threadsafe(ran, other_index)
+            other.call_soon_threadsafe(int).cancel()
+            loop.call_later(3600, int).cancel()
+            if number % 10 == 0:
+                await loop.sock_sendall(mine, b"%06d" % number)
+                assert await loop.sock_recv(mine, 6) == b"%06d" % number
+            if number % BATCH == 0:
+                gc.collect()
+        mine.close()
+        await asyncio.wrap_future(served)
+        theirs.close()
+        await asyncio.to_thread(together.wait)
+        await asyncio.sleep(0)
+
+    def run(index: int) -> None:
+        with asyncio.Runner(loop_factory=make_loop) as runner:
+            runner.run(work(index))
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        running = [asyncio.wrap_future(pool.submit(run, index)) for index in range(4)]
+        await asyncio.gather(*running)
+    return sum(done)
+
+
 def clients(port: int, count: int) -> int:
     """Blocking: opens ``count`` connections, then sends on each, then reads from each; returns how many
     answered."""
@@ -132,7 +184,13 @@ def clients(port: int, count: int) -> int:
     return sum(sock.recv(6, socket.MSG_WAITALL) == b"%06d" % number for number, sock in enumerate(sockets))
 
 
-WORKLOADS = {"timers": timers, "callbacks": callbacks, "connections": connections, "at_once": at_once}
+WORKLOADS = {
+    "timers": timers,
+    "callbacks": callbacks,
+    "connections": connections,
+    "at_once": at_once,
+    "threads": threads,
+}
 
 
 def raise_descriptor_limit() -> None:

@@ -1,6 +1,6 @@
 //! What every kind of transport does the same way: telling the exception handler, scheduling, and small look-ups.
 
-use pyo3::exceptions::{PyOSError, PyResourceWarning, PyValueError};
+use pyo3::exceptions::{PyResourceWarning, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -38,33 +38,6 @@ pub fn report(
     event_loop.call_method1(intern!(py, "call_exception_handler"), (context,)).map(drop)
 }
 
-/// Notes an error that ends a transport: an OSError for which `is_expected` holds in the debug log, any other with the
-/// exception handler.
-///
-/// # Errors
-/// As [`report`].
-pub fn report_fatal(
-    event_loop: &Bound<'_, EventLoop>,
-    transport: &Bound<'_, PyAny>,
-    protocol: Option<Py<PyAny>>,
-    message: &str,
-    error: &PyErr,
-    is_expected: impl FnOnce(&PyErr) -> bool,
-) -> PyResult<()> {
-    let py = event_loop.py();
-    if leaves_the_loop(py, error) {
-        return Err(error.clone_ref(py));
-    }
-    if !error.is_instance_of::<PyOSError>(py) || !is_expected(error) {
-        return report(event_loop, transport, protocol, message, error.clone_ref(py));
-    }
-    if event_loop.get().is_debug() {
-        event_loop
-            .call_method1(intern!(py, "_log_transport_error"), (transport, error.value(py), message))?;
-    }
-    Ok(())
-}
-
 /// Runs `call` in `context` in the next turn; never, once the loop is closed.
 pub fn schedule(event_loop: &Bound<'_, EventLoop>, context: &Py<PyAny>, call: Call) -> PyResult<()> {
     let py = event_loop.py();
@@ -85,19 +58,6 @@ pub fn schedule_start(
     let py = event_loop.py();
     let method = transport.getattr(intern!(py, "_start"))?.unbind();
     schedule(event_loop, context, Call::of1(method, waiter.unwrap_or_else(|| py.None())))
-}
-
-/// Schedules `transport._call_connection_lost(error)`.
-pub fn schedule_lost(
-    event_loop: &Bound<'_, EventLoop>,
-    context: &Py<PyAny>,
-    transport: &Bound<'_, PyAny>,
-    error: Option<PyErr>,
-) -> PyResult<()> {
-    let py = event_loop.py();
-    let method = transport.getattr(intern!(py, "_call_connection_lost"))?.unbind();
-    let error = error.map_or_else(|| py.None(), |error| error.into_value(py).into_any());
-    schedule(event_loop, context, Call::of1(method, error))
 }
 
 /// Asks the protocol to pause or to go on: `method` is called in `context`, or in the caller's if that is within it, and

@@ -5,6 +5,7 @@ mod chunk;
 mod common;
 mod datagram;
 mod destination;
+mod ending;
 mod extra_info;
 mod listener;
 mod output;

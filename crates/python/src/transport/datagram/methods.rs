@@ -15,6 +15,7 @@ use super::{Arrival, DatagramTransport, Output, State, header};
 use crate::event_loop::{EventLoop, Source};
 use crate::ffi::copy_context;
 use crate::transport::common;
+use crate::transport::ending::Ending;
 use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
 use crate::transport::socket::Socket;
 use crate::transport::states::{Phase, Reading};

@@ -30,6 +30,7 @@ use crate::transport::address::Address;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::destination::Destination;
+use crate::transport::ending::Ending;
 use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
 use crate::transport::socket::Socket;
 use crate::transport::states::{Phase, Reading};
@@ -121,10 +122,6 @@ impl DatagramTransport {
 
     fn loop_of<'py>(&self, py: Python<'py>) -> &Bound<'py, EventLoop> {
         self.event_loop.bind(py)
-    }
-
-    fn protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.with(|state| state.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
     }
 
     /// Makes the poller's interest what the state says.
@@ -277,45 +274,34 @@ impl DatagramTransport {
         let method = protocol.bind(py).getattr(intern!(py, "error_received"))?.unbind();
         call_in_context_or_here(py, &self.context, &method, [error.value(py).as_any()]).map(drop)
     }
+}
 
-    fn fatal(
-        &self,
-        slf: &Bound<'_, Self>,
-        event_loop: &Bound<'_, EventLoop>,
-        error: PyErr,
-        message: &str,
-    ) -> PyResult<()> {
-        common::report_fatal(event_loop, slf, self.protocol(slf.py())?, message, &error, |_| true)?;
-        self.force_close(slf, event_loop, Some(error))
+impl Ending for DatagramTransport {
+    fn protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.with(|state| state.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
     }
 
-    /// Drops what waits and schedules `connection_lost(error)`.
-    fn force_close(
-        &self,
-        slf: &Bound<'_, Self>,
-        event_loop: &Bound<'_, EventLoop>,
-        error: Option<PyErr>,
-    ) -> PyResult<()> {
+    fn context(&self) -> &Py<PyAny> {
+        &self.context
+    }
+
+    fn transition_to_lost(&self) -> PyResult<bool> {
+        self.with(|_state| Phase::transition_to_lost(&self.phase))
+    }
+
+    fn drop_unsent(&self) -> PyResult<()> {
         let _dropped = self.with(|state| {
             state.output = Output::Idle;
             state.queue.take()
         })?;
-        self.lose(slf, event_loop, error)
+        Ok(())
     }
 
-    /// Stops watching and schedules `connection_lost(error)`; once.
-    fn lose(
-        &self,
-        slf: &Bound<'_, Self>,
-        event_loop: &Bound<'_, EventLoop>,
-        error: Option<PyErr>,
-    ) -> PyResult<()> {
-        let first = self.with(|state| Phase::transition_to_lost(&self.phase).then(|| state.token.take()))?;
-        let Some(token) = first else { return Ok(()) };
-        if let Some(token) = token {
-            drop(event_loop.get().unregister(token)?);
+    fn unwatch(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        match slf.get().with(|state| state.token.take())? {
+            Some(token) => event_loop.get().unregister(token).map(drop),
+            None => Ok(()),
         }
-        common::schedule_lost(event_loop, &self.context, slf, error)
     }
 }
 

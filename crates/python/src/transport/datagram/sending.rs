@@ -13,6 +13,7 @@ use crate::event_loop::EventLoop;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::destination::{self, Destination};
+use crate::transport::ending::Ending;
 use crate::transport::extra_info::HasExtraInfo;
 use crate::transport::socket::Socket;
 use crate::transport::states::Phase;

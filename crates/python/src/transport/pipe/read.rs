@@ -15,6 +15,7 @@ use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::{EventLoop, Source};
 use crate::ffi::{Call, call_in_context, copy_context};
 use crate::transport::common;
+use crate::transport::ending::Ending;
 use crate::transport::states::Reading;
 
 /// What belongs to the loop's thread.
@@ -58,10 +59,6 @@ impl ReadPipeTransport {
 
     fn loop_of<'py>(&self, py: Python<'py>) -> &Bound<'py, EventLoop> {
         self.event_loop.bind(py)
-    }
-
-    fn protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.with(|state| state.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
     }
 
     /// Registers with the poller while data is wanted. A paused pipe is not registered at all: the kernel reports a writer
@@ -152,36 +149,33 @@ impl ReadPipeTransport {
         }
         self.lose(slf, event_loop, None)
     }
+}
 
-    /// An error that ends the transport: reported, unless it is EIO, which is how a terminal's other end goes away.
-    fn fatal(
-        &self,
-        slf: &Bound<'_, Self>,
-        event_loop: &Bound<'_, EventLoop>,
-        error: PyErr,
-        message: &str,
-    ) -> PyResult<()> {
-        let py = slf.py();
-        let is_hangup = |error: &PyErr| {
-            let errno = error.value(py).getattr(intern!(py, "errno"));
-            errno.and_then(|errno| errno.extract::<i32>()).is_ok_and(|errno| errno == libc::EIO)
-        };
-        common::report_fatal(event_loop, slf, self.protocol(py)?, message, &error, is_hangup)?;
-        self.lose(slf, event_loop, Some(error))
+impl Ending for ReadPipeTransport {
+    fn protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.with(|state| state.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
     }
 
-    /// Stops watching and schedules `connection_lost(error)`; once.
-    fn lose(
-        &self,
-        slf: &Bound<'_, Self>,
-        event_loop: &Bound<'_, EventLoop>,
-        error: Option<PyErr>,
-    ) -> PyResult<()> {
-        if !self.with(|_state| Phase::transition_to_lost(&self.phase))? {
-            return Ok(());
-        }
-        Self::update_registration(slf, event_loop)?;
-        common::schedule_lost(event_loop, &self.context, slf, error)
+    fn context(&self) -> &Py<PyAny> {
+        &self.context
+    }
+
+    fn transition_to_lost(&self) -> PyResult<bool> {
+        self.with(|_state| Phase::transition_to_lost(&self.phase))
+    }
+
+    fn drop_unsent(&self) -> PyResult<()> {
+        Ok(())
+    }
+
+    fn unwatch(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        Self::update_registration(slf, event_loop)
+    }
+
+    /// EIO: how a terminal's other end goes away.
+    fn is_expected(py: Python<'_>, error: &PyErr) -> bool {
+        let errno = error.value(py).getattr(intern!(py, "errno"));
+        errno.and_then(|errno| errno.extract::<i32>()).is_ok_and(|errno| errno == libc::EIO)
     }
 }
 

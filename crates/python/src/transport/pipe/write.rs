@@ -23,6 +23,7 @@ use crate::event_loop::{EventLoop, Source};
 use crate::ffi::copy_context;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
+use crate::transport::ending::Ending;
 use crate::transport::output::{FlushReport, Output};
 
 /// Whether the poller may be asked.
@@ -84,10 +85,6 @@ impl WritePipeTransport {
 
     fn loop_of<'py>(&self, py: Python<'py>) -> &Bound<'py, EventLoop> {
         self.event_loop.bind(py)
-    }
-
-    fn protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.with(|state| state.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
     }
 
     fn interest(&self, state: &State) -> Interest {
@@ -192,41 +189,28 @@ impl WritePipeTransport {
             }
         }
     }
+}
 
-    fn fatal(
-        &self,
-        slf: &Bound<'_, Self>,
-        event_loop: &Bound<'_, EventLoop>,
-        error: PyErr,
-        message: &str,
-    ) -> PyResult<()> {
-        common::report_fatal(event_loop, slf, self.protocol(slf.py())?, message, &error, |_| true)?;
-        self.force_close(slf, event_loop, Some(error))
+impl Ending for WritePipeTransport {
+    fn protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.with(|state| state.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
     }
 
-    /// Drops what waits and schedules `connection_lost(error)`.
-    fn force_close(
-        &self,
-        slf: &Bound<'_, Self>,
-        event_loop: &Bound<'_, EventLoop>,
-        error: Option<PyErr>,
-    ) -> PyResult<()> {
+    fn context(&self) -> &Py<PyAny> {
+        &self.context
+    }
+
+    fn transition_to_lost(&self) -> PyResult<bool> {
+        self.with(|_state| Phase::transition_to_lost(&self.phase))
+    }
+
+    fn drop_unsent(&self) -> PyResult<()> {
         let _dropped = self.with(|state| state.output.take())?;
-        self.lose(slf, event_loop, error)
+        Ok(())
     }
 
-    /// Stops watching and schedules `connection_lost(error)`; once.
-    fn lose(
-        &self,
-        slf: &Bound<'_, Self>,
-        event_loop: &Bound<'_, EventLoop>,
-        error: Option<PyErr>,
-    ) -> PyResult<()> {
-        if !self.with(|_state| Phase::transition_to_lost(&self.phase))? {
-            return Ok(());
-        }
-        Self::update_registration(slf, event_loop)?;
-        common::schedule_lost(event_loop, &self.context, slf, error)
+    fn unwatch(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        Self::update_registration(slf, event_loop)
     }
 }
 

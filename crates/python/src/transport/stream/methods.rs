@@ -14,6 +14,7 @@ use crate::event_loop::EventLoop;
 use crate::ffi::copy_context;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
+use crate::transport::ending::Ending;
 use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
 use crate::transport::output::Sender;
 use crate::transport::protocol::Protocol;

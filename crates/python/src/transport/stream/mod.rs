@@ -20,6 +20,7 @@ use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, Source};
 use crate::transport::address::Address;
 use crate::transport::common;
+use crate::transport::ending::Ending;
 use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
 use crate::transport::output::Output;
 use crate::transport::protocol::{self, Protocol};
@@ -179,10 +180,6 @@ impl StreamTransport {
         self.event_loop.bind(py)
     }
 
-    fn protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.with(|state| state.protocol.as_ref().map(|protocol| protocol.object.clone_ref(py)))
-    }
-
     fn start_reading(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let registration = self.with(|state| {
             state.reading.start();
@@ -222,30 +219,6 @@ impl StreamTransport {
         if readiness.readable { this.read(slf, event_loop) } else { Ok(()) }
     }
 
-    /// An error that ends the connection: reported unless it is the network's doing, then handed to `connection_lost()`.
-    #[cold]
-    fn fatal(
-        &self,
-        slf: &Bound<'_, Self>,
-        event_loop: &Bound<'_, EventLoop>,
-        error: PyErr,
-        message: &str,
-    ) -> PyResult<()> {
-        common::report_fatal(event_loop, slf, self.protocol(slf.py())?, message, &error, |_| true)?;
-        self.force_close(slf, event_loop, Some(error))
-    }
-
-    /// Drops what waits and schedules `connection_lost(error)`, unless it is lost already.
-    fn force_close(
-        &self,
-        slf: &Bound<'_, Self>,
-        event_loop: &Bound<'_, EventLoop>,
-        error: Option<PyErr>,
-    ) -> PyResult<()> {
-        let _dropped = self.with(|state| state.output.take())?;
-        self.lose(slf, event_loop, error)
-    }
-
     /// Drops what waits and schedules `connection_lost(error)`, unless it is lost already.
     ///
     /// # Errors
@@ -255,24 +228,35 @@ impl StreamTransport {
         this.force_close(slf, this.loop_of(slf.py()), error)
     }
 
-    /// Stops watching and schedules `connection_lost(error)`; once.
-    fn lose(
-        &self,
-        slf: &Bound<'_, Self>,
-        event_loop: &Bound<'_, EventLoop>,
-        error: Option<PyErr>,
-    ) -> PyResult<()> {
-        let first = self.with(|state| Phase::transition_to_lost(&self.phase).then(|| state.token.take()))?;
-        let Some(token) = first else { return Ok(()) };
-        if let Some(token) = token {
-            drop(event_loop.get().unregister(token)?);
-        }
-        common::schedule_lost(event_loop, &self.context, slf, error)
-    }
-
     /// Whether `connection_lost()` is scheduled, or was called.
     pub fn is_lost(&self) -> bool {
         self.phase.load() == Phase::Lost
+    }
+}
+
+impl Ending for StreamTransport {
+    fn protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.with(|state| state.protocol.as_ref().map(|protocol| protocol.object.clone_ref(py)))
+    }
+
+    fn context(&self) -> &Py<PyAny> {
+        &self.context
+    }
+
+    fn transition_to_lost(&self) -> PyResult<bool> {
+        self.with(|_state| Phase::transition_to_lost(&self.phase))
+    }
+
+    fn drop_unsent(&self) -> PyResult<()> {
+        let _dropped = self.with(|state| state.output.take())?;
+        Ok(())
+    }
+
+    fn unwatch(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        match slf.get().with(|state| state.token.take())? {
+            Some(token) => event_loop.get().unregister(token).map(drop),
+            None => Ok(()),
+        }
     }
 }
 

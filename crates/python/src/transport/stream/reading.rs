@@ -12,6 +12,7 @@ use super::StreamTransport;
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::EventLoop;
 use crate::ffi::call_in_context;
+use crate::transport::ending::Ending;
 use crate::transport::protocol::{self, LentBuffer, Receiver};
 use crate::transport::states::Reading;
 use crate::transport::tls::TlsProtocol;

@@ -14,6 +14,7 @@ use crate::errors::IntoPyErr;
 use crate::event_loop::EventLoop;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
+use crate::transport::ending::Ending;
 use crate::transport::output::FlushReport;
 use crate::transport::socket::Socket;
 use crate::transport::states::Phase;
