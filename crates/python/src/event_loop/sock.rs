@@ -311,14 +311,41 @@ impl EventLoop {
     }
 }
 
-/// `NotImplemented`: the caller does it in asyncio's way.
-fn not_ours(py: Python<'_>) -> Py<PyAny> {
-    py.NotImplemented()
+/// The coroutine of asyncio's own method, which does it by calling the methods of `sock`.
+fn asyncios(
+    slf: &Bound<'_, EventLoop>,
+    method: &str,
+    sock: &Bound<'_, PyAny>,
+    args: &[&Bound<'_, PyAny>],
+) -> PyResult<Py<PyAny>> {
+    let py = slf.py();
+    let class = py.import(intern!(py, "asyncio.unix_events"))?.getattr("_UnixSelectorEventLoop")?;
+    let args = [slf.as_any(), sock].into_iter().chain(args.iter().copied());
+    Ok(class.getattr(method)?.call1(PyTuple::new(py, args.collect::<Vec<_>>())?)?.unbind())
+}
+
+impl EventLoop {
+    /// `getattr(sock, method)(*args)` now, or once the socket is ready.
+    fn call_or_wait(
+        slf: &Bound<'_, Self>,
+        sock: &Bound<'_, PyAny>,
+        direction: Direction,
+        method: Py<PyString>,
+        args: Py<PyTuple>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let Some(fd) = Self::plain_fd(slf, sock)? else {
+            let args: Vec<_> = args.bind(py).iter().collect();
+            let name = format!("sock_{}", method.bind(py));
+            return asyncios(slf, &name, sock, &args.iter().collect::<Vec<_>>());
+        };
+        Self::try_or_wait(slf, sock, fd, direction, Kind::Method(method, args))
+    }
 }
 
 #[pymethods]
 impl EventLoop {
-    /// `sock_recv`: bytes, or a future for them, or NotImplemented.
+    /// `sock_recv`: bytes, or an awaitable of them.
     fn _sock_recv(
         slf: &Bound<'_, Self>,
         sock: &Bound<'_, PyAny>,
@@ -326,38 +353,42 @@ impl EventLoop {
     ) -> PyResult<Py<PyAny>> {
         let (Some(fd), Ok(limit)) = (Self::plain_fd(slf, sock)?, n.extract::<usize>()) else {
             // What is no size is refused by the socket's own method.
-            return Ok(not_ours(slf.py()));
+            return asyncios(slf, "sock_recv", sock, &[n]);
         };
         Self::try_or_wait(slf, sock, fd, Direction::Read, Kind::Recv(limit))
     }
 
-    /// `sock_recv_into`: how many bytes, or a future for that, or NotImplemented.
+    /// `sock_recv_into`: how many bytes, or an awaitable of that.
     fn _sock_recv_into(
         slf: &Bound<'_, Self>,
         sock: &Bound<'_, PyAny>,
         buf: &Bound<'_, PyAny>,
     ) -> PyResult<Py<PyAny>> {
-        let Some(fd) = Self::plain_fd(slf, sock)? else { return Ok(not_ours(slf.py())) };
+        let Some(fd) = Self::plain_fd(slf, sock)? else {
+            return asyncios(slf, "sock_recv_into", sock, &[buf]);
+        };
         match BytesView::writable(buf) {
             Ok(view) if view.len() > 0 => {
                 Self::try_or_wait(slf, sock, fd, Direction::Read, Kind::RecvInto(view))
             }
             // The socket's own method has its word for both.
-            _ => Ok(not_ours(slf.py())),
+            _ => asyncios(slf, "sock_recv_into", sock, &[buf]),
         }
     }
 
-    /// `sock_sendall`: None, or a future, or NotImplemented.
+    /// `sock_sendall`: None, or an awaitable.
     fn _sock_sendall(
         slf: &Bound<'_, Self>,
         sock: &Bound<'_, PyAny>,
         data: &Bound<'_, PyAny>,
     ) -> PyResult<Py<PyAny>> {
-        let Some(fd) = Self::plain_fd(slf, sock)? else { return Ok(not_ours(slf.py())) };
+        let Some(fd) = Self::plain_fd(slf, sock)? else {
+            return asyncios(slf, "sock_sendall", sock, &[data]);
+        };
         Self::try_or_wait(slf, sock, fd, Direction::Write, Kind::SendAll(Payload::new(data)?, 0))
     }
 
-    /// `getattr(sock, method)(*args)`, for reading: its result, or a future for it, or NotImplemented.
+    /// `getattr(sock, method)(*args)`, for reading: its result, or an awaitable of it.
     #[pyo3(signature = (sock, method, *args))]
     fn _sock_read(
         slf: &Bound<'_, Self>,
@@ -365,11 +396,10 @@ impl EventLoop {
         method: Py<PyString>,
         args: Py<PyTuple>,
     ) -> PyResult<Py<PyAny>> {
-        let Some(fd) = Self::plain_fd(slf, sock)? else { return Ok(not_ours(slf.py())) };
-        Self::try_or_wait(slf, sock, fd, Direction::Read, Kind::Method(method, args))
+        Self::call_or_wait(slf, sock, Direction::Read, method, args)
     }
 
-    /// `getattr(sock, method)(*args)`, for writing: its result, or a future for it, or NotImplemented.
+    /// `getattr(sock, method)(*args)`, for writing: its result, or an awaitable of it.
     #[pyo3(signature = (sock, method, *args))]
     fn _sock_write(
         slf: &Bound<'_, Self>,
@@ -377,24 +407,25 @@ impl EventLoop {
         method: Py<PyString>,
         args: Py<PyTuple>,
     ) -> PyResult<Py<PyAny>> {
-        let Some(fd) = Self::plain_fd(slf, sock)? else { return Ok(not_ours(slf.py())) };
-        Self::try_or_wait(slf, sock, fd, Direction::Write, Kind::Method(method, args))
+        Self::call_or_wait(slf, sock, Direction::Write, method, args)
     }
 
-    /// `sock_accept`: the connection and its address, or a future for them, or NotImplemented.
+    /// `sock_accept`: the connection and its address, or an awaitable of them.
     fn _sock_accept(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let Some(fd) = Self::plain_fd(slf, sock)? else { return Ok(not_ours(slf.py())) };
+        let Some(fd) = Self::plain_fd(slf, sock)? else { return asyncios(slf, "sock_accept", sock, &[]) };
         Self::try_or_wait(slf, sock, fd, Direction::Read, Kind::Accept)
     }
 
-    /// `sock_connect` to a resolved address: None, or a future, or NotImplemented.
+    /// `sock_connect` to a resolved address: None, or an awaitable.
     fn _sock_connect_to(
         slf: &Bound<'_, Self>,
         sock: &Bound<'_, PyAny>,
         address: &Bound<'_, PyAny>,
     ) -> PyResult<Py<PyAny>> {
         let py = slf.py();
-        let Some(fd) = Self::plain_fd(slf, sock)? else { return Ok(not_ours(py)) };
+        let Some(fd) = Self::plain_fd(slf, sock)? else {
+            return asyncios(slf, "sock_connect", sock, &[address]);
+        };
         match sock.call_method1(intern!(py, "connect"), (address,)) {
             // EINPROGRESS; after EINTR it goes on in the background as well (bpo-23618).
             Err(error) if is_blocking(&error) => {
@@ -405,7 +436,7 @@ impl EventLoop {
         }
     }
 
-    /// Takes an operation back whose future was cancelled.
+    /// Takes an operation back whose future was cancelled. Nothing is done for an awaitable that is not ours.
     fn _sock_forget(
         slf: &Bound<'_, Self>,
         sock: &Bound<'_, PyAny>,
@@ -413,7 +444,7 @@ impl EventLoop {
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        if this.has_closed() {
+        if this.has_closed() || !is_plain_socket(sock)? {
             return Ok(());
         }
         let fd: RawFd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
