@@ -10,6 +10,6 @@ mod pace;
 mod timers;
 
 pub use inbox::Inbox;
-pub use owner::{Owned, Owner, Refused, Tenure};
+pub use owner::{Owned, Owner, Refused, Tenure, this_thread};
 pub use pace::Pace;
 pub use timers::Timers;

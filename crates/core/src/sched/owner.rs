@@ -18,8 +18,9 @@ const BRIEFLY: usize = 1;
 
 /// A number that no other living thread of the process has, never zero and even (it is an address): a read of the thread
 /// pointer, which is cheaper than the address of a thread-local of a shared library.
+#[must_use]
 #[inline]
-fn this_thread() -> usize {
+pub fn this_thread() -> usize {
     // SAFETY: no precondition, and it cannot fail.
     unsafe { libc::pthread_self() as usize }
 }

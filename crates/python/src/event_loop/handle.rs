@@ -2,13 +2,13 @@
 
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::ThreadId;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::pyclass::CompareOp;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
+use whorl_core::sched::this_thread;
 
 use super::EventLoop;
 use crate::ffi::Call;
@@ -376,9 +376,17 @@ impl Handle {
 #[pyclass(frozen, extends = Handle, weakref, module = "whorl._core")]
 #[derive(Debug, Default)]
 pub struct ThreadSafeHandle {
-    /// The thread that runs the callback at the moment.
-    runner: Mutex<Option<ThreadId>>,
+    run: Mutex<Run>,
     finished: Condvar,
+}
+
+/// The callback's one run, for those who wait for its end.
+#[derive(Debug, Default)]
+struct Run {
+    /// The thread that the callback runs on at the moment.
+    runner: Option<usize>,
+    /// How many other threads wait.
+    waiting: usize,
 }
 
 impl ThreadSafeHandle {
@@ -388,39 +396,47 @@ impl ThreadSafeHandle {
         scheduled: Scheduled,
         traceback: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'_, Handle>> {
-        let info = py.version_info();
-        if (info.major, info.minor) < (3, 14) {
+        if !cfg!(Py_3_14) {
             return Bound::new(py, Handle::new(scheduled, traceback));
         }
         let handle = Handle { stage: Guarded::new(Stage::Shared(scheduled)), source_traceback: traceback };
         Ok(Bound::new(py, PyClassInitializer::from(handle).add_subclass(Self::default()))?.into_super())
     }
 
-    fn runner(&self) -> MutexGuard<'_, Option<ThreadId>> {
+    fn lock(&self) -> MutexGuard<'_, Run> {
         // Nothing panics while it is held; what a poisoned lock protects is whole all the same.
-        self.runner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cold]
     fn run_shared(slf: &Bound<'_, Handle>, run: impl FnOnce(Scheduled) -> PyResult<()>) -> PyResult<()> {
         let Ok(this) = slf.cast::<Self>() else { return Ok(()) };
         // First this, then the stage: whoever finds it begun finds its runner, too.
-        *this.get().runner() = Some(std::thread::current().id());
+        this.get().lock().runner = Some(this_thread());
         let outcome = Handle::begin_shared(slf).map_or(Ok(()), run);
-        *this.get().runner() = None;
-        this.get().finished.notify_all();
+        let waiting = {
+            let mut run = this.get().lock();
+            run.runner = None;
+            run.waiting
+        };
+        // Waking is a system call even if nobody waits.
+        if waiting > 0 {
+            this.get().finished.notify_all();
+        }
         outcome
     }
 
     /// Waits until no other thread runs the callback. The callback itself does not wait for its own end.
     fn wait(slf: &Bound<'_, Self>) {
         let this = slf.get();
-        let here = std::thread::current().id();
+        let here = this_thread();
         slf.py().detach(|| {
-            let mut runner = this.runner();
-            while runner.is_some_and(|runner| runner != here) {
-                runner = this.finished.wait(runner).unwrap_or_else(PoisonError::into_inner);
+            let mut run = this.lock();
+            run.waiting += 1;
+            while run.runner.is_some_and(|runner| runner != here) {
+                run = this.finished.wait(run).unwrap_or_else(PoisonError::into_inner);
             }
+            run.waiting -= 1;
         });
     }
 }

@@ -324,7 +324,7 @@ fn is_blocking(py: Python<'_>, error: &PyErr) -> bool {
 
 /// What a datagram counts beside its content on this interpreter, in bytes.
 fn header(py: Python<'_>) -> usize {
-    if py.version_info() >= (3, 13) { HEADER } else { 0 }
+    if cfg!(Py_3_13) { HEADER } else { 0 }
 }
 
 impl HasExtraInfo for DatagramTransport {
