@@ -60,7 +60,8 @@ impl Pair {
         }
         self.model.insert((self.deadlines[age as usize], age), Life::Cancelled);
         self.husks += 1;
-        let sweeps = self.timers.note_cancelled(1);
+        self.timers.husks().note();
+        let sweeps = self.timers.is_sweep_due();
         let expected = self.husks >= 64 && self.husks * 2 > self.model.len();
         assert_eq!(sweeps, expected, "{} husks of {}", self.husks, self.model.len());
         if sweeps {

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from .conftest import LoopErrors
-from .support import PATIENCE, control_xfail
+from .conftest import LoopErrors, LoopFactory
+from .support import PATIENCE, control_xfail, turns, whorl_only
 
 Loop = asyncio.AbstractEventLoop
 
@@ -322,3 +322,37 @@ async def test_timers_follow_a_clock_that_is_turned_by_hand(
     handle.cancel()
     monkeypatch.undo()
     await asyncio.sleep(0.001)
+
+
+@whorl_only
+def test_handles_are_nothing_to_the_collector(loop: Loop) -> None:
+    for handle in (loop.call_soon(int), loop.call_later(0, int), loop.call_soon_threadsafe(int)):
+        assert not gc.is_tracked(handle)
+    loop.run_until_complete(asyncio.sleep(0.001))
+
+
+def test_a_timer_that_its_loop_keeps_does_not_keep_the_loop(loop_factory: LoopFactory) -> None:
+    loop = loop_factory()
+    loop.cancelled = loop.call_later(3600, int)  # type: ignore[attr-defined]
+    loop.pending = loop.call_later(3600, int)  # type: ignore[attr-defined]
+    loop.cancelled.cancel()  # type: ignore[attr-defined]
+    loop.close()
+    gone = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert gone() is None
+
+
+async def test_cancelled_timers_go_with_the_next_turn(loop: Loop) -> None:
+    """And not only when another timer is cancelled."""
+
+    class Callback:
+        def __call__(self) -> None: ...
+
+    timers = [loop.call_later(3600, Callback()) for _ in range(200)]
+    for timer in timers:
+        timer.cancel()
+    gone = [weakref.ref(timer) for timer in timers]
+    del timers, timer
+    await turns(5)
+    assert not any(ref() for ref in gone)

@@ -12,4 +12,4 @@ mod timers;
 pub use inbox::Inbox;
 pub use owner::{Owned, Owner, Refused, Tenure, this_thread};
 pub use pace::Pace;
-pub use timers::Timers;
+pub use timers::{Husks, Timers};

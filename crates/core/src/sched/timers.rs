@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering as Memory};
 
 /// Fewer cancelled entries than this are not worth a sweep.
 const SWEEP_AT_LEAST: usize = 64;
@@ -35,6 +37,30 @@ impl<H> Ord for Entry<H> {
     }
 }
 
+/// How many cancelled entries a heap of timers has: a timer that is cancelled notes itself, on whatever thread that is.
+#[derive(Clone, Debug, Default)]
+pub struct Husks(Arc<AtomicUsize>);
+
+impl Husks {
+    /// Notes one more.
+    pub fn note(&self) {
+        self.0.fetch_add(1, Memory::Relaxed);
+    }
+
+    fn forget_one(&self) {
+        // None is left if a sweep has just counted it.
+        let _none = self.0.fetch_update(Memory::Relaxed, Memory::Relaxed, |count| count.checked_sub(1));
+    }
+
+    fn forget_all(&self) {
+        self.0.store(0, Memory::Relaxed);
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(Memory::Relaxed)
+    }
+}
+
 /// Timers by deadline, in nanoseconds of the caller's clock.
 ///
 /// A cancelled timer stays in the heap as a husk until it comes up or until husks are the greater part, when one sweep
@@ -43,12 +69,12 @@ impl<H> Ord for Entry<H> {
 pub struct Timers<H> {
     heap: BinaryHeap<Entry<H>>,
     next_serial: u64,
-    cancelled: usize,
+    husks: Husks,
 }
 
 impl<H> Default for Timers<H> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new(), next_serial: 0, cancelled: 0 }
+        Self { heap: BinaryHeap::new(), next_serial: 0, husks: Husks::default() }
     }
 }
 
@@ -75,22 +101,30 @@ impl<H> Timers<H> {
         Some(std::collections::binary_heap::PeekMut::pop(entry).item)
     }
 
-    /// Notes that an entry of the heap has been cancelled, and says whether a [`Timers::sweep`] is due.
+    /// Where an entry notes that it is cancelled.
     #[must_use]
-    pub fn note_cancelled(&mut self, more: usize) -> bool {
-        self.cancelled += more;
-        self.cancelled >= SWEEP_AT_LEAST && self.cancelled * 2 > self.heap.len()
+    pub const fn husks(&self) -> &Husks {
+        &self.husks
+    }
+
+    /// Whether a [`Timers::sweep`] is due.
+    #[must_use]
+    pub fn is_sweep_due(&self) -> bool {
+        let husks = self.husks.count();
+        husks >= SWEEP_AT_LEAST && husks * 2 > self.heap.len()
     }
 
     /// Notes that a husk came up by itself.
-    pub const fn note_husk(&mut self) {
-        self.cancelled = self.cancelled.saturating_sub(1);
+    pub fn note_husk(&self) {
+        self.husks.forget_one();
     }
 
     /// Takes out every entry that `is_husk`, into `husks`, to be dropped where dropping is allowed.
     pub fn sweep(&mut self, mut is_husk: impl FnMut(&H) -> bool, husks: &mut Vec<H>) {
         let entries = std::mem::take(&mut self.heap).into_vec();
-        let mut kept = Vec::with_capacity(entries.len().saturating_sub(self.cancelled));
+        let count = self.husks.count().min(entries.len());
+        let mut kept = Vec::with_capacity(entries.len() - count);
+        husks.reserve(count);
         for entry in entries {
             if is_husk(&entry.item) {
                 husks.push(entry.item);
@@ -99,7 +133,7 @@ impl<H> Timers<H> {
             }
         }
         self.heap = BinaryHeap::from(kept);
-        self.cancelled = 0;
+        self.husks.forget_all();
     }
 
     /// How many entries there are, husks included.
@@ -121,7 +155,7 @@ impl<H> Timers<H> {
 
     /// Takes every entry out, in no order.
     pub fn drain(&mut self) -> Vec<H> {
-        self.cancelled = 0;
+        self.husks.forget_all();
         std::mem::take(&mut self.heap).into_vec().into_iter().map(|entry| entry.item).collect()
     }
 }
@@ -156,7 +190,8 @@ mod tests {
         let mut most = 0;
         for deadline in 0..100_000 {
             timers.push(deadline, true);
-            if timers.note_cancelled(1) {
+            timers.husks().note();
+            if timers.is_sweep_due() {
                 timers.sweep(|cancelled| *cancelled, &mut husks);
                 husks.clear();
             }
@@ -239,7 +274,8 @@ mod tests {
                             continue;
                         }
                         let husks = model.values().filter(|cancelled| **cancelled).count();
-                        let sweeps = timers.note_cancelled(1);
+                        timers.husks().note();
+                        let sweeps = timers.is_sweep_due();
                         prop_assert_eq!(sweeps, husks >= SWEEP_AT_LEAST && 2 * husks > model.len());
                         if sweeps {
                             let mut swept = Vec::new();

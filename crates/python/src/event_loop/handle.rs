@@ -7,8 +7,8 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::pyclass::CompareOp;
 use pyo3::types::{PyDict, PyTuple};
-use pyo3::{PyTraverseError, PyVisit, ffi, intern};
-use whorl_core::sched::this_thread;
+use pyo3::{PyClass, PyTraverseError, PyVisit, ffi, intern};
+use whorl_core::sched::{Husks, this_thread};
 
 use super::EventLoop;
 use crate::ffi::Call;
@@ -73,13 +73,25 @@ pub fn leaves_the_loop(py: Python<'_>, error: &PyErr) -> bool {
 
 impl Handle {
     /// A handle that waits to be run.
-    pub const fn new(scheduled: Scheduled, source_traceback: Option<Py<PyAny>>) -> Self {
-        Self { stage: Guarded::new(Stage::Pending(scheduled)), source_traceback }
+    pub fn make(
+        py: Python<'_>,
+        scheduled: Scheduled,
+        source_traceback: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'_, Self>> {
+        untracked(py, Self::at(Stage::Pending(scheduled), source_traceback))
     }
 
     /// A handle that runs whenever its descriptor is ready.
-    pub const fn standing(scheduled: Scheduled, source_traceback: Option<Py<PyAny>>) -> Self {
-        Self { stage: Guarded::new(Stage::Standing(scheduled)), source_traceback }
+    pub fn standing(
+        py: Python<'_>,
+        scheduled: Scheduled,
+        source_traceback: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'_, Self>> {
+        untracked(py, Self::at(Stage::Standing(scheduled), source_traceback))
+    }
+
+    const fn at(stage: Stage, source_traceback: Option<Py<PyAny>>) -> Self {
+        Self { stage: Guarded::new(stage), source_traceback }
     }
 
     #[inline]
@@ -286,6 +298,15 @@ impl Handle {
     }
 }
 
+/// A handle that the garbage collector does not look at, which would take longer than all else about it: the loop shows what
+/// it holds ([`Handle::visit`]).
+fn untracked<T: PyClass>(py: Python<'_>, handle: impl Into<PyClassInitializer<T>>) -> PyResult<Bound<'_, T>> {
+    let handle = Bound::new(py, handle)?;
+    // SAFETY: attached; an object of a collected type that nobody else has yet.
+    unsafe { ffi::PyObject_GC_UnTrack(handle.as_ptr().cast()) };
+    Ok(handle)
+}
+
 /// `callback(args) at file:line`, as asyncio shows it; its type, if it cannot be shown: an object whose `repr()` raises must
 /// not take the loop down.
 fn describe(py: Python<'_>, parts: &[Py<PyAny>]) -> String {
@@ -397,10 +418,10 @@ impl ThreadSafeHandle {
         traceback: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'_, Handle>> {
         if !cfg!(Py_3_14) {
-            return Bound::new(py, Handle::new(scheduled, traceback));
+            return Handle::make(py, scheduled, traceback);
         }
-        let handle = Handle { stage: Guarded::new(Stage::Shared(scheduled)), source_traceback: traceback };
-        Ok(Bound::new(py, PyClassInitializer::from(handle).add_subclass(Self::default()))?.into_super())
+        let handle = PyClassInitializer::from(Handle::at(Stage::Shared(scheduled), traceback));
+        Ok(untracked(py, handle.add_subclass(Self::default()))?.into_super())
     }
 
     fn lock(&self) -> MutexGuard<'_, Run> {
@@ -468,33 +489,29 @@ impl ThreadSafeHandle {
 pub struct TimerHandle {
     /// Seconds on the loop's clock.
     when: f64,
-    event_loop: Py<EventLoop>,
+    /// Where it is noted that this one is cancelled.
+    husks: Husks,
 }
 
 impl TimerHandle {
-    /// [`Handle::visit`] for timers, and the loop that it holds.
-    pub fn visit_timer(this: &Py<Self>, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+    /// [`Handle::visit`] for timers.
+    pub fn visit(this: &Py<Self>, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // SAFETY: a timer is a handle by its layout, and the reference is only read for the length of the call.
         let handle: &Py<Handle> = unsafe { &*std::ptr::from_ref(this).cast() };
-        Handle::visit(handle, visit)?;
-        // SAFETY: reading the count of a live object; nothing is changed.
-        if unsafe { ffi::Py_REFCNT(this.as_ptr()) } == 1 {
-            visit.call(&this.get().event_loop)
-        } else {
-            Ok(())
-        }
+        Handle::visit(handle, visit)
     }
 
-    /// A timer that comes up at `when`, in seconds on the clock of `event_loop`.
-    pub fn make<'py>(
-        event_loop: &Bound<'py, EventLoop>,
+    /// A timer that comes up at `when`, in seconds on the loop's clock, and is noted in `husks` when it is cancelled.
+    pub fn make(
+        py: Python<'_>,
         when: f64,
+        husks: Husks,
         scheduled: Scheduled,
         source_traceback: Option<Py<PyAny>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        let timer = Self { when, event_loop: event_loop.clone().unbind() };
-        let handle = PyClassInitializer::from(Handle::new(scheduled, source_traceback));
-        Bound::new(event_loop.py(), handle.add_subclass(timer))
+    ) -> PyResult<Bound<'_, Self>> {
+        let timer = Self { when, husks };
+        let handle = PyClassInitializer::from(Handle::at(Stage::Pending(scheduled), source_traceback));
+        untracked(py, handle.add_subclass(timer))
     }
 
     /// The deadline, in seconds on the loop's clock.
@@ -508,7 +525,7 @@ impl TimerHandle {
     /// Cancel the callback. If it has run or was cancelled before, this has no effect.
     fn cancel(slf: &Bound<'_, Self>) {
         if Handle::transition_to_cancelled(slf.as_super()) {
-            EventLoop::note_cancelled_timer(slf.get().event_loop.bind(slf.py()));
+            slf.get().husks.note();
         }
     }
 

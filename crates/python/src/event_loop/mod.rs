@@ -23,7 +23,7 @@ use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::net::ReadBuffer;
 use whorl_core::reactor::{Change, Interest, Poller, Sources, Token};
-use whorl_core::sched::{Inbox, Owned, Owner, Pace, Refused, Timers};
+use whorl_core::sched::{Husks, Inbox, Owned, Owner, Pace, Refused, Timers};
 
 pub use handle::{Handle, Scheduled, ThreadSafeHandle, TimerHandle, leaves_the_loop};
 pub use source::{Side, Source, Watch};
@@ -70,6 +70,18 @@ pub struct State {
     pub poller: Option<Arc<Poller>>,
 }
 
+impl State {
+    /// Takes cancelled timers out once they are the greater part; they are to be dropped outside the state.
+    #[must_use]
+    pub fn sweep_timers(&mut self, py: Python<'_>) -> Vec<Py<TimerHandle>> {
+        let mut husks = Vec::new();
+        if self.timers.is_sweep_due() {
+            self.timers.sweep(|timer| Handle::is_cancelled(timer.bind(py).as_super()), &mut husks);
+        }
+        husks
+    }
+}
+
 /// The native half of `whorl.EventLoop`, which derives from it and from `asyncio.SelectorEventLoop`.
 #[pyclass(frozen, subclass, module = "whorl._core")]
 #[derive(Debug)]
@@ -78,6 +90,7 @@ pub struct EventLoop {
     state: Owned<State>,
     read_buffer: Owned<ReadBuffer>,
     inbox: Inbox<Mail>,
+    husks: Husks,
     closed: AtomicBool,
     debug: AtomicBool,
     task_factory: AtomicBool,
@@ -116,6 +129,11 @@ impl EventLoop {
     #[inline]
     pub fn has_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Where this loop's timers note that they are cancelled.
+    pub const fn husks(&self) -> &Husks {
+        &self.husks
     }
 
     /// Whether the loop is in debug mode.
@@ -249,7 +267,7 @@ impl EventLoop {
                 .or_raise()?
                 .ok_or_else(|| PyRuntimeError::new_err("internal error of whorl: a lost handle"));
         };
-        let handle = Py::new(py, Handle::new(scheduled, traceback))?;
+        let handle = Handle::make(py, scheduled, traceback)?.unbind();
         Self::push_or_leave(slf, handle.clone_ref(py))?;
         Ok(handle)
     }
@@ -273,8 +291,12 @@ impl EventLoop {
     pub fn push_timer(slf: &Bound<'_, Self>, timer: &Bound<'_, TimerHandle>) -> PyResult<()> {
         let entry = timer.clone().unbind();
         let deadline = clock::deadline(timer.get().deadline());
-        match slf.get().state.with(|state| state.timers.push(deadline, entry)) {
-            Ok(()) => Ok(()),
+        let pushed = slf.get().state.with(|state| {
+            state.timers.push(deadline, entry);
+            state.sweep_timers(slf.py())
+        });
+        match pushed {
+            Ok(_husks) => Ok(()),
             Err(Refused::OtherThread) => slf.get().leave(Mail::Timer(timer.clone().unbind())),
             Err(refused) => Err(refused.into_py_err()),
         }
@@ -284,19 +306,6 @@ impl EventLoop {
     #[inline]
     pub fn push_ready(&self, handle: Py<Handle>) -> PyResult<()> {
         self.with(|state| state.ready.push_back(handle))
-    }
-
-    /// Notes that a timer of this loop was cancelled, and drops cancelled timers when they are the greater part.
-    pub fn note_cancelled_timer(slf: &Bound<'_, Self>) {
-        let py = slf.py();
-        let mut husks = Vec::new();
-        // On the wrong thread the note is not taken: the husk goes when it comes up.
-        let _refused = slf.get().state.with(|state| {
-            if state.timers.note_cancelled(1) {
-                let is_husk = |timer: &Py<TimerHandle>| Handle::is_cancelled(timer.bind(py).as_super());
-                state.timers.sweep(is_husk, &mut husks);
-            }
-        });
     }
 }
 
@@ -315,6 +324,7 @@ impl EventLoop {
         }
         state.poller = Some(Arc::new(poller));
         Ok(Self {
+            husks: state.timers.husks().clone(),
             state: Owned::new(Arc::clone(&owner), state),
             read_buffer: Owned::new(Arc::clone(&owner), ReadBuffer::new(READ_SIZE)),
             owner,
@@ -388,7 +398,7 @@ impl EventLoop {
                     Handle::visit(handle, visit)?;
                 }
                 for timer in state.timers.iter() {
-                    TimerHandle::visit_timer(timer, visit)?;
+                    TimerHandle::visit(timer, visit)?;
                 }
                 state.sources.iter().try_for_each(|source| source.visit(visit))?;
                 state.to_flush.iter().try_for_each(|transport| visit.call(transport))

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pyo3::intern;
 use pyo3::prelude::*;
 use whorl_core::reactor::{Event, Events, Poller};
+use whorl_core::sched::Tenure;
 
 use super::source::Dispatch;
 use super::{EventLoop, Handle, Mail, SPENT, clock};
@@ -20,6 +21,9 @@ const EVENTS: usize = 512;
 /// Waits in a row that brought an event of a source which is gone, before the poller is made anew: somebody holds a
 /// duplicate of a descriptor that was closed without being unregistered, and the kernel reports it for ever.
 const STALE_WAITS: u32 = 16;
+
+/// Handles that have run which are kept together.
+const SPENT_LOT: usize = 32;
 
 /// Transports that are to be told of an event.
 type Deferred = Vec<(Dispatch, Event)>;
@@ -54,7 +58,7 @@ impl EventLoop {
         let tenure = this.owner.take().or_raise()?;
         let mut events = Events::with_capacity(EVENTS);
         let mut batch = VecDeque::new();
-        let mut spent = Vec::new();
+        let mut spent = Vec::with_capacity(SPENT_LOT);
         let mut stale_waits = 0;
         let mut look = true;
         let mut deferred = Deferred::new();
@@ -72,7 +76,7 @@ impl EventLoop {
             }
             this.state.with_tenure(&tenure, |state| mem::swap(&mut batch, &mut state.ready)).or_raise()?;
             let ran = batch.len();
-            if let Err(error) = Self::run_batch(slf, &mut batch, &mut spent) {
+            if let Err(error) = Self::run_batch(slf, &tenure, &mut batch, &mut spent) {
                 this.put_back(batch)?;
                 return Err(error);
             }
@@ -82,9 +86,6 @@ impl EventLoop {
             let (stopping, unsent) = this
                 .state
                 .with_tenure(&tenure, |state| {
-                    if state.spent.len() < SPENT {
-                        state.spent.append(&mut spent);
-                    }
                     look = state.pace.is_time_to_look(ran, clock::now) || state.ready.is_empty();
                     (state.stopping, !state.to_flush.is_empty())
                 })
@@ -167,7 +168,7 @@ impl EventLoop {
             this.take_mail()?;
         }
         let foreign_now = Self::foreign_now(slf)?;
-        this.with(|state| {
+        let _husks = this.with(|state| {
             let now = clock::now();
             state.pace.looked(now, !events.is_empty());
             let now = foreign_now.unwrap_or(now);
@@ -179,6 +180,7 @@ impl EventLoop {
                 // A cancelled one does nothing when it is run; it goes the same way, so that it is dropped there.
                 state.ready.push_back(timer.unbind());
             }
+            state.sweep_timers(py)
         })?;
         Ok(stale)
     }
@@ -230,22 +232,41 @@ impl EventLoop {
     #[inline]
     fn run_batch(
         slf: &Bound<'_, Self>,
+        tenure: &Tenure<'_>,
         batch: &mut VecDeque<Py<Handle>>,
         spent: &mut Vec<Py<Handle>>,
     ) -> PyResult<()> {
         let py = slf.py();
-        let debug = slf.get().is_debug();
+        let this = slf.get();
+        let debug = this.is_debug();
         while let Some(handle) = batch.pop_front() {
             let handle = handle.into_bound(py);
             if debug {
                 Handle::run_timed(&handle, slf)?;
             } else {
                 Handle::run(&handle, slf)?;
-                if spent.len() < SPENT && Handle::is_spent(&handle) {
+                if Handle::is_spent(&handle) {
                     spent.push(handle.unbind());
+                    // Not all at the end: what the next callbacks schedule is put into handles that are still in the cache.
+                    if spent.len() == SPENT_LOT {
+                        this.keep_spent(tenure, spent)?;
+                    }
                 }
             }
         }
+        this.keep_spent(tenure, spent)
+    }
+
+    /// Keeps handles to be used again, as long as there are not too many.
+    fn keep_spent(&self, tenure: &Tenure<'_>, spent: &mut Vec<Py<Handle>>) -> PyResult<()> {
+        self.state
+            .with_tenure(tenure, |state| {
+                if state.spent.len() < SPENT {
+                    state.spent.append(spent);
+                }
+            })
+            .or_raise()?;
+        spent.clear();
         Ok(())
     }
 

@@ -183,7 +183,7 @@ fn timer(
     when: f64,
 ) -> PyResult<Py<PyAny>> {
     let (scheduled, traceback) = scheduled(slf, args, method, 1, &["callback", leading])?;
-    let timer = TimerHandle::make(slf, when, scheduled, traceback)?;
+    let timer = TimerHandle::make(slf.py(), when, slf.get().husks().clone(), scheduled, traceback)?;
     EventLoop::push_timer(slf, &timer)?;
     Ok(timer.into_any().unbind())
 }

@@ -151,7 +151,7 @@ fn standing_handle<'py>(
     let py = slf.py();
     let call = Call::new(callback.as_borrowed(), args.iter_borrowed());
     let traceback = if slf.get().is_debug() { Some(source_traceback(py)?) } else { None };
-    Py::new(py, Handle::standing(Scheduled { call, context: copy_context(py)? }, traceback))
+    Handle::standing(py, Scheduled { call, context: copy_context(py)? }, traceback).map(Bound::unbind)
 }
 
 #[pymethods]

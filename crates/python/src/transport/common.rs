@@ -45,7 +45,7 @@ pub fn schedule(event_loop: &Bound<'_, EventLoop>, context: &Py<PyAny>, call: Ca
         return Ok(());
     }
     let scheduled = Scheduled { call, context: context.clone_ref(py) };
-    event_loop.get().push_ready(Py::new(py, Handle::new(scheduled, None))?)
+    event_loop.get().push_ready(Handle::make(py, scheduled, None)?.unbind())
 }
 
 /// Schedules `transport._start(waiter)`, with which a transport's life begins.

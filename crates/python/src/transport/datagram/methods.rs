@@ -49,7 +49,7 @@ impl DatagramTransport {
             reading: Reading::NotStarted,
             arrival: Arrival::Single(0),
             output: Output::Idle,
-            queue: DatagramQueue::new(header(py)),
+            queue: DatagramQueue::new(header()),
             marks: WaterMarks::default(),
             flow: Flow::Open,
             peer: None,

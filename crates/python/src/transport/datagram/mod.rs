@@ -323,7 +323,7 @@ fn is_blocking(py: Python<'_>, error: &PyErr) -> bool {
 }
 
 /// What a datagram counts beside its content on this interpreter, in bytes.
-fn header(py: Python<'_>) -> usize {
+const fn header() -> usize {
     if cfg!(Py_3_13) { HEADER } else { 0 }
 }
 

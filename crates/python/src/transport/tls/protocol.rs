@@ -282,7 +282,7 @@ impl TlsProtocol {
         };
         // The method enters the connection's own context: it is run in a copy.
         let scheduled = Scheduled { call, context: copy_of_context(py, &self.context)? };
-        event_loop.push_ready(Py::new(py, Handle::new(scheduled, None))?)
+        event_loop.push_ready(Handle::make(py, scheduled, None)?.unbind())
     }
 
     /// Starts a timer that calls a method of ours after `seconds`.
