@@ -227,7 +227,7 @@ class ReadPipeTransport(asyncio.ReadTransport):
     def _call_connection_lost(self, error: BaseException | None) -> None: ...
 
 @final
-class WritePipeTransport(asyncio.WriteTransport):
+class WritePipeTransport(asyncio.Transport):
     """The transport of the writing end of a pipe."""
 
     def __new__(

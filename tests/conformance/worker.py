@@ -108,8 +108,11 @@ class StreamResult(unittest.TestResult):
             self._record(test, "failed", f"{subtest}\n{_format(err)}")
 
     def addSkip(self, test: unittest.TestCase, reason: str) -> None:
-        if not hasattr(test, "test_case"):  # a subtest that is skipped leaves the rest of its test to run
-            self._record(test, "skipped", reason)
+        if hasattr(test, "test_case"):  # a subtest that is skipped leaves the rest of its test to run
+            return
+        if not self._running and isinstance(test, unittest.TestCase):
+            self.startTest(test)  # Python 3.12.1 skips a test that it has not started (cpython #106584)
+        self._record(test, "skipped", reason)
 
     def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:
         self._record(test, "failed", "passed although the suite marks it as an expected failure")

@@ -62,6 +62,11 @@ async def test_writing(loop: Loop) -> None:
     read, write = os.pipe()
     transport, protocol = await loop.connect_write_pipe(Recorder, open(write, "wb", buffering=0))
     assert isinstance(transport, asyncio.WriteTransport)
+    # asyncio's derives from Transport, whose methods for reading it leaves as they are.
+    assert isinstance(transport, asyncio.Transport)
+    for method in (transport.pause_reading, transport.resume_reading, transport.is_reading):
+        with pytest.raises(NotImplementedError):
+            method()
     assert transport.get_write_buffer_limits() == (16384, 65536)
     reading = asyncio.ensure_future(asyncio.to_thread(read_everything, read))
     data = bytes(range(256)) * 8000

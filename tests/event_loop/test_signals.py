@@ -119,7 +119,8 @@ def test_plain_signal_handlers_may_raise_out_of_the_loop(loop: Loop) -> None:
 
     previous = signal.signal(signal.SIGUSR2, handler)
     timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR2))
-    timer.start()
+    # Started by the loop, so that the signal cannot come before it runs, however slow the machine.
+    loop.call_soon(timer.start)
     try:
         with pytest.raises(Stop):
             loop.run_forever()

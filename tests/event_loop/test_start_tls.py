@@ -19,6 +19,7 @@ from .support import (
     control_xfail,
     turns,
     until,
+    whorl_only,
 )
 from .tls_support import address_of, tls_server
 
@@ -205,3 +206,43 @@ async def test_start_tls_hands_over_what_a_stream_reader_had_buffered(
         await server.wait_closed()
         await turns(5)
     assert answer == b"secret hello\n"
+
+
+@whorl_only
+async def test_data_that_comes_with_the_handshake_waits_for_the_caller(
+    loop: Loop, certificates: Certificates
+) -> None:
+    """Else the protocol would answer it on the transport that it knows, in clear text (as uvloop has it)."""
+
+    class Answers(Recorder):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.transport.write(data)
+
+    def shake_hands(sock: socket.socket) -> bytes:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = certificates.client().wrap_bio(incoming, outgoing, server_hostname="localhost")
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                sock.sendall(outgoing.read())
+                incoming.write(sock.recv(65536))
+        # In one piece with what ends the handshake.
+        tls.write(b"hello")
+        sock.sendall(outgoing.read())
+        while True:
+            try:
+                return tls.read(100)
+            except ssl.SSLWantReadError:
+                incoming.write(sock.recv(65536))
+
+    async with connected(Answers) as pair:
+        answer = asyncio.ensure_future(asyncio.to_thread(shake_hands, pair.peer))
+        pair.protocol.transport = await loop.start_tls(
+            pair.transport, pair.protocol, certificates.server(), server_side=True
+        )
+        assert pair.protocol.events == ["made"]
+        assert await answer == b"hello"
+        pair.protocol.transport.abort()

@@ -14,6 +14,7 @@ from .support import (
     Recorder,
     connected,
     until,
+    whorl_only,
 )
 
 Loop = asyncio.AbstractEventLoop
@@ -158,3 +159,23 @@ async def test_a_buffer_is_released_between_reads(loop: Loop) -> None:
         pair.protocol.buffer.extend(b"grown")
         await pair.peer_sends(b"y")
         assert await pair.protocol.received(2) == b"xy"
+
+
+@whorl_only
+async def test_a_buffered_protocol_by_its_methods(loop: Loop) -> None:
+    """As uvloop takes it; asyncio asks for the class, and finds no ``data_received``."""
+
+    class Buffered(asyncio.BaseProtocol):
+        def __init__(self) -> None:
+            self.room = bytearray(3)
+            self.data = bytearray()
+
+        def get_buffer(self, sizehint: int) -> bytearray:
+            return self.room
+
+        def buffer_updated(self, nbytes: int) -> None:
+            self.data += self.room[:nbytes]
+
+    async with connected(Buffered) as pair:
+        await pair.peer_sends(b"more than three")
+        await until(lambda: pair.protocol.data == b"more than three")

@@ -48,16 +48,24 @@ impl Receiver {
             return Ok(Self::Tls(tls.clone().unbind()));
         }
         if protocol.is_instance(buffered_protocol(py)?)? {
-            Ok(Self::Buffered {
-                get_buffer: protocol.getattr(intern!(py, "get_buffer"))?.unbind(),
-                buffer_updated: protocol.getattr(intern!(py, "buffer_updated"))?.unbind(),
-            })
+            Self::buffered(protocol)
         } else {
             Ok(match protocol.getattr(intern!(py, "data_received")) {
                 Ok(data_received) => Self::Data(data_received.unbind()),
-                Err(_) => Self::Missing(protocol.clone().unbind()),
+                // With the methods of a `BufferedProtocol`, and none by its class: uvloop takes it for one, too.
+                Err(_) => {
+                    Self::buffered(protocol).unwrap_or_else(|_| Self::Missing(protocol.clone().unbind()))
+                }
             })
         }
+    }
+
+    fn buffered(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = protocol.py();
+        Ok(Self::Buffered {
+            get_buffer: protocol.getattr(intern!(py, "get_buffer"))?.unbind(),
+            buffer_updated: protocol.getattr(intern!(py, "buffer_updated"))?.unbind(),
+        })
     }
 
     /// The same again, for use outside the state.

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 
 use crossbeam_utils::atomic::AtomicCell;
-use pyo3::exceptions::{PyBrokenPipeError, PyTypeError};
+use pyo3::exceptions::{PyBrokenPipeError, PyNotImplementedError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
@@ -214,6 +214,11 @@ impl Ending for WritePipeTransport {
     }
 }
 
+#[cold]
+fn not_read() -> PyErr {
+    PyNotImplementedError::new_err("this is the writing end of a pipe")
+}
+
 /// One vectored write; on a socket one that raises no SIGPIPE.
 #[inline]
 fn write(kind: Kind, fd: Option<BorrowedFd<'_>>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -355,6 +360,21 @@ impl WritePipeTransport {
         if drained { this.lose(slf, this.loop_of(slf.py()), None) } else { Ok(()) }
     }
 
+    /// Raise NotImplementedError, as the base class of asyncio's does: nothing is read here.
+    fn pause_reading(&self) -> PyResult<()> {
+        Err(not_read())
+    }
+
+    /// Raise NotImplementedError.
+    fn resume_reading(&self) -> PyResult<()> {
+        Err(not_read())
+    }
+
+    /// Raise NotImplementedError.
+    fn is_reading(&self) -> PyResult<bool> {
+        Err(not_read())
+    }
+
     /// Return True: closing a pipe is its end of file.
     const fn can_write_eof(&self) -> bool {
         true
@@ -427,13 +447,13 @@ impl WritePipeTransport {
         self.with(|state| state.output.is_paused())
     }
 
-    /// The class that `isinstance()` sees beside the true one, so that it is an `asyncio.WriteTransport` as well.
+    /// The class that `isinstance()` sees beside the true one, so that it is what asyncio's is: an `asyncio.Transport`.
     #[getter]
     fn __class__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
         let class = CLASS.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
-            Ok(py.import("asyncio")?.getattr("WriteTransport")?.unbind())
+            Ok(py.import("asyncio.transports")?.getattr("_FlowControlMixin")?.unbind())
         })?;
         Ok(class.clone_ref(py))
     }

@@ -116,6 +116,20 @@ impl TlsProtocol {
         }
         self.wake(py, Ok(()))?;
         self.write_backlog(slf)?;
+        if !is_new {
+            // Who called `start_tls()` gets the new transport in the next turn. What the protocol answered before that would go
+            // to the old one, in clear text.
+            let waits = self.with(|state| {
+                let waits = state.reading == Reading::On;
+                if waits {
+                    state.reading = Reading::Resuming;
+                }
+                waits
+            })?;
+            if waits {
+                return self.call_soon(slf, intern!(py, "_resume"), None);
+            }
+        }
         if self.with(|state| state.reading == Reading::Paused && self.phase.load() == Phase::Open)? {
             return self.pause_reading(slf);
         }
