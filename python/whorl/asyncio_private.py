@@ -17,7 +17,7 @@ __all__ = ["UnixEventLoop", "base_events", "unix_events"]
 
 # Whole modules, not names out of them: whoever replaces an attribute of theirs (a test, a tracer) is to be
 # heard.
-#: ``BaseEventLoop`` (methods that :class:`asyncio.SelectorEventLoop` hides), ``logger``, ``_set_nodelay``.
+#: ``BaseEventLoop`` (methods that :class:`asyncio.SelectorEventLoop` hides) and ``logger``.
 base_events: Any = _base_events
 #: ``_UnixSubprocessTransport``.
 unix_events: Any = _unix_events

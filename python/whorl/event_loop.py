@@ -298,8 +298,10 @@ class EventLoop(_core.EventLoop, SocketMethods):
         server: Any = None,
         context: Context | None = None,
     ) -> Any:
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            base_events._set_nodelay(sock)
+        # asyncio leaves out protocol 0, which is TCP as well, and what a socket of the user's own mostly has.
+        tcp = sock.type == socket.SOCK_STREAM and sock.proto in (0, socket.IPPROTO_TCP)
+        if tcp and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return _core.StreamTransport(self, sock, protocol, waiter, extra, server)
 
     def _make_ssl_transport(

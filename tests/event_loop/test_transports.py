@@ -22,6 +22,7 @@ from .support import (
     reset,
     turns,
     until,
+    whorl_only,
 )
 
 Loop = asyncio.AbstractEventLoop
@@ -56,6 +57,17 @@ async def test_extra_info_is_still_there_after_close(loop: Loop) -> None:
         pair.transport.abort()
         await pair.protocol.lost
         assert pair.transport.get_extra_info("peername") == peername
+
+
+@whorl_only
+async def test_tcp_nodelay_is_on_for_a_socket_of_ones_own(loop: Loop) -> None:
+    """asyncio looks at the protocol number, which is 0 unless it was named."""
+    with listener() as server:
+        sock = socket.create_connection(server.getsockname())
+        transport, protocol = await loop.create_connection(Recorder, sock=sock)
+        assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        transport.close()
+        await protocol.lost
 
 
 async def test_tcp_nodelay_is_on_at_both_ends(loop: Loop) -> None:
