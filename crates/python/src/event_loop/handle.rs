@@ -298,7 +298,7 @@ impl Handle {
     }
 }
 
-/// A handle that the garbage collector does not look at, which would take longer than all else about it: the loop shows what
+/// A handle that the garbage collector does not look at, though PyO3 makes every class one that it would: the loop shows what
 /// it holds ([`Handle::visit`]).
 fn untracked<T: PyClass>(py: Python<'_>, handle: impl Into<PyClassInitializer<T>>) -> PyResult<Bound<'_, T>> {
     let handle = Bound::new(py, handle)?;
