@@ -299,8 +299,11 @@ class EventLoop(_core.EventLoop, SocketMethods):
         context: Context | None = None,
     ) -> Any:
         # asyncio leaves out protocol 0, which is TCP as well, and what a socket of the user's own mostly has.
-        tcp = sock.type == socket.SOCK_STREAM and sock.proto in (0, socket.IPPROTO_TCP)
-        if tcp and sock.family in (socket.AF_INET, socket.AF_INET6):
+        if (
+            sock.family in (socket.AF_INET, socket.AF_INET6)
+            and sock.type == socket.SOCK_STREAM
+            and sock.proto in (0, socket.IPPROTO_TCP)
+        ):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return _core.StreamTransport(self, sock, protocol, waiter, extra, server)
 

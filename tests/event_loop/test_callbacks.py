@@ -677,3 +677,17 @@ def test_a_callback_that_cannot_be_shown_does_not_take_the_loop_down(
     context = loop_errors.take()
     assert "Unprintable" in context["message"]
     assert isinstance(context["exception"], ZeroDivisionError)
+
+
+@whorl_only
+def test_an_interrupt_while_a_callback_is_shown_is_not_lost(loop: Loop) -> None:
+    class Interrupted:
+        def __call__(self) -> None:
+            raise ZeroDivisionError
+
+        def __repr__(self) -> str:
+            raise KeyboardInterrupt
+
+    loop.call_soon(Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(asyncio.sleep(0))

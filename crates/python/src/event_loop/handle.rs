@@ -264,7 +264,7 @@ impl Handle {
         if leaves_the_loop(py, &error) {
             return Err(error);
         }
-        let source = describe(py, scheduled.call.parts());
+        let source = describe(py, scheduled.call.parts())?;
         Self::show(slf, scheduled, || {
             let context = PyDict::new(py);
             context.set_item("message", format!("Exception in callback {source}"))?;
@@ -309,14 +309,22 @@ fn untracked<T: PyClass>(py: Python<'_>, handle: impl Into<PyClassInitializer<T>
 
 /// `callback(args) at file:line`, as asyncio shows it; its type, if it cannot be shown: an object whose `repr()` raises must
 /// not take the loop down.
-fn describe(py: Python<'_>, parts: &[Py<PyAny>]) -> String {
-    let Some((callback, args)) = parts.split_first() else { return String::new() };
+///
+/// # Errors
+/// SystemExit and KeyboardInterrupt, which end `run_forever()`: Ctrl-C may come here as well.
+fn describe(py: Python<'_>, parts: &[Py<PyAny>]) -> PyResult<String> {
+    let Some((callback, args)) = parts.split_first() else { return Ok(String::new()) };
     let shown = PyTuple::new(py, args).and_then(|args| {
         py.import(intern!(py, "asyncio.format_helpers"))?
             .call_method1(intern!(py, "_format_callback_source"), (callback, args))?
             .extract()
     });
-    shown.unwrap_or_else(|_| format!("<unprintable {} object>", callback.bind(py).get_type()))
+    match shown {
+        Err(error) if !leaves_the_loop(py, &error) => {
+            Ok(format!("<unprintable {} object>", callback.bind(py).get_type()))
+        }
+        shown => shown,
+    }
 }
 
 fn info(slf: &Bound<'_, Handle>, class: &str, when: Option<f64>) -> PyResult<String> {
@@ -329,7 +337,7 @@ fn info(slf: &Bound<'_, Handle>, class: &str, when: Option<f64>) -> PyResult<Str
         info.push(format!("when={when}"));
     }
     if let Some(parts) = Handle::parts(slf) {
-        info.push(describe(py, &parts));
+        info.push(describe(py, &parts)?);
     }
     if let Some(traceback) = &slf.get().source_traceback {
         let frame = traceback.bind(py).get_item(-1)?;

@@ -90,7 +90,8 @@ impl TlsTransport {
         if matches!(protocol.phase.load(), Phase::ShuttingDown | Phase::Closed) {
             return true;
         }
-        // On another thread there is no stream to ask; it closes on its own for as long as it takes to tell us.
+        // The stream closes by itself a turn before it tells us; on another thread, where it cannot be had, that turn is
+        // answered with False.
         protocol.stream(py).is_ok_and(|stream| stream.is_some_and(|stream| stream.get().is_closing()))
     }
 
