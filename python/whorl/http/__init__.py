@@ -1,0 +1,1 @@
+"""The HTTP client: aiohttp's client API, its work done in Rust on the event loop's own thread."""
