@@ -1,0 +1,99 @@
+//! What carries a connection's bytes: a transport of ours, called directly, or any other by its methods.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::transport::{Chunk, StreamTransport, TlsTransport};
+
+/// The transport below a connection.
+#[derive(Debug)]
+pub enum Link {
+    /// TCP or a Unix-domain socket.
+    Stream(Py<StreamTransport>),
+    /// TLS over it.
+    Tls(Py<TlsTransport>),
+    /// Another loop's, or asyncio's TLS within TLS.
+    Foreign(Py<PyAny>),
+}
+
+impl Link {
+    /// Of what `connection_made()` was given.
+    pub fn of(transport: &Bound<'_, PyAny>) -> Self {
+        if let Ok(stream) = transport.cast_exact::<StreamTransport>() {
+            Self::Stream(stream.clone().unbind())
+        } else if let Ok(tls) = transport.cast_exact::<TlsTransport>() {
+            Self::Tls(tls.clone().unbind())
+        } else {
+            Self::Foreign(transport.clone().unbind())
+        }
+    }
+
+    /// The same again, for use outside the state.
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Stream(stream) => Self::Stream(stream.clone_ref(py)),
+            Self::Tls(tls) => Self::Tls(tls.clone_ref(py)),
+            Self::Foreign(transport) => Self::Foreign(transport.clone_ref(py)),
+        }
+    }
+
+    /// The transport as Python has it.
+    pub fn object<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        match self {
+            Self::Stream(stream) => stream.bind(py).as_any().clone(),
+            Self::Tls(tls) => tls.bind(py).as_any().clone(),
+            Self::Foreign(transport) => transport.bind(py).clone(),
+        }
+    }
+
+    /// `write()` or `writelines()`
+    ///
+    /// # Errors
+    /// As `write()`.
+    pub fn write(&self, py: Python<'_>, chunks: impl Iterator<Item = Chunk>) -> PyResult<()> {
+        match self {
+            Self::Stream(stream) => StreamTransport::write_chunks(stream.bind(py), chunks),
+            Self::Tls(tls) => TlsTransport::write_chunks(tls.bind(py), chunks),
+            Self::Foreign(transport) => {
+                let pieces = PyList::empty(py);
+                for chunk in chunks {
+                    pieces.append(PyBytes::new(py, chunk.as_ref()))?;
+                }
+                transport.bind(py).call_method1(intern!(py, "writelines"), (pieces,)).map(drop)
+            }
+        }
+    }
+
+    /// Whether it is closing or closed.
+    ///
+    /// # Errors
+    /// What a foreign transport raises.
+    pub fn is_closing(&self, py: Python<'_>) -> PyResult<bool> {
+        match self {
+            Self::Stream(stream) => Ok(stream.get().is_closing()),
+            Self::Tls(tls) => Ok(tls.get().is_closing(py)),
+            Self::Foreign(transport) => {
+                transport.bind(py).call_method0(intern!(py, "is_closing"))?.is_truthy()
+            }
+        }
+    }
+
+    /// Calls a method without arguments, such as `close`.
+    ///
+    /// # Errors
+    /// What it raises.
+    pub fn call(&self, py: Python<'_>, method: &Bound<'_, pyo3::types::PyString>) -> PyResult<()> {
+        self.object(py).call_method0(method).map(drop)
+    }
+
+    /// Shows the garbage collector what is held.
+    pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Stream(stream) => visit.call(stream),
+            Self::Tls(tls) => visit.call(tls),
+            Self::Foreign(transport) => visit.call(transport),
+        }
+    }
+}

@@ -1,0 +1,585 @@
+"""A response: its head, and its body whole or as a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from http.cookies import SimpleCookie
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from multidict import CIMultiDictProxy, MultiDict, MultiDictProxy
+from yarl import URL
+
+from whorl import _core
+
+from . import content_disposition, hdrs
+from .cookies import parse_set_cookie_headers
+from .exceptions import ClientConnectionError, ClientResponseError, ContentTypeError
+from .helpers import (
+    HttpVersion,
+    is_expected_content_type,
+    parse_content_type,
+    parse_http_date,
+    parse_mimetype,
+)
+from .http_exceptions import HttpProcessingError
+from .request import RequestInfo, finished
+from .streams import EMPTY_PAYLOAD, StreamReader
+from .typedefs import DEFAULT_JSON_DECODER
+
+if TYPE_CHECKING:
+    import datetime
+
+    from .connector import Connection
+    from .session import ClientSession
+    from .tracing import Trace
+    from .typedefs import JSONDecoder, RawHeaders
+    from .writer import StreamWriter
+
+__all__ = ["ClientResponse", "ContentDisposition"]
+
+_LINK_PARAMETER = re.compile(r"([^\s=]+)\s*=\s*(?:(['\"])(.*?)\2|(\S*))\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class ContentDisposition:
+    """The Content-Disposition field (RFC 6266) in its parts."""
+
+    type: str | None
+    parameters: MappingProxyType[str, str]
+    filename: str | None
+
+
+_T = TypeVar("_T")
+
+
+class _lazy(Generic[_T]):  # noqa: N801
+    """An attribute that is made on first use, and may be set: tools that make responses of their own do.
+
+    Unlike :func:`functools.cached_property` it has no lock, on any version.
+    """
+
+    def __init__(self, make: Callable[[Any], _T]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any]) -> _lazy[_T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any]) -> _T: ...
+    def __get__(self, instance: object | None, owner: type[Any]) -> _lazy[_T] | _T:
+        if instance is None:
+            return self
+        value = self._make(instance)
+        instance.__dict__[self._name] = value
+        return value
+
+    if TYPE_CHECKING:
+
+        def __set__(self, instance: object, value: _T) -> None: ...
+
+
+class _Released:
+    """What :meth:`ClientResponse.release` returns: nothing has to be awaited, and old programs do."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+class ClientResponse:
+    """A response. Source of the semantics: ``aiohttp.ClientResponse``.
+
+    Made by the session; the constructor has aiohttp's parameters, for tools that make responses of their own. What a
+    response holds is made on first use.
+    """
+
+    _exchange: _core.Exchange | None = None
+    _connection: Connection | None = None
+    _session: ClientSession | None = None
+    _closed = True
+    _released = False
+    _in_context = False
+    _body: bytes | None = None
+    _history: tuple[ClientResponse, ...] = ()
+    _source_traceback: traceback.StackSummary | None = None
+    _stream_writer: StreamWriter | None = None
+    _upload: asyncio.Task[None] | None = None
+    _output_size = 0
+    _upload_complete: asyncio.Future[None] | None = None
+    _traces: tuple[Trace, ...] | list[Trace] = ()
+    # The tests of `raise_for_status()` and of `repr()` need a reason.
+    _resolve_charset: Callable[[ClientResponse, bytes], str] = staticmethod(lambda response, body: "utf-8")
+
+    def __init__(
+        self,
+        method: str,
+        url: URL,
+        *,
+        writer: asyncio.Task[None] | None = None,
+        continue100: asyncio.Future[bool] | None = None,
+        timer: Any = None,
+        request_info: RequestInfo | None = None,
+        traces: list[Trace] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+        session: ClientSession | None = None,
+        stream_writer: StreamWriter | None = None,
+    ) -> None:
+        self.method = method
+        self.real_url = url
+        self._loop = loop
+        if request_info is not None:
+            self.request_info = request_info
+        if traces:
+            self._traces = traces
+        if session is not None:
+            self._session = session
+            self._resolve_charset = session._resolve_charset
+        if stream_writer is not None:
+            self._output_size = stream_writer.output_size
+            if writer is not None and not writer.done():
+                self._stream_writer = stream_writer
+                self._upload = writer
+                writer.add_done_callback(self._uploaded)
+        if loop is not None and loop.get_debug():
+            self._source_traceback = traceback.extract_stack(sys._getframe(1))
+
+    def _uploaded(self, task: asyncio.Task[None]) -> None:
+        self._upload = None
+        if self._stream_writer is not None:
+            self._output_size = self._stream_writer.output_size
+            self._stream_writer = None
+        if self._upload_complete is not None and not self._upload_complete.done():
+            self._upload_complete.set_result(None)
+
+    # Its head.
+
+    @_lazy
+    def status(self) -> int:
+        """The status code."""
+        return self._head().status
+
+    @_lazy
+    def version(self) -> HttpVersion:
+        """The version of HTTP that the server speaks."""
+        return HttpVersion(*self._head().version)
+
+    @_lazy
+    def reason(self) -> str | None:
+        """The reason phrase."""
+        return self._head().reason
+
+    @_lazy
+    def _headers(self) -> CIMultiDictProxy[str]:
+        return self._head().headers()
+
+    @_lazy
+    def _raw_headers(self) -> RawHeaders:
+        return self._head().raw_headers()
+
+    def _head(self) -> _core.Exchange:
+        if self._exchange is None:
+            raise RuntimeError("The response has not started: there is no answer to look at yet")
+        return self._exchange
+
+    @_lazy
+    def _url(self) -> URL:
+        url = self.real_url
+        return url.with_fragment(None) if url.raw_fragment else url
+
+    @_lazy
+    def url(self) -> URL:
+        """The URL of the response, without its fragment."""
+        return self._url
+
+    @property
+    def host(self) -> str:
+        """The host of the URL."""
+        host = self.url.host
+        assert host is not None
+        return host
+
+    @_lazy
+    def headers(self) -> CIMultiDictProxy[str]:
+        """The header fields, with their names as they came."""
+        return self._headers
+
+    @_lazy
+    def raw_headers(self) -> RawHeaders:
+        """The header fields as they came: pairs of bytes."""
+        return self._raw_headers
+
+    @_lazy
+    def request_info(self) -> RequestInfo:
+        """What the request was."""
+        raise RuntimeError("The response was made without a request")
+
+    @property
+    def _request_info(self) -> RequestInfo:
+        return self.request_info
+
+    @_lazy
+    def _raw_cookie_headers(self) -> tuple[str, ...] | None:
+        if self._exchange is not None:
+            return tuple(self._exchange.values("set-cookie")) or None
+        return tuple(self.headers.getall(hdrs.SET_COOKIE, ())) or None
+
+    @_lazy
+    def _cookies(self) -> SimpleCookie:
+        cookies: SimpleCookie = SimpleCookie()
+        if self._raw_cookie_headers:
+            cookies.update(dict(parse_set_cookie_headers(self._raw_cookie_headers)))
+        return cookies
+
+    @property
+    def cookies(self) -> SimpleCookie:
+        """The cookies that the response sets."""
+        return self._cookies
+
+    @cookies.setter
+    def cookies(self, cookies: SimpleCookie) -> None:
+        self._cookies = cookies
+        self._raw_cookie_headers = tuple(morsel.OutputString() for morsel in cookies.values()) or None
+
+    @property
+    def history(self) -> tuple[ClientResponse, ...]:
+        """The redirects that led here."""
+        return self._history
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is below 400."""
+        return self.status < 400
+
+    @property
+    def content_type(self) -> str:
+        """The media type, without its parameters; ``application/octet-stream`` if there is none."""
+        return parse_content_type(self.headers.get(hdrs.CONTENT_TYPE, ""))[0]
+
+    @property
+    def charset(self) -> str | None:
+        """The charset that the Content-Type names."""
+        return parse_content_type(self.headers.get(hdrs.CONTENT_TYPE, ""))[1].get("charset")
+
+    @property
+    def content_length(self) -> int | None:
+        """What the Content-Length field says, in bytes."""
+        length = self.headers.get(hdrs.CONTENT_LENGTH)
+        return None if length is None else int(length)
+
+    @property
+    def last_modified(self) -> datetime.datetime | None:
+        """What the Last-Modified field says."""
+        return parse_http_date(self.headers.get(hdrs.LAST_MODIFIED))
+
+    @_lazy
+    def content_disposition(self) -> ContentDisposition | None:
+        """The Content-Disposition field in its parts, if there is one."""
+        raw = self.headers.get(hdrs.CONTENT_DISPOSITION)
+        if raw is None:
+            return None
+        kind, parameters = content_disposition.parse_content_disposition(raw)
+        view = MappingProxyType(parameters)
+        return ContentDisposition(kind, view, content_disposition.content_disposition_filename(view))
+
+    @property
+    def links(self) -> MultiDictProxy[MultiDictProxy[str | URL]]:
+        """The Link fields (RFC 8288), by relation: each has its ``url``, joined to the response's, and its parameters."""
+        links: MultiDict[MultiDictProxy[str | URL]] = MultiDict()
+        for value in re.split(r",(?=\s*<)", ", ".join(self.headers.getall(hdrs.LINK, ()))):
+            match = re.match(r"\s*<(.*)>(.*)", value)
+            if match is None:
+                continue
+            target, parameters = match.groups()
+            link: MultiDict[str | URL] = MultiDict()
+            for parameter in parameters.split(";")[1:]:
+                if found := _LINK_PARAMETER.match(parameter.strip()):
+                    name, _, quoted, plain = found.groups()
+                    link.add(name, plain if quoted is None else quoted)
+            relation = str(link.get("rel", target))
+            link.add("url", self.url.join(URL(target)))
+            links.add(relation, MultiDictProxy(link))
+        return MultiDictProxy(links)
+
+    # Its life.
+
+    async def start(self, connection: Connection) -> ClientResponse:
+        """Wait for the head.
+
+        :raises ClientResponseError: if what comes is not HTTP/1.1
+        :raises ServerDisconnectedError: if the server closes the connection
+        """
+        self._closed = False
+        self._connection = connection
+        exchange = self._head()
+        try:
+            waiter = exchange.head_waiter()
+            if waiter is not None:
+                await waiter
+                exchange.check()
+        except HttpProcessingError as error:
+            raise ClientResponseError(
+                self.request_info,
+                self.history,
+                status=error.code,
+                message=error.message,
+                headers=error.headers,
+            ) from error
+        if not exchange.upgraded:
+            exchange.on_end(self._ended)
+        return self
+
+    def _ended(self) -> None:
+        """The answer is over: nothing of it is to come."""
+        if not self._closed:
+            self._closed = True
+            self._stop_upload()
+            self._connection = None
+
+    @property
+    def connection(self) -> Connection | None:
+        """The connection, until the body has ended."""
+        return self._connection
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will come from the connection."""
+        return self._closed
+
+    def close(self) -> None:
+        """Close the response and its connection."""
+        self._let_go(close=True)
+
+    def release(self) -> _Released:
+        """Let go of the response: the connection goes back to its pool if the body has been received, and is closed
+        otherwise. Nothing has to be awaited."""
+        self._let_go(close=False)
+        return _Released()
+
+    def _let_go(self, *, close: bool) -> None:
+        if not self._released:
+            self._released = True
+            if (content := self.__dict__.get("content")) is not None and content.exception() is None:
+                content.set_exception(ClientConnectionError("Connection closed"))
+        self._closed = True
+        if self._loop is not None and self._loop.is_closed():
+            return
+        self._stop_upload()
+        if self._exchange is not None:
+            self._exchange.abandon()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if close:
+                connection.close()
+            else:
+                connection.release()
+
+    def _stop_upload(self) -> None:
+        if self._upload is not None:
+            self._upload.cancel()
+        if self._stream_writer is not None:
+            self._output_size = self._stream_writer.output_size
+            self._stream_writer = None
+        self._session = None
+
+    async def wait_for_close(self) -> None:
+        """Wait until the request is written, or has been stopped, and let go of the response."""
+        if self._upload is not None:
+            await finished(self._upload)
+        self.release()
+
+    def raise_for_status(self) -> None:
+        """Raise an exception for a status of 400 or more.
+
+        :raises ClientResponseError: with the status and the reason
+        """
+        if self.ok:
+            return
+        if not self._in_context:
+            self.release()
+        raise ClientResponseError(
+            self.request_info,
+            self.history,
+            status=self.status,
+            message=self.reason or "",
+            headers=self.headers,
+        )
+
+    async def __aenter__(self) -> ClientResponse:
+        self._in_context = True
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        exc_traceback: TracebackType | None,
+    ) -> None:
+        self._in_context = False
+        self.release()
+        if self._upload is not None:
+            await self.wait_for_close()
+
+    def __del__(self, _warnings: Any = warnings) -> None:
+        if self._closed or self._connection is None:
+            return
+        loop = self._loop
+        self._connection.release()
+        if self._exchange is not None:
+            self._exchange.abandon()
+        self._stop_upload()
+        if loop is not None and loop.get_debug():
+            _warnings.warn(f"Unclosed response {self!r}", ResourceWarning, source=self)
+            context = {"client_response": self, "message": "Unclosed response"}
+            if self._source_traceback is not None:
+                context["source_traceback"] = self._source_traceback
+            loop.call_exception_handler(context)
+
+    def __repr__(self) -> str:
+        reason = str(self.reason).encode("ascii", "backslashreplace").decode("ascii")
+        return f"<ClientResponse({self.url}) [{self.status} {reason}]>\n{self.headers}\n"
+
+    # Its body.
+
+    @_lazy
+    def content(self) -> StreamReader:
+        """The body as a stream. What has arrived goes through it first."""
+        exchange = self._head()
+        if self._body is not None:
+            # It was read whole: nothing is left.
+            return EMPTY_PAYLOAD
+        reader = StreamReader(exchange, exchange.buffer_size, loop=self._loop)
+        exchange.attach(reader)
+        return reader
+
+    async def read(self) -> bytes:
+        """Read the whole body; it is kept, so that it can be had again.
+
+        :raises ClientPayloadError: if it does not come whole
+        :raises ClientConnectionError: if the response was released before
+        """
+        if self._body is None:
+            try:
+                self._body = await self._read()
+                for trace in self._traces:
+                    await trace.send_response_chunk_received(self.method, self.url, self._body)
+            except BaseException:
+                self.close()
+                raise
+        elif self._released:
+            raise ClientConnectionError("Connection closed")
+        if self._upload is not None and (self._exchange is None or not self._exchange.upgraded):
+            await finished(self._upload)
+        return self._body
+
+    async def _read(self) -> bytes:
+        exchange = self._exchange
+        if "content" in self.__dict__ or exchange is None:
+            return await self.content.read()
+        if self._released:
+            raise ClientConnectionError("Connection closed")
+        body = exchange.body()
+        while body is None:
+            await exchange.body_waiter()
+            body = exchange.body()
+        return body
+
+    def get_encoding(self) -> str:
+        """The encoding of the body: the one that Content-Type names if Python knows it, UTF-8 for JSON, or what the
+        session's ``fallback_charset_resolver`` says.
+
+        :raises RuntimeError: if the body would have to be looked at and was not read
+        """
+        mimetype = parse_mimetype(self.headers.get(hdrs.CONTENT_TYPE, "").lower())
+        if encoding := mimetype.parameters.get("charset"):
+            try:
+                return codecs.lookup(encoding).name
+            except (LookupError, ValueError):
+                pass
+        # RFC 8259, section 8.1; RFC 7483
+        if mimetype.type == "application" and mimetype.subtype in ("json", "rdap"):
+            return "utf-8"
+        if self._body is None:
+            raise RuntimeError("Cannot compute fallback encoding of a not yet read body")
+        return self._resolve_charset(self, self._body)
+
+    async def text(self, encoding: str | None = None, errors: str = "strict") -> str:
+        """Read the whole body as text.
+
+        :param encoding: the encoding; :meth:`get_encoding` by default
+        :param errors: the error handler of :meth:`bytes.decode`
+        """
+        if self._body is None:
+            await self.read()
+        assert self._body is not None
+        return self._body.decode(self.get_encoding() if encoding is None else encoding, errors=errors)
+
+    async def json(
+        self,
+        *,
+        encoding: str | None = None,
+        loads: JSONDecoder = DEFAULT_JSON_DECODER,
+        content_type: str | None = "application/json",
+    ) -> Any:
+        """Read the whole body as JSON; None if it is blank.
+
+        :param content_type: what the media type has to be; None: anything
+        :raises ContentTypeError: if it is another
+        """
+        if self._body is None:
+            await self.read()
+        assert self._body is not None
+        if content_type:
+            actual = self.headers.get(hdrs.CONTENT_TYPE, "").lower()
+            if not is_expected_content_type(actual, content_type):
+                raise ContentTypeError(
+                    self.request_info,
+                    self.history,
+                    status=self.status,
+                    message=f"Attempt to decode JSON with unexpected mimetype: {actual}",
+                    headers=self.headers,
+                )
+        stripped = self._body.strip()
+        if not stripped:
+            return None
+        return loads(stripped.decode(self.get_encoding() if encoding is None else encoding))
+
+    # Deprecated.
+
+    @property
+    def output_size(self) -> int:
+        """Bytes of the request that were sent. Deprecated in aiohttp 3.14.4 for ``UploadTracker``."""
+        _deprecated("output_size")
+        return self._output_size if self._stream_writer is None else self._stream_writer.output_size
+
+    @property
+    def upload_complete(self) -> asyncio.Future[None]:
+        """A future that is done when the request is sent. Deprecated in aiohttp 3.14.4 for ``UploadTracker``."""
+        _deprecated("upload_complete")
+        if self._upload_complete is None:
+            loop = self._loop or asyncio.get_running_loop()
+            self._upload_complete = loop.create_future()
+            if self._stream_writer is None:
+                self._upload_complete.set_result(None)
+        return self._upload_complete
+
+    @property
+    def url_obj(self) -> URL:
+        """The URL. Deprecated for ``url``."""
+        warnings.warn("Deprecated, use .url #1654", DeprecationWarning, stacklevel=2)
+        return self.url
+
+
+def _deprecated(name: str) -> None:
+    text = f"ClientResponse.{name} is deprecated, use aiohttp.UploadTracker instead"
+    warnings.warn(text, DeprecationWarning, stacklevel=3)

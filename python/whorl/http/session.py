@@ -1,0 +1,636 @@
+"""The session: what a program's requests have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_module
+import sys
+import traceback
+import warnings
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from multidict import CIMultiDict, MultiDict, MultiDictProxy
+from yarl import URL
+
+from . import hdrs, payload
+from .auth import BasicAuth, basicauth_from_netrc, netrc_from_env
+from .call import Call, Options
+from .connector import BaseConnector, TCPConnector
+from .context import _RequestContextManager, _SessionRequestContextManager, _WSRequestContextManager
+from .cookiejar import CookieJar
+from .exceptions import InvalidURL, InvalidUrlClientError, NonHttpUrlClientError
+from .helpers import DEBUG, DEFAULT_CHUNK_SIZE, HttpVersion, HttpVersion11, Sentinel, sentinel
+from .request import ClientRequest
+from .response import ClientResponse
+from .timeouts import DEFAULT_TIMEOUT, ClientTimeout
+from .tls import SSLSetting, merge_ssl_params
+from .typedefs import DEFAULT_JSON_ENCODER
+from .websocket import ClientWebSocketResponse
+from .websocket_connect import connect as ws_connect
+
+if TYPE_CHECKING:
+    import ssl as ssl_module
+
+    from .abc import AbstractCookieJar
+    from .middlewares import ClientMiddlewareType
+    from .tracing import TraceConfig
+    from .typedefs import JSONBytesEncoder, JSONEncoder, LooseCookies, LooseHeaders, Query, StrOrURL
+    from .upload import UploadTracker
+
+__all__ = ["ClientSession", "request"]
+
+CharsetResolver = Callable[[ClientResponse, bytes], str]
+RaiseForStatus = bool | Callable[[ClientResponse], Awaitable[None]]
+
+_AUTH_TEXT: Final = (
+    "The 'auth' parameter is deprecated and will be removed in v4; pass headers={'Authorization': "
+    "aiohttp.encode_basic_auth(login, password)} instead"
+)
+_PROXY_AUTH_TEXT: Final = (
+    "The 'proxy_auth' parameter is deprecated and will be removed in v4; pass proxy_headers={'Proxy-Authorization': "
+    "aiohttp.encode_basic_auth(login, password)} instead"
+)
+
+
+def _utf8(response: ClientResponse, body: bytes) -> str:
+    return "utf-8"
+
+
+def _deprecated(text: str, stacklevel: int) -> None:
+    warnings.warn(text, DeprecationWarning, stacklevel=stacklevel + 1)
+
+
+class ClientSession:
+    """Sends requests, and keeps their connections and cookies. Source of the semantics: ``aiohttp.ClientSession``.
+
+    Make it while the event loop runs, use it for many requests, and close it::
+
+        async with ClientSession() as session:
+            async with session.get("https://example.org/") as response:
+                print(response.status, await response.text())
+
+    :param base_url: joined with the URLs of requests that are relative; its path has to end with a slash
+    :param connector: makes and keeps the connections; a :class:`TCPConnector` by default
+    :param cookies: cookies to begin with
+    :param headers: header fields of every request
+    :param proxy: the proxy of every request that names none
+    :param skip_auto_headers: names of fields that are not added by themselves (``User-Agent``, ``Content-Type`` …)
+    :param json_serialize: makes the text of ``json=``
+    :param json_serialize_bytes: makes the bytes of ``json=``, in place of ``json_serialize``
+    :param request_class: made for each hop
+    :param response_class: made for each response
+    :param ws_response_class: made for each WebSocket
+    :param version: the version of HTTP in request lines
+    :param cookie_jar: keeps the cookies; a :class:`CookieJar` by default
+    :param connector_owner: whether :meth:`close` closes the connector
+    :param raise_for_status: whether a status of 400 or more raises, or a coroutine function that decides
+    :param timeout: the limits of every request that has none of its own
+    :param auto_decompress: whether gzip, deflate, br and zstd are undone
+    :param trust_env: whether proxies and passwords are taken from the environment and from netrc
+    :param requote_redirect_url: whether the URLs of redirects are quoted anew
+    :param trace_configs: who is told of the steps of requests
+    :param read_bufsize: bytes of a body that are kept for a program that does not read it
+    :param max_line_size: limit of a status line, in bytes
+    :param max_field_size: limit of a header field, in bytes
+    :param max_headers: limit of the number of header fields
+    :param fallback_charset_resolver: names the encoding of a text whose response does not
+    :param middlewares: coroutine functions around every hop
+    :raises RuntimeError: where no event loop runs, or the connector belongs to another one
+    :raises ValueError: for a ``base_url`` without a trailing slash, or a ``timeout`` that is no :class:`ClientTimeout`
+    """
+
+    _closed_by_error = True
+    _connector: BaseConnector | None = None
+    _source_traceback: traceback.StackSummary | None = None
+
+    def __init__(
+        self,
+        base_url: StrOrURL | None = None,
+        *,
+        connector: BaseConnector | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+        cookies: LooseCookies | None = None,
+        headers: LooseHeaders | None = None,
+        proxy: StrOrURL | None = None,
+        proxy_auth: BasicAuth | None = None,
+        skip_auto_headers: Iterable[str] | None = None,
+        auth: BasicAuth | None = None,
+        json_serialize: JSONEncoder = DEFAULT_JSON_ENCODER,
+        json_serialize_bytes: JSONBytesEncoder | None = None,
+        request_class: type[ClientRequest] = ClientRequest,
+        response_class: type[ClientResponse] = ClientResponse,
+        ws_response_class: type[ClientWebSocketResponse] = ClientWebSocketResponse,
+        version: HttpVersion = HttpVersion11,
+        cookie_jar: AbstractCookieJar | None = None,
+        connector_owner: bool = True,
+        raise_for_status: RaiseForStatus = False,
+        read_timeout: float | None | Sentinel = sentinel,
+        conn_timeout: float | None = None,
+        timeout: ClientTimeout | Sentinel | None = sentinel,
+        auto_decompress: bool = True,
+        trust_env: bool = False,
+        requote_redirect_url: bool = True,
+        trace_configs: list[TraceConfig[Any]] | None = None,
+        read_bufsize: int = DEFAULT_CHUNK_SIZE,
+        max_line_size: int = 8190,
+        max_field_size: int = 8190,
+        max_headers: int = 128,
+        fallback_charset_resolver: CharsetResolver = _utf8,
+        middlewares: Sequence[ClientMiddlewareType] = (),
+        ssl_shutdown_timeout: float | None | Sentinel = sentinel,
+    ) -> None:
+        if loop is None:
+            loop = connector._loop if connector is not None else asyncio.get_running_loop()
+        self._loop = loop
+        self._base_url = None if base_url is None else URL(base_url)
+        self._base_url_origin = None if self._base_url is None else self._base_url.origin()
+        if self._base_url is not None and not self._base_url.path.endswith("/"):
+            raise ValueError(f"base_url must have a trailing '/': {str(self._base_url)!r} has none")
+        self._timeout = _session_timeout(timeout, read_timeout, conn_timeout)
+        if not isinstance(ssl_shutdown_timeout, Sentinel):
+            text = "The ssl_shutdown_timeout parameter is deprecated and will be removed in aiohttp 4.0"
+            _deprecated(text, 2)
+        if auth is not None:
+            _deprecated(_AUTH_TEXT, 2)
+        if proxy_auth is not None:
+            _deprecated(_PROXY_AUTH_TEXT, 2)
+        if connector is None:
+            connector = TCPConnector(loop=loop, ssl_shutdown_timeout=ssl_shutdown_timeout)
+        if connector._loop is not loop:
+            raise RuntimeError("Session and connector has to use same event loop")
+        if loop.get_debug():
+            self._source_traceback = traceback.extract_stack(sys._getframe(1))
+        self._cookie_jar: AbstractCookieJar = CookieJar(loop=loop) if cookie_jar is None else cookie_jar
+        if cookies:
+            self._cookie_jar.update_cookies(cookies)
+        self._connector_owner = connector_owner
+        self._default_auth = auth
+        self._default_proxy = proxy
+        self._default_proxy_auth = proxy_auth
+        self._version = version
+        self._json_serialize = json_serialize
+        self._json_serialize_bytes = json_serialize_bytes
+        self._raise_for_status = raise_for_status
+        self._auto_decompress = auto_decompress
+        self._trust_env = trust_env
+        self._requote_redirect_url = requote_redirect_url
+        self._read_bufsize = read_bufsize
+        self._max_line_size = max_line_size
+        self._max_field_size = max_field_size
+        self._max_headers = max_headers
+        self._default_headers: CIMultiDict[str] = CIMultiDict(headers or ())
+        self._skip_auto_headers = frozenset(skip_auto_headers or ())
+        self._request_class = request_class
+        self._response_class = response_class
+        self._ws_response_class = ws_response_class
+        self._resolve_charset = fallback_charset_resolver
+        self._retry_connection = True
+        self._middlewares = middlewares
+        self._trace_configs = trace_configs or []
+        for trace_config in self._trace_configs:
+            trace_config.freeze()
+        # Last: with a connector, the session is one that has to be closed.
+        self._connector = connector
+
+    def __init_subclass__(cls) -> None:
+        if DEBUG:
+            text = f"Inheritance class {cls.__name__} from ClientSession is discouraged"
+            _deprecated(text, 2)
+
+    def __del__(self, _warnings: Any = warnings) -> None:
+        if self.closed:
+            return
+        _warnings.warn(f"Unclosed client session {self!r}", ResourceWarning, source=self)
+        context = {"client_session": self, "message": "Unclosed client session"}
+        if self._source_traceback is not None:
+            context["source_traceback"] = self._source_traceback
+        self._loop.call_exception_handler(context)
+
+    # Requests.
+
+    def request(self, method: str, url: StrOrURL, **kwargs: Any) -> _RequestContextManager:
+        """Send a request; the result is awaited, or entered with ``async with``.
+
+        :param method: any token
+        :param url: absolute, or relative to ``base_url``
+        :param params: added to the query of the URL
+        :param data: the body: bytes, text, a file, a form (:class:`FormData`, or a mapping), an async generator, a payload
+        :param json: the body, as JSON
+        :param cookies: cookies of this request, beside those of the session
+        :param headers: header fields; of the same name, they replace the session's
+        :param skip_auto_headers: names of fields that are not added by themselves
+        :param allow_redirects: whether redirects are followed
+        :param max_redirects: how many at the most
+        :param compress: compress the body: ``"deflate"``, ``"gzip"``, True
+        :param chunked: send the body in chunks
+        :param expect100: wait for 100 Continue before the body is sent
+        :param raise_for_status: as the session's
+        :param read_until_eof: whether a body without a length ends with the connection; otherwise it is ignored
+        :param proxy: URL of an HTTP proxy
+        :param proxy_headers: fields for the proxy
+        :param timeout: a :class:`ClientTimeout`, or seconds in all
+        :param ssl: True: verify the certificate by authorities; False: do not; an :class:`ssl.SSLContext`; a
+            :class:`Fingerprint`
+        :param server_hostname: the name that the certificate must have, in place of the host
+        :param trace_request_ctx: handed to the signals of ``trace_configs``
+        :param read_bufsize: as the session's; so ``auto_decompress``, ``max_line_size``, ``max_field_size``,
+            ``max_headers``, ``middlewares``
+        :param upload_tracker: an :class:`UploadTracker`
+        :raises InvalidURL: for a URL that is none
+        :raises ClientConnectorError: if no connection can be made
+        :raises ClientConnectionError: if the connection fails
+        :raises ClientResponseError: if the answer cannot be understood, or its status is refused
+        :raises TooManyRedirects: after ``max_redirects``
+        :raises asyncio.TimeoutError: when a limit has passed
+        """
+        return _RequestContextManager(self._request(method, url, **kwargs))
+
+    def get(self, url: StrOrURL, *, allow_redirects: bool = True, **kwargs: Any) -> _RequestContextManager:
+        """Send a GET request; see :meth:`request`."""
+        return _RequestContextManager(
+            self._request(hdrs.METH_GET, url, allow_redirects=allow_redirects, **kwargs)
+        )
+
+    def options(self, url: StrOrURL, *, allow_redirects: bool = True, **kwargs: Any) -> _RequestContextManager:
+        """Send an OPTIONS request; see :meth:`request`."""
+        return _RequestContextManager(
+            self._request(hdrs.METH_OPTIONS, url, allow_redirects=allow_redirects, **kwargs)
+        )
+
+    def head(self, url: StrOrURL, *, allow_redirects: bool = False, **kwargs: Any) -> _RequestContextManager:
+        """Send a HEAD request; redirects are not followed by default. See :meth:`request`."""
+        return _RequestContextManager(
+            self._request(hdrs.METH_HEAD, url, allow_redirects=allow_redirects, **kwargs)
+        )
+
+    def post(self, url: StrOrURL, *, data: Any = None, **kwargs: Any) -> _RequestContextManager:
+        """Send a POST request; see :meth:`request`."""
+        return _RequestContextManager(self._request(hdrs.METH_POST, url, data=data, **kwargs))
+
+    def put(self, url: StrOrURL, *, data: Any = None, **kwargs: Any) -> _RequestContextManager:
+        """Send a PUT request; see :meth:`request`."""
+        return _RequestContextManager(self._request(hdrs.METH_PUT, url, data=data, **kwargs))
+
+    def patch(self, url: StrOrURL, *, data: Any = None, **kwargs: Any) -> _RequestContextManager:
+        """Send a PATCH request; see :meth:`request`."""
+        return _RequestContextManager(self._request(hdrs.METH_PATCH, url, data=data, **kwargs))
+
+    def delete(self, url: StrOrURL, **kwargs: Any) -> _RequestContextManager:
+        """Send a DELETE request; see :meth:`request`."""
+        return _RequestContextManager(self._request(hdrs.METH_DELETE, url, **kwargs))
+
+    async def _request(
+        self,
+        method: str,
+        str_or_url: StrOrURL,
+        *,
+        params: Query = None,
+        data: Any = None,
+        json: Any = None,
+        cookies: LooseCookies | None = None,
+        headers: LooseHeaders | None = None,
+        skip_auto_headers: Iterable[str] | None = None,
+        auth: BasicAuth | None = None,
+        allow_redirects: bool = True,
+        max_redirects: int = 10,
+        compress: str | bool | None = None,
+        chunked: bool | None = None,
+        expect100: bool = False,
+        raise_for_status: RaiseForStatus | None = None,
+        read_until_eof: bool = True,
+        proxy: StrOrURL | None = None,
+        proxy_auth: BasicAuth | None = None,
+        timeout: ClientTimeout | float | Sentinel | None = sentinel,
+        verify_ssl: bool | None = None,
+        fingerprint: bytes | None = None,
+        ssl_context: ssl_module.SSLContext | None = None,
+        ssl: SSLSetting | None = True,
+        server_hostname: str | None = None,
+        proxy_headers: LooseHeaders | None = None,
+        trace_request_ctx: object = None,
+        read_bufsize: int | None = None,
+        auto_decompress: bool | None = None,
+        max_line_size: int | None = None,
+        max_field_size: int | None = None,
+        max_headers: int | None = None,
+        middlewares: Sequence[ClientMiddlewareType] | None = None,
+        upload_tracker: UploadTracker | None = None,
+    ) -> ClientResponse:
+        """What every request goes through; tools replace it to answer requests themselves."""
+        if upload_tracker is not None:
+            upload_tracker._bind()
+        try:
+            if self.closed:
+                raise RuntimeError("Session is closed")
+            if auth is not None:
+                _deprecated(_AUTH_TEXT, 2)
+            if proxy_auth is not None:
+                _deprecated(_PROXY_AUTH_TEXT, 2)
+            if data is not None and json is not None:
+                raise ValueError("data and json parameters can not be used at the same time")
+            if json is not None:
+                data = self._json_payload(json)
+            if chunked is not None and not isinstance(chunked, bool):
+                _deprecated("Chunk size is deprecated #1615", 2)
+            proxy = self._default_proxy if proxy is None else proxy
+            options = Options(
+                cookies=cookies,
+                skip_auto_headers=self._skipped(skip_auto_headers),
+                allow_redirects=allow_redirects,
+                max_redirects=max_redirects,
+                compress=compress,
+                chunked=chunked,
+                expect100=expect100,
+                raise_for_status=self._raise_for_status if raise_for_status is None else raise_for_status,
+                read_until_eof=read_until_eof,
+                proxy=None if proxy is None else _proxy_url(proxy),
+                proxy_auth=self._default_proxy_auth if proxy_auth is None else proxy_auth,
+                proxy_headers=None if proxy is None else self._prepare_headers(proxy_headers),
+                timeout=self._timeout if isinstance(timeout, Sentinel) else _request_timeout(timeout),
+                ssl=merge_ssl_params(ssl, verify_ssl, ssl_context, fingerprint),
+                server_hostname=server_hostname,
+                trace_request_ctx=trace_request_ctx,
+                read_bufsize=self._read_bufsize if read_bufsize is None else read_bufsize,
+                auto_decompress=self._auto_decompress if auto_decompress is None else auto_decompress,
+                max_line_size=self._max_line_size if max_line_size is None else max_line_size,
+                max_field_size=self._max_field_size if max_field_size is None else max_field_size,
+                max_headers=self._max_headers if max_headers is None else max_headers,
+                middlewares=self._middlewares if middlewares is None else middlewares,
+                upload_tracker=upload_tracker,
+            )
+            call = Call(
+                self,
+                method.upper(),
+                self._checked_url(str_or_url),
+                params=params,
+                headers=self._prepare_headers(headers),
+                data=data,
+                auth=auth,
+                options=options,
+            )
+        except BaseException:
+            if upload_tracker is not None:
+                upload_tracker._finish()
+            raise
+        return await call.run()
+
+    def _json_payload(self, value: Any) -> payload.Payload:
+        if self._json_serialize_bytes is not None:
+            return payload.JsonBytesPayload(value, dumps=self._json_serialize_bytes)
+        return payload.JsonPayload(value, dumps=self._json_serialize)
+
+    def _skipped(self, names: Iterable[str] | None) -> frozenset[str] | None:
+        skipped = self._skip_auto_headers if names is None else self._skip_auto_headers | frozenset(names)
+        return skipped or None
+
+    def _build_url(self, str_or_url: StrOrURL) -> URL:
+        url = URL(str_or_url)
+        if self._base_url is not None and not url.absolute:
+            return self._base_url.join(url)
+        return url
+
+    def _checked_url(self, str_or_url: StrOrURL) -> URL:
+        try:
+            url = self._build_url(str_or_url)
+        except ValueError as error:
+            raise InvalidUrlClientError(str_or_url) from error
+        assert self._connector is not None
+        if url.scheme not in self._connector.allowed_protocol_schema_set:
+            raise NonHttpUrlClientError(url)
+        return url
+
+    def _prepare_headers(self, headers: LooseHeaders | None) -> CIMultiDict[str]:
+        """The session's fields, and the request's: of one name, the request's replace the session's."""
+        result = CIMultiDict(self._default_headers)
+        if headers:
+            own: set[str] = set()
+            pairs = headers if isinstance(headers, MultiDict | MultiDictProxy) else CIMultiDict(headers)
+            for name, value in pairs.items():
+                if name in own:
+                    result.add(name, value)
+                else:
+                    result[name] = value
+                    own.add(name)
+        return result
+
+    def _get_netrc_auth(self, host: str) -> BasicAuth | None:
+        """Reads a file: to be called off the loop's thread."""
+        try:
+            return basicauth_from_netrc(netrc_from_env(), host)
+        except LookupError:
+            return None
+
+    def ws_connect(self, url: StrOrURL, **kwargs: Any) -> _WSRequestContextManager:
+        """Open a WebSocket (RFC 6455); the result is awaited, or entered with ``async with``.
+
+        See :func:`whorl.http.websocket_connect.connect` for the parameters.
+
+        :raises WSServerHandshakeError: if the server does not agree
+        """
+        return _WSRequestContextManager(self._ws_connect(url, **kwargs))
+
+    async def _ws_connect(self, url: StrOrURL, **kwargs: Any) -> ClientWebSocketResponse:
+        return await ws_connect(self, url, **kwargs)
+
+    # Its life.
+
+    async def close(self) -> None:
+        """Close the session, and its connector if it is the session's own: requests that are in flight fail."""
+        if not self.closed:
+            if self._connector is not None and self._connector_owner:
+                await self._connector.close()
+            self._connector = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session is closed."""
+        return self._connector is None or self._connector.closed
+
+    def detach(self) -> None:
+        """Let go of the connector without closing it; the session is closed from now on."""
+        self._connector = None
+
+    def __enter__(self) -> None:
+        raise TypeError("Use async with instead")
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        exc_traceback: TracebackType | None,
+    ) -> None:
+        """Never called: ``__enter__`` raises."""
+
+    async def __aenter__(self) -> ClientSession:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        exc_traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # What it was made with.
+
+    @property
+    def connector(self) -> BaseConnector | None:
+        """The connector; None once the session is closed."""
+        return self._connector
+
+    @property
+    def connector_owner(self) -> bool:
+        """Whether :meth:`close` closes the connector."""
+        return self._connector_owner
+
+    @property
+    def cookie_jar(self) -> AbstractCookieJar:
+        """The cookies."""
+        return self._cookie_jar
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """The version of HTTP in request lines."""
+        return self._version
+
+    @property
+    def requote_redirect_url(self) -> bool:
+        """Whether the URLs of redirects are quoted anew."""
+        return self._requote_redirect_url
+
+    @requote_redirect_url.setter
+    def requote_redirect_url(self, value: bool) -> None:
+        text = "session.requote_redirect_url modification is deprecated #2778"
+        _deprecated(text, 2)
+        self._requote_redirect_url = value
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop. Deprecated."""
+        _deprecated("client.loop property is deprecated", 2)
+        return self._loop
+
+    @property
+    def timeout(self) -> ClientTimeout:
+        """The limits of requests that have none of their own."""
+        return self._timeout
+
+    @property
+    def headers(self) -> CIMultiDict[str]:
+        """The header fields of every request."""
+        return self._default_headers
+
+    @property
+    def skip_auto_headers(self) -> frozenset[str]:
+        """Names of fields that are not added by themselves."""
+        return self._skip_auto_headers
+
+    @property
+    def auth(self) -> BasicAuth | None:
+        """The credentials of every request to the session's origin."""
+        return self._default_auth
+
+    @property
+    def json_serialize(self) -> JSONEncoder:
+        """Makes the text of ``json=``."""
+        return self._json_serialize
+
+    @property
+    def raise_for_status(self) -> RaiseForStatus:
+        """Whether a status of 400 or more raises."""
+        return self._raise_for_status
+
+    @property
+    def auto_decompress(self) -> bool:
+        """Whether content codings are undone."""
+        return self._auto_decompress
+
+    @property
+    def trust_env(self) -> bool:
+        """Whether proxies and passwords are taken from the environment."""
+        return self._trust_env
+
+    @property
+    def trace_configs(self) -> list[TraceConfig[Any]]:
+        """Who is told of the steps of requests."""
+        return self._trace_configs
+
+
+def _session_timeout(
+    timeout: object, read_timeout: float | None | Sentinel, conn_timeout: float | None
+) -> ClientTimeout:
+    old_read, old_connect = not isinstance(read_timeout, Sentinel), conn_timeout is not None
+    if timeout is None or isinstance(timeout, Sentinel):
+        total = DEFAULT_TIMEOUT.total if isinstance(read_timeout, Sentinel) else read_timeout
+        if old_read:
+            _deprecated("read_timeout is deprecated, use timeout argument instead", 3)
+        if old_connect:
+            _deprecated("conn_timeout is deprecated, use timeout argument instead", 3)
+        return ClientTimeout(total=total, connect=conn_timeout, sock_connect=DEFAULT_TIMEOUT.sock_connect)
+    if old_read:
+        raise ValueError("read_timeout and timeout parameters conflict, please setup timeout.read")
+    if old_connect:
+        raise ValueError("conn_timeout and timeout parameters conflict, please setup timeout.connect")
+    limits = _as_client_timeout(timeout)
+    if limits is None:
+        raise ValueError(
+            f"timeout parameter cannot be of {type(timeout)} type, please use 'timeout=ClientTimeout(...)'"
+        )
+    return limits
+
+
+def _as_client_timeout(timeout: object) -> ClientTimeout | None:
+    """``timeout``, if it has the limits of one: another library's class by the same name is as good as ours."""
+    if isinstance(timeout, ClientTimeout):
+        return timeout
+    if type(timeout).__name__ != "ClientTimeout":
+        return None
+    names = ("total", "connect", "sock_read", "sock_connect", "ceil_threshold")
+    return ClientTimeout(**{name: getattr(timeout, name) for name in names if hasattr(timeout, name)})
+
+
+def _request_timeout(timeout: object) -> ClientTimeout:
+    limits = _as_client_timeout(timeout)
+    if limits is not None:
+        return limits
+    if timeout is None or isinstance(timeout, int | float):
+        return ClientTimeout(total=timeout)
+    raise ValueError(f"timeout must be a ClientTimeout or a number of seconds, not {timeout!r}")
+
+
+def _proxy_url(proxy: StrOrURL) -> URL:
+    try:
+        return URL(proxy)
+    except ValueError as error:
+        raise InvalidURL(proxy) from error
+
+
+def request(
+    method: str,
+    url: StrOrURL,
+    *,
+    version: HttpVersion = HttpVersion11,
+    connector: BaseConnector | None = None,
+    loop: asyncio.AbstractEventLoop | None = None,
+    **kwargs: Any,
+) -> _SessionRequestContextManager:
+    """Send one request with a session of its own; to be entered with ``async with``.
+
+    Takes what :meth:`ClientSession.request` takes. A session for many requests keeps its connections and is faster.
+    """
+    owned = connector is None
+    if connector is None:
+        connector = TCPConnector(loop=loop, force_close=True)
+    timeout = kwargs.pop("timeout", sentinel)
+    session = ClientSession(
+        loop=loop,
+        cookies=kwargs.pop("cookies", None),
+        version=version,
+        timeout=timeout if isinstance(timeout, Sentinel) else _request_timeout(timeout),
+        connector=connector,
+        connector_owner=owned,
+    )
+    return _SessionRequestContextManager(session._request(method, url, **kwargs), session)

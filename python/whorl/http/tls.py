@@ -1,0 +1,132 @@
+"""Which TLS settings a request and a connector ask for."""
+
+from __future__ import annotations
+
+import functools
+import ssl
+import warnings
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from .exceptions import ServerFingerprintMismatch
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["Fingerprint", "SSLSetting", "context_for", "fingerprint_of", "merge_ssl_params"]
+
+SSL_SCHEMES = frozenset({"https", "wss"})
+
+
+class Fingerprint:
+    """The SHA-256 digest that a server's certificate must have; given as ``ssl=``, in place of the check by authorities.
+
+    :param fingerprint: the digest of the certificate in DER form, 32 bytes
+    :raises ValueError: for a digest of another length; those of MD5 (16) and SHA-1 (20) are refused as insecure
+    """
+
+    def __init__(self, fingerprint: bytes) -> None:
+        if len(fingerprint) in (16, 20):
+            raise ValueError("md5 and sha1 are insecure and not supported. Use sha256.")
+        if len(fingerprint) != 32:
+            raise ValueError(f"fingerprint has invalid length: {len(fingerprint)} bytes, where sha256 has 32")
+        self._fingerprint = fingerprint
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The digest."""
+        return self._fingerprint
+
+    def check(self, transport: asyncio.BaseTransport) -> None:
+        """Check the peer of ``transport``; nothing if it does not speak TLS.
+
+        :raises ServerFingerprintMismatch: if its certificate is another
+        """
+        if not transport.get_extra_info("sslcontext"):
+            return
+        certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        got = sha256(certificate).digest()
+        if got != self._fingerprint:
+            host, port, *_ = transport.get_extra_info("peername")
+            raise ServerFingerprintMismatch(self._fingerprint, got, host, port)
+
+    def __repr__(self) -> str:
+        return f"Fingerprint({self._fingerprint!r})"
+
+
+SSLSetting = ssl.SSLContext | bool | Fingerprint
+
+
+def merge_ssl_params(
+    setting: SSLSetting | None,
+    verify_ssl: bool | None,
+    ssl_context: ssl.SSLContext | None,
+    fingerprint: bytes | None,
+    stacklevel: int = 4,
+) -> SSLSetting:
+    """The one setting that ``ssl=`` and its three deprecated forms come to.
+
+    :raises ValueError: if more than one of them is given
+    :raises TypeError: for a setting of another type
+    """
+    chosen: SSLSetting = True if setting is None else setting
+    if verify_ssl is False:
+        chosen = _replace(chosen, False, "verify_ssl is deprecated, use ssl=False instead", stacklevel)
+    if ssl_context is not None:
+        text = "ssl_context is deprecated, use ssl=context instead"
+        chosen = _replace(chosen, ssl_context, text, stacklevel)
+    if fingerprint is not None:
+        text = "fingerprint is deprecated, use ssl=Fingerprint(fingerprint) instead"
+        chosen = _replace(chosen, Fingerprint(fingerprint), text, stacklevel)
+    if not isinstance(chosen, ssl.SSLContext | bool) and not is_fingerprint(chosen):
+        raise TypeError(f"ssl should be SSLContext, bool, Fingerprint or None, got {chosen!r} instead.")
+    return chosen
+
+
+def is_fingerprint(setting: object) -> bool:
+    """Whether it is a :class:`Fingerprint`, or another library's that checks a transport the same way."""
+    return isinstance(setting, Fingerprint) or (
+        type(setting).__name__ == "Fingerprint" and callable(getattr(setting, "check", None))
+    )
+
+
+def _replace(chosen: SSLSetting, new: SSLSetting, deprecation: str, stacklevel: int) -> SSLSetting:
+    warnings.warn(deprecation, DeprecationWarning, stacklevel=stacklevel)
+    if chosen is not True:
+        raise ValueError("verify_ssl, ssl_context, fingerprint and ssl parameters are mutually exclusive")
+    return new
+
+
+@functools.cache
+def _default_context(verified: bool) -> ssl.SSLContext:
+    """The context for ``ssl=True`` or ``ssl=False``; made once, on first use, as reading the authorities takes long."""
+    if verified:
+        context = ssl.create_default_context()
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.options |= ssl.OP_NO_COMPRESSION
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.set_default_verify_paths()
+    context.set_alpn_protocols(("http/1.1",))
+    return context
+
+
+def context_for(request: SSLSetting, connector: SSLSetting) -> ssl.SSLContext:
+    """The context of a connection: the request's setting, or the connector's where the request has none."""
+    for setting in (request, connector):
+        if isinstance(setting, ssl.SSLContext):
+            return setting
+        if setting is not True:
+            # Not verified at all, or by its fingerprint.
+            return _default_context(False)
+    return _default_context(True)
+
+
+def fingerprint_of(request: SSLSetting, connector: SSLSetting) -> Fingerprint | None:
+    """The fingerprint that the connection is checked for, if any."""
+    for setting in (request, connector):
+        if is_fingerprint(setting):
+            assert not isinstance(setting, bool | ssl.SSLContext)
+            return setting
+    return None
