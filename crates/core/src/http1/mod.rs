@@ -1,1 +1,68 @@
 //! HTTP/1.1 (RFC 9112) without I/O, for both roles.
+//!
+//! [`ResponseParser`] and [`RequestParser`] are given bytes as they come and answer with [`Event`]s; [`encode`] writes
+//! what is sent. Neither knows a socket or a clock.
+//!
+//! ```
+//! use whorl_core::http1::{Event, Limits, RequestKind, ResponseParser};
+//!
+//! let mut parser = ResponseParser::new(Limits::default());
+//! parser.expect(RequestKind::Other, false);
+//! let mut input: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+//! let mut body = Vec::new();
+//! loop {
+//!     let (event, used) = parser.parse(input)?;
+//!     input = &input[used..];
+//!     match event {
+//!         Event::Head(head, _) => assert_eq!((head.status, head.reason()), (200, &b"OK"[..])),
+//!         Event::Data(data) => body.extend_from_slice(data),
+//!         Event::End { keep_alive } => break assert!(keep_alive),
+//!         Event::NeedMore => unreachable!("the message is whole"),
+//!         Event::Informational(_) | Event::Trailers(_) | Event::Tunnel => {}
+//!     }
+//! }
+//! assert_eq!(body, b"hello");
+//! # Ok::<(), whorl_core::http1::Error>(())
+//! ```
+//!
+//! # What is accepted
+//!
+//! Two parties that disagree about where a message ends can be played against each other (request smuggling, RFC 9112
+//! section 11.2). Whatever leaves room for that is an [`Error`], in responses as in requests:
+//!
+//! - A line ends with CRLF. A bare CR or LF is an error everywhere; so are obs-fold, white space before the colon, and
+//!   control characters. Bytes from 0x80 pass in values, reasons and request targets, and mean nothing here.
+//! - `Content-Length` is one number in digits. A second one is an error even if it says the same.
+//! - `Transfer-Encoding` beside `Content-Length`, or in HTTP/1.0, is an error. The only coding is `chunked`, once;
+//!   we never ask for another one, and what is still coded is not to be handed on as content. In a response `identity`
+//!   alone is taken for what it once meant: the body lasts until the connection ends.
+//! - Framing fields of a response that has no body (HEAD, 204, 304) have to be sound, and are then ignored. Those of
+//!   1xx, and of 2xx to CONNECT, are ignored altogether (RFC 9110 section 9.3.6).
+//! - `HTTP/1.2` to `1.9` are read as 1.1 (RFC 9110 section 2.5). Other major versions are errors.
+//! - Up to four empty lines are skipped before a request line (RFC 9112 section 2.2), and none before a status line: a
+//!   response that begins with one is out of step with its request.
+//! - A status is three digits, from 100; a reason may be missing, with or without the space before it.
+//! - A chunk size has 16 hexadecimal digits at the most. Extensions are passed over, up to 16 KiB in one message.
+//! - Trailers are kept apart; nothing in them changes how the message is read.
+//! - A request has one `Host` (RFC 9112 section 3.2), which only HTTP/1.0 may leave out. One with CONNECT has no content.
+
+pub mod encode;
+
+mod body;
+mod chunked;
+mod error;
+mod fields;
+mod framing;
+mod grammar;
+mod limits;
+mod message;
+mod parser;
+mod section;
+mod start_line;
+
+pub use error::{Error, ErrorKind, Incomplete};
+pub use fields::Fields;
+pub use framing::{Framing, RequestKind};
+pub use limits::Limits;
+pub use message::{RequestHead, ResponseHead, Version};
+pub use parser::{Event, Finish, Parser, RequestParser, ResponseParser, Role};

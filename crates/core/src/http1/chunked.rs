@@ -1,0 +1,184 @@
+//! The chunked coding (RFC 9112 section 7.1).
+
+use super::body::Piece;
+use super::error::{Error, ErrorKind, Incomplete};
+use super::grammar;
+use super::limits::Limits;
+use super::section::SectionReader;
+
+/// The most digits of a chunk size: as many as 64 bits have, leading zeros included.
+const DIGITS: u8 = 16;
+/// The most that all chunk extensions of a message may come to, in bytes.
+const EXTENSIONS: usize = 16 * 1024;
+
+const SIZES: &str = "RFC 9112 section 7.1";
+const EXTENDED: &str = "RFC 9112 section 7.1.1";
+const LINE_ENDS: &str = "RFC 9112 section 2.2";
+
+/// Takes a chunked body apart.
+pub(super) struct Chunked {
+    state: State,
+    /// Bytes of content in all chunks that have been announced.
+    announced: u64,
+    /// Bytes of content handed on.
+    received: u64,
+    /// Bytes of chunk extensions.
+    extensions: usize,
+}
+
+enum State {
+    /// In a chunk's size: its digits so far, and their value.
+    Size {
+        digits: u8,
+        size: u64,
+    },
+    /// In the white space between a size and its extension.
+    White {
+        size: u64,
+    },
+    /// In an extension, which is passed over.
+    Extension {
+        size: u64,
+    },
+    /// Before the line feed that ends the size's line.
+    SizeEnd {
+        size: u64,
+    },
+    /// In a chunk's data.
+    Data {
+        left: u64,
+    },
+    /// Before the CRLF that ends it.
+    DataEnd,
+    /// Before the line feed of that CRLF.
+    DataLineFeed,
+    /// In the section after the last chunk.
+    Trailers(Box<SectionReader<()>>),
+    Done,
+}
+
+impl Chunked {
+    pub(super) fn new() -> Self {
+        let state = State::Size { digits: 0, size: 0 };
+        Self { state, announced: 0, received: 0, extensions: 0 }
+    }
+
+    /// What the end of the connection means here.
+    pub(super) fn incomplete(&self) -> Incomplete {
+        Incomplete::Chunk { received: self.received }
+    }
+
+    /// Bytes of trailers that are held.
+    pub(super) fn held(&self) -> usize {
+        if let State::Trailers(reader) = &self.state { reader.held() } else { 0 }
+    }
+
+    pub(super) fn parse<'a>(
+        &mut self,
+        input: &'a [u8],
+        limits: &Limits,
+    ) -> Result<(Piece<'a>, usize), Error> {
+        let mut at = 0;
+        loop {
+            match &mut self.state {
+                State::Data { left: 0 } => self.state = State::DataEnd,
+                State::Data { left } if at < input.len() => {
+                    let most = usize::try_from(*left).unwrap_or(usize::MAX);
+                    let data = &input[at..input.len().min(at.saturating_add(most))];
+                    *left -= data.len() as u64;
+                    self.received += data.len() as u64;
+                    return Ok((Piece::Data(data), at + data.len()));
+                }
+                State::Trailers(reader) => {
+                    let (section, used) = reader.read(&input[at..], limits)?;
+                    let Some(((), fields)) = section else { return Ok((Piece::NeedMore, at + used)) };
+                    self.state = State::Done;
+                    if !fields.is_empty() {
+                        return Ok((Piece::Trailers(fields), at + used));
+                    }
+                    at += used;
+                }
+                State::Done => return Ok((Piece::End, at)),
+                _ => {
+                    let Some(&byte) = input.get(at) else { return Ok((Piece::NeedMore, at)) };
+                    self.step(byte, limits)
+                        .map_err(|(kind, why, section)| Error::at(kind, why, section, input, at))?;
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    /// Takes one byte of what is between the data of two chunks.
+    fn step(&mut self, byte: u8, limits: &Limits) -> Result<(), (ErrorKind, &'static str, &'static str)> {
+        let bad = |why, section| Err((ErrorKind::BadChunk, why, section));
+        let extended = matches!(self.state, State::Extension { .. } | State::White { .. });
+        self.state = match self.state {
+            State::Size { digits, size } => match (hexadecimal(byte), byte) {
+                (Some(_), _) if digits == DIGITS => return bad("the size has more than 16 digits", SIZES),
+                (Some(digit), _) => State::Size { digits: digits + 1, size: size << 4 | digit },
+                (None, _) if digits == 0 => return bad("the size does not begin with a digit", SIZES),
+                (None, b'\r') => State::SizeEnd { size },
+                (None, b';') => State::Extension { size },
+                (None, b' ' | b'\t') => State::White { size },
+                (None, b'\n') => return bad("a line feed without a carriage return", LINE_ENDS),
+                (None, _) => return bad("the size is not a hexadecimal number", SIZES),
+            },
+            State::White { size } => match byte {
+                b' ' | b'\t' => State::White { size },
+                b';' => State::Extension { size },
+                _ => return bad("white space behind the size", SIZES),
+            },
+            State::Extension { size } => match byte {
+                b'\r' => State::SizeEnd { size },
+                b'\n' => return bad("a line feed without a carriage return", LINE_ENDS),
+                _ if grammar::is_text(byte) => State::Extension { size },
+                _ => return bad("a control character in a chunk extension", EXTENDED),
+            },
+            State::SizeEnd { size } => match byte {
+                b'\n' => return self.begin_chunk(size, limits),
+                _ => return bad("a carriage return without a line feed", LINE_ENDS),
+            },
+            State::DataEnd => match byte {
+                b'\r' => State::DataLineFeed,
+                _ => return bad("a chunk's data is not followed by CRLF", SIZES),
+            },
+            State::DataLineFeed => match byte {
+                b'\n' => State::Size { digits: 0, size: 0 },
+                _ => return bad("a carriage return without a line feed", LINE_ENDS),
+            },
+            // Not taken byte by byte.
+            State::Data { .. } | State::Trailers(_) | State::Done => return Ok(()),
+        };
+        self.extensions += usize::from(extended || matches!(self.state, State::Extension { .. }));
+        if self.extensions > EXTENSIONS {
+            return bad("the chunk extensions come to more than 16 KiB", EXTENDED);
+        }
+        Ok(())
+    }
+
+    /// Goes on from the line of a size.
+    fn begin_chunk(
+        &mut self,
+        size: u64,
+        limits: &Limits,
+    ) -> Result<(), (ErrorKind, &'static str, &'static str)> {
+        if size == 0 {
+            self.state = State::Trailers(Box::new(SectionReader::trailers()));
+            return Ok(());
+        }
+        let Some(announced) = self.announced.checked_add(size) else {
+            return Err((ErrorKind::BadChunk, "the sizes come to more than any length", SIZES));
+        };
+        if let Some(limit) = limits.body.filter(|limit| announced > *limit) {
+            return Err((ErrorKind::BodyTooLong { limit }, "", "RFC 9110 section 15.5.14"));
+        }
+        self.announced = announced;
+        self.state = State::Data { left: size };
+        Ok(())
+    }
+}
+
+fn hexadecimal(byte: u8) -> Option<u64> {
+    char::from(byte).to_digit(16).map(u64::from)
+}

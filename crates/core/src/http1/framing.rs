@@ -1,0 +1,213 @@
+//! How long a body is, and whether the connection outlives its message (RFC 9112 sections 6 and 9.3).
+
+use super::error::{Error, ErrorKind};
+use super::fields::Fields;
+use super::grammar;
+use super::message::{RequestHead, ResponseHead, Version};
+
+/// How the end of a body is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// There is no body.
+    Empty,
+    /// It has so many bytes.
+    Length(u64),
+    /// It comes in chunks.
+    Chunked,
+    /// It lasts until the connection ends.
+    UntilEof,
+    /// What follows the head is no longer HTTP.
+    Tunnel,
+}
+
+/// What has to be known of a request to tell where its response ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    /// HEAD: the response has no body, whatever it says.
+    Head,
+    /// CONNECT: 2xx begins a tunnel.
+    Connect,
+    /// Every other method.
+    Other,
+}
+
+/// What a head says about its message.
+pub enum Judged {
+    /// It is an interim response; another head follows.
+    Informational,
+    /// It begins a message.
+    Message {
+        /// How the message's body is framed.
+        framing: Framing,
+        /// Whether another message may follow.
+        keep_alive: bool,
+    },
+}
+
+/// The response to a request of this kind, which offered an upgrade or did not.
+pub(super) fn of_response(head: &ResponseHead, kind: RequestKind, upgrade: bool) -> Result<Judged, Error> {
+    let no_body = match (head.status, kind) {
+        (101, _) if upgrade => return Ok(tunnel()),
+        (101, _) => {
+            let why = "the response is 101, and the request offered no upgrade";
+            return Err(Error::new(ErrorKind::BadUpgrade, why, "RFC 9110 section 15.2.2", head.reason()));
+        }
+        (100..=199, _) => return Ok(Judged::Informational),
+        (200..=299, RequestKind::Connect) => return Ok(tunnel()),
+        (204 | 304, _) | (_, RequestKind::Head) => true,
+        _ => false,
+    };
+    let declared = Declared::read(&head.fields, head.version)?;
+    let framing = match (declared.coding, declared.length) {
+        _ if no_body => Framing::Empty,
+        (Some(Coding::Chunked), _) => Framing::Chunked,
+        (None, Some(length)) => Framing::Length(length),
+        (Some(Coding::Identity), _) | (None, None) => Framing::UntilEof,
+    };
+    Ok(Judged::Message { framing, keep_alive: declared.keep_alive && framing != Framing::UntilEof })
+}
+
+/// A request.
+pub(super) fn of_request(head: &RequestHead) -> Result<Judged, Error> {
+    check_host(head)?;
+    let declared = Declared::read(&head.fields, head.version)?;
+    if head.method() == b"CONNECT" {
+        let (why, section) = ("a CONNECT request has no content", "RFC 9110 section 9.3.6");
+        return match declared {
+            Declared { coding: Some(_), .. } => {
+                Err(Error::new(ErrorKind::BadTransferEncoding, why, section, head.target()))
+            }
+            Declared { length: Some(1..), .. } => {
+                Err(Error::new(ErrorKind::BadContentLength, why, section, head.target()))
+            }
+            Declared { .. } => Ok(tunnel()),
+        };
+    }
+    let framing = match (declared.coding, declared.length) {
+        (Some(Coding::Chunked), _) => Framing::Chunked,
+        (Some(Coding::Identity), _) => {
+            let why = "a request cannot last until its connection ends";
+            return Err(Error::new(ErrorKind::BadTransferEncoding, why, "RFC 9112 section 6.3", b"identity"));
+        }
+        (None, Some(length)) => Framing::Length(length),
+        (None, None) => Framing::Empty,
+    };
+    Ok(Judged::Message { framing, keep_alive: declared.keep_alive })
+}
+
+fn tunnel() -> Judged {
+    Judged::Message { framing: Framing::Tunnel, keep_alive: false }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Chunked,
+    /// What HTTP/1.1 had until 2014 for no coding at all.
+    Identity,
+}
+
+/// What the fields say that frame a message.
+struct Declared {
+    length: Option<u64>,
+    coding: Option<Coding>,
+    keep_alive: bool,
+}
+
+impl Declared {
+    fn read(fields: &Fields, version: Version) -> Result<Self, Error> {
+        let mut length = None;
+        let mut coding = None;
+        let (mut close, mut keep_alive) = (false, false);
+        for (name, value) in fields.iter() {
+            // Most names differ in their length already.
+            match name.len() {
+                10 if name.eq_ignore_ascii_case(b"Connection") => {
+                    for option in grammar::elements(value) {
+                        close |= option.eq_ignore_ascii_case(b"close");
+                        keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                    }
+                }
+                14 if name.eq_ignore_ascii_case(b"Content-Length") => {
+                    if length.is_some() {
+                        let why = "Content-Length is there more than once";
+                        return Err(Error::new(
+                            ErrorKind::ConflictingLength,
+                            why,
+                            "RFC 9110 section 8.6",
+                            value,
+                        ));
+                    }
+                    length = Some(content_length(value)?);
+                }
+                17 if name.eq_ignore_ascii_case(b"Transfer-Encoding") => {
+                    for element in grammar::elements(value) {
+                        coding = Some(transfer_coding(element, coding)?);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if coding.is_some() && version == Version::Http10 {
+            let why = "it is not for HTTP/1.0";
+            return Err(Error::new(ErrorKind::BadTransferEncoding, why, "RFC 9112 section 6.1", b""));
+        }
+        if coding.is_some() && length.is_some() {
+            let why = "Transfer-Encoding stands beside Content-Length";
+            return Err(Error::new(ErrorKind::ConflictingLength, why, "RFC 9112 section 6.3", b""));
+        }
+        let keep_alive = !close && (keep_alive || version == Version::Http11);
+        Ok(Self { length, coding, keep_alive })
+    }
+}
+
+/// `1*DIGIT`, and nothing that some parsers take for one: no sign, no separator, no white space.
+fn content_length(value: &[u8]) -> Result<u64, Error> {
+    let bad = |kind, why| Err(Error::new(kind, why, "RFC 9110 section 8.6", value));
+    if memchr::memchr(b',', value).is_some() {
+        return bad(ErrorKind::ConflictingLength, "Content-Length is a list");
+    }
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return bad(ErrorKind::BadContentLength, "it is not a number in decimal digits");
+    }
+    let sum = value.iter().try_fold(0_u64, |sum, digit| {
+        sum.checked_mul(10).and_then(|sum| sum.checked_add(u64::from(digit - b'0')))
+    });
+    match sum {
+        Some(length) => Ok(length),
+        None => bad(ErrorKind::BadContentLength, "the number is larger than any length"),
+    }
+}
+
+/// One element of `Transfer-Encoding`, behind the one before.
+fn transfer_coding(element: &[u8], before: Option<Coding>) -> Result<Coding, Error> {
+    let bad = |why, section| Err(Error::new(ErrorKind::BadTransferEncoding, why, section, element));
+    let coding = if element.eq_ignore_ascii_case(b"chunked") {
+        Coding::Chunked
+    } else if element.eq_ignore_ascii_case(b"identity") {
+        Coding::Identity
+    } else if element.is_empty() {
+        return bad("it has an empty element", "RFC 9112 section 6.1");
+    } else {
+        return bad("the coding is not chunked, and nobody asked for another one", "RFC 9112 section 7");
+    };
+    match before {
+        None => Ok(coding),
+        Some(Coding::Chunked) if coding == Coding::Chunked => {
+            bad("chunked is there more than once", "RFC 9112 section 6.1")
+        }
+        Some(_) => bad("there is more than one coding", "RFC 9112 section 6.1"),
+    }
+}
+
+fn check_host(head: &RequestHead) -> Result<(), Error> {
+    let bad = |why, shown: &[u8]| Err(Error::new(ErrorKind::BadHost, why, "RFC 9112 section 3.2", shown));
+    let mut hosts = head.fields.get_all("host");
+    match (hosts.next(), hosts.next()) {
+        (Some(_), Some(second)) => bad("it is there more than once", second),
+        (Some(host), None) if grammar::outside_host(host).is_some() => {
+            bad("it has a character that no host has", host)
+        }
+        (None, _) if head.version == Version::Http11 => bad("there is none", head.target()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,271 @@
+//! From bytes to events, one message after another.
+
+use super::body::{Body, Piece};
+use super::error::{Error, ErrorKind, Incomplete};
+use super::fields::Fields;
+use super::framing::{self, Framing, Judged, RequestKind};
+use super::limits::Limits;
+use super::message::{RequestHead, ResponseHead};
+use super::section::SectionReader;
+use super::start_line::{RequestLine, StartLine, StatusLine};
+
+/// Reads the responses on one connection: the client's side. See [`Parser`].
+pub type ResponseParser = Parser<Responses>;
+
+/// Reads the requests on one connection: the server's side. See [`Parser`].
+///
+/// The head of a request that offers an upgrade is read like any other. If it is granted, what follows
+/// [`Event::End`] is the new protocol's, and the parser is not asked again.
+pub type RequestParser = Parser<Requests>;
+
+/// What [`Parser::parse`] has found.
+#[derive(Debug)]
+pub enum Event<'a, H> {
+    /// All that was given is used up, and there is nothing to tell. More bytes are needed, or the end of the connection.
+    NeedMore,
+    /// The head of an interim response (1xx but 101). Any number may come before the response itself.
+    Informational(H),
+    /// The head of a message, and how its body is framed.
+    Head(H, Framing),
+    /// A piece of the content: a part of the input, not copied. It is never empty.
+    Data(&'a [u8]),
+    /// The fields after a chunked body, if there are any. They are never a part of the head's.
+    Trailers(Fields),
+    /// The message is complete.
+    End {
+        /// Whether the connection may carry another one, for all that this side of it says (RFC 9112 section 9.3).
+        keep_alive: bool,
+    },
+    /// What is left of the input, and all that comes, is no longer HTTP. It is not used up.
+    Tunnel,
+}
+
+/// What the end of the connection was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The end of a message that lasts until then.
+    End,
+    /// The end between two messages, or of a tunnel.
+    Idle,
+}
+
+/// What differs between reading [`Responses`] and reading [`Requests`]; nothing else implements it.
+pub trait Role {
+    /// The first line of a message.
+    #[doc(hidden)]
+    type Line: StartLine;
+    /// The head of a message.
+    type Head;
+
+    /// Whether a message may begin now.
+    fn may_begin(&self) -> bool;
+    /// Whether the connection may end before the first byte of a message.
+    fn may_end(&self) -> bool;
+    /// Puts a head together.
+    fn head(line: Self::Line, fields: Fields) -> Self::Head;
+    /// Says what a head announces, and takes note of it.
+    fn judge(&mut self, head: &Self::Head) -> Result<Judged, Error>;
+}
+
+/// The role of a [`ResponseParser`].
+pub struct Responses {
+    expected: Option<(RequestKind, bool)>,
+}
+
+/// The role of a [`RequestParser`].
+pub struct Requests {
+    /// A request has said that it is the last.
+    closing: bool,
+}
+
+impl Role for Responses {
+    type Line = StatusLine;
+    type Head = ResponseHead;
+
+    fn may_begin(&self) -> bool {
+        self.expected.is_some()
+    }
+
+    fn may_end(&self) -> bool {
+        self.expected.is_none()
+    }
+
+    fn head(line: StatusLine, fields: Fields) -> ResponseHead {
+        ResponseHead::new(line, fields)
+    }
+
+    fn judge(&mut self, head: &ResponseHead) -> Result<Judged, Error> {
+        let (kind, upgrade) = self.expected.unwrap_or((RequestKind::Other, false));
+        let judged = framing::of_response(head, kind, upgrade)?;
+        if let Judged::Message { .. } = judged {
+            self.expected = None;
+        }
+        Ok(judged)
+    }
+}
+
+impl Role for Requests {
+    type Line = RequestLine;
+    type Head = RequestHead;
+
+    fn may_begin(&self) -> bool {
+        !self.closing
+    }
+
+    fn may_end(&self) -> bool {
+        true
+    }
+
+    fn head(line: RequestLine, fields: Fields) -> RequestHead {
+        RequestHead::new(line, fields)
+    }
+
+    fn judge(&mut self, head: &RequestHead) -> Result<Judged, Error> {
+        let judged = framing::of_request(head)?;
+        if let Judged::Message { keep_alive, .. } = judged {
+            self.closing = !keep_alive;
+        }
+        Ok(judged)
+    }
+}
+
+/// Reads the messages of one role on one connection.
+///
+/// The caller gives [`Parser::parse`] what it has, drops what was used, and asks again until the answer is
+/// [`Event::NeedMore`]. In whatever pieces a message comes, the events are the same, except that content comes in more
+/// of them. A head that lies whole in the input is read there; only one that does not is gathered in the parser.
+///
+/// After an error every further call answers with the same one.
+pub struct Parser<R: Role> {
+    role: R,
+    limits: Limits,
+    reader: SectionReader<R::Line>,
+    state: State,
+}
+
+enum State {
+    /// Before a head, or in it.
+    Head,
+    Body {
+        body: Body,
+        keep_alive: bool,
+    },
+    Tunnel,
+    Failed(Error),
+}
+
+impl Parser<Responses> {
+    /// A parser for a new connection, on which no response is awaited yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self::with_role(Responses { expected: None }, limits)
+    }
+
+    /// A request of this kind has been sent, so a response may come. `upgrade`: it has offered to change the protocol,
+    /// so 101 may come.
+    ///
+    /// This is said once for each request, after the [`Event::End`] of the response before. Bytes that come while no
+    /// response is awaited are [`ErrorKind::Unexpected`].
+    pub fn expect(&mut self, kind: RequestKind, upgrade: bool) {
+        self.role.expected = Some((kind, upgrade));
+    }
+}
+
+impl Parser<Requests> {
+    /// A parser for a new connection.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self::with_role(Requests { closing: false }, limits)
+    }
+}
+
+impl<R: Role> Parser<R> {
+    fn with_role(role: R, limits: Limits) -> Self {
+        Self { role, limits: limits.within_reach(), reader: SectionReader::new(), state: State::Head }
+    }
+
+    /// Sets the limits for what follows.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits.within_reach();
+    }
+
+    /// How many bytes of the input the parser keeps: a head or trailers that are not whole yet.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.reader.held() + if let State::Body { body, .. } = &self.state { body.held() } else { 0 }
+    }
+
+    /// The next event in `input`, and how many bytes of it are used up; the rest is to be given again.
+    ///
+    /// # Errors
+    ///
+    /// An [`Error`] if the message breaks a rule or a limit.
+    pub fn parse<'a>(&mut self, input: &'a [u8]) -> Result<(Event<'a, R::Head>, usize), Error> {
+        let step = match &mut self.state {
+            State::Head => self.parse_head(input),
+            State::Body { body, keep_alive } => {
+                let keep_alive = *keep_alive;
+                body.parse(input, &self.limits).map(|(piece, used)| match piece {
+                    Piece::NeedMore => (Event::NeedMore, used),
+                    Piece::Data(data) => (Event::Data(data), used),
+                    Piece::Trailers(fields) => (Event::Trailers(fields), used),
+                    Piece::End => {
+                        self.state = State::Head;
+                        (Event::End { keep_alive }, used)
+                    }
+                })
+            }
+            State::Tunnel => Ok((Event::Tunnel, 0)),
+            State::Failed(error) => return Err(error.clone()),
+        };
+        step.inspect_err(|error| self.state = State::Failed(error.clone()))
+    }
+
+    fn parse_head<'a>(&mut self, input: &'a [u8]) -> Result<(Event<'a, R::Head>, usize), Error> {
+        if input.is_empty() {
+            return Ok((Event::NeedMore, 0));
+        }
+        if !self.role.may_begin() {
+            let why = "bytes came after the last message that was to come";
+            return Err(Error::new(ErrorKind::Unexpected, why, "RFC 9112 section 9.2", input));
+        }
+        let (section, used) = self.reader.read(input, &self.limits)?;
+        let Some((line, fields)) = section else { return Ok((Event::NeedMore, used)) };
+        let head = R::head(line, fields);
+        let (framing, keep_alive) = match self.role.judge(&head)? {
+            Judged::Informational => return Ok((Event::Informational(head), used)),
+            Judged::Message { framing, keep_alive } => (framing, keep_alive),
+        };
+        self.state = match framing {
+            Framing::Tunnel => State::Tunnel,
+            _ => State::Body { body: Body::new(framing, &self.limits)?, keep_alive },
+        };
+        Ok((Event::Head(head, framing), used))
+    }
+
+    /// The peer has closed the connection: it will send no more.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Incomplete`] if a message, or its first byte, was still to come; or the error that was met before.
+    pub fn finish(&mut self) -> Result<Finish, Error> {
+        let finish = match &self.state {
+            State::Failed(error) => return Err(error.clone()),
+            State::Tunnel => Ok(Finish::Idle),
+            State::Body { body, .. } => body.finish().map(|()| Finish::End),
+            State::Head => match self.reader.received() {
+                0 if self.role.may_end() => Ok(Finish::Idle),
+                received => {
+                    let kind = ErrorKind::Incomplete(Incomplete::Head { received });
+                    Err(Error::new(kind, "", "RFC 9112 section 8", b""))
+                }
+            },
+        };
+        self.state = match &finish {
+            Ok(Finish::End) => State::Head,
+            Ok(Finish::Idle) => return finish,
+            Err(error) => State::Failed(error.clone()),
+        };
+        finish
+    }
+}

@@ -1,0 +1,233 @@
+//! A section of lines that ends with an empty one: a head, or the trailers of a chunked body.
+
+use std::ops::Range;
+
+use super::error::{Error, ErrorKind};
+use super::fields::{FieldSpan, FieldSpans, Fields, Span};
+use super::grammar;
+use super::limits::Limits;
+use super::start_line::StartLine;
+
+const CRLF: &[u8] = b"\r\n";
+const LINE_ENDS: &str = "RFC 9112 section 2.2";
+
+/// How many fields `at_once` takes. The room for them is made anew for each head, so it is not for the longest ones.
+const FIELDS_AT_ONCE: usize = 32;
+
+/// Reads one section after another.
+///
+/// There are two ways, which accept the same. [`at_once`] is for the section that lies in the input from its first line
+/// to its last and is sound, as nearly all are: httparse goes over it, and it is copied once. Everything else is
+/// gathered in `block` and read line by line; that way finds the first thing that is wrong, in whatever pieces the
+/// section comes, and looks at each byte once.
+pub(super) struct SectionReader<L> {
+    block: Vec<u8>,
+    /// Where the line starts that is being read.
+    line: usize,
+    /// Up to where no line feed has been found in it.
+    searched: usize,
+    empty_lines: usize,
+    start: Option<L>,
+    spans: FieldSpans,
+}
+
+/// A section, if it is there to its end, and how many bytes of the input were used.
+pub(super) type Read<L> = (Option<(L, Fields)>, usize);
+
+impl<L: StartLine> SectionReader<L> {
+    /// A reader of sections that begin with a line of their own.
+    pub(super) fn new() -> Self {
+        Self {
+            block: Vec::new(),
+            line: 0,
+            searched: 0,
+            empty_lines: 0,
+            start: None,
+            spans: FieldSpans::new(),
+        }
+    }
+
+    /// How many bytes are held, empty lines before the section included.
+    pub(super) fn held(&self) -> usize {
+        self.block.len()
+    }
+
+    /// How many bytes of a section that is not whole have come.
+    pub(super) fn received(&self) -> usize {
+        self.block.len() - 2 * self.empty_lines
+    }
+
+    pub(super) fn read(&mut self, input: &[u8], limits: &Limits) -> Result<Read<L>, Error> {
+        if self.block.is_empty()
+            && self.start.is_none()
+            && let Some((start, fields, used)) = at_once(input, limits)
+        {
+            return Ok((Some((start, fields)), used));
+        }
+        let before = self.block.len();
+        let room = (limits.head + 1).saturating_sub(before);
+        self.block.extend_from_slice(&input[..input.len().min(room)]);
+        match self.read_lines(limits)? {
+            None => Ok((None, self.block.len() - before)),
+            Some(end) => {
+                self.block.truncate(end);
+                let done = std::mem::replace(self, Self::new());
+                let fields = Fields::new(done.block, done.spans);
+                Ok((done.start.map(|start| (start, fields)), end - before))
+            }
+        }
+    }
+
+    /// Goes over the lines that are whole; answers where the section ends.
+    fn read_lines(&mut self, limits: &Limits) -> Result<Option<usize>, Error> {
+        while let Some(offset) = memchr::memchr(b'\n', &self.block[self.searched..]) {
+            let (start, end) = (self.line, self.searched + offset + 1);
+            (self.line, self.searched) = (end, end);
+            if self.take_line(start..end, limits)? {
+                return Ok(Some(end));
+            }
+        }
+        self.searched = self.block.len();
+        let rest = &self.block[self.line..];
+        // The byte more may be the carriage return.
+        self.check_size(rest, rest.len().saturating_sub(1), self.block.len(), limits)?;
+        Ok(None)
+    }
+
+    /// Reads a line with its end; whether it was the last.
+    fn take_line(&mut self, place: Range<usize>, limits: &Limits) -> Result<bool, Error> {
+        let start = place.start;
+        let with_end = &self.block[place.clone()];
+        let whole = &with_end[..with_end.len() - 1];
+        let line = whole.strip_suffix(b"\r");
+        self.check_size(whole, line.unwrap_or(whole).len(), place.end, limits)?;
+        let kind = if self.start.is_none() { L::KIND } else { ErrorKind::BadField };
+        if self.start.is_some() && line != Some(b"") && self.spans.len() >= limits.fields {
+            let kind = ErrorKind::TooManyFields { limit: limits.fields };
+            return Err(Error::new(kind, "", "RFC 9110 section 5.4", whole));
+        }
+        let Some(line) = line else {
+            let why = "a line feed without a carriage return";
+            return Err(Error::at(kind, why, LINE_ENDS, with_end, whole.len()));
+        };
+        if let Some(position) = memchr::memchr(b'\r', line) {
+            return Err(Error::at(
+                kind,
+                "a carriage return without a line feed",
+                LINE_ENDS,
+                with_end,
+                position,
+            ));
+        }
+        match (&self.start, line) {
+            (Some(_), b"") => return Ok(true),
+            (Some(_), _) => self.spans.push(read_field(line, start, self.spans.is_empty())?),
+            (None, b"") if self.empty_lines < L::EMPTY_LINES => self.empty_lines += 1,
+            (None, _) => self.start = Some(L::read(line, start)?),
+        }
+        Ok(false)
+    }
+
+    /// Checks what does not need a whole line: how it begins, that it is `long` at least, and the section up to `end`.
+    fn check_size(&self, line: &[u8], long: usize, end: usize, limits: &Limits) -> Result<(), Error> {
+        let (limit, kind, section) = if self.start.is_none() {
+            L::begins(line)?;
+            (limits.line, ErrorKind::LineTooLong { limit: limits.line }, "RFC 9112 section 3")
+        } else {
+            (limits.field, ErrorKind::FieldTooLong { limit: limits.field }, "RFC 9110 section 5.4")
+        };
+        if long > limit {
+            return Err(Error::new(kind, "", section, line));
+        }
+        if end > limits.head {
+            let kind = ErrorKind::HeadTooLong { limit: limits.head };
+            return Err(Error::new(kind, "", "RFC 9110 section 5.4", line));
+        }
+        Ok(())
+    }
+}
+
+impl SectionReader<()> {
+    /// A reader of a section that begins with its fields.
+    pub(super) fn trailers() -> Self {
+        Self { start: Some(()), ..Self::new() }
+    }
+}
+
+/// Reads a field line without its CRLF that stands at `start` of its block (RFC 9112 section 5).
+fn read_field(line: &[u8], start: usize, first: bool) -> Result<FieldSpan, Error> {
+    let bad = |why, section, position| Error::at(ErrorKind::BadField, why, section, line, position);
+    if grammar::is_white(line[0]) {
+        return Err(if first {
+            bad("white space stands before the first field", LINE_ENDS, 0)
+        } else {
+            bad("the line continues the one before (obs-fold)", "RFC 9112 section 5.2", 0)
+        });
+    }
+    let Some(colon) = memchr::memchr(b':', line) else {
+        return Err(bad("there is no colon", "RFC 9112 section 5", 0));
+    };
+    let (name, rest) = (&line[..colon], &line[colon + 1..]);
+    match grammar::outside_token(name) {
+        None if name.is_empty() => return Err(bad("there is no name", "RFC 9112 section 5", 0)),
+        None => {}
+        Some(position) if grammar::trim(&name[position..]).is_empty() => {
+            return Err(bad("white space stands before the colon", "RFC 9112 section 5.1", position));
+        }
+        Some(position) => {
+            return Err(bad("the name has a character that no token has", "RFC 9110 section 5.1", position));
+        }
+    }
+    if let Some(position) = grammar::outside_text(rest) {
+        return Err(bad("the value has a control character", "RFC 9110 section 5.5", colon + 1 + position));
+    }
+    let value = grammar::trim(rest);
+    let from =
+        rest.iter().position(|&byte| !grammar::is_white(byte)).map_or(line.len(), |white| colon + 1 + white);
+    Ok(FieldSpan {
+        name: Span::of(start..start + colon),
+        value: Span::of(start + from..start + from + value.len()),
+    })
+}
+
+/// A section at the beginning of the input, if it is whole, sound and not unusually long.
+fn at_once<L: StartLine>(input: &[u8], limits: &Limits) -> Option<(L, Fields, usize)> {
+    let input = &input[..input.len().min(limits.head)];
+    let mut section = input;
+    for _ in 0..L::EMPTY_LINES {
+        section = section.strip_prefix(CRLF).unwrap_or(section);
+    }
+    let skipped = input.len() - section.len();
+    let line_end = memchr::memchr(b'\n', section)?;
+    let line = section[..line_end].strip_suffix(b"\r").filter(|line| line.len() <= limits.line)?;
+    L::begins(line).ok()?;
+    let start = L::read(line, 0).ok()?;
+
+    let mut room = [httparse::EMPTY_HEADER; FIELDS_AT_ONCE];
+    let httparse::Status::Complete((size, parsed)) =
+        httparse::parse_headers(&section[line_end + 1..], &mut room).ok()?
+    else {
+        return None;
+    };
+    let section = &section[..line_end + 1 + size];
+    // httparse takes a line feed alone for a line end.
+    if !section.ends_with(b"\r\n\r\n") || parsed.len() > limits.fields {
+        return None;
+    }
+    let place = |part: &[u8]| part.as_ptr().addr() - section.as_ptr().addr();
+    let mut spans = FieldSpans::with_capacity(parsed.len());
+    let mut lines = parsed.iter().map(|field| place(field.name.as_bytes())).skip(1);
+    for field in parsed {
+        let name = place(field.name.as_bytes());
+        let value = place(field.value);
+        let end = lines.next().unwrap_or(section.len() - CRLF.len()) - CRLF.len();
+        if end - name > limits.field || &section[end..end + CRLF.len()] != CRLF {
+            return None;
+        }
+        spans.push(FieldSpan {
+            name: Span::of(name..name + field.name.len()),
+            value: Span::of(value..value + field.value.len()),
+        });
+    }
+    Some((start, Fields::new(section.to_vec(), spans), skipped + section.len()))
+}
