@@ -1,0 +1,68 @@
+//! Brotli (RFC 7932), over `brotli-decompressor`.
+
+use std::fmt;
+
+use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
+
+use super::{Fault, Step};
+
+/// One stream; its window, of at most 16 MiB, grows with what has been decoded.
+pub(super) struct Brotli {
+    /// On the heap, as it is some KiB large.
+    state: Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Stream,
+    Beyond,
+}
+
+impl Brotli {
+    pub(super) fn new() -> Self {
+        // Strict: without the windows of up to 1 GiB that are no part of RFC 7932.
+        let state = BrotliState::new_strict(StandardAlloc {}, StandardAlloc {}, StandardAlloc {});
+        Self { state: Box::new(state), place: Place::Stream }
+    }
+
+    pub(super) const fn is_complete(&self) -> bool {
+        matches!(self.place, Place::Beyond)
+    }
+
+    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, Fault> {
+        if self.place == Place::Beyond {
+            return Ok(Step { consumed: input.len(), produced: 0 });
+        }
+        let (mut left, mut consumed) = (input.len(), 0);
+        let (mut room, mut produced) = (output.len(), 0);
+        let mut total = 0;
+        let state = &mut self.state;
+        let done = BrotliDecompressStream(
+            &mut left,
+            &mut consumed,
+            input,
+            &mut room,
+            &mut produced,
+            output,
+            &mut total,
+            state,
+        );
+        match done {
+            BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => Ok(Step { consumed, produced }),
+            BrotliResult::ResultSuccess => {
+                self.place = Place::Beyond;
+                Ok(Step { consumed: input.len(), produced })
+            }
+            BrotliResult::ResultFailure => {
+                Err(Fault::Corrupt(format!("invalid compressed data ({:?})", self.state.error_code).into()))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Brotli {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Brotli").field("place", &self.place).finish_non_exhaustive()
+    }
+}
