@@ -1,0 +1,308 @@
+"""What happens to a request, for whoever wants to know: 16 signals, as in ``aiohttp.tracing``.
+
+A :class:`TraceConfig` has the signals, a session has trace configs, and every request has a :class:`Trace`
+for each of them. Without one nothing here is called; of one with receivers for some signals, the others cost
+a look at an empty list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .signals import Signal
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDict
+    from yarl import URL
+
+    # The session and the response are whatever the sender has: nothing here looks into them.
+    ClientSession = Any
+    ClientResponse = Any
+
+__all__ = [
+    "Trace",
+    "TraceConfig",
+    "TraceConnectionCreateEndParams",
+    "TraceConnectionCreateStartParams",
+    "TraceConnectionQueuedEndParams",
+    "TraceConnectionQueuedStartParams",
+    "TraceConnectionReuseconnParams",
+    "TraceDnsCacheHitParams",
+    "TraceDnsCacheMissParams",
+    "TraceDnsResolveHostEndParams",
+    "TraceDnsResolveHostStartParams",
+    "TraceRequestChunkSentParams",
+    "TraceRequestEndParams",
+    "TraceRequestExceptionParams",
+    "TraceRequestHeadersSentParams",
+    "TraceRequestRedirectParams",
+    "TraceRequestStartParams",
+    "TraceResponseChunkReceivedParams",
+]
+
+P = TypeVar("P")
+# A receiver takes the session, the context of the request, and what happened.
+TracingSignal = Signal[Any, Any, P]
+
+
+# What receivers get as their third argument.
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRequestStartParams:
+    """A request begins; ``headers`` may still be changed."""
+
+    method: str
+    url: URL
+    headers: CIMultiDict[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRequestHeadersSentParams:
+    """The head of a request was sent."""
+
+    method: str
+    url: URL
+    headers: CIMultiDict[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRequestChunkSentParams:
+    """A piece of a request's body was sent."""
+
+    method: str
+    url: URL
+    chunk: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRequestRedirectParams:
+    """The response is a redirect that is about to be followed."""
+
+    method: str
+    url: URL
+    headers: CIMultiDict[str]
+    response: ClientResponse
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRequestEndParams:
+    """The head of the last response has come."""
+
+    method: str
+    url: URL
+    headers: CIMultiDict[str]
+    response: ClientResponse
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRequestExceptionParams:
+    """The request ended with ``exception``."""
+
+    method: str
+    url: URL
+    headers: CIMultiDict[str]
+    exception: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class TraceResponseChunkReceivedParams:
+    """A piece of a response's body was read."""
+
+    method: str
+    url: URL
+    chunk: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TraceConnectionQueuedStartParams:
+    """The request waits for one of the connections to become free."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceConnectionQueuedEndParams:
+    """The request need not wait for a connection any longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceConnectionCreateStartParams:
+    """A connection is going to be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceConnectionCreateEndParams:
+    """A connection was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceConnectionReuseconnParams:
+    """The request takes a connection from the pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceDnsResolveHostStartParams:
+    """The name of a host is going to be resolved."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class TraceDnsResolveHostEndParams:
+    """The name of a host was resolved."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class TraceDnsCacheHitParams:
+    """The addresses of a host were in the cache."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class TraceDnsCacheMissParams:
+    """The addresses of a host were not in the cache."""
+
+    host: str
+
+
+class TraceConfig:
+    """The receivers of what happens to the requests of a session.
+
+    Each signal is a list of coroutine functions; a receiver gets the session, the context of the request and
+    what happened. The context is a new object for each request, made by ``trace_config_ctx_factory``, with
+    whatever the request was given as ``trace_request_ctx``: receivers keep there what they want to remember.
+    """
+
+    def __init__(self, trace_config_ctx_factory: Callable[..., Any] = SimpleNamespace) -> None:
+        self._make_context = trace_config_ctx_factory
+        signals: list[Signal[*tuple[Any, ...]]] = []
+
+        def signal() -> Any:
+            signals.append(Signal(self))
+            return signals[-1]
+
+        self._signals = signals
+        self.on_request_start: TracingSignal[TraceRequestStartParams] = signal()
+        self.on_request_headers_sent: TracingSignal[TraceRequestHeadersSentParams] = signal()
+        self.on_request_chunk_sent: TracingSignal[TraceRequestChunkSentParams] = signal()
+        self.on_request_redirect: TracingSignal[TraceRequestRedirectParams] = signal()
+        self.on_request_end: TracingSignal[TraceRequestEndParams] = signal()
+        self.on_request_exception: TracingSignal[TraceRequestExceptionParams] = signal()
+        self.on_response_chunk_received: TracingSignal[TraceResponseChunkReceivedParams] = signal()
+        self.on_connection_queued_start: TracingSignal[TraceConnectionQueuedStartParams] = signal()
+        self.on_connection_queued_end: TracingSignal[TraceConnectionQueuedEndParams] = signal()
+        self.on_connection_create_start: TracingSignal[TraceConnectionCreateStartParams] = signal()
+        self.on_connection_create_end: TracingSignal[TraceConnectionCreateEndParams] = signal()
+        self.on_connection_reuseconn: TracingSignal[TraceConnectionReuseconnParams] = signal()
+        self.on_dns_resolvehost_start: TracingSignal[TraceDnsResolveHostStartParams] = signal()
+        self.on_dns_resolvehost_end: TracingSignal[TraceDnsResolveHostEndParams] = signal()
+        self.on_dns_cache_hit: TracingSignal[TraceDnsCacheHitParams] = signal()
+        self.on_dns_cache_miss: TracingSignal[TraceDnsCacheMissParams] = signal()
+
+    def trace_config_ctx(self, trace_request_ctx: Any = None) -> Any:
+        """Returns the context of a new request."""
+        return self._make_context(trace_request_ctx=trace_request_ctx)
+
+    def freeze(self) -> None:
+        """Makes the receivers of all signals final; the session does so."""
+        for signal in self._signals:
+            signal.freeze()
+
+
+class Trace:
+    """One request, its trace config and its context: what sends the signals."""
+
+    __slots__ = ("_config", "_context", "_session")
+
+    def __init__(self, session: ClientSession, trace_config: TraceConfig, trace_config_ctx: Any) -> None:
+        self._session = session
+        self._config = trace_config
+        self._context = trace_config_ctx
+
+    async def _send(self, signal: TracingSignal[P], make_params: Callable[..., P], *values: object) -> None:
+        # The parameters are made only if somebody listens.
+        if signal:
+            await signal.send(self._session, self._context, make_params(*values))
+
+    def send_request_start(self, method: str, url: URL, headers: CIMultiDict[str]) -> Awaitable[None]:
+        """A request begins; ``headers`` may still be changed."""
+        return self._send(self._config.on_request_start, TraceRequestStartParams, method, url, headers)
+
+    def send_request_headers(self, method: str, url: URL, headers: CIMultiDict[str]) -> Awaitable[None]:
+        """The head of a request was sent."""
+        return self._send(
+            self._config.on_request_headers_sent, TraceRequestHeadersSentParams, method, url, headers
+        )
+
+    def send_request_chunk_sent(self, method: str, url: URL, chunk: bytes) -> Awaitable[None]:
+        """A piece of a request's body was sent."""
+        return self._send(self._config.on_request_chunk_sent, TraceRequestChunkSentParams, method, url, chunk)
+
+    def send_request_redirect(
+        self, method: str, url: URL, headers: CIMultiDict[str], response: ClientResponse
+    ) -> Awaitable[None]:
+        """The response is a redirect that is about to be followed."""
+        return self._send(
+            self._config.on_request_redirect, TraceRequestRedirectParams, method, url, headers, response
+        )
+
+    def send_request_end(
+        self, method: str, url: URL, headers: CIMultiDict[str], response: ClientResponse
+    ) -> Awaitable[None]:
+        """The head of the last response has come."""
+        return self._send(self._config.on_request_end, TraceRequestEndParams, method, url, headers, response)
+
+    def send_request_exception(
+        self, method: str, url: URL, headers: CIMultiDict[str], exception: BaseException
+    ) -> Awaitable[None]:
+        """The request ended with ``exception``."""
+        return self._send(
+            self._config.on_request_exception, TraceRequestExceptionParams, method, url, headers, exception
+        )
+
+    def send_response_chunk_received(self, method: str, url: URL, chunk: bytes) -> Awaitable[None]:
+        """A piece of a response's body was read."""
+        return self._send(
+            self._config.on_response_chunk_received, TraceResponseChunkReceivedParams, method, url, chunk
+        )
+
+    def send_connection_queued_start(self) -> Awaitable[None]:
+        """The request waits for one of the connections to become free."""
+        return self._send(self._config.on_connection_queued_start, TraceConnectionQueuedStartParams)
+
+    def send_connection_queued_end(self) -> Awaitable[None]:
+        """The request need not wait for a connection any longer."""
+        return self._send(self._config.on_connection_queued_end, TraceConnectionQueuedEndParams)
+
+    def send_connection_create_start(self) -> Awaitable[None]:
+        """A connection is going to be made."""
+        return self._send(self._config.on_connection_create_start, TraceConnectionCreateStartParams)
+
+    def send_connection_create_end(self) -> Awaitable[None]:
+        """A connection was made."""
+        return self._send(self._config.on_connection_create_end, TraceConnectionCreateEndParams)
+
+    def send_connection_reuseconn(self) -> Awaitable[None]:
+        """The request takes a connection from the pool."""
+        return self._send(self._config.on_connection_reuseconn, TraceConnectionReuseconnParams)
+
+    def send_dns_resolvehost_start(self, host: str) -> Awaitable[None]:
+        """The name of a host is going to be resolved."""
+        return self._send(self._config.on_dns_resolvehost_start, TraceDnsResolveHostStartParams, host)
+
+    def send_dns_resolvehost_end(self, host: str) -> Awaitable[None]:
+        """The name of a host was resolved."""
+        return self._send(self._config.on_dns_resolvehost_end, TraceDnsResolveHostEndParams, host)
+
+    def send_dns_cache_hit(self, host: str) -> Awaitable[None]:
+        """The addresses of a host were in the cache."""
+        return self._send(self._config.on_dns_cache_hit, TraceDnsCacheHitParams, host)
+
+    def send_dns_cache_miss(self, host: str) -> Awaitable[None]:
+        """The addresses of a host were not in the cache."""
+        return self._send(self._config.on_dns_cache_miss, TraceDnsCacheMissParams, host)
