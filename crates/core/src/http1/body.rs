@@ -17,6 +17,7 @@ pub(super) enum Body {
 pub(super) enum Piece<'a> {
     NeedMore,
     Data(&'a [u8]),
+    ChunkEnd,
     Trailers(Fields),
     End,
 }

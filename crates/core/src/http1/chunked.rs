@@ -101,9 +101,13 @@ impl Chunked {
                 State::Done => return Ok((Piece::End, at)),
                 _ => {
                     let Some(&byte) = input.get(at) else { return Ok((Piece::NeedMore, at)) };
+                    let ends_chunk = matches!(self.state, State::DataLineFeed);
                     self.step(byte, limits)
                         .map_err(|(kind, why, section)| Error::at(kind, why, section, input, at))?;
                     at += 1;
+                    if ends_chunk {
+                        return Ok((Piece::ChunkEnd, at));
+                    }
                 }
             }
         }

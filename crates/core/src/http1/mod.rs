@@ -18,7 +18,7 @@
 //!         Event::Data(data) => body.extend_from_slice(data),
 //!         Event::End { keep_alive } => break assert!(keep_alive),
 //!         Event::NeedMore => unreachable!("the message is whole"),
-//!         Event::Informational(_) | Event::Trailers(_) | Event::Tunnel => {}
+//!         Event::ChunkEnd | Event::Informational(_) | Event::Trailers(_) | Event::Tunnel => {}
 //!     }
 //! }
 //! assert_eq!(body, b"hello");

@@ -29,6 +29,9 @@ pub enum Event<'a, H> {
     Head(H, Framing),
     /// A piece of the content: a part of the input, not copied. It is never empty.
     Data(&'a [u8]),
+    /// A chunk of the chunked coding has ended. It says nothing about the content (RFC 9112 section 7.1): it is for users
+    /// who want the chunks as they were sent.
+    ChunkEnd,
     /// The fields after a chunked body, if there are any. They are never a part of the head's.
     Trailers(Fields),
     /// The message is complete.
@@ -208,6 +211,7 @@ impl<R: Role> Parser<R> {
                 body.parse(input, &self.limits).map(|(piece, used)| match piece {
                     Piece::NeedMore => (Event::NeedMore, used),
                     Piece::Data(data) => (Event::Data(data), used),
+                    Piece::ChunkEnd => (Event::ChunkEnd, used),
                     Piece::Trailers(fields) => (Event::Trailers(fields), used),
                     Piece::End => {
                         self.state = State::Head;

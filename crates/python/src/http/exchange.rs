@@ -118,10 +118,8 @@ pub struct Exchange {
 impl State {
     /// The head has arrived.
     pub fn take_head(&mut self, head: ResponseHead, framing: Framing, effects: &mut Effects) -> Result<(), Fault> {
-        if self.wishes.decompress
-            && let Some(codings) = head.fields.get("content-encoding")
-        {
-            self.decoding = Decoder::for_codings(codings)
+        if self.wishes.decompress {
+            self.decoding = decoder_for(&head)
                 .map(|decoder| Box::new(Decoding { decoder, pending: Vec::new(), more: false }));
         }
         self.framing = framing;
@@ -404,6 +402,12 @@ impl Exchange {
     fn go_on(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         self.act(slf, Effects { pump: true, ..Effects::default() })
     }
+}
+
+/// A decoder for the codings that the head names; a body in one that is not known is handed on as it comes.
+fn decoder_for(head: &ResponseHead) -> Option<Decoder> {
+    let codings = std::str::from_utf8(head.fields.get("content-encoding")?).ok()?;
+    Decoder::new(codings).ok().filter(|decoder| !decoder.is_identity())
 }
 
 fn feed(reader: &Bound<'_, PyAny>, pieces: &[Piece]) -> PyResult<()> {

@@ -3,9 +3,8 @@
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
 use whorl_core::client::coding;
-use whorl_core::http1::{self, ErrorKind};
+use whorl_core::http1::{self, ErrorKind, Incomplete};
 
 /// Why an answer will not come whole.
 #[derive(Debug)]
@@ -13,7 +12,7 @@ pub enum Fault {
     /// It is not HTTP/1.1.
     Protocol(http1::Error),
     /// Its content coding is broken.
-    Coding(coding::Error),
+    Coding(coding::DecodeError),
 }
 
 impl From<http1::Error> for Fault {
@@ -59,15 +58,23 @@ impl Fault {
             Self::Protocol(error) => {
                 let message = error.to_string();
                 match error.kind() {
-                    ErrorKind::LineTooLong { limit } | ErrorKind::FieldTooLong { limit } => {
+                    ErrorKind::LineTooLong { limit }
+                    | ErrorKind::FieldTooLong { limit }
+                    | ErrorKind::HeadTooLong { limit } => {
                         http_exception(py, "LineTooLong")?.call1((message, limit.to_string()))
                     }
-                    ErrorKind::BadStatusLine => http_exception(py, "BadStatusLine")?.call1((message, message_of(error))),
+                    ErrorKind::BadStatusLine => {
+                        http_exception(py, "BadStatusLine")?.call1(("", message))
+                    }
                     ErrorKind::BadField => http_exception(py, "InvalidHeader")?.call1((message,)),
-                    ErrorKind::BadTransferEncoding | ErrorKind::BadChunk | ErrorKind::IncompleteChunk => {
+                    ErrorKind::BadTransferEncoding
+                    | ErrorKind::BadChunk
+                    | ErrorKind::Incomplete(Incomplete::Chunk { .. }) => {
                         http_exception(py, "TransferEncodingError")?.call1((message,))
                     }
-                    ErrorKind::IncompleteBody { .. } => http_exception(py, "ContentLengthError")?.call1((message,)),
+                    ErrorKind::Incomplete(Incomplete::Body { .. }) => {
+                        http_exception(py, "ContentLengthError")?.call1((message,))
+                    }
                     _ => http_exception(py, "BadHttpMessage")?.call1((message,)),
                 }
             }
@@ -111,9 +118,4 @@ pub fn lost_in_body(py: Python<'_>, fault: &Fault, cause: Option<&Bound<'_, PyAn
 pub fn lost(py: Python<'_>, cause: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     let message = format!("Connection lost: {cause}");
     because_of(client_exception(py, "ClientConnectionError")?.call1((message,))?, cause)
-}
-
-/// Whether `class` is asked for by isinstance: used by tests of the stub only.
-pub fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
-    Ok(client_exception(py, name)?.cast_into()?)
 }

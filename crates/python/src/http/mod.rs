@@ -1,0 +1,23 @@
+//! The HTTP client's native half: connections with the codec in them, their pool, what a request's answer is.
+
+mod body;
+mod connection;
+mod encode;
+mod exchange;
+mod fault;
+mod head;
+mod key;
+mod link;
+mod pool;
+
+use pyo3::prelude::*;
+
+pub use connection::HttpConnection;
+
+/// Adds the client's classes to the module.
+pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<HttpConnection>()?;
+    module.add_class::<exchange::Exchange>()?;
+    module.add_class::<pool::ConnectionPool>()?;
+    module.add_function(wrap_pyfunction!(encode::encode_head, module)?)
+}

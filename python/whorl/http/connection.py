@@ -1,0 +1,11 @@
+"""The protocol of a connection to a server."""
+
+from __future__ import annotations
+
+from whorl import _core
+
+__all__ = ["HttpConnection"]
+
+
+class HttpConnection(_core.HttpConnection):
+    """A connection to a server, as a transport's protocol. What it does is native (``_core.HttpConnection``)."""

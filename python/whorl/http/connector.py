@@ -1,0 +1,657 @@
+"""Connectors: they make connections and keep them for the next request."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl as ssl_module
+import sys
+import traceback
+import warnings
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
+
+from whorl import _core
+
+from .connection import HttpConnection
+from .dialing import AddrInfoType, SocketFactoryType, addr_infos, dial
+from .dns_cache import DNSCache
+from .exceptions import (
+    ClientConnectionError,
+    ClientConnectorCertificateError,
+    ClientConnectorDNSError,
+    ClientConnectorError,
+    ClientConnectorSSLError,
+    ClientProxyConnectionError,
+    ServerFingerprintMismatch,
+    UnixClientConnectorError,
+)
+from .helpers import Sentinel, is_ip_address, sentinel
+from .request import ConnectionKey
+from .resolver import DefaultResolver
+from .timeouts import ceil_timeout
+from .tls import SSLSetting, context_for, fingerprint_of, merge_ssl_params
+from .tunnel import open_tunnel, proxy_request, start_tls
+
+if TYPE_CHECKING:
+    from .abc import AbstractResolver, ResolveResult
+    from .request import ClientRequest
+    from .timeouts import ClientTimeout
+    from .tracing import Trace
+
+__all__ = ["AddrInfoType", "BaseConnector", "Connection", "NamedPipeConnector", "SocketFactoryType", "TCPConnector", "UnixConnector"]
+
+HTTP_SCHEMES = frozenset({"http", "https", ""})
+HIGH_LEVEL_SCHEMES = HTTP_SCHEMES | {"ws", "wss"}
+
+_CERTIFICATE_ERRORS = (ssl_module.CertificateError,)
+_SSL_ERRORS = (ssl_module.SSLError,)
+
+
+class Connection:
+    """A connection while a request has it. Source of the semantics: ``aiohttp.connector.Connection``."""
+
+    _source_traceback: traceback.StackSummary | None = None
+
+    def __init__(
+        self,
+        connector: BaseConnector,
+        key: ConnectionKey,
+        protocol: HttpConnection,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._connector = connector
+        self._key = key
+        self._loop = loop
+        self._protocol: HttpConnection | None = protocol
+        # The connection goes back to the pool by itself when an answer has ended; it may serve somebody else then.
+        self._served = protocol.served
+        self.options: dict[str, Any] = {}
+        if loop.get_debug():
+            self._source_traceback = traceback.extract_stack(sys._getframe(1))
+
+    def __repr__(self) -> str:
+        return f"Connection<{self._key}>"
+
+    def __bool__(self) -> Literal[True]:
+        return True
+
+    def __del__(self, _warnings: Any = warnings) -> None:
+        protocol = self.protocol
+        if protocol is None:
+            return
+        _warnings.warn(f"Unclosed connection {self!r}", ResourceWarning, source=self)
+        if self._loop.is_closed():
+            return
+        protocol.close()
+        context = {"client_connection": self, "message": "Unclosed connection"}
+        if self._source_traceback is not None:
+            context["source_traceback"] = self._source_traceback
+        self._loop.call_exception_handler(context)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop. Deprecated."""
+        warnings.warn("connector.loop property is deprecated", DeprecationWarning, stacklevel=2)
+        return self._loop
+
+    @property
+    def protocol(self) -> HttpConnection | None:
+        """The protocol, until the connection is released or closed."""
+        protocol = self._protocol
+        if protocol is not None and not protocol.is_leased(self._served):
+            self._protocol = protocol = None
+        return protocol
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """The transport, until the connection is released or closed."""
+        protocol = self.protocol
+        return None if protocol is None else protocol.transport
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is released or closed."""
+        protocol = self.protocol
+        return protocol is None or not protocol.is_connected()
+
+    def add_callback(self, callback: Callable[[], None] | None) -> None:
+        """Call ``callback`` when the connection is released or closed."""
+        protocol = self.protocol
+        if callback is not None and protocol is not None:
+            protocol.on_release(callback)
+
+    def release(self) -> None:
+        """Give the connection back; it is closed if an answer on it is not over."""
+        protocol, self._protocol = self.protocol, None
+        if protocol is not None:
+            protocol.release()
+
+    def close(self) -> None:
+        """Close the connection."""
+        protocol, self._protocol = self.protocol, None
+        if protocol is not None:
+            protocol.close()
+
+
+class _Closing:
+    """What :meth:`BaseConnector.close` returns: the connections are being closed, whether it is awaited or not."""
+
+    __slots__ = ("_waiters",)
+
+    def __init__(self, waiters: Sequence[Awaitable[object]]) -> None:
+        self._waiters = waiters
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> None:
+        await asyncio.gather(*self._waiters, return_exceptions=True)
+
+
+class BaseConnector:
+    """The pool of connections. Source of the semantics: ``aiohttp.BaseConnector``.
+
+    :param keepalive_timeout: seconds for which an idle connection is kept; None: as long as the server keeps it
+    :param force_close: close every connection after its request
+    :param limit: how many connections at a time; 0: any number
+    :param limit_per_host: how many to the same host and port; 0: any number
+    :param enable_cleanup_closed: accepted for aiohttp's sake; transports of this runtime need no second close
+    :param loop: the event loop; the running one by default
+    :param timeout_ceil_threshold: as :class:`ClientTimeout`'s ``ceil_threshold``
+    :raises ValueError: if ``keepalive_timeout`` is given with ``force_close``
+    """
+
+    allowed_protocol_schema_set: ClassVar[frozenset[str]] = HIGH_LEVEL_SCHEMES
+
+    _closed = True
+    _source_traceback: traceback.StackSummary | None = None
+
+    def __init__(
+        self,
+        *,
+        keepalive_timeout: float | None | Sentinel = sentinel,
+        force_close: bool = False,
+        limit: int = 100,
+        limit_per_host: int = 0,
+        enable_cleanup_closed: bool = False,
+        loop: asyncio.AbstractEventLoop | None = None,
+        timeout_ceil_threshold: float = 5,
+    ) -> None:
+        if force_close and keepalive_timeout is not None and not isinstance(keepalive_timeout, Sentinel):
+            raise ValueError("keepalive_timeout cannot be set if force_close is True")
+        self._loop = asyncio.get_running_loop() if loop is None else loop
+        self._force_close = force_close
+        self._limit = limit
+        self._limit_per_host = limit_per_host
+        self._timeout_ceil_threshold = timeout_ceil_threshold
+        keepalive = 15.0 if isinstance(keepalive_timeout, Sentinel) else keepalive_timeout
+        self._keepalive_timeout = None if force_close else keepalive
+        self._pool = _core.ConnectionPool(
+            self._loop,
+            limit=limit,
+            limit_per_host=limit_per_host,
+            keepalive_timeout=self._keepalive_timeout,
+            force_close=force_close,
+        )
+        if self._loop.get_debug():
+            self._source_traceback = traceback.extract_stack(sys._getframe(1))
+        self._closed = False
+
+    def __del__(self, _warnings: Any = warnings) -> None:
+        if self._closed:
+            return
+        idle = self._pool.idle()
+        self._close()
+        if not idle:
+            return
+        _warnings.warn(f"Unclosed connector {self!r}", ResourceWarning, source=self)
+        context = {
+            "connector": self,
+            "connections": [repr(connections) for connections in idle.values()],
+            "message": "Unclosed connector",
+        }
+        if self._source_traceback is not None:
+            context["source_traceback"] = self._source_traceback
+        self._loop.call_exception_handler(context)
+
+    def __enter__(self) -> BaseConnector:
+        text = '"with Connector():" is deprecated, use "async with Connector():" instead'
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._close()
+
+    async def __aenter__(self) -> BaseConnector:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        exc_traceback: TracebackType | None = None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def force_close(self) -> bool:
+        """Whether every connection is closed after its request."""
+        return self._force_close
+
+    @property
+    def limit(self) -> int:
+        """How many connections at a time; 0: any number."""
+        return self._limit
+
+    @property
+    def limit_per_host(self) -> int:
+        """How many to the same host and port; 0: any number."""
+        return self._limit_per_host
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connector is closed."""
+        return self._closed
+
+    @property
+    def _conns(self) -> Mapping[ConnectionKey, deque[tuple[HttpConnection, float]]]:
+        """The idle connections: a view for looking only."""
+        return {key: deque(connections) for key, connections in self._pool.idle().items()}
+
+    @property
+    def _acquired(self) -> set[HttpConnection]:
+        """The connections that requests have: a view for looking only."""
+        return set(self._pool.acquired())
+
+    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:
+        """Get a connection for ``req``: an idle one, or a new one.
+
+        :raises ClientConnectorError: if none can be made
+        :raises asyncio.TimeoutError: when ``timeout.connect`` or ``timeout.sock_connect`` has passed
+        """
+        if self._closed:
+            raise ClientConnectionError("Connector is closed.")
+        key = req.connection_key
+        grant = self._pool.checkout(key)
+        if isinstance(grant, _core.HttpConnection):
+            return await self._reuse(req, key, grant, traces)
+        async with ceil_timeout(timeout.connect, timeout.ceil_threshold):
+            if grant is not None:
+                granted = await self._wait_for_place(grant, traces)
+                if granted is not None:
+                    return await self._reuse(req, key, granted, traces)
+            try:
+                for trace in traces:
+                    await trace.send_connection_create_start()
+                protocol = await self._create_connection(req, traces, timeout)
+                for trace in traces:
+                    await trace.send_connection_create_end()
+                if self._closed:
+                    protocol.close()
+                    raise ClientConnectionError("Connector is closed.")
+            except BaseException:
+                self._pool.failed(key)
+                raise
+        self._pool.opened(key, protocol)
+        return Connection(self, key, protocol, self._loop)
+
+    async def _reuse(
+        self, req: ClientRequest, key: ConnectionKey, protocol: _core.HttpConnection, traces: list[Trace]
+    ) -> Connection:
+        assert isinstance(protocol, HttpConnection)
+        connection = Connection(self, key, protocol, self._loop)
+        if req.proxy is not None:
+            # The field goes with every request; a new connection brings it about on its way.
+            proxy_request(req)
+        try:
+            for trace in traces:
+                await trace.send_connection_reuseconn()
+        except BaseException:
+            connection.release()
+            raise
+        return connection
+
+    async def _wait_for_place(
+        self, place: _core.PoolWaiter, traces: list[Trace]
+    ) -> _core.HttpConnection | None:
+        try:
+            for trace in traces:
+                await trace.send_connection_queued_start()
+            granted = await place.future
+            for trace in traces:
+                await trace.send_connection_queued_end()
+        except BaseException:
+            place.withdraw()
+            raise
+        return granted
+
+    async def _create_connection(
+        self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout
+    ) -> HttpConnection:
+        raise NotImplementedError
+
+    def close(self, *, abort_ssl: bool = False) -> Awaitable[None]:
+        """Close all connections; requests that are in flight fail. The result may be awaited, for the last to be closed.
+
+        :param abort_ssl: close those under TLS without the farewell
+        """
+        return _Closing(self._close(abort_ssl=abort_ssl))
+
+    def _close(self, *, abort_ssl: bool = False) -> list[Awaitable[object]]:
+        if self._closed:
+            return []
+        self._closed = True
+        connections = self._pool.close()
+        if self._loop.is_closed():
+            return []
+        waiters: list[Awaitable[object]] = []
+        for connection in connections:
+            closed = connection.closed
+            transport = connection.transport
+            if abort_ssl and transport is not None and transport.get_extra_info("sslcontext") is not None:
+                connection.abort()
+            else:
+                connection.close()
+            if closed is not None:
+                waiters.append(closed)
+        return waiters
+
+    def _factory(self) -> HttpConnection:
+        return HttpConnection(self._loop)
+
+
+class TCPConnector(BaseConnector):
+    """Connects to hosts by TCP, with TLS for https. Source of the semantics: ``aiohttp.TCPConnector``.
+
+    :param ssl: the TLS setting of requests that have none: True, False, a context or a :class:`Fingerprint`
+    :param use_dns_cache: keep the addresses of hosts
+    :param ttl_dns_cache: for so many seconds; None: for ever
+    :param family: 0, :data:`socket.AF_INET` or :data:`socket.AF_INET6`
+    :param local_addr: (host, port) to connect from
+    :param resolver: looks hosts up; :class:`DefaultResolver` by default
+    :param happy_eyeballs_delay: seconds before the next address is tried beside the first (RFC 8305); None: only after it
+        has failed
+    :param interleave: how many addresses of the first family come first; 1 with happy eyeballs by default
+    :param socket_factory: makes the socket for an address
+    :param ssl_shutdown_timeout: seconds to wait for the farewell of TLS. Deprecated in aiohttp
+    """
+
+    allowed_protocol_schema_set = HIGH_LEVEL_SCHEMES | {"tcp"}
+
+    def __init__(
+        self,
+        *,
+        verify_ssl: bool = True,
+        fingerprint: bytes | None = None,
+        use_dns_cache: bool = True,
+        ttl_dns_cache: int | None = 10,
+        dns_cache_max_size: int = 1000,
+        family: socket.AddressFamily = socket.AddressFamily.AF_UNSPEC,
+        ssl_context: ssl_module.SSLContext | None = None,
+        ssl: SSLSetting = True,
+        local_addr: tuple[str, int] | None = None,
+        resolver: AbstractResolver | None = None,
+        keepalive_timeout: float | None | Sentinel = sentinel,
+        force_close: bool = False,
+        limit: int = 100,
+        limit_per_host: int = 0,
+        enable_cleanup_closed: bool = False,
+        loop: asyncio.AbstractEventLoop | None = None,
+        timeout_ceil_threshold: float = 5,
+        happy_eyeballs_delay: float | None = 0.25,
+        interleave: int | None = None,
+        socket_factory: SocketFactoryType | None = None,
+        ssl_shutdown_timeout: float | None | Sentinel = sentinel,
+    ) -> None:
+        super().__init__(
+            keepalive_timeout=keepalive_timeout,
+            force_close=force_close,
+            limit=limit,
+            limit_per_host=limit_per_host,
+            enable_cleanup_closed=enable_cleanup_closed,
+            loop=loop,
+            timeout_ceil_threshold=timeout_ceil_threshold,
+        )
+        self._ssl = merge_ssl_params(ssl, verify_ssl, ssl_context, fingerprint)
+        self._resolver_owner = resolver is None
+        self._resolver: AbstractResolver = DefaultResolver(loop=self._loop) if resolver is None else resolver
+        self._use_dns_cache = use_dns_cache
+        self._dns_cache = DNSCache(self._loop, ttl=ttl_dns_cache, max_size=dns_cache_max_size)
+        self._family = family
+        self._local_infos: list[AddrInfoType] | None = None
+        if local_addr is not None:
+            local_family = socket.AF_INET6 if ":" in local_addr[0] else socket.AF_INET
+            self._local_infos = [(local_family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", local_addr)]
+        self._happy_eyeballs_delay = happy_eyeballs_delay
+        self._interleave = interleave
+        self._socket_factory = socket_factory
+        if isinstance(ssl_shutdown_timeout, Sentinel):
+            self._ssl_shutdown_timeout: float | None = 0
+        else:
+            self._ssl_shutdown_timeout = ssl_shutdown_timeout
+
+    @property
+    def family(self) -> int:
+        """The address family that is connected to; 0: any."""
+        return self._family
+
+    @property
+    def use_dns_cache(self) -> bool:
+        """Whether the addresses of hosts are kept."""
+        return self._use_dns_cache
+
+    def clear_dns_cache(self, host: str | None = None, port: int | None = None) -> None:
+        """Forget the addresses of ``host`` and ``port``, or all.
+
+        :raises ValueError: if only one of the two is given
+        """
+        if (host is None) != (port is None):
+            raise ValueError("either both host and port or none of them are allowed")
+        self._dns_cache.clear(host, port)
+
+    def close(self, *, abort_ssl: bool = False) -> Awaitable[None]:
+        """Close all connections and stop lookups; the resolver too if it is the connector's own."""
+        waiters = list(self._close(abort_ssl=abort_ssl))
+        return _Closing(waiters)
+
+    def _close(self, *, abort_ssl: bool = False) -> list[Awaitable[object]]:
+        if self._closed:
+            return []
+        waiters = super()._close(abort_ssl=abort_ssl or self._ssl_shutdown_timeout == 0)
+        if self._loop.is_closed():
+            return waiters
+        waiters.extend(self._dns_cache.close())
+        if self._resolver_owner:
+            waiters.append(self._loop.create_task(self._resolver.close()))
+        return waiters
+
+    async def _create_connection(
+        self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout
+    ) -> HttpConnection:
+        if req.proxy is None:
+            _, protocol = await self._connect_directly(req, traces, timeout)
+            return protocol
+        to_proxy = proxy_request(req)
+        transport, protocol = await self._connect_directly(
+            to_proxy, [], timeout, client_error=ClientProxyConnectionError
+        )
+        if not req.is_ssl():
+            return protocol
+        await open_tunnel(self, req, to_proxy, transport, protocol)
+        return await start_tls(self, req, transport, timeout)
+
+    async def _resolve_host(self, host: str, port: int, traces: Sequence[Trace]) -> list[ResolveResult]:
+        if is_ip_address(host):
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            return [
+                {"hostname": host, "host": host, "port": port, "family": family, "proto": 0, "flags": 0}
+            ]
+
+        async def look_up() -> list[ResolveResult]:
+            return await self._resolver.resolve(host, port, family=self._family)
+
+        return await self._dns_cache.resolve(host, port, look_up, traces, cached=self._use_dns_cache)
+
+    async def _connect_directly(
+        self,
+        req: ClientRequest,
+        traces: Sequence[Trace],
+        timeout: ClientTimeout,
+        *,
+        client_error: type[ClientConnectorError] = ClientConnectorError,
+    ) -> tuple[asyncio.Transport, HttpConnection]:
+        host, port = req.host, req.port
+        assert port is not None
+        # One dot at the end makes a name absolute; more are a slip.
+        if host.endswith(".."):
+            host = host.rstrip(".") + "."
+        try:
+            results = await self._resolve_host(host, port, traces)
+        except OSError as error:
+            if error.errno is None and isinstance(error, TimeoutError):
+                raise
+            raise ClientConnectorDNSError(req.connection_key, error) from error
+        infos = addr_infos(results, self._family)
+        if not infos:
+            error = OSError(f"{host} has no address of the family {self._family!r}")
+            raise ClientConnectorDNSError(req.connection_key, error)
+        context = context_for(req.ssl, self._ssl) if req.is_ssl() else None
+        fingerprint = fingerprint_of(req.ssl, self._ssl) if req.is_ssl() else None
+        while True:
+            with self._client_errors(req, client_error):
+                transport, protocol = await self._dial(req, host, infos, context, timeout)
+            if fingerprint is None:
+                return transport, protocol
+            try:
+                fingerprint.check(transport)
+                return transport, protocol
+            except ServerFingerprintMismatch:
+                peer = transport.get_extra_info("peername")
+                transport.close()
+                infos = [info for info in infos if info[4][:2] != tuple(peer)[:2]]
+                if not infos:
+                    raise
+
+    async def _dial(
+        self,
+        req: ClientRequest,
+        host: str,
+        infos: Sequence[AddrInfoType],
+        context: ssl_module.SSLContext | None,
+        timeout: ClientTimeout,
+    ) -> tuple[asyncio.Transport, HttpConnection]:
+        options: dict[str, Any] = {}
+        if context is not None:
+            # Certificates have names without the dot.
+            options["server_hostname"] = (req.server_hostname or host).rstrip(".")
+            if self._ssl_shutdown_timeout:
+                options["ssl_shutdown_timeout"] = self._ssl_shutdown_timeout
+        async with ceil_timeout(timeout.sock_connect, timeout.ceil_threshold):
+            remaining = list(infos)
+            while True:
+                sock = await dial(
+                    remaining,
+                    loop=self._loop,
+                    local_infos=self._local_infos,
+                    delay=self._happy_eyeballs_delay,
+                    interleave=self._interleave or (1 if self._happy_eyeballs_delay is not None else None),
+                    socket_factory=self._socket_factory,
+                )
+                peer = sock.getpeername()
+                try:
+                    return await self._loop.create_connection(
+                        self._factory, ssl=context, sock=sock, **options
+                    )
+                except OSError:
+                    # Another address may do better, unless it is the certificate.
+                    remaining = [info for info in remaining if info[4][:2] != tuple(peer)[:2]]
+                    if not remaining:
+                        raise
+
+    def _client_errors(self, req: ClientRequest, client_error: type[ClientConnectorError]) -> _ClientErrors:
+        return _ClientErrors(req.connection_key, client_error)
+
+
+class _ClientErrors:
+    """Raises what the operating system and TLS say as the client's exceptions."""
+
+    __slots__ = ("_class", "_key")
+
+    def __init__(self, key: ConnectionKey, client_error: type[ClientConnectorError]) -> None:
+        self._key = key
+        self._class = client_error
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        exc_traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, _CERTIFICATE_ERRORS):
+            raise ClientConnectorCertificateError(self._key, error) from error
+        if isinstance(error, _SSL_ERRORS):
+            raise ClientConnectorSSLError(self._key, error) from error
+        if isinstance(error, OSError) and not (error.errno is None and isinstance(error, TimeoutError)):
+            raise self._class(self._key, error) from error
+
+
+class UnixConnector(BaseConnector):
+    """Connects to a Unix-domain socket, whatever the host. Source of the semantics: ``aiohttp.UnixConnector``.
+
+    :param path: the socket's path
+    """
+
+    allowed_protocol_schema_set = HIGH_LEVEL_SCHEMES | {"unix"}
+
+    def __init__(
+        self,
+        path: str,
+        force_close: bool = False,
+        keepalive_timeout: float | None | Sentinel = sentinel,
+        limit: int = 100,
+        limit_per_host: int = 0,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(
+            force_close=force_close,
+            keepalive_timeout=keepalive_timeout,
+            limit=limit,
+            limit_per_host=limit_per_host,
+            loop=loop,
+        )
+        self._path = path
+
+    @property
+    def path(self) -> str:
+        """The socket's path."""
+        return self._path
+
+    async def _create_connection(
+        self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout
+    ) -> HttpConnection:
+        try:
+            async with ceil_timeout(timeout.sock_connect, timeout.ceil_threshold):
+                _, protocol = await self._loop.create_unix_connection(self._factory, self._path)
+        except OSError as error:
+            if error.errno is None and isinstance(error, TimeoutError):
+                raise
+            raise UnixClientConnectorError(self._path, req.connection_key, error) from error
+        return protocol
+
+
+class NamedPipeConnector(BaseConnector):
+    """Windows only, where whorl does not run: there so that programs which name it can be imported.
+
+    :raises RuntimeError: always
+    """
+
+    allowed_protocol_schema_set = HIGH_LEVEL_SCHEMES | {"npipe"}
+
+    def __init__(self, path: str, **kwargs: Any) -> NoReturn:
+        raise RuntimeError("Named Pipes are only available on Windows: use UnixConnector")

@@ -1,0 +1,147 @@
+"""Dialling: which of a host's addresses answers first (RFC 8305, Happy Eyeballs)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from asyncio import staggered
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .abc import ResolveResult
+
+__all__ = ["AddrInfoType", "SocketFactoryType", "addr_infos", "dial", "interleaved"]
+
+AddrInfoType = tuple[int, int, int, str, tuple[Any, ...]]
+"""An address as :func:`socket.getaddrinfo` gives it: family, type, protocol, name, address."""
+
+SocketFactoryType = Callable[[AddrInfoType], socket.socket]
+"""Makes the socket for an address."""
+
+
+def addr_infos(results: Sequence[ResolveResult], family: int) -> list[AddrInfoType]:
+    """The addresses of a lookup, those of ``family`` only unless it is 0."""
+    infos: list[AddrInfoType] = []
+    for result in results:
+        host, port = result["host"], result["port"]
+        is_ipv6 = ":" in host
+        found = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+        if family and family != found:
+            continue
+        address: tuple[Any, ...] = (host, port)
+        if is_ipv6:
+            # A scope of a link-local address ("fe80::1%eth0") is a number in the address.
+            bare, _, scope = host.partition("%")
+            address = (bare, port, 0, _scope(scope))
+        infos.append((found, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address))
+    return infos
+
+
+def _scope(name: str) -> int:
+    if not name:
+        return 0
+    return int(name) if name.isdigit() else socket.if_nametoindex(name)
+
+
+def interleaved(infos: Sequence[AddrInfoType], first: int) -> list[AddrInfoType]:
+    """The addresses with the families in turn: ``first`` of the first family, then one of each (RFC 8305, section 4)."""
+    families: dict[int, list[AddrInfoType]] = {}
+    for info in infos:
+        families.setdefault(info[0], []).append(info)
+    lists = list(families.values())
+    if not lists:
+        return []
+    ahead, lists[0] = lists[0][: first - 1], lists[0][max(first - 1, 0) :]
+    return ahead + [info for row in zip_longest(*lists) for info in row if info is not None]
+
+
+async def dial(
+    infos: Sequence[AddrInfoType],
+    *,
+    loop: asyncio.AbstractEventLoop,
+    local_infos: Sequence[AddrInfoType] | None,
+    delay: float | None,
+    interleave: int | None,
+    socket_factory: SocketFactoryType | None,
+) -> socket.socket:
+    """Connect to the first address that answers.
+
+    :param delay: seconds before the next address is tried beside those that have not answered; None: one after the other
+    :raises OSError: if none answers: the one error, or one that names them all
+    """
+    errors: list[OSError] = []
+    attempts = [
+        partial(_connect, info, loop, local_infos, socket_factory, errors)
+        for info in (interleaved(infos, interleave) if interleave else infos)
+    ]
+    if len(attempts) == 1 or delay is None:
+        for attempt in attempts:
+            try:
+                return await attempt()
+            except OSError:
+                continue
+    else:
+        sock, _, failures = await staggered.staggered_race(attempts, delay, loop=loop)
+        if sock is not None:
+            return sock
+        for failure in failures:
+            if failure is not None and not isinstance(failure, OSError):
+                raise failure
+    raise _summary(errors)
+
+
+def _summary(errors: list[OSError]) -> OSError:
+    """What the failed attempts come to: as asyncio tells it."""
+    if not errors:
+        return OSError("there is no address to connect to")
+    if len(errors) == 1 or all(str(error) == str(errors[0]) for error in errors):
+        return errors[0]
+    text = f"Multiple exceptions: {', '.join(map(str, errors))}"
+    numbers = {error.errno for error in errors}
+    return OSError(numbers.pop(), text) if len(numbers) == 1 else OSError(text)
+
+
+async def _connect(
+    info: AddrInfoType,
+    loop: asyncio.AbstractEventLoop,
+    local_infos: Sequence[AddrInfoType] | None,
+    socket_factory: SocketFactoryType | None,
+    errors: list[OSError],
+) -> socket.socket:
+    family, kind, protocol, _, address = info
+    sock: socket.socket | None = None
+    try:
+        try:
+            sock = socket_factory(info) if socket_factory is not None else socket.socket(family, kind, protocol)
+            sock.setblocking(False)
+            if local_infos is not None:
+                _bind(sock, family, local_infos)
+            await loop.sock_connect(sock, address)
+        except OSError as error:
+            if error.strerror is not None and str(address) not in error.strerror:
+                number, text = error.errno, error.strerror.lower()
+                error = type(error)(number, f"Connect call failed {address}") if number else OSError(text)
+            errors.append(error)
+            raise error from None
+        return sock
+    except BaseException:
+        if sock is not None:
+            sock.close()
+        raise
+
+
+def _bind(sock: socket.socket, family: int, local_infos: Sequence[AddrInfoType]) -> None:
+    problem: OSError | None = None
+    for local_family, _, _, _, address in local_infos:
+        if local_family != family:
+            continue
+        try:
+            sock.bind(address)
+            return
+        except OSError as error:
+            text = f"error while attempting to bind on address {address!r}: {str(error.strerror).lower()}"
+            problem = OSError(error.errno, text)
+    raise problem or OSError(f"no matching local address with family={family!r} found")
