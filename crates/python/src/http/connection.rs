@@ -310,6 +310,9 @@ impl HttpConnection {
     pub fn set_lease(&self, lease: Lease) -> PyResult<()> {
         let _former = self.with(|state| {
             state.served += 1;
+            if lease.is_for_one_request() {
+                state.future = Future::Close;
+            }
             state.lease.replace(lease)
         })?;
         Ok(())
@@ -467,7 +470,7 @@ impl HttpConnection {
             _ => RequestKind::Other,
         };
         let limits =
-            Limits { line: max_line_size, field: max_field_size, fields: max_headers, ..Limits::default() };
+            Limits::new(max_line_size, max_field_size, max_headers);
         let wishes = Wishes { buffer_size, decompress, read_until_eof };
         let owner = Arc::clone(this.state.owner());
         let exchange =
@@ -551,6 +554,33 @@ impl HttpConnection {
         let py = slf.py();
         slf.get().call_link(py, intern!(py, "abort"))?;
         Self::give_up(slf)
+    }
+
+    /// Give the connection back to its pool; it is closed if an exchange on it is not over.
+    fn release(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let busy = slf.get().with(|state| state.exchange.is_some() || state.future == Future::Close)?;
+        if busy { Self::give_up(slf) } else { slf.get().exchange_ended(slf) }
+    }
+
+    /// Whether it still has the place in the pool that it had when it was taken for the `served`th time.
+    fn is_leased(&self, served: u64) -> PyResult<bool> {
+        self.with(|state| state.served == served && state.lease.is_some())
+    }
+
+    /// Call `callback` when it is given back, or closed.
+    fn on_release(&self, callback: Py<PyAny>) -> PyResult<()> {
+        let mut callback = Some(callback);
+        self.with(|state| {
+            if let Some(lease) = &mut state.lease {
+                lease.callbacks.extend(callback.take());
+            }
+        })
+    }
+
+    /// The exchange that it is in.
+    #[getter]
+    fn exchange(&self, py: Python<'_>) -> PyResult<Option<Py<Exchange>>> {
+        self.with(|state| state.exchange.as_ref().map(|exchange| exchange.clone_ref(py)))
     }
 
     /// Close the connection when the exchange that it is in has ended.

@@ -6,8 +6,8 @@ mod encode;
 mod exchange;
 mod fault;
 mod head;
-mod key;
 mod link;
+mod origin;
 mod pool;
 
 use pyo3::prelude::*;
@@ -19,5 +19,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<HttpConnection>()?;
     module.add_class::<exchange::Exchange>()?;
     module.add_class::<pool::ConnectionPool>()?;
+    module.add_class::<pool::PoolSlot>()?;
+    module.add_class::<pool::PoolWaiter>()?;
     module.add_function(wrap_pyfunction!(encode::encode_head, module)?)
 }

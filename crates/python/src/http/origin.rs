@@ -1,17 +1,12 @@
 //! What requests must have in common to share a connection.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::hash::{Hash, Hasher};
 
 use pyo3::prelude::*;
 
 /// A `ConnectionKey`, compared without Python: a connection must never serve a request with other settings.
-#[derive(Clone, Debug)]
-pub struct Key(Arc<Keyed>);
-
 #[derive(Debug)]
-struct Keyed {
-    hash: u64,
+pub struct Origin {
     parts: Parts,
     object: Py<PyAny>,
 }
@@ -30,7 +25,7 @@ struct Parts {
     server_hostname: Option<String>,
 }
 
-impl Key {
+impl Origin {
     /// Of a `ConnectionKey`.
     ///
     /// # Errors
@@ -48,7 +43,7 @@ impl Key {
         );
         let (host, port, is_ssl, ssl, proxy, proxy_auth, proxy_headers_hash, server_hostname): Tuple<'_> =
             object.extract()?;
-        let text = |value: &Bound<'_, PyAny>| -> PyResult<Option<String>> {
+        let shown = |value: &Bound<'_, PyAny>| -> PyResult<Option<String>> {
             if value.is_none() { Ok(None) } else { Ok(Some(value.repr()?.to_string())) }
         };
         let parts = Parts {
@@ -56,34 +51,30 @@ impl Key {
             port,
             is_ssl,
             ssl: ssl.as_ptr() as usize,
-            proxy: if proxy.is_none() { None } else { Some(proxy.str()?.to_string()) },
-            proxy_auth: text(&proxy_auth)?,
+            proxy: shown(&proxy)?,
+            proxy_auth: shown(&proxy_auth)?,
             proxy_headers_hash,
             server_hostname,
         };
-        let mut hasher = DefaultHasher::new();
-        parts.hash(&mut hasher);
-        Ok(Self(Arc::new(Keyed { hash: hasher.finish(), parts, object: object.clone().unbind() })))
+        Ok(Self { parts, object: object.clone().unbind() })
     }
 
     /// The `ConnectionKey`.
-    pub fn object(&self) -> &Py<PyAny> {
-        &self.0.object
+    pub const fn object(&self) -> &Py<PyAny> {
+        &self.object
     }
 }
 
-impl PartialEq for Key {
-    #[inline]
+impl PartialEq for Origin {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || (self.0.hash == other.0.hash && self.0.parts == other.0.parts)
+        self.parts == other.parts
     }
 }
 
-impl Eq for Key {}
+impl Eq for Origin {}
 
-impl Hash for Key {
-    #[inline]
+impl Hash for Origin {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0.hash);
+        self.parts.hash(state);
     }
 }
