@@ -63,6 +63,8 @@ _MAX_SELECTIONS = 64
 _NOWHERE = URL()
 _CODING: Final[BaseCookie[str]] = SimpleCookie()
 
+_UNPREPARED: Final[Morsel[str]] = Morsel()
+
 _Place = tuple[str, str]
 """Domain and path. The domain of cookies for every host is empty, and the path has no slash at its end."""
 
@@ -80,7 +82,7 @@ class _Record:
         # Of two numbers, the greater is the later: it counts uses.
         self.last_used = 0
         # As it is sent, and its octets in the Cookie field; made when it is first sent.
-        self.prepared: Morsel[str] | None = None
+        self.prepared = _UNPREPARED
         self.prepared_length = 0
 
 
@@ -344,7 +346,7 @@ class CookieJar(AbstractCookieJar):
         cookies = self._cookies.setdefault((domain, path), SimpleCookie())
         if cookies.get(name) != morsel or record.host_only != host_only:
             dict.__setitem__(cookies, name, morsel)
-            record.prepared = None
+            record.prepared = _UNPREPARED
             record.host_only = host_only
             self._selections.clear()
         self._uses += 1
@@ -489,7 +491,7 @@ class CookieJar(AbstractCookieJar):
                         or (prefix and len(morsel["path"]) > len(path))
                     ):
                         continue
-                    if record.prepared is None:
+                    if record.prepared is _UNPREPARED:
                         self._prepare(record, morsel)
                     # Taken out first: the narrower one has its place behind.
                     selected.pop(name, None)
