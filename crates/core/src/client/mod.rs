@@ -2,3 +2,5 @@
 //! coding stands for.
 
 pub mod coding;
+mod list;
+pub mod pool;
