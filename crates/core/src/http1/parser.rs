@@ -1,5 +1,7 @@
 //! From bytes to events, one message after another.
 
+use std::fmt;
+
 use super::body::{Body, Piece};
 use super::error::{Error, ErrorKind, Incomplete};
 use super::fields::Fields;
@@ -155,6 +157,12 @@ enum State {
     },
     Tunnel,
     Failed(Error),
+}
+
+impl<R: Role> fmt::Debug for Parser<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parser").field("held", &self.held()).finish_non_exhaustive()
+    }
 }
 
 impl Parser<Responses> {

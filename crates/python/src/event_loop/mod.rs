@@ -4,7 +4,7 @@
 //! other threads leave their [`Mail`] in the inbox. No method keeps `State` open while it calls Python, drops a reference that may
 //! run a finaliser, or allocates an object that the garbage collector tracks: all three may come back to the loop.
 
-mod clock;
+pub mod clock;
 mod handle;
 mod operation;
 mod run;

@@ -15,7 +15,7 @@ use whorl_core::sched::{Owned, Owner};
 use super::exchange::{self, Effects, Exchange, Phase, Wishes};
 use super::fault::{self, Fault};
 use super::link::Link;
-use super::pool::Lease;
+use super::pool::{ConnectionPool, Lease};
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, clock};
 use crate::interpreter::new_future;
@@ -79,6 +79,8 @@ struct State {
     drain_waiters: Vec<Py<PyAny>>,
     closed: Option<Py<PyAny>>,
     lease: Option<Lease>,
+    /// Where it is kept while nobody uses it.
+    home: Option<Py<ConnectionPool>>,
     read_timeout: ReadTimeout,
     served: u64,
 }
@@ -307,13 +309,14 @@ impl HttpConnection {
     }
 
     /// Makes it serve a place of a pool's.
-    pub fn set_lease(&self, lease: Lease) -> PyResult<()> {
+    pub fn set_lease(&self, py: Python<'_>, lease: Lease) -> PyResult<()> {
+        let home = lease.pool().clone_ref(py);
         let _former = self.with(|state| {
             state.served += 1;
             if lease.is_for_one_request() {
                 state.future = Future::Close;
             }
-            state.lease.replace(lease)
+            (state.lease.replace(lease), state.home.replace(home))
         })?;
         Ok(())
     }
@@ -437,6 +440,7 @@ impl HttpConnection {
             drain_waiters: Vec::new(),
             closed: None,
             lease: None,
+            home: None,
             read_timeout: ReadTimeout::default(),
             served: 0,
         };
@@ -715,7 +719,7 @@ impl HttpConnection {
     }
 
     /// asyncio: data has come; a transport of ours calls the native way instead.
-    fn data_received(slf: &Bound<'_, Self>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+    pub fn data_received(slf: &Bound<'_, Self>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
         let taken = slf.get().take(slf.py(), data.as_bytes())?;
         Self::on_data(slf, taken)
     }
@@ -754,12 +758,15 @@ impl HttpConnection {
                 state.closed.as_ref().map(|closed| closed.clone_ref(py)),
                 std::mem::take(&mut state.drain_waiters),
                 state.parser.finish(),
+                state.home.take(),
             )
         })?;
-        let (stage, timer, _link, exchange, lease, closed, drain_waiters, finish) = lost;
+        let (stage, timer, _link, exchange, lease, closed, drain_waiters, finish, home) = lost;
         cancel(py, timer)?;
-        if let Some(lease) = lease {
-            lease.end(py, None)?;
+        match (lease, home) {
+            (Some(lease), _) => lease.end(py, None)?,
+            (None, Some(home)) => home.get().forget(slf)?,
+            (None, None) => {}
         }
         if let Some(exchange) = exchange {
             Self::end_exchange(exchange.bind(py), finish, cause)?;
@@ -823,6 +830,7 @@ impl HttpConnection {
                     lease.visit(visit)?;
                 }
                 visit.call(&state.exchange)?;
+                visit.call(&state.home)?;
                 visit.call(&state.closed)?;
                 visit.call(&state.read_timeout.timer)?;
                 state.drain_waiters.iter().try_for_each(|waiter| visit.call(waiter))
@@ -833,7 +841,7 @@ impl HttpConnection {
     fn __clear__(&self) {
         let _exchange = self.state.with(|state| state.exchange.take());
         let _link = self.state.with(|state| state.link.take());
-        let _lease = self.state.with(|state| state.lease.take());
+        let _lease = self.state.with(|state| (state.lease.take(), state.home.take()));
         let _stage = self.state.with(|state| std::mem::replace(&mut state.stage, Stage::Lost));
         let _timer = self.state.with(|state| state.read_timeout.timer.take());
     }

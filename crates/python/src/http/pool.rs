@@ -72,6 +72,11 @@ pub struct PoolWaiter {
 }
 
 impl Lease {
+    /// The pool.
+    pub const fn pool(&self) -> &Py<ConnectionPool> {
+        &self.pool
+    }
+
     /// Whether its pool's connections serve one request each.
     pub fn is_for_one_request(&self) -> bool {
         self.pool.get().force_close
@@ -114,7 +119,8 @@ impl ConnectionPool {
     ) -> PyResult<()> {
         let reference = connection.clone().unbind();
         let place = slf.get().with(|state| state.leased.insert(reference))?;
-        connection.get().set_lease(Lease { pool: slf.clone().unbind(), lease, place, callbacks: Vec::new() })
+        let lease = Lease { pool: slf.clone().unbind(), lease, place, callbacks: Vec::new() };
+        connection.get().set_lease(slf.py(), lease)
     }
 
     /// A connection that can be used, or the place for one.
@@ -148,7 +154,7 @@ impl ConnectionPool {
     ) -> PyResult<Result<Bound<'py, HttpConnection>, Place>> {
         let py = slf.py();
         loop {
-            match self.with(|state| state.pool.take_idle_of(&lease, clock::now()))? {
+            match self.with(|state| state.pool.another(&lease, clock::now()))? {
                 None => return Ok(Err(Place::Open(lease))),
                 Some(idle) => {
                     let connection = idle.connection.into_bound(py);

@@ -9,7 +9,7 @@ use pyo3::types::PyBytes;
 #[derive(Debug)]
 pub enum Chunk {
     /// A bytes object, which nobody can change: kept as it is. The slice is its content.
-    Bytes(#[expect(dead_code, reason = "it keeps the content alive")] Py<PyBytes>, &'static [u8]),
+    Bytes(Py<PyBytes>, &'static [u8]),
     /// A copy of anything else: the caller may change a bytearray as soon as `write()` has returned.
     Copied(Vec<u8>),
 }

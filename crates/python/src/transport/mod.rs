@@ -18,6 +18,8 @@ mod tls;
 
 use pyo3::prelude::*;
 
+pub use chunk::Chunk;
+pub use common::set_result;
 pub use datagram::DatagramTransport;
 pub use listener::Listener;
 pub use pipe::{ReadPipeTransport, WritePipeTransport};

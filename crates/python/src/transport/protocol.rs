@@ -7,6 +7,7 @@ use pyo3::types::{PyBytes, PyType};
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
 use super::tls::TlsProtocol;
+use crate::http::HttpConnection;
 use crate::ffi::{call_in_context, call_in_context_or_here};
 
 /// How data reaches a protocol.
@@ -25,6 +26,8 @@ pub enum Receiver {
     Missing(Py<PyAny>),
     /// Our own TLS: ciphertext goes to its engine from where it was received.
     Tls(Py<TlsProtocol>),
+    /// Our own HTTP client: likewise.
+    Http(Py<HttpConnection>),
 }
 
 /// A protocol and how data reaches it.
@@ -46,6 +49,9 @@ impl Receiver {
         let py = protocol.py();
         if let Ok(tls) = protocol.cast_exact::<TlsProtocol>() {
             return Ok(Self::Tls(tls.clone().unbind()));
+        }
+        if let Ok(http) = protocol.cast::<HttpConnection>() {
+            return Ok(Self::Http(http.clone().unbind()));
         }
         if protocol.is_instance(buffered_protocol(py)?)? {
             Self::buffered(protocol)
@@ -79,6 +85,7 @@ impl Receiver {
             },
             Self::Missing(protocol) => Self::Missing(protocol.clone_ref(py)),
             Self::Tls(tls) => Self::Tls(tls.clone_ref(py)),
+            Self::Http(http) => Self::Http(http.clone_ref(py)),
         }
     }
 }
@@ -103,6 +110,7 @@ impl Protocol {
                 visit.call(buffer_updated)
             }
             Receiver::Tls(tls) => visit.call(tls),
+            Receiver::Http(http) => visit.call(http),
         }
     }
 }

@@ -224,6 +224,11 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         }
     }
 
+    /// Another idle connection for a slot whose own turned out to be closed.
+    pub fn another(&mut self, lease: &Lease, now: u64) -> Option<C> {
+        self.take_idle(lease.host, now)
+    }
+
     /// Gives a slot back, with its connection if that can be used again, or `None` if it was closed or never opened.
     pub fn release(&mut self, lease: Lease, connection: Option<C>, now: u64) -> Released<C> {
         let host = lease.host;

@@ -12,6 +12,7 @@ use super::StreamTransport;
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::EventLoop;
 use crate::ffi::call_in_context;
+use crate::http::HttpConnection;
 use crate::transport::ending::Ending;
 use crate::transport::protocol::{self, LentBuffer, Receiver};
 use crate::transport::states::Reading;
@@ -54,6 +55,7 @@ impl StreamTransport {
                 self.read_buffered(slf, event_loop, &get_buffer, &buffer_updated, fd)
             }
             Some((Receiver::Tls(tls), fd)) => self.read_tls(slf, event_loop, tls.bind(py), fd),
+            Some((Receiver::Http(http), fd)) => self.read_http(slf, event_loop, http.bind(py), fd),
         }
     }
 
@@ -131,6 +133,30 @@ impl StreamTransport {
         });
         match received.or_raise()? {
             Ok(Some(taken)) => TlsProtocol::on_data(tls, taken?),
+            Ok(None) => self.read_eof(slf, event_loop),
+            Err(error) => self.read_failed(slf, event_loop, error),
+        }
+    }
+
+    #[inline]
+    fn read_http(
+        &self,
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        http: &Bound<'_, HttpConnection>,
+        fd: RawFd,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let received = event_loop.get().read_buffer().with(|buffer| {
+            receive(fd, buffer).map(|size| (size > 0).then(|| http.get().take(py, &buffer[..size])))
+        });
+        match received.or_raise()? {
+            Ok(Some(taken)) => match taken.and_then(|taken| HttpConnection::on_data(http, taken)) {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    self.fatal(slf, event_loop, error, "Fatal error: protocol.data_received() call failed.")
+                }
+            },
             Ok(None) => self.read_eof(slf, event_loop),
             Err(error) => self.read_failed(slf, event_loop, error),
         }

@@ -154,8 +154,11 @@ impl StreamTransport {
     }
 
     /// `write()` and `writelines()`
+    ///
+    /// # Errors
+    /// RuntimeError after `write_eof()`, during a `sendfile`, and on the wrong thread.
     #[inline]
-    pub(super) fn write_chunks(slf: &Bound<'_, Self>, chunks: impl Iterator<Item = Chunk>) -> PyResult<()> {
+    pub fn write_chunks(slf: &Bound<'_, Self>, chunks: impl Iterator<Item = Chunk>) -> PyResult<()> {
         let this = slf.get();
         let event_loop = this.loop_of(slf.py());
         match this.queue_chunks(chunks, this.state.owner().is_held())? {

@@ -6,6 +6,7 @@ use pyo3::types::PyBytes;
 
 use super::engine::{Decrypted, Engine, Stop};
 use super::protocol::{Phase, Reading, TlsProtocol, Told};
+use crate::http::HttpConnection;
 use crate::transport::StreamTransport;
 use crate::transport::protocol::{LentBuffer, Receiver};
 
@@ -33,7 +34,7 @@ impl TlsProtocol {
                 && state
                     .protocol
                     .as_ref()
-                    .is_some_and(|protocol| matches!(protocol.receiver, Receiver::Data(_)))
+                    .is_some_and(|protocol| matches!(protocol.receiver, Receiver::Data(_) | Receiver::Http(_)))
         })?;
         let engine = self.engine()?;
         if at_once {
@@ -83,7 +84,7 @@ impl TlsProtocol {
                 Some(Receiver::Buffered { get_buffer, buffer_updated }) => {
                     self.read_buffered(slf, &get_buffer, &buffer_updated)?
                 }
-                Some(Receiver::Data(_) | Receiver::Missing(_) | Receiver::Tls(_)) => {
+                Some(Receiver::Data(_) | Receiver::Missing(_) | Receiver::Tls(_) | Receiver::Http(_)) => {
                     let plaintext = self.engine()?.decrypt(py, &[])?;
                     self.deliver(slf, plaintext)?
                 }
@@ -99,18 +100,19 @@ impl TlsProtocol {
         if let Some(data) = plaintext.data {
             let receiver = self.with(|state| {
                 state.protocol.as_ref().map(|protocol| match &protocol.receiver {
-                    Receiver::Data(data_received) => Ok(data_received.clone_ref(py)),
-                    _ => Err(protocol.object.clone_ref(py)),
+                    Receiver::Data(data_received) => Receiver::Data(data_received.clone_ref(py)),
+                    Receiver::Http(http) => Receiver::Http(http.clone_ref(py)),
+                    _ => Receiver::Missing(protocol.object.clone_ref(py)),
                 })
             })?;
             let called = match receiver {
                 None => return Ok(Next::Nothing),
-                Some(Ok(data_received)) => self.call(py, &data_received, [data.as_any()]),
+                Some(Receiver::Data(data_received)) => {
+                    self.call(py, &data_received, [data.as_any()]).map(drop)
+                }
+                Some(Receiver::Http(http)) => HttpConnection::data_received(http.bind(py), &data),
                 // It had no such method when it was set, as asyncio allows.
-                Some(Err(protocol)) => protocol
-                    .bind(py)
-                    .getattr(intern!(py, "data_received"))
-                    .and_then(|data_received| self.call(py, &data_received.unbind(), [data.as_any()])),
+                Some(_) => self.tell(py, intern!(py, "data_received"), [data.as_any()]).map(drop),
             };
             if let Err(error) = called {
                 self.fatal(slf, error, "Fatal error on SSL protocol")?;

@@ -27,6 +27,18 @@ impl TlsTransport {
     pub const fn new(protocol: Py<TlsProtocol>) -> Self {
         Self { protocol }
     }
+
+    /// `writelines()`
+    ///
+    /// # Errors
+    /// SystemExit and KeyboardInterrupt from the protocol's flow control; RuntimeError on the wrong thread.
+    pub fn write_chunks(slf: &Bound<'_, Self>, chunks: impl Iterator<Item = Chunk>) -> PyResult<()> {
+        let protocol = slf.get().protocol.bind(slf.py());
+        for chunk in chunks {
+            protocol.get().write(protocol, chunk)?;
+        }
+        Ok(())
+    }
 }
 
 /// `asyncio.constants._SendfileMode.FALLBACK`
@@ -85,7 +97,7 @@ impl TlsTransport {
     }
 
     /// Return True if the transport is closing or closed.
-    fn is_closing(&self, py: Python<'_>) -> bool {
+    pub fn is_closing(&self, py: Python<'_>) -> bool {
         let protocol = self.protocol.get();
         if matches!(protocol.phase.load(), Phase::ShuttingDown | Phase::Closed) {
             return true;
