@@ -18,6 +18,7 @@ __all__ = [
     "BasicAuth",
     "basicauth_from_netrc",
     "encode_basic_auth",
+    "is_basic_auth",
     "make_basic_auth",
     "netrc_from_env",
     "strip_auth_from_url",
@@ -98,6 +99,13 @@ class BasicAuth(_Credentials):
 def make_basic_auth(login: str, password: str = "", encoding: str = "latin1") -> BasicAuth:
     """Makes a :class:`BasicAuth` without its warning, which is for what callers write."""
     return tuple.__new__(BasicAuth, (login, password, encoding))
+
+
+def is_basic_auth(value: object) -> bool:
+    """Whether it is a :class:`BasicAuth`, or another library's class of that name."""
+    return isinstance(value, BasicAuth) or (
+        isinstance(value, tuple) and type(value).__name__ == "BasicAuth" and callable(getattr(value, "encode", None))
+    )
 
 
 def strip_auth_from_url(url: URL) -> tuple[URL, BasicAuth | None]:

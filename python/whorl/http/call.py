@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from http.cookies import BaseCookie
 from typing import TYPE_CHECKING, Any, Final
 
 from yarl import URL
 
 from . import hdrs
 from .auth import BasicAuth, strip_auth_from_url
-from .cookiejar import cookies_for_request
+from .cookiejar import filter_request_cookies
 from .exceptions import (
     ClientConnectorCertificateError,
     ClientConnectorError,
@@ -204,7 +205,7 @@ class Call:
             headers=self._headers,
             skip_auto_headers=options.skip_auto_headers,
             data=self._data,
-            cookies=cookies_for_request(session._cookie_jar, self._cookies, url),
+            cookies=self._cookies_for(url),
             auth=auth,
             version=session._version,
             compress=options.compress,
@@ -223,6 +224,17 @@ class Call:
         )
         request._upload_tracker = options.upload_tracker
         return request
+
+    def _cookies_for(self, url: URL) -> BaseCookie[str] | None:
+        """The session's cookies for ``url``, and the call's own, which win."""
+        jar = self._session._cookie_jar
+        cookies = jar.filter_cookies(url) if len(jar) else None
+        if self._cookies is not None:
+            own = filter_request_cookies(self._cookies, url, quote_cookie=jar.quote_cookie)
+            if cookies is None:
+                return own
+            cookies.load(own)
+        return cookies
 
     async def _auth_for(self, url: URL, url_auth: BasicAuth | None) -> BasicAuth | None:
         session = self._session

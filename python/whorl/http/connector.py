@@ -28,7 +28,7 @@ from .exceptions import (
     ServerFingerprintMismatch,
     UnixClientConnectorError,
 )
-from .helpers import Sentinel, is_ip_address, sentinel
+from .helpers import Sentinel, sentinel
 from .request import ConnectionKey
 from .resolver import DefaultResolver
 from .timeouts import ceil_timeout
@@ -36,7 +36,7 @@ from .tls import SSLSetting, context_for, fingerprint_of, merge_ssl_params
 from .tunnel import open_tunnel, proxy_request, start_tls
 
 if TYPE_CHECKING:
-    from .abc import AbstractResolver, ResolveResult
+    from .abc import AbstractResolver
     from .request import ClientRequest
     from .timeouts import ClientTimeout
     from .tracing import Trace
@@ -279,10 +279,10 @@ class BaseConnector:
         if isinstance(grant, _core.HttpConnection):
             return await self._reuse(req, key, grant, traces)
         async with ceil_timeout(timeout.connect, timeout.ceil_threshold):
-            if grant is not None:
-                granted = await self._wait_for_place(grant, traces)
-                if granted is not None:
-                    return await self._reuse(req, key, granted, traces)
+            if isinstance(grant, _core.PoolWaiter):
+                grant = await self._wait_for_place(grant, traces)
+                if isinstance(grant, _core.HttpConnection):
+                    return await self._reuse(req, key, grant, traces)
             try:
                 for trace in traces:
                     await trace.send_connection_create_start()
@@ -293,9 +293,9 @@ class BaseConnector:
                     protocol.close()
                     raise ClientConnectionError("Connector is closed.")
             except BaseException:
-                self._pool.failed(key)
+                grant.give_back()
                 raise
-        self._pool.opened(key, protocol)
+            grant.opened(protocol)
         return Connection(self, key, protocol, self._loop)
 
     async def _reuse(
@@ -316,17 +316,17 @@ class BaseConnector:
 
     async def _wait_for_place(
         self, place: _core.PoolWaiter, traces: list[Trace]
-    ) -> _core.HttpConnection | None:
+    ) -> _core.HttpConnection | _core.PoolSlot:
         try:
             for trace in traces:
                 await trace.send_connection_queued_start()
-            granted = await place.future
+            await place.future
             for trace in traces:
                 await trace.send_connection_queued_end()
         except BaseException:
             place.withdraw()
             raise
-        return granted
+        return place.claim()
 
     async def _create_connection(
         self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout
@@ -419,8 +419,14 @@ class TCPConnector(BaseConnector):
         self._resolver_owner = resolver is None
         self._resolver: AbstractResolver = DefaultResolver(loop=self._loop) if resolver is None else resolver
         self._use_dns_cache = use_dns_cache
-        self._dns_cache = DNSCache(self._loop, ttl=ttl_dns_cache, max_size=dns_cache_max_size)
         self._family = family
+        self._dns_cache = DNSCache(
+            self._resolver,
+            family=family,
+            use_cache=use_dns_cache,
+            ttl=ttl_dns_cache,
+            max_size=dns_cache_max_size,
+        )
         self._local_infos: list[AddrInfoType] | None = None
         if local_addr is not None:
             local_family = socket.AF_INET6 if ":" in local_addr[0] else socket.AF_INET
@@ -463,7 +469,7 @@ class TCPConnector(BaseConnector):
         waiters = super()._close(abort_ssl=abort_ssl or self._ssl_shutdown_timeout == 0)
         if self._loop.is_closed():
             return waiters
-        waiters.extend(self._dns_cache.close())
+        self._dns_cache.close()
         if self._resolver_owner:
             waiters.append(self._loop.create_task(self._resolver.close()))
         return waiters
@@ -483,18 +489,6 @@ class TCPConnector(BaseConnector):
         await open_tunnel(self, req, to_proxy, transport, protocol)
         return await start_tls(self, req, transport, timeout)
 
-    async def _resolve_host(self, host: str, port: int, traces: Sequence[Trace]) -> list[ResolveResult]:
-        if is_ip_address(host):
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            return [
-                {"hostname": host, "host": host, "port": port, "family": family, "proto": 0, "flags": 0}
-            ]
-
-        async def look_up() -> list[ResolveResult]:
-            return await self._resolver.resolve(host, port, family=self._family)
-
-        return await self._dns_cache.resolve(host, port, look_up, traces, cached=self._use_dns_cache)
-
     async def _connect_directly(
         self,
         req: ClientRequest,
@@ -509,7 +503,7 @@ class TCPConnector(BaseConnector):
         if host.endswith(".."):
             host = host.rstrip(".") + "."
         try:
-            results = await self._resolve_host(host, port, traces)
+            results = await self._dns_cache.resolve(host, port, traces)
         except OSError as error:
             if error.errno is None and isinstance(error, TimeoutError):
                 raise

@@ -321,6 +321,12 @@ class ClientResponse:
         """
         self._closed = False
         self._connection = connection
+        exchange = await self._wait_for_head()
+        if not exchange.upgraded:
+            exchange.on_end(self._ended)
+        return self
+
+    async def _wait_for_head(self) -> _core.Exchange:
         exchange = self._head()
         try:
             waiter = exchange.head_waiter()
@@ -335,9 +341,7 @@ class ClientResponse:
                 message=error.message,
                 headers=error.headers,
             ) from error
-        if not exchange.upgraded:
-            exchange.on_end(self._ended)
-        return self
+        return exchange
 
     def _ended(self) -> None:
         """The answer is over: nothing of it is to come."""

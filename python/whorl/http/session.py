@@ -28,7 +28,6 @@ from .timeouts import DEFAULT_TIMEOUT, ClientTimeout
 from .tls import SSLSetting, merge_ssl_params
 from .typedefs import DEFAULT_JSON_ENCODER
 from .websocket import ClientWebSocketResponse
-from .websocket_connect import connect as ws_connect
 
 if TYPE_CHECKING:
     import ssl as ssl_module
@@ -432,7 +431,9 @@ class ClientSession:
         return _WSRequestContextManager(self._ws_connect(url, **kwargs))
 
     async def _ws_connect(self, url: StrOrURL, **kwargs: Any) -> ClientWebSocketResponse:
-        return await ws_connect(self, url, **kwargs)
+        from .websocket_connect import connect
+
+        return await connect(self, url, **kwargs)
 
     # Its life.
 

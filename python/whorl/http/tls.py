@@ -5,56 +5,15 @@ from __future__ import annotations
 import functools
 import ssl
 import warnings
-from hashlib import sha256
-from typing import TYPE_CHECKING
 
-from .exceptions import ServerFingerprintMismatch
+from .fingerprint import Fingerprint
 
-if TYPE_CHECKING:
-    import asyncio
-
-__all__ = ["Fingerprint", "SSLSetting", "context_for", "fingerprint_of", "merge_ssl_params"]
+__all__ = ["SSL_SCHEMES", "SSLSetting", "context_for", "fingerprint_of", "merge_ssl_params"]
 
 SSL_SCHEMES = frozenset({"https", "wss"})
 
-
-class Fingerprint:
-    """The SHA-256 digest that a server's certificate must have; given as ``ssl=``, in place of the check by authorities.
-
-    :param fingerprint: the digest of the certificate in DER form, 32 bytes
-    :raises ValueError: for a digest of another length; those of MD5 (16) and SHA-1 (20) are refused as insecure
-    """
-
-    def __init__(self, fingerprint: bytes) -> None:
-        if len(fingerprint) in (16, 20):
-            raise ValueError("md5 and sha1 are insecure and not supported. Use sha256.")
-        if len(fingerprint) != 32:
-            raise ValueError(f"fingerprint has invalid length: {len(fingerprint)} bytes, where sha256 has 32")
-        self._fingerprint = fingerprint
-
-    @property
-    def fingerprint(self) -> bytes:
-        """The digest."""
-        return self._fingerprint
-
-    def check(self, transport: asyncio.BaseTransport) -> None:
-        """Check the peer of ``transport``; nothing if it does not speak TLS.
-
-        :raises ServerFingerprintMismatch: if its certificate is another
-        """
-        if not transport.get_extra_info("sslcontext"):
-            return
-        certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        got = sha256(certificate).digest()
-        if got != self._fingerprint:
-            host, port, *_ = transport.get_extra_info("peername")
-            raise ServerFingerprintMismatch(self._fingerprint, got, host, port)
-
-    def __repr__(self) -> str:
-        return f"Fingerprint({self._fingerprint!r})"
-
-
 SSLSetting = ssl.SSLContext | bool | Fingerprint
+"""What ``ssl=`` takes."""
 
 
 def merge_ssl_params(
@@ -78,13 +37,13 @@ def merge_ssl_params(
     if fingerprint is not None:
         text = "fingerprint is deprecated, use ssl=Fingerprint(fingerprint) instead"
         chosen = _replace(chosen, Fingerprint(fingerprint), text, stacklevel)
-    if not isinstance(chosen, ssl.SSLContext | bool) and not is_fingerprint(chosen):
+    if not isinstance(chosen, ssl.SSLContext | bool) and not _is_fingerprint(chosen):
         raise TypeError(f"ssl should be SSLContext, bool, Fingerprint or None, got {chosen!r} instead.")
     return chosen
 
 
-def is_fingerprint(setting: object) -> bool:
-    """Whether it is a :class:`Fingerprint`, or another library's that checks a transport the same way."""
+def _is_fingerprint(setting: object) -> bool:
+    """Whether it is a :class:`Fingerprint`, or another library's class of that name, which checks a transport alike."""
     return isinstance(setting, Fingerprint) or (
         type(setting).__name__ == "Fingerprint" and callable(getattr(setting, "check", None))
     )
@@ -113,7 +72,7 @@ def _default_context(verified: bool) -> ssl.SSLContext:
 
 
 def context_for(request: SSLSetting, connector: SSLSetting) -> ssl.SSLContext:
-    """The context of a connection: the request's setting, or the connector's where the request has none."""
+    """The context of a connection: by the request's setting, or the connector's where the request has none."""
     for setting in (request, connector):
         if isinstance(setting, ssl.SSLContext):
             return setting
@@ -126,7 +85,6 @@ def context_for(request: SSLSetting, connector: SSLSetting) -> ssl.SSLContext:
 def fingerprint_of(request: SSLSetting, connector: SSLSetting) -> Fingerprint | None:
     """The fingerprint that the connection is checked for, if any."""
     for setting in (request, connector):
-        if is_fingerprint(setting):
-            assert not isinstance(setting, bool | ssl.SSLContext)
+        if not isinstance(setting, bool | ssl.SSLContext):
             return setting
     return None

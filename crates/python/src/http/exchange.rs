@@ -593,6 +593,12 @@ impl Exchange {
         })
     }
 
+    /// Bytes that are kept for a user who does not read.
+    #[getter]
+    fn buffer_size(&self) -> PyResult<usize> {
+        self.with(|state| state.wishes.buffer_size)
+    }
+
     /// Bytes of the body that have arrived, before a content coding was undone.
     #[getter]
     fn raw_bytes(&self) -> PyResult<u64> {
