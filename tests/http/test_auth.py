@@ -109,7 +109,7 @@ def test_no_netrc_is_no_news_but_a_missing_one_that_was_named_is(
 
 
 def test_a_malformed_netrc_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / ".netrc").write_text("machine a.example login")
+    (tmp_path / ".netrc").write_text("what is this\n")
     assert netrc_from_env() is None
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
