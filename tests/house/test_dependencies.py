@@ -32,7 +32,7 @@ MAY_USE: dict[str, set[str]] = {
     "parallel": set(),
     "trace": set(),
 }
-SANS_IO = {"http1", "websocket", "http2"}
+SANS_IO = {"http1", "websocket", "http2", "client"}
 
 
 def core_modules() -> set[str]:
@@ -106,7 +106,7 @@ def test_modules_of_the_core_use_only_what_they_may(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", sorted(SANS_IO))
-def test_protocols_touch_no_socket_and_no_clock(module: str) -> None:
+def test_protocols_and_policy_touch_no_socket_and_no_clock(module: str) -> None:
     outside = r"\b(rustix|libc|std::net|std::os::fd|std::fs|Instant::now|SystemTime::now)\b"
     touched = {
         (name(path), word)
