@@ -21,7 +21,8 @@ const MOST_STREAMS: u32 = 1024;
 const LEAST_ROOM: usize = 4096;
 /// Room for output beyond which a buffer does not grow at once, in bytes.
 const MOST_ROOM: usize = 1 << 20;
-/// zlib-rs's fastest with codes made for the data: its level 1 has fixed codes, and saves little on short messages.
+/// About what zlib's own level 1 gives. That of zlib-rs has fixed codes: faster yet on short messages, and a third larger on
+/// long ones.
 const LEVEL: u32 = 2;
 
 /// Whether the deflate stream goes on.

@@ -153,7 +153,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parsed(header: &str) -> Vec<(String, Vec<(String, Option<String>)>)> {
+    type Owned = (String, Vec<(String, Option<String>)>);
+
+    fn parsed(header: &str) -> Vec<Owned> {
         let extensions = parse_extensions(header).unwrap();
         let owned =
             |(name, value): (&str, Option<Cow<'_, str>>)| (name.to_owned(), value.map(Cow::into_owned));
