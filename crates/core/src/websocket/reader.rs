@@ -271,19 +271,17 @@ impl Reader {
     /// Takes the next bytes of a message; with the key, and the place in it, if they are masked.
     fn receive(&mut self, piece: &[u8], key: Option<([u8; 4], usize)>) -> Result<(), Error> {
         let Some(message) = &mut self.message else { return Ok(()) };
-        match (message.coding, &mut self.inflater) {
+        let taken = match (message.coding, &mut self.inflater) {
             (Coding::Deflated, Some(inflater)) => match key {
-                None => inflater.push(piece, &mut self.payload, self.limit)?,
-                Some((key, offset)) => {
+                None => inflater.push(piece, &mut self.payload, self.limit),
+                // A piece is a multiple of the key, so that the offset is the same for each.
+                Some((key, offset)) => piece.chunks(PIECE).try_for_each(|masked| {
                     let mut clear = [0; PIECE];
-                    // A piece is a multiple of the key, so that the offset is the same for each.
-                    for masked in piece.chunks(PIECE) {
-                        let clear = &mut clear[..masked.len()];
-                        clear.copy_from_slice(masked);
-                        mask::apply(key, offset, clear);
-                        inflater.push(clear, &mut self.payload, self.limit)?;
-                    }
-                }
+                    let clear = &mut clear[..masked.len()];
+                    clear.copy_from_slice(masked);
+                    mask::apply(key, offset, clear);
+                    inflater.push(clear, &mut self.payload, self.limit)
+                }),
             },
             _ => {
                 let begin = self.payload.len();
@@ -291,9 +289,11 @@ impl Reader {
                 if let (Some((key, offset)), Some(new)) = (key, self.payload.get_mut(begin..)) {
                     mask::apply(key, offset, new);
                 }
+                Ok(())
             }
-        }
-        message.check(&self.payload, false)
+        };
+        message.check(&self.payload, self.limit, false)?;
+        taken
     }
 
     /// Ends a frame; the message, if it was its last.
@@ -303,20 +303,26 @@ impl Reader {
         if !header.fin {
             return Ok(None);
         }
-        if let (Coding::Deflated, Some(inflater)) = (message.coding, &mut self.inflater) {
-            inflater.finish(&mut self.payload, self.limit)?;
-        }
-        message.check(&self.payload, true)?;
+        let finished = match (message.coding, &mut self.inflater) {
+            (Coding::Deflated, Some(inflater)) => inflater.finish(&mut self.payload, self.limit),
+            _ => Ok(()),
+        };
+        message.check(&self.payload, self.limit, finished.is_ok())?;
+        finished?;
         Ok(self.message.take().map(|message| message.kind))
     }
 }
 
 impl Message {
     /// Checks what has come of a text since the last time: an error shows as soon as it is certain.
-    fn check(&mut self, payload: &[u8], is_all: bool) -> Result<(), Error> {
+    ///
+    /// This comes before an error of inflating is told, and looks no further than the limit: of two things that are wrong
+    /// with a message it is always the first that is found, however its bytes are cut.
+    fn check(&mut self, payload: &[u8], limit: Option<usize>, is_all: bool) -> Result<(), Error> {
         if self.kind == Kind::Binary {
             return Ok(());
         }
+        let payload = payload.get(..limit.unwrap_or(usize::MAX)).unwrap_or(payload);
         match str::from_utf8(payload.get(self.valid..).unwrap_or_default()) {
             Ok(_) => self.valid = payload.len(),
             // A character that is cut off: the rest may come.

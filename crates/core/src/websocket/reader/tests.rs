@@ -183,6 +183,12 @@ fn the_limit_holds_while_a_message_inflates() {
 }
 
 #[test]
+fn of_two_things_that_are_wrong_the_first_is_told() {
+    // Found by the fuzzer: text that is not UTF-8, and then what is not deflate.
+    assert_eq!(error(b"\x41\x55\xfa\x55\x55\x05\xff\xc4"), Error::NotUtf8);
+}
+
+#[test]
 fn memory_follows_what_came_and_not_what_was_declared() {
     let mut reader = Reader::new(Role::Client, None, None);
     assert_eq!(reader.parse(b"\x82\x7f\x7f\0\0\0\0\0\0\0abc"), Ok((None, 13)));
