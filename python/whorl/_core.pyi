@@ -27,9 +27,13 @@ __all__ = [
     "TimerHandle",
     "TlsProtocol",
     "TlsTransport",
+    "WebSocketReader",
+    "WebSocketWriter",
     "WritePipeTransport",
     "__version__",
     "after_fork_in_child",
+    "websocket_agreement",
+    "websocket_offer",
 ]
 
 _T = TypeVar("_T")
@@ -322,3 +326,37 @@ class Listener:
     ) -> Self: ...
     def close(self) -> None: ...
     def _resume(self) -> None: ...
+
+# The HTTP client
+
+_Compression: TypeAlias = tuple[int, bool, int, bool] | None
+
+@final
+class WebSocketReader:
+    """Messages from the bytes of one connection: named tuples of type, data and extra."""
+
+    def __new__(
+        cls,
+        is_client: bool,
+        max_msg_size: int,
+        agreement: _Compression,
+        decode_text: bool,
+        kind: Callable[[int], Any],
+        message: type[tuple[Any, ...]],
+        text_message: type[tuple[Any, ...]],
+    ) -> Self: ...
+    def feed(self, data: bytes, budget: int) -> tuple[list[tuple[Any, int]], int]: ...
+    @property
+    def pending(self) -> bool: ...
+    @property
+    def failure(self) -> tuple[int, str] | None: ...
+
+@final
+class WebSocketWriter:
+    """Frames of whole messages, for one connection."""
+
+    def __new__(cls, is_client: bool, agreement: _Compression) -> Self: ...
+    def encode(self, opcode: int, data: ReadableBuffer, compress: int | None = None) -> bytes: ...
+
+def websocket_offer(compress: int) -> str: ...
+def websocket_agreement(compress: int, answer: str) -> tuple[int, bool, int, bool] | None: ...

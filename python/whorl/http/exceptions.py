@@ -1,0 +1,396 @@
+"""What the HTTP client raises: aiohttp's tree of client exceptions, with its names, bases and attributes.
+
+Everything derives from :exc:`ClientError`, but :exc:`WSMessageTypeError`, which is a :exc:`TypeError`::
+
+    ClientError
+    ├── ClientResponseError              a response came, and is not acceptable
+    │   ├── ClientHttpProxyError, ContentTypeError, TooManyRedirects, WSServerHandshakeError
+    ├── ClientConnectionError            the connection failed
+    │   ├── ClientConnectionResetError   (ConnectionResetError)
+    │   ├── ClientOSError                (OSError)
+    │   │   └── ClientConnectorError     it could not be made
+    │   │       ├── ClientConnectorDNSError, ClientProxyConnectionError, UnixClientConnectorError
+    │   │       └── ClientSSLError
+    │   │           ├── ClientConnectorSSLError          (ssl.SSLError)
+    │   │           └── ClientConnectorCertificateError  (ssl.CertificateError)
+    │   └── ServerConnectionError
+    │       ├── ServerDisconnectedError, ServerFingerprintMismatch
+    │       └── ServerTimeoutError       (asyncio.TimeoutError)
+    │           ├── ConnectionTimeoutError, SocketTimeoutError
+    ├── ClientPayloadError, UploadAbortedError
+    ├── InvalidURL                       (ValueError)
+    │   └── InvalidUrlClientError
+    ├── NonHttpUrlClientError
+    └── RedirectClientError              a Location that cannot be followed
+        ├── InvalidUrlRedirectClientError    (InvalidUrlClientError)
+        └── NonHttpUrlRedirectClientError    (NonHttpUrlClientError)
+
+All of them can be pickled, and keep attributes that were set on them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import warnings
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from multidict import MultiMapping
+    from yarl import URL
+
+    class ConnectionTarget(Protocol):
+        """What the exceptions read of a connection key: whereto, and with which TLS settings."""
+
+        @property
+        def host(self) -> str: ...
+        @property
+        def port(self) -> int | None: ...
+        @property
+        def is_ssl(self) -> bool: ...
+        @property
+        def ssl(self) -> Any: ...
+
+
+__all__ = [
+    "ClientConnectionError",
+    "ClientConnectionResetError",
+    "ClientConnectorCertificateError",
+    "ClientConnectorDNSError",
+    "ClientConnectorError",
+    "ClientConnectorSSLError",
+    "ClientError",
+    "ClientHttpProxyError",
+    "ClientOSError",
+    "ClientPayloadError",
+    "ClientProxyConnectionError",
+    "ClientResponseError",
+    "ClientSSLError",
+    "ConnectionTimeoutError",
+    "ContentTypeError",
+    "InvalidURL",
+    "InvalidUrlClientError",
+    "InvalidUrlRedirectClientError",
+    "NonHttpUrlClientError",
+    "NonHttpUrlRedirectClientError",
+    "RedirectClientError",
+    "ServerConnectionError",
+    "ServerDisconnectedError",
+    "ServerFingerprintMismatch",
+    "ServerTimeoutError",
+    "SocketTimeoutError",
+    "TooManyRedirects",
+    "UnixClientConnectorError",
+    "UploadAbortedError",
+    "WSMessageTypeError",
+    "WSServerHandshakeError",
+]
+
+
+class ClientError(Exception):
+    """The base of everything that the client raises about a request."""
+
+
+# A response came.
+
+
+class ClientResponseError(ClientError):
+    """A response came that is not acceptable.
+
+    ``request_info`` is the request it answers and ``history`` the responses of the redirects before it;
+    ``status`` (0 if there is none), ``message`` (the reason phrase, or what is wrong) and ``headers`` (or
+    None) are the response's. ``code`` is the deprecated name of ``status``; giving both raises
+    :exc:`ValueError`.
+    """
+
+    def __init__(
+        self,
+        request_info: Any,
+        history: tuple[Any, ...],
+        *,
+        code: int | None = None,
+        status: int | None = None,
+        message: str = "",
+        headers: MultiMapping[str] | None = None,
+    ) -> None:
+        if code is not None:
+            if status is not None:
+                raise ValueError(
+                    f"status={status!r} and code={code!r} are the same thing: leave out code, the old name"
+                )
+            warnings.warn("code= is deprecated, use status=", DeprecationWarning, stacklevel=2)
+            status = code
+        super().__init__(request_info, history)
+        self.request_info = request_info
+        self.history = history
+        self.status = 0 if status is None else status
+        self.message = message
+        self.headers = headers
+
+    def __str__(self) -> str:
+        return f"{self.status}, message={self.message!r}, url={str(self.request_info.real_url)!r}"
+
+    def __repr__(self) -> str:
+        said = [repr(self.request_info), repr(self.history)]
+        if self.status != 0:
+            said.append(f"status={self.status!r}")
+        if self.message != "":
+            said.append(f"message={self.message!r}")
+        if self.headers is not None:
+            said.append(f"headers={self.headers!r}")
+        return f"{type(self).__name__}({', '.join(said)})"
+
+    @property
+    def code(self) -> int:
+        """The status, under its deprecated name."""
+        warnings.warn("code is deprecated, use status", DeprecationWarning, stacklevel=2)
+        return self.status
+
+    @code.setter
+    def code(self, value: int) -> None:
+        warnings.warn("code is deprecated, use status", DeprecationWarning, stacklevel=2)
+        self.status = value
+
+
+class ClientHttpProxyError(ClientResponseError):
+    """The proxy refused to open a tunnel: it answered CONNECT with something else than 200."""
+
+
+class ContentTypeError(ClientResponseError):
+    """The response is not of the content type that was asked for, as by ``json()``."""
+
+
+class TooManyRedirects(ClientResponseError):
+    """The redirects went on for longer than ``max_redirects``; ``history`` has all of them."""
+
+
+class WSServerHandshakeError(ClientResponseError):
+    """The server did not agree to open a WebSocket."""
+
+
+# The connection failed.
+
+
+class ClientConnectionError(ClientError):
+    """The base of everything about the connection."""
+
+
+class ClientConnectionResetError(ClientConnectionError, ConnectionResetError):
+    """The connection was gone when something was to be sent."""
+
+
+class ClientOSError(ClientConnectionError, OSError):
+    """The operating system reported an error on the connection: ``errno`` and ``strerror`` are its own."""
+
+
+class ClientConnectorError(ClientOSError):
+    """No connection could be made to ``host`` and ``port``; ``os_error`` is the reason."""
+
+    def __init__(self, connection_key: ConnectionTarget, os_error: OSError) -> None:
+        super().__init__(os_error.errno, os_error.strerror)
+        self._conn_key = connection_key
+        self._os_error = os_error
+        self.args = (connection_key, os_error)
+
+    # OSError's own would pickle errno and strerror in place of the arguments.
+    __reduce__ = BaseException.__reduce__
+
+    @property
+    def os_error(self) -> OSError:
+        """The error that connecting ended with."""
+        return self._os_error
+
+    @property
+    def host(self) -> str:
+        """The host of the URL, or of the proxy."""
+        return self._conn_key.host
+
+    @property
+    def port(self) -> int | None:
+        """The port, 1 to 65535."""
+        return self._conn_key.port
+
+    @property
+    def ssl(self) -> Any:
+        """The ``ssl`` argument in force: True (the defaults), False, a context or a fingerprint."""
+        return self._conn_key.ssl
+
+    def _told(self, whereto: str) -> str:
+        tls = "default" if self.ssl is True else self.ssl
+        return f"Cannot connect to {whereto} ssl:{tls} [{self.strerror}]"
+
+    def __str__(self) -> str:
+        return self._told(f"host {self.host}:{self.port}")
+
+
+class ClientConnectorDNSError(ClientConnectorError):
+    """The host name could not be resolved."""
+
+
+class ClientProxyConnectionError(ClientConnectorError):
+    """No connection could be made to the proxy."""
+
+
+class UnixClientConnectorError(ClientConnectorError):
+    """No connection could be made to the Unix domain socket at ``path``."""
+
+    def __init__(self, path: str, connection_key: ConnectionTarget, os_error: OSError) -> None:
+        super().__init__(connection_key, os_error)
+        self._path = path
+        self.args = (path, connection_key, os_error)
+
+    @property
+    def path(self) -> str:
+        """The path of the socket."""
+        return self._path
+
+    def __str__(self) -> str:
+        return self._told(f"unix socket {self.path}")
+
+
+class ClientSSLError(ClientConnectorError):
+    """The base of what TLS reports while a connection is made."""
+
+
+class ClientConnectorSSLError(ClientSSLError, ssl.SSLError):
+    """The TLS handshake failed."""
+
+
+class ClientConnectorCertificateError(ClientSSLError, ssl.CertificateError):
+    """The server's certificate was not accepted; ``certificate_error`` says why."""
+
+    def __init__(self, connection_key: ConnectionTarget, certificate_error: Exception) -> None:
+        super().__init__(
+            connection_key, certificate_error if isinstance(certificate_error, OSError) else OSError()
+        )
+        self._certificate_error = certificate_error
+        self.args = (connection_key, certificate_error)
+
+    @property
+    def certificate_error(self) -> Exception:
+        """The error of the verification."""
+        return self._certificate_error
+
+    @property
+    def ssl(self) -> bool:
+        """Whether the connection was to use TLS."""
+        return self._conn_key.is_ssl
+
+    def __str__(self) -> str:
+        reason = self.certificate_error
+        return (
+            f"Cannot connect to host {self.host}:{self.port} ssl:{self.ssl} "
+            f"[{type(reason).__name__}: {reason.args}]"
+        )
+
+
+class ServerConnectionError(ClientConnectionError):
+    """The base of what the server did to an open connection."""
+
+
+class ServerDisconnectedError(ServerConnectionError):
+    """The server closed the connection before its response was complete.
+
+    ``message`` is what had come of it, or a text.
+    """
+
+    def __init__(self, message: Any = None) -> None:
+        if message is None:
+            message = "Server disconnected"
+        super().__init__(message)
+        self.message = message
+
+
+class ServerTimeoutError(ServerConnectionError, asyncio.TimeoutError):
+    """The server took longer than one of the times in :class:`ClientTimeout`."""
+
+
+class ConnectionTimeoutError(ServerTimeoutError):
+    """A connection was not made in time (``connect`` or ``sock_connect``)."""
+
+
+class SocketTimeoutError(ServerTimeoutError):
+    """Nothing came from the server in time (``sock_read``)."""
+
+
+class ServerFingerprintMismatch(ServerConnectionError):
+    """The server's certificate has not the digest that was ``expected``, but the one in ``got``."""
+
+    def __init__(self, expected: bytes, got: bytes, host: str, port: int) -> None:
+        super().__init__(expected, got, host, port)
+        self.expected = expected
+        self.got = got
+        self.host = host
+        self.port = port
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} expected={self.expected!r} got={self.got!r} "
+            f"host={self.host!r} port={self.port!r}>"
+        )
+
+
+# Bodies.
+
+
+class ClientPayloadError(ClientError):
+    """The body of a response is cut short or malformed, or that of a request cannot be sent again."""
+
+
+class UploadAbortedError(ClientError):
+    """The body of the request was not sent to its end."""
+
+
+# URLs.
+
+
+class InvalidURL(ClientError, ValueError):
+    """The ``url`` cannot be requested; ``description`` says why, if there is more to say."""
+
+    def __init__(self, url: URL | str, description: str | None = None) -> None:
+        super().__init__(*((url, description) if description else (url,)))
+        self._url = url
+        self._description = description
+
+    @property
+    def url(self) -> URL | str:
+        """The URL as it was given."""
+        return self._url
+
+    @property
+    def description(self) -> str | None:
+        """What is wrong with it."""
+        return self._description
+
+    def __str__(self) -> str:
+        return f"{self._url} - {self._description}" if self._description else str(self._url)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
+
+
+class InvalidUrlClientError(InvalidURL):
+    """The URL of a request is malformed, as one without a host is."""
+
+
+class NonHttpUrlClientError(ClientError):
+    """The scheme of the URL is not one of http, https, ws and wss."""
+
+
+class RedirectClientError(ClientError):
+    """The base of what is wrong with a redirect's Location."""
+
+
+class InvalidUrlRedirectClientError(InvalidUrlClientError, RedirectClientError):
+    """The Location of a redirect is malformed."""
+
+
+class NonHttpUrlRedirectClientError(NonHttpUrlClientError, RedirectClientError):
+    """The Location of a redirect is not an HTTP one."""
+
+
+# WebSocket.
+
+
+class WSMessageTypeError(TypeError):
+    """The WebSocket message is not of the type that was asked for, as by ``receive_str()``."""
