@@ -8,12 +8,13 @@ that they are asyncio's. What a class here does not repeat it has with the signa
 import asyncio
 import ssl
 import sys
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextvars import Context
 from socket import socket
 from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar, TypeVarTuple, final
 
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
+from multidict import CIMultiDictProxy
 from typing_extensions import disjoint_base
 
 __all__ = [
@@ -27,9 +28,13 @@ __all__ = [
     "TimerHandle",
     "TlsProtocol",
     "TlsTransport",
+    "WebSocketReader",
+    "WebSocketWriter",
     "WritePipeTransport",
     "__version__",
     "after_fork_in_child",
+    "websocket_agreement",
+    "websocket_offer",
 ]
 
 _T = TypeVar("_T")
@@ -446,3 +451,36 @@ class PoolWaiter:
     def future(self) -> asyncio.Future[None]: ...
     def claim(self) -> HttpConnection | PoolSlot: ...
     def withdraw(self) -> None: ...
+# The HTTP client
+
+_Compression: TypeAlias = tuple[int, bool, int, bool] | None
+
+@final
+class WebSocketReader:
+    """Messages from the bytes of one connection: named tuples of type, data and extra."""
+
+    def __new__(
+        cls,
+        is_client: bool,
+        max_msg_size: int,
+        agreement: _Compression,
+        decode_text: bool,
+        kind: Callable[[int], Any],
+        message: type[tuple[Any, ...]],
+        text_message: type[tuple[Any, ...]],
+    ) -> Self: ...
+    def feed(self, data: bytes, budget: int) -> tuple[list[tuple[Any, int]], int]: ...
+    @property
+    def pending(self) -> bool: ...
+    @property
+    def failure(self) -> tuple[int, str] | None: ...
+
+@final
+class WebSocketWriter:
+    """Frames of whole messages, for one connection."""
+
+    def __new__(cls, is_client: bool, agreement: _Compression) -> Self: ...
+    def encode(self, opcode: int, data: ReadableBuffer, compress: int | None = None) -> bytes: ...
+
+def websocket_offer(compress: int) -> str: ...
+def websocket_agreement(compress: int, answer: str) -> tuple[int, bool, int, bool] | None: ...

@@ -6,6 +6,7 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use whorl_core::net::WrongWaterMarks;
 use whorl_core::sched::Refused;
+use whorl_core::websocket::{Unacceptable, Unsendable};
 
 /// An error on its way to Python.
 pub trait IntoPyErr {
@@ -47,6 +48,18 @@ impl IntoPyErr for rustix::io::Errno {
 }
 
 impl IntoPyErr for WrongWaterMarks {
+    fn into_py_err(self) -> PyErr {
+        PyValueError::new_err(self.to_string())
+    }
+}
+
+impl IntoPyErr for Unsendable {
+    fn into_py_err(self) -> PyErr {
+        PyValueError::new_err(self.to_string())
+    }
+}
+
+impl IntoPyErr for Unacceptable {
     fn into_py_err(self) -> PyErr {
         PyValueError::new_err(self.to_string())
     }

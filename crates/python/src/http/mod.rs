@@ -9,6 +9,7 @@ mod head;
 mod link;
 mod origin;
 mod pool;
+mod websocket;
 
 use pyo3::prelude::*;
 
@@ -21,5 +22,6 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<pool::ConnectionPool>()?;
     module.add_class::<pool::PoolSlot>()?;
     module.add_class::<pool::PoolWaiter>()?;
-    module.add_function(wrap_pyfunction!(encode::encode_head, module)?)
+    module.add_function(wrap_pyfunction!(encode::encode_head, module)?)?;
+    websocket::add_to(module)
 }

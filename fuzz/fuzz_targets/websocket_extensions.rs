@@ -1,0 +1,21 @@
+//! Whatever the header `Sec-WebSocket-Extensions` holds: no panic, and what a server accepts its client accepts.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use whorl_core::websocket::{Direction, Offer, WindowOffer, parse_extensions};
+
+fuzz_target!(|header: &str| {
+    match parse_extensions(header) {
+        Ok(extensions) => assert!(extensions.iter().all(|extension| header.contains(extension.name))),
+        Err(malformed) => assert!(malformed.at <= header.len()),
+    }
+    for offer in Offer::parse(header).unwrap_or_default() {
+        assert_eq!(Offer::parse(&offer.to_string()), Ok(vec![offer]));
+        if let Some(agreement) = offer.accept(Direction::default()) {
+            let client_can = !matches!(offer.client_max_window_bits, WindowOffer::AtMost(8));
+            assert_eq!(offer.answered(&agreement.answer(&offer)).ok(), client_can.then_some(Some(agreement)));
+        }
+    }
+    let offer = Offer { client_max_window_bits: WindowOffer::Any, ..Offer::default() };
+    let _ = offer.answered(header);
+});
