@@ -116,7 +116,6 @@ impl Chunked {
     /// Takes one byte of what is between the data of two chunks.
     fn step(&mut self, byte: u8, limits: &Limits) -> Result<(), (ErrorKind, &'static str, &'static str)> {
         let bad = |why, section| Err((ErrorKind::BadChunk, why, section));
-        let extended = matches!(self.state, State::Extension { .. } | State::White { .. });
         self.state = match self.state {
             State::Size { digits, size } => match (hexadecimal(byte), byte) {
                 (Some(_), _) if digits == DIGITS => return bad("the size has more than 16 digits", SIZES),
@@ -154,7 +153,7 @@ impl Chunked {
             // Not taken byte by byte.
             State::Data { .. } | State::Trailers(_) | State::Done => return Ok(()),
         };
-        self.extensions += usize::from(extended || matches!(self.state, State::Extension { .. }));
+        self.extensions += usize::from(matches!(self.state, State::White { .. } | State::Extension { .. }));
         if self.extensions > EXTENSIONS {
             return bad("the chunk extensions come to more than 16 KiB", EXTENDED);
         }

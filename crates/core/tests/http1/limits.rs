@@ -1,0 +1,97 @@
+//! The limits, where they are too large for the corpus.
+
+use whorl_core::http1::{Error, ErrorKind, Event, Limits, RequestKind, ResponseHead, ResponseParser};
+
+use crate::transcript::{self, Reader, Step};
+
+const RESPONSE: Reader = Reader::Response { kind: RequestKind::Other, upgrade: false };
+
+fn head_of(bytes: &[u8], limits: Limits) -> Result<ResponseHead, Error> {
+    let mut parser = ResponseParser::new(limits);
+    parser.expect(RequestKind::Other, false);
+    match parser.parse(bytes)?.0 {
+        Event::Head(head, _) => Ok(head),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn aiohttps_default_sizes_are_accepted_and_one_byte_more_is_not() {
+    let line = |size: usize| format!("HTTP/1.1 200 {}\r\n\r\n", "x".repeat(size - 13));
+    assert_eq!(head_of(line(8190).as_bytes(), Limits::default()).unwrap().reason().len(), 8177);
+    let error = head_of(line(8191).as_bytes(), Limits::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LineTooLong { limit: 8190 });
+
+    let field = |size: usize| format!("HTTP/1.1 200 OK\r\nCustom: {}\r\n\r\n", "x".repeat(size - 8));
+    let head = head_of(field(8190).as_bytes(), Limits::default()).unwrap();
+    assert_eq!(head.fields.get("custom").unwrap().len(), 8182);
+    let error = head_of(field(8191).as_bytes(), Limits::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FieldTooLong { limit: 8190 });
+
+    let fields = |count: usize| {
+        let lines: String = (0..count).map(|number| format!("X-{number}: y\r\n")).collect();
+        format!("HTTP/1.1 200 OK\r\n{lines}\r\n")
+    };
+    let head = head_of(fields(128).as_bytes(), Limits::default()).unwrap();
+    assert_eq!((head.fields.len(), head.fields.get("X-127")), (128, Some(&b"y"[..])));
+    let error = head_of(fields(129).as_bytes(), Limits::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooManyFields { limit: 128 });
+}
+
+#[test]
+fn limits_can_be_set_for_the_next_response() {
+    let mut parser = ResponseParser::new(Limits::default());
+    parser.expect(RequestKind::Other, false);
+    parser.set_limits(Limits { field: 9000, ..Limits::default() });
+    let message = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(8900));
+    assert!(matches!(parser.parse(message.as_bytes()), Ok((Event::Head(..), _))));
+}
+
+#[test]
+fn an_endless_line_and_an_endless_head_are_refused_with_no_more_in_memory_than_the_limit() {
+    let limits = Limits { head: 20_000, ..Limits::default() };
+    let cases: [(&[u8], ErrorKind); 3] = [
+        (b"HTTP/1.1 200 ", ErrorKind::LineTooLong { limit: 8190 }),
+        (b"HTTP/1.1 200 OK\r\nX: ", ErrorKind::FieldTooLong { limit: 8190 }),
+        (b"HTTP/1.1 200 OK\r\n", ErrorKind::HeadTooLong { limit: 20_000 }),
+    ];
+    for (start, kind) in cases {
+        let more: &[u8] =
+            if matches!(kind, ErrorKind::HeadTooLong { .. }) { b"A: bcdefgh\r\n" } else { b"xxxxxxx" };
+        let limits = Limits { fields: usize::MAX, ..limits };
+        let mut parser = ResponseParser::new(limits);
+        parser.expect(RequestKind::Other, false);
+        let mut input = start;
+        let mut given = 0;
+        let error = loop {
+            match parser.parse(input) {
+                Ok((event, used)) => assert!(matches!(event, Event::NeedMore) && used == input.len()),
+                Err(error) => break error,
+            }
+            given += input.len();
+            assert!(parser.held() == given && given <= limits.head + 1);
+            input = more;
+        };
+        assert_eq!(error.kind(), kind);
+        // The same in one piece, of which not everything is taken in.
+        let whole = [start, more.repeat(10_000).as_slice()].concat();
+        assert_eq!(head_of(&whole, limits).unwrap_err().kind(), kind);
+    }
+}
+
+#[test]
+fn all_chunk_extensions_together_are_bounded() {
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let body = |extension: usize| {
+        let chunk = format!("1;{}\r\na\r\n", "x".repeat(extension - 1));
+        [&head[..], chunk.repeat(16).as_bytes(), b"0\r\n\r\n"].concat()
+    };
+    let whole = transcript::read(RESPONSE, Limits::default(), &[&body(1024)], true);
+    assert_eq!(whole[2..4], [Step::Data(vec![b'a'; 16]), Step::End { keep_alive: true }]);
+    let too_long = body(1025);
+    let whole = transcript::read(RESPONSE, Limits::default(), &[&too_long], true);
+    let error = Step::Error("BadChunk, RFC 9112 section 7.1.1".into());
+    assert_eq!(whole[2..], [Step::Data(vec![b'a'; 15]), error]);
+    let pieces: Vec<&[u8]> = too_long.chunks(1).collect();
+    assert_eq!(transcript::read(RESPONSE, Limits::default(), &pieces, true), whole);
+}
