@@ -9,14 +9,16 @@ before it, or anything it uses, imports aiohttp::
 
     import aiohttp  # aiohttp.ClientSession is whorl.http.ClientSession
 
-Where aiohttp is installed, its server (``aiohttp.web``), its test utilities and everything else that is not the
-client stay its own. Where it is not, ``aiohttp`` and its modules are whorl.http under those names, and
+Where aiohttp is installed, its server (``aiohttp.web``), its test utilities and everything else that is not
+the client stay its own. Where it is not, ``aiohttp`` and its modules are whorl.http under those names, and
 ``aiohttp.web`` cannot be imported.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AIOHTTP_VERSION", "install"]
 
-#: The version of aiohttp whose client API :mod:`whorl.http` has; ``aiohttp.__version__`` where there is no other.
+#: The version of aiohttp whose client API :mod:`whorl.http` has, and so what ``aiohttp.__version__`` says where
+#: aiohttp is not installed.
 AIOHTTP_VERSION = "3.14.5"
 
 #: Modules of aiohttp that are whorl.http's of the same name where aiohttp is not installed, ...
@@ -76,13 +79,13 @@ def install() -> None:
         return
     sys.meta_path.insert(0, _AiohttpFinder())
     if aiohttp := sys.modules.get("aiohttp"):
-        from whorl.http.substitution import substitute
+        from .substitution import substitute
 
         substitute(aiohttp)
 
 
-class _AiohttpFinder:
-    """Finds aiohttp, to have its client replaced as soon as it is imported, or gives whorl.http in its place."""
+class _AiohttpFinder(MetaPathFinder):
+    """Finds aiohttp, to have its client replaced when it is imported, or gives whorl.http in its place."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -101,7 +104,7 @@ class _AiohttpFinder:
         if isinstance(_loader_of(sys.modules["aiohttp"]), _Loader):
             if name in _SERVER_SIDE or name.startswith("web_"):
                 raise ImportError(
-                    f"{fullname} is not part of whorl.http, which stands for aiohttp here because aiohttp is not "
+                    f"{fullname} is not part of whorl.http, which stands for aiohttp here as aiohttp is not "
                     "installed: run `pip install aiohttp`, and its client will still be whorl's",
                     name=fullname,
                 )
@@ -117,31 +120,23 @@ def _loader_of(module: ModuleType) -> object:
 def _then_substitute(exec_module: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
     def exec_and_substitute(module: ModuleType) -> None:
         exec_module(module)
-        from whorl.http.substitution import substitute
+        from .substitution import substitute
 
         substitute(module)
 
     return exec_and_substitute
 
 
-class _Loader:
+class _Loader(Loader):
     """Makes ``aiohttp`` and its modules out of whorl.http."""
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """Leave it to the import system: a plain module."""
-        return None
 
     def exec_module(self, module: ModuleType) -> None:
         """Fill the module with whorl.http's names."""
-        import importlib
-
-        from whorl.http.substitution import counterparts
+        from .substitution import counterparts
 
         name = module.__name__.rpartition(".")[2]
-        if name in _SAME_NAME:
-            names = vars(importlib.import_module(f"whorl.http.{name}"))
-        else:
-            names = counterparts()
+        same = name in _SAME_NAME
+        names = vars(importlib.import_module(f"whorl.http.{name}")) if same else counterparts()
         vars(module).update({key: value for key, value in names.items() if not key.startswith("__")})
         if name == "aiohttp":
             module.__version__ = AIOHTTP_VERSION  # type: ignore[attr-defined]

@@ -2,8 +2,8 @@
 
 An ``except`` clause looks at the method resolution order of what was raised, and at nothing else: no
 ``__instancecheck__``, no :meth:`abc.ABCMeta.register`. Giving a class another base afterwards is refused by
-CPython (3.11 to 3.14) for all that derive directly from a built-in exception, :exc:`ClientError` among them; a
-metaclass may extend the order itself.
+CPython (3.11 to 3.14) for all that derive directly from a built-in exception, :exc:`ClientError` among them;
+a metaclass may extend the order itself.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class ExceptionType(type):
     def mro(cls) -> list[type]:
         """Return the method resolution order: the class's own, then the classes it is also caught as.
 
-        They come last, before :class:`object`: behind :exc:`BaseException`, whose methods call no other, so that
-        they are seen by ``except``, ``isinstance()`` and ``issubclass()`` and take no part in anything else.
+        They come last, before :class:`object`: behind :exc:`BaseException`, whose methods call no other, so
+        that ``except``, ``isinstance()`` and ``issubclass()`` see them and they take no part in anything else.
         """
         *own, root = super().mro()
         others: list[type] = []
@@ -37,8 +37,8 @@ class ExceptionType(type):
             return
         cls._caught_as = (*caught_as, other)
         try:
-            # CPython computes the order anew, here and in the classes that derive from this one, when the bases
-            # are assigned.
+            # When the bases are assigned, CPython computes the order anew, here and in the classes that derive
+            # from this one.
             cls.__bases__ = cls.__bases__
         except TypeError:
             cls._caught_as = caught_as

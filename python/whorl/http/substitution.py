@@ -1,7 +1,8 @@
 """What of :mod:`whorl.http` stands for what of aiohttp: the one table, and how it is put in force.
 
-aiohttp's modules serve both sides. Its server (``aiohttp.web``) was written against its own classes, so nothing
-may change for what it has bound; what a program, or a library, binds from now on is whorl's. Four rules:
+aiohttp's modules serve both sides. Its server (``aiohttp.web``) was written against its own classes, so
+nothing may change for what it has bound; what a program, or a library, binds from now on is whorl's. Four
+rules:
 
 - **The package** ``aiohttp`` runs no code of its own, so names are rebound in it: whoever imported it earlier
   sees the new ones too.
@@ -10,8 +11,8 @@ may change for what it has bound; what a program, or a library, binds from now o
   with the originals: a session of aiohttp's own that was made before still works.
 - **Exceptions and plain values** (:data:`SHARED`) stay aiohttp's, as its server raises and compares them. The
   exceptions of whorl.http are also caught as aiohttp's of the same name, wherever that was bound.
-- **Classes of which both sides make instances** (:data:`EITHER`) are rebound to a class derived from whorl's for
-  which instances of both are instances.
+- **Classes of which both sides make instances** (:data:`EITHER`) are rebound to a class derived from whorl's
+  for which instances of both are instances.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from types import ModuleType
 from typing import Any
 
 from whorl import http
-from whorl.http.exception_type import ExceptionType
+
+from .exception_type import ExceptionType
 
 __all__ = ["CLIENT_SIDE", "EITHER", "SHARED", "counterparts", "exceptions", "substitute"]
 
@@ -48,8 +50,8 @@ CLIENT_SIDE = (
     "tracing",
 )
 
-#: Names that stay aiohttp's because its server compares them with ``is`` or asks ``isinstance()``. Those that are
-#: enumerations are used by whorl.http too, so that there is one of each.
+#: Names that stay aiohttp's because its server compares them with ``is`` or asks ``isinstance()``. Those that
+#: are enumerations are used by whorl.http too, so that there is one of each.
 SHARED = frozenset(
     {
         "ChainMapProxy",
@@ -156,12 +158,12 @@ def _either(mine: type, theirs: type) -> type:
     def instance_check(cls: type, instance: object) -> bool:
         if cls is either:
             return isinstance(instance, mine | theirs)
-        return original_type.__instancecheck__(cls, instance)
+        return bool(original_type.__instancecheck__(cls, instance))
 
     def subclass_check(cls: type, subclass: type) -> bool:
         if cls is either:
             return issubclass(subclass, mine | theirs)
-        return original_type.__subclasscheck__(cls, subclass)
+        return bool(original_type.__subclasscheck__(cls, subclass))
 
     original_type: Any = type(mine)
     checks = {"__instancecheck__": instance_check, "__subclasscheck__": subclass_check}
