@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AIOHTTP_VERSION", "install"]
 
-#: The version of aiohttp whose client API :mod:`whorl.http` has, and so what ``aiohttp.__version__`` says where
-#: aiohttp is not installed.
+#: The version of aiohttp whose client API :mod:`whorl.http` has; where aiohttp is not installed, it is what
+#: ``aiohttp.__version__`` says.
 AIOHTTP_VERSION = "3.14.5"
 
 #: Modules of aiohttp that are whorl.http's of the same name where aiohttp is not installed, ...

@@ -18,7 +18,8 @@ class ExceptionType(type):
         """Return the method resolution order: the class's own, then the classes it is also caught as.
 
         They come last, before :class:`object`: behind :exc:`BaseException`, whose methods call no other, so
-        that ``except``, ``isinstance()`` and ``issubclass()`` see them and they take no part in anything else.
+        that ``except``, ``isinstance()`` and ``issubclass()`` see them, and they take no part in anything
+        else.
         """
         *own, root = super().mro()
         others: list[type] = []
@@ -37,8 +38,8 @@ class ExceptionType(type):
             return
         cls._caught_as = (*caught_as, other)
         try:
-            # When the bases are assigned, CPython computes the order anew, here and in the classes that derive
-            # from this one.
+            # When the bases are assigned, CPython computes the order anew, here and in the classes that
+            # derive from this one.
             cls.__bases__ = cls.__bases__
         except TypeError:
             cls._caught_as = caught_as
