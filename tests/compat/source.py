@@ -1,4 +1,4 @@
-"""aiohttp's tests as its source distribution carries them: fetched by pip, checked, unpacked, never edited."""
+"""aiohttp's tests as its source distribution carries them: fetched by pip, checked, unpacked, not edited."""
 
 from __future__ import annotations
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
 import importlib.util
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +53,27 @@ def short_id(nodeid: str) -> str:
         return short
     kept = [part for part in parameters.removesuffix("]").split("-") if part != LOOP_PARAMETER]
     return f"{short}[{'-'.join(kept)}]" if kept else short
+
+
+def clear_up() -> None:
+    """Take away what a failed test has left, so that the tests after it do not fail for it.
+
+    aiohttp's plugin leaves the loop of a failed test open; its warnings, and those of what hangs on it, would
+    come up in whichever test the garbage collector next runs.
+    """
+    for name in ("last_exc", "last_type", "last_value", "last_traceback"):  # pytest's, for debuggers
+        if hasattr(sys, name):
+            delattr(sys, name)
+    hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with contextlib.suppress(RuntimeError):  # there is none
+                asyncio.get_event_loop().close()
+            asyncio.set_event_loop(None)
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook
 
 
 class Reporter:
@@ -114,6 +139,8 @@ class Reporter:
             made=self._count.made - self._made,
             strays=self._count.strays - self._strays,
         )
+        if self._outcome == "failed":
+            clear_up()
 
 
 def run(name: str, client: str, loop: str, suite: str, events: str, done: Iterable[str]) -> None:

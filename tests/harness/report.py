@@ -75,7 +75,7 @@ def remark(result: ModuleResult, counted: Counted) -> str:
         if number := result.count(status):
             remarks.append(f"{number} {status}")
     ran = result.count("passed", "failed", "hung", "crashed")
-    if ran and result.made == 0:
+    if ran and result.made == 0 and counted.none:
         remarks.append(counted.none.format(subject=result.subject))
     return ", ".join(remarks)
 
