@@ -112,6 +112,11 @@ conformance: $(STAMPS)/dev $(STAMPS)/build ## CPython's own asyncio test-suite o
 	$(call say,running the asyncio test-suite of CPython $(VERSION))
 	@$(PY) -m tests.conformance $(ARGS)
 
+.PHONY: compat
+compat: $(STAMPS)/dev $(STAMPS)/compat $(STAMPS)/build ## aiohttp's own tests with whorl's HTTP client
+	$(call say,running aiohttp's own tests on $(TAG))
+	@$(PY) -m tests.compat $(ARGS)
+
 .PHONY: matrix
 matrix: $(STAMPS)/dev ## make test on every interpreter that is found
 	$(call say,testing on every interpreter found)
@@ -187,6 +192,11 @@ GIL_ONLY := $(if $(filter %t,$(TAG)),,requirements/programs-gil.txt)
 $(STAMPS)/programs: requirements/programs.txt requirements/examples.txt $(GIL_ONLY) $(STAMPS)/venv
 	$(call say,installing the programs that the tests run)
 	@$(PIP) -r $< $(addprefix -r ,$(GIL_ONLY))
+	@touch $@
+
+$(STAMPS)/compat: requirements/compat.txt requirements/examples.txt $(STAMPS)/venv
+	$(call say,installing what aiohttp's tests import)
+	@$(PIP) -r $<
 	@touch $@
 
 $(STAMPS)/bench: requirements/bench.txt requirements/programs.txt requirements/examples.txt $(STAMPS)/venv

@@ -16,7 +16,7 @@ __all__ = ["main"]
 # The status of `python` when it cannot open the script, and of argparse for a wrong command line.
 EXIT_USAGE = 2
 
-RUN_USAGE = "whorl run [-h] (script | -m module) [argument ...]"
+RUN_USAGE = "whorl run [-h] [--drop-in] (script | -m module) [argument ...]"
 
 RUN_DESCRIPTION = """\
 Run a Python program on whorl's event loop, unchanged.
@@ -32,6 +32,10 @@ and event loop policies. uvloop's factories (uvloop.run, uvloop.install and so o
 answer with whorl's loop too, because servers choose uvloop unasked where it is
 installed. A loop class that the program names itself stays that class.
 
+With --drop-in, `import aiohttp` gives whorl's HTTP client, and aiohttp's own server
+and test utilities where aiohttp is installed; except clauses that name aiohttp's
+exceptions catch what the client raises.
+
 Child processes that are forked inherit this; children that start a new interpreter
 (multiprocessing's spawn and forkserver, subprocess) run on asyncio's own loop.
 
@@ -40,6 +44,7 @@ The exit status is the program's; 2 means that the script could not be opened.
 examples:
   whorl run examples/fetch.py https://www.python.org
   whorl run -m uvicorn app:application --port 8000
+  whorl run --drop-in examples/fetch.py https://www.python.org
 """
 
 
@@ -59,14 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
 
     options, is_module, program = _split(arguments[1:])
-    run_parser.parse_args(options)
+    drop_in: bool = run_parser.parse_args(options).drop_in
     if not program:
         missing = "the name of a module after -m" if is_module else "a script, or -m and a module"
         run_parser.error(f"missing {missing}")
     target, *rest = program
     if target == "-" and not is_module:
         run_parser.error("reading the program from standard input is not supported")
-    return _run(target, rest, is_module=is_module)
+    return _run(target, rest, is_module=is_module, drop_in=drop_in)
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
@@ -87,6 +92,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         epilog=RUN_DETAILS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+    )
+    run_parser.add_argument(
+        "--drop-in", action="store_true", help="have `import aiohttp` give whorl's HTTP client"
     )
     return parser, run_parser
 
@@ -109,11 +117,15 @@ def _split(arguments: Sequence[str]) -> tuple[Sequence[str], bool, Sequence[str]
     return arguments, False, []
 
 
-def _run(target: str, arguments: Sequence[str], *, is_module: bool) -> int:
+def _run(target: str, arguments: Sequence[str], *, is_module: bool, drop_in: bool) -> int:
     from whorl.default_loop import make_default
     from whorl.program import CannotOpenError, run_file, run_module
 
     make_default()
+    if drop_in:
+        from whorl.http.drop_in import install
+
+        install()
     if is_module:
         run_module(target, arguments)
         return 0

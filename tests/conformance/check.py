@@ -4,20 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.conformance.rows import Row
-from tests.conformance.supervise import ModuleResult, Outcome
-
-
-def rows_match(known: Sequence[Row], results: Sequence[ModuleResult]) -> list[str]:
-    """Return a problem for every pattern that covers no test although its row applies to this Python."""
-    problems = []
-    found = {result.module: result.ids for result in results}
-    for row in known:
-        if row.applies() and found.get(row.module):
-            problems += [
-                f"{row}: {pattern!r} matches no test" for pattern in row.idle_patterns(found[row.module])
-            ]
-    return problems
+from tests.harness.rows import Row
+from tests.harness.supervise import ModuleResult, Outcome
 
 
 def rows_differ(

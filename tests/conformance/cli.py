@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import importlib.util
 import json
 import signal
@@ -11,10 +10,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.conformance import check, report, rows
+from tests.conformance import check, rows
 from tests.conformance.loops import CONTROL, LOOPS, why_unavailable
-from tests.conformance.supervise import Limits, ModuleResult, complete, run_module, stopping
-from tests.conformance.worker import PACKAGE
+from tests.conformance.worker import PACKAGE, job
+from tests.harness import report
+from tests.harness.check import rows_match
+from tests.harness.rows import RowError, row_for
+from tests.harness.supervise import Limits, ModuleResult, complete, run_jobs
 
 #: Modules that take longest, started first so that they do not end the run alone.
 _LONG = (
@@ -27,6 +29,9 @@ _LONG = (
     "test_unix_events",
     "test_free_threading",
 )
+
+#: What the table counts beside the outcomes.
+COUNTED = report.Counted(tests="on loop", made="loops", none="no {subject} loop was made here")
 
 
 def suite_modules() -> list[str] | None:
@@ -105,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         known = rows.load()
-    except rows.RowError as error:
+    except RowError as error:
         print(f"conformance: {rows.FILE.name}: {error}", file=sys.stderr)
         return 1
     loops = [options.loop]
@@ -117,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     results = _run(modules, loops, options, with_not_applicable=comparing)
 
-    problems = check.rows_match(known, results[0])
+    problems = rows_match(known, results[0])
     if comparing:
         problems += check.rows_differ(known, results[0], results[1])
     for column in results:
@@ -125,14 +130,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             left_out = {
                 test: row.reason
                 for test in result.ids
-                if (row := rows.row_for(known, result.module, test)) is not None
+                if (row := row_for(known, result.module, test)) is not None
             }
             for test in left_out:
                 result.outcomes.pop(test, None)
             complete(result, left_out)
     _print(results, problems, options.verbose)
     if options.json:
-        options.json.write_text(json.dumps(report.as_json(results, problems), indent=1), encoding="utf-8")
+        options.json.write_text(
+            json.dumps(report.as_json(results, problems, COUNTED), indent=1), encoding="utf-8"
+        )
     return 1 if problems or any(result.bad for column in results for result in column) else 0
 
 
@@ -142,38 +149,14 @@ def _run(
     """Run every module on every loop, ``options.jobs`` at once; return one list of results per loop."""
     limits = Limits(options.test_timeout, options.module_timeout)
     order = sorted(modules, key=lambda module: _LONG.index(module) if module in _LONG else len(_LONG))
-    work = [(module, loop) for module in order for loop in loops]
-    done: dict[tuple[str, str], ModuleResult] = {}
-    with concurrent.futures.ThreadPoolExecutor(max(1, options.jobs)) as pool:
-        futures = {pool.submit(run_module, *item, limits, with_not_applicable): item for item in work}
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                result = future.result()
-                done[futures[future]] = result
-                if sys.stderr.isatty():
-                    print(
-                        f"\r{len(done)}/{len(work)} {result.module:<24}", end="", file=sys.stderr, flush=True
-                    )
-        except (
-            BaseException
-        ):  # Ctrl-C or SIGTERM: the workers are in sessions of their own and would outlive us
-            stopping.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr)
+    work = [job(module, loop, with_not_applicable) for module in order for loop in loops]
+    done = run_jobs(work, limits, options.jobs)
     return [[done[module, loop] for module in modules] for loop in loops]
 
 
 def _print(results: Sequence[Sequence[ModuleResult]], problems: Sequence[str], verbose: bool) -> None:
-    print(report.table(results))
-    for column in results:
-        for result in column:
-            if result.bad:
-                print(report.failures(result, verbose))
-                if verbose and result.log.strip():
-                    print("         output of the module:")
-                    print("\n".join("         > " + line for line in result.log.strip().splitlines()[-60:]))
+    print(report.table(results, COUNTED))
+    print(report.all_failures(results, verbose), end="")
     if verbose:
         for result in results[0]:
             for test, outcome in result.outcomes.items():

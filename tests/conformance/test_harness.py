@@ -1,4 +1,4 @@
-"""The harness itself: what it counts, how it reports a hang or a crash, and the checks of its rows."""
+"""The harness, tests/harness included: what it counts, how it reports a hang or a crash, checks of rows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance import check, report, rows
-from tests.conformance.supervise import Limits, ModuleResult, Outcome, complete, run_module
+from tests.conformance import check, rows
+from tests.conformance.cli import COUNTED
+from tests.conformance.worker import job
+from tests.harness import report
+from tests.harness.check import rows_match
+from tests.harness.rows import Row, RowError, covers, version_matches
+from tests.harness.supervise import Limits, ModuleResult, Outcome, complete, run_module
 
 SUITE = """
 import asyncio, os, time, unittest
@@ -64,7 +69,9 @@ def run_sample(source: str, directory: Path, monkeypatch: pytest.MonkeyPatch) ->
     (package / "__init__.py").touch()
     (package / "test_sample.py").write_text(textwrap.dedent(source), encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(directory))
-    result = run_module("test_sample", "asyncio", Limits(test=15, module=300), False, package="sample_suite")
+    result = run_module(
+        job("test_sample", "asyncio", False, package="sample_suite"), Limits(test=15, module=300)
+    )
     complete(result, {})
     return result
 
@@ -90,7 +97,7 @@ def test_every_outcome_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert result.outcomes["Sample.test_7_passes_without_a_loop"].made == 0
     assert "exited with status 3" in result.outcomes["Sample.test_2_crashes"].detail
     assert "in test_4_hangs" in result.outcomes["Sample.test_4_hangs"].detail
-    assert report.remark(result) == "1 hung, 1 crashed, 1 not run"
+    assert report.remark(result, COUNTED) == "1 hung, 1 crashed, 1 not run"
 
 
 def test_module_that_cannot_be_imported_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +110,9 @@ def test_module_that_cannot_be_imported_is_reported(tmp_path: Path, monkeypatch:
 def test_module_without_the_chosen_loop_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("test.support", reason="this Python came without its test package")
     source = "import unittest\nclass A(unittest.TestCase):\n    def test(self): pass\n"
-    assert report.remark(run_sample(source, tmp_path, monkeypatch)) == "no asyncio loop was made here"
+    assert (
+        report.remark(run_sample(source, tmp_path, monkeypatch), COUNTED) == "no asyncio loop was made here"
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,7 +130,7 @@ def test_module_without_the_chosen_loop_is_shown(tmp_path: Path, monkeypatch: py
 def test_versions_compare_to_the_precision_written(
     specification: str, version: tuple[int, ...], expected: bool
 ) -> None:
-    assert rows.version_matches(specification, version) is expected
+    assert version_matches(specification, version) is expected
 
 
 @pytest.mark.parametrize(
@@ -137,16 +146,30 @@ def test_versions_compare_to_the_precision_written(
 def test_malformed_row_is_refused(tmp_path: Path, entry: str) -> None:
     path = tmp_path / "rows.toml"
     path.write_text("[[row]]\n" + entry, encoding="utf-8")
-    with pytest.raises(rows.RowError, match="row 1"):
+    with pytest.raises(RowError, match="row 1"):
         rows.load(path)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "test", "expected"),
+    [
+        ("A.test_*", "A.test_one", True),
+        ("test_one", "test_one[x-1]", True),
+        ("test_one[x-1]", "test_one[x-1]", True),
+        ("test_one[x-1]", "test_one[x-2]", False),
+        ("test_one", "test_one_more", False),
+    ],
+)
+def test_patterns_stand_for_tests(pattern: str, test: str, expected: bool) -> None:
+    assert covers(pattern, test) is expected
 
 
 def test_rows_of_the_project_are_well_formed() -> None:
     assert rows.load()
 
 
-def sample_row(kind: str = "differs", pattern: str = "A.*") -> rows.Row:
-    return rows.Row(number=1, module="m", tests=(pattern,), python="", kind=kind, reason="r")
+def sample_row(kind: str = "differs", pattern: str = "A.*") -> Row:
+    return Row(number=1, module="m", tests=(pattern,), python="", kind=kind, reason="r")
 
 
 def sample_result(loop: str, status: str, made: int) -> ModuleResult:
@@ -155,8 +178,8 @@ def sample_result(loop: str, status: str, made: int) -> ModuleResult:
 
 def test_row_that_matches_nothing_is_a_problem() -> None:
     results = [sample_result("whorl", "passed", 1)]
-    assert check.rows_match([sample_row()], results) == []
-    assert "matches no test" in check.rows_match([sample_row(pattern="B.*")], results)[0]
+    assert rows_match([sample_row()], results) == []
+    assert "matches no test" in rows_match([sample_row(pattern="B.*")], results)[0]
 
 
 @pytest.mark.parametrize(

@@ -1,34 +1,25 @@
-"""One test module in one process: started by supervise.py, writes what happens to a file, line by line.
-
-Each line is a JSON object with an ``event``: ``module`` (the ids found, or why there are none), ``start``,
-``end``, ``fixture`` (a setUpClass or setUpModule that did not succeed) and ``done``. What is written is
-flushed at once, so that a hang or a crash is known to the test in which it happened.
-"""
+"""One test module in one process, started by the harness: writes what happens to a file of events."""
 
 from __future__ import annotations
 
-import faulthandler
 import importlib
-import json
-import os
-import sys
 import time
 import traceback
 import unittest
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 from tests.conformance import recipes, rows
 from tests.conformance.loops import LoopFactory
+from tests.harness.events import WHOLE_MODULE, Stream
+from tests.harness.rows import row_for
+from tests.harness.supervise import Job
 
 PACKAGE = "test.test_asyncio"
 
 #: Resources of the suite (regrtest's -u) that are on: none that reaches outside this machine.
 RESOURCES = ("cpu", "walltime", "subprocess", "decimal", "tzdata")
-
-#: The id that stands for a module as a whole when it has no tests to name.
-WHOLE_MODULE = "(module)"
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
@@ -36,23 +27,6 @@ _ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None
 def short_id(test: unittest.TestCase) -> str:
     """Return ``Class.test`` for ``test``."""
     return ".".join(test.id().rsplit(".", 2)[-2:])
-
-
-class Stream:
-    """The file of events. Only the process that opened it writes; a forked child that gets here is ended."""
-
-    def __init__(self, path: str) -> None:
-        self._file: TextIO = open(path, "a", encoding="utf-8")
-        self._owner = os.getpid()
-
-    def write(self, event: str, **fields: Any) -> None:
-        """Append one event and flush it."""
-        if os.getpid() != self._owner:
-            os._exit(
-                70
-            )  # a test's forked child fell out of its test; it must not go on as a second test runner
-        self._file.write(json.dumps({"event": event, **fields}) + "\n")
-        self._file.flush()
 
 
 class StreamResult(unittest.TestResult):
@@ -137,6 +111,17 @@ def collect(package: str, name: str, factory: LoopFactory) -> list[unittest.Test
     return list(recipes.cases_for(module, name, factory))
 
 
+def job(name: str, loop: str, with_not_applicable: bool, package: str = PACKAGE) -> Job:
+    """Say how module ``name`` of ``package`` is run on the loop called ``loop`` (see :func:`run`)."""
+    arguments = {
+        "package": package,
+        "name": name,
+        "loop": loop,
+        "with_not_applicable": with_not_applicable,
+    }
+    return Job(name, loop, __name__, arguments)
+
+
 def run(
     package: str, name: str, loop: str, events: str, done: Iterable[str], with_not_applicable: bool
 ) -> None:
@@ -160,13 +145,7 @@ def run(
     suite = unittest.TestSuite()
     for test in tests:
         identity = short_id(test)
-        if identity not in left_out and (with_not_applicable or rows.row_for(known, name, identity) is None):
+        if identity not in left_out and (with_not_applicable or row_for(known, name, identity) is None):
             suite.addTest(test)
     suite.run(StreamResult(stream, factory))
     stream.write("done")
-
-
-def main() -> None:
-    """Run what the JSON object in the last argument says (the keyword arguments of ``run``)."""
-    faulthandler.enable()
-    run(**json.loads(sys.argv[-1]))

@@ -58,6 +58,7 @@ def test_every_target_is_in_the_help() -> None:
         "test",
         "bench",
         "lint",
+        "compat",
         "conformance",
         "matrix",
         "soak",

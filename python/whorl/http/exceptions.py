@@ -35,6 +35,8 @@ import ssl
 import warnings
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .exception_type import ExceptionType
+
 if TYPE_CHECKING:
     from multidict import MultiMapping
     from yarl import URL
@@ -87,7 +89,7 @@ __all__ = [
 ]
 
 
-class ClientError(Exception):
+class ClientError(Exception, metaclass=ExceptionType):
     """The base of everything that the client raises about a request."""
 
 
@@ -392,5 +394,5 @@ class NonHttpUrlRedirectClientError(NonHttpUrlClientError, RedirectClientError):
 # WebSocket.
 
 
-class WSMessageTypeError(TypeError):
+class WSMessageTypeError(TypeError, metaclass=ExceptionType):
     """The WebSocket message is not of the type that was asked for, as by ``receive_str()``."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from textwrap import indent
 
+from .exception_type import ExceptionType
+
 __all__ = [
     "BadHttpMessage",
     "BadHttpMethod",
@@ -28,7 +30,7 @@ __all__ = [
 Headers = Mapping[str, str]
 
 
-class HttpProcessingError(Exception):
+class HttpProcessingError(Exception, metaclass=ExceptionType):
     """An error with an HTTP status (``code``), a ``message`` and, if it is to be answered, ``headers``."""
 
     code: int = 0

@@ -8,6 +8,7 @@ and the tests that were not reached are reported as ``not run``.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -17,11 +18,12 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.worker import PACKAGE, WHOLE_MODULE
+from tests.harness.events import WHOLE_MODULE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,12 +39,38 @@ stopping = threading.Event()
 _POLL = 0.05  # seconds between looks at a worker
 _GRACE = 30.0  # seconds a worker has to write its tracebacks, or to exit when it is done
 
-_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from tests.conformance.worker import main; main()"
+_PROGRAM = """\
+import faulthandler, importlib, json, sys
+faulthandler.enable()
+root, worker, arguments = sys.argv[1:]
+sys.path.insert(0, root)
+importlib.import_module(worker).run(**json.loads(arguments))
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One test module to be run, and how.
+
+    ``subject`` is what the module is run on (a loop, a client), by its name on the command line. ``worker``
+    is the Python module whose ``run()`` does it, in a process of its own, with ``arguments`` (as JSON) and
+    two more: ``events``, the path of the file to write events to, and ``done``, the ids of tests to be left
+    out.
+    """
+
+    module: str
+    subject: str
+    worker: str
+    arguments: dict[str, Any]
 
 
 @dataclass
 class Outcome:
-    """What became of one test: passed, skipped, failed, hung, crashed, not run, or not applicable."""
+    """What became of one test: passed, skipped, failed, hung, crashed, not run, or not applicable.
+
+    ``made`` counts the objects under test (loops, sessions) that were made in it, ``strays`` those of the
+    stock class that were made although another was chosen.
+    """
 
     status: str
     detail: str = ""
@@ -53,10 +81,10 @@ class Outcome:
 
 @dataclass
 class ModuleResult:
-    """What became of one module on one loop. ``ids`` are the tests found in it, in order."""
+    """What became of one module on one subject. ``ids`` are the tests found in it, in order."""
 
     module: str
-    loop: str
+    subject: str
     ids: list[str] = field(default_factory=list)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     seconds: float = 0.0
@@ -68,7 +96,7 @@ class ModuleResult:
 
     @property
     def made(self) -> int:
-        """Return how many loops of the chosen class were made."""
+        """Return how many objects of the chosen class were made."""
         return sum(outcome.made for outcome in self.outcomes.values())
 
     @property
@@ -88,9 +116,7 @@ class Limits:
 class _Attempt:
     """One worker process of a module, from its start to its end."""
 
-    def __init__(
-        self, result: ModuleResult, directory: Path, number: int, with_not_applicable: bool, package: str
-    ) -> None:
+    def __init__(self, job: Job, result: ModuleResult, directory: Path, number: int) -> None:
         self._result = result
         self._events_path = directory / f"events-{number}"
         self._log_path = directory / f"log-{number}"
@@ -99,21 +125,14 @@ class _Attempt:
         self.current: str | None = None
         self.current_since = time.monotonic()
         self.finished = False
-        arguments = {
-            "package": package,
-            "name": result.module,
-            "loop": result.loop,
-            "events": str(self._events_path),
-            "done": list(result.outcomes),
-            "with_not_applicable": with_not_applicable,
-        }
+        arguments = job.arguments | {"events": str(self._events_path), "done": list(result.outcomes)}
         # The suite writes into the current directory; a session of its own lets all descendants be killed.
         scratch = directory / f"scratch-{number}"
         scratch.mkdir()
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONASYNCIODEBUG"}
         with self._log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, str(ROOT), json.dumps(arguments)],
+                [sys.executable, "-c", _PROGRAM, str(ROOT), job.worker, json.dumps(arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -200,16 +219,14 @@ def _describe_exit(status: int) -> str:
     return f"killed by signal {-status}"
 
 
-def run_module(
-    module: str, loop: str, limits: Limits, with_not_applicable: bool, package: str = PACKAGE
-) -> ModuleResult:
-    """Run ``module`` of ``package`` on the loop called ``loop``; a new process after each hang or crash."""
-    result = ModuleResult(module, loop)
+def run_module(job: Job, limits: Limits) -> ModuleResult:
+    """Run one module; a new process after each hang or crash."""
+    result = ModuleResult(job.module, job.subject)
     began = time.monotonic()
     deadline = began + limits.module
-    with tempfile.TemporaryDirectory(prefix="conformance-") as directory:
+    with tempfile.TemporaryDirectory(prefix="whorl-suite-") as directory:
         for number in range(1 + MAX_RESTARTS):
-            attempt = _Attempt(result, Path(directory), number, with_not_applicable, package)
+            attempt = _Attempt(job, result, Path(directory), number)
             try:
                 trouble = attempt.follow(limits, deadline)
             finally:
@@ -227,6 +244,34 @@ def run_module(
                 break
     result.seconds = time.monotonic() - began
     return result
+
+
+def run_jobs(jobs: Iterable[Job], limits: Limits, at_once: int) -> dict[tuple[str, str], ModuleResult]:
+    """Run every job, ``at_once`` together; return the results by module and subject.
+
+    On an interrupt (an exception raised by a signal handler) every worker is ended before it goes on.
+    """
+    work = list(jobs)
+    done: dict[tuple[str, str], ModuleResult] = {}
+    with concurrent.futures.ThreadPoolExecutor(max(1, at_once)) as pool:
+        futures = [pool.submit(run_module, job, limits) for job in work]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                result = future.result()
+                done[result.module, result.subject] = result
+                if sys.stderr.isatty():
+                    print(
+                        f"\r{len(done)}/{len(work)} {result.module:<40}", end="", file=sys.stderr, flush=True
+                    )
+        except (
+            BaseException
+        ):  # Ctrl-C or SIGTERM: the workers are in sessions of their own and would outlive us
+            stopping.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr)
+    return done
 
 
 def complete(result: ModuleResult, not_applicable: dict[str, str]) -> None:

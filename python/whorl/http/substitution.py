@@ -1,0 +1,185 @@
+"""What of :mod:`whorl.http` stands for what of aiohttp: the one table, and how it is put in force.
+
+aiohttp's modules serve both sides. Its server (``aiohttp.web``) was written against its own classes, so
+nothing may change for what it has bound; what a program, or a library, binds from now on is whorl's. Four
+rules:
+
+- **The package** ``aiohttp`` runs no code of its own, so names are rebound in it: whoever imported it earlier
+  sees the new ones too.
+- **The modules of the client side** (:data:`CLIENT_SIDE`) are replaced, in the package and in
+  :data:`sys.modules`, by copies in which the names are rebound. The functions of the original modules go on
+  with the originals: a session of aiohttp's own that was made before still works.
+- **Exceptions and plain values** (:data:`SHARED`) stay aiohttp's, as its server raises and compares them. The
+  exceptions of whorl.http are also caught as aiohttp's of the same name, wherever that was bound.
+- **Classes of which both sides make instances** (:data:`EITHER`) are rebound to a class derived from whorl's
+  for which instances of both are instances.
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib
+import pkgutil
+import sys
+from types import ModuleType
+from typing import Any
+
+from whorl import http
+
+from .exception_type import ExceptionType
+
+__all__ = ["CLIENT_SIDE", "EITHER", "SHARED", "counterparts", "exceptions", "substitute"]
+
+#: Modules of aiohttp in which names of whorl.http take the place of the original ones.
+CLIENT_SIDE = (
+    "_cookie_helpers",
+    "client",
+    "client_middleware_digest_auth",
+    "client_middlewares",
+    "client_reqrep",
+    "client_ws",
+    "connector",
+    "cookiejar",
+    "formdata",
+    "helpers",
+    "multipart",
+    "payload",
+    "payload_streamer",
+    "resolver",
+    "streams",
+    "tracing",
+)
+
+#: Names that stay aiohttp's because its server compares them with ``is`` or asks ``isinstance()``. Those that
+#: are enumerations are used by whorl.http too, so that there is one of each.
+SHARED = frozenset(
+    {
+        "ChainMapProxy",
+        "EMPTY_PAYLOAD",
+        "ETag",
+        "HttpVersion",
+        "HttpVersion10",
+        "HttpVersion11",
+        "WSCloseCode",
+        "WSMessage",
+        "WSMsgType",
+    }
+)
+
+#: Classes of which aiohttp's server makes instances as whorl's client does.
+EITHER = frozenset({"BodyPartReader", "MultipartReader", "Payload", "StreamReader"})
+
+#: Names that no ``__all__`` of whorl.http lists, and that ``aiohttp.test_utils`` is written with.
+_UNLISTED = (
+    "_BaseRequestContextManager",
+    "_RequestContextManager",
+    "_RequestOptions",
+    "_SessionRequestContextManager",
+    "_WSRequestContextManager",
+)
+
+#: Modules that are not part of what a user of the client sees.
+_NOT_COUNTED = frozenset({"drop_in", "exception_type", "substitution"})
+
+
+def _family() -> list[ModuleType]:
+    """Return whorl.http and all of its modules."""
+    names = [info.name for info in pkgutil.iter_modules(http.__path__) if info.name not in _NOT_COUNTED]
+    return [http, *(importlib.import_module(f"{http.__name__}.{name}") for name in names)]
+
+
+def counterparts() -> dict[str, Any]:
+    """Return everything of whorl.http that has a public name, by that name."""
+    found: dict[str, Any] = {}
+    for module in _family():
+        for name in (*getattr(module, "__all__", ()), *_UNLISTED):
+            if hasattr(module, name):
+                found.setdefault(name, getattr(module, name))
+    return found
+
+
+def exceptions(ours: dict[str, Any], modules: list[ModuleType]) -> dict[str, tuple[ExceptionType, type]]:
+    """Return the exception classes that ``modules`` have in common with ``ours``: whorl's and aiohttp's."""
+    pairs: dict[str, tuple[ExceptionType, type]] = {}
+    for name, mine in ours.items():
+        theirs = next((vars(module)[name] for module in modules if name in vars(module)), None)
+        if isinstance(mine, ExceptionType) and isinstance(theirs, type):
+            pairs[name] = mine, theirs
+    return pairs
+
+
+def substitute(aiohttp: ModuleType) -> None:
+    """Put the table in force for ``aiohttp``, the package as it was imported. Not undone.
+
+    Imports ``aiohttp.web`` first, so that the server is bound to aiohttp's own classes.
+    """
+    importlib.import_module("aiohttp.web")
+    originals = {name: importlib.import_module(f"aiohttp.{name}") for name in CLIENT_SIDE}
+    with_exceptions = [aiohttp, *originals.values(), importlib.import_module("aiohttp.http_exceptions")]
+    ours = counterparts()
+    for mine, theirs in exceptions(ours, with_exceptions).values():
+        mine.also_caught_as(theirs)
+        del ours[mine.__name__]
+    for name in SHARED & ours.keys():
+        if isinstance(ours[name], enum.EnumMeta):
+            _use(name, getattr(aiohttp, name))
+        del ours[name]
+    for name in EITHER & ours.keys():
+        ours[name] = _either(ours[name], getattr(aiohttp, name))
+    _register(ours)
+
+    _rebind(aiohttp, ours)
+    for name, original in originals.items():
+        copy = ModuleType(original.__name__, original.__doc__)
+        vars(copy).update(vars(original))
+        _rebind(copy, ours)
+        sys.modules[original.__name__] = copy
+        setattr(aiohttp, name, copy)
+    # Imported from now on it finds the right names by itself.
+    if test_utils := sys.modules.get("aiohttp.test_utils"):
+        _rebind(test_utils, ours)
+
+
+def _rebind(module: ModuleType, ours: dict[str, Any]) -> None:
+    """Rebind the names of ``ours`` that ``module`` has."""
+    vars(module).update({name: value for name, value in ours.items() if name in vars(module)})
+
+
+def _use(name: str, theirs: object) -> None:
+    """Have every module of whorl.http use ``theirs`` under ``name``."""
+    for module in _family():
+        if name in vars(module):
+            setattr(module, name, theirs)
+
+
+def _either(mine: type, theirs: type) -> type:
+    """Return a class derived from ``mine`` of which the instances of ``theirs`` are instances too."""
+
+    def instance_check(cls: type, instance: object) -> bool:
+        if cls is either:
+            return isinstance(instance, mine | theirs)
+        return bool(original_type.__instancecheck__(cls, instance))
+
+    def subclass_check(cls: type, subclass: type) -> bool:
+        if cls is either:
+            return issubclass(subclass, mine | theirs)
+        return bool(original_type.__subclasscheck__(cls, subclass))
+
+    original_type: Any = type(mine)
+    checks = {"__instancecheck__": instance_check, "__subclasscheck__": subclass_check}
+    namespace = {
+        "__module__": mine.__module__,
+        "__qualname__": mine.__qualname__,
+        "__doc__": mine.__doc__,
+        "__slots__": (),
+    }
+    either: type = type(original_type.__name__, (original_type,), checks)(mine.__name__, (mine,), namespace)
+    return either
+
+
+def _register(ours: dict[str, Any]) -> None:
+    """Make what is whorl's known to aiohttp's server, and to whoever asks for aiohttp's abstract classes."""
+    abc = importlib.import_module("aiohttp.abc")
+    for name in ("AbstractCookieJar", "AbstractResolver", "AbstractStreamWriter"):
+        if name in ours:
+            getattr(abc, name).register(ours.pop(name))
