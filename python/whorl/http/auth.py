@@ -104,7 +104,9 @@ def make_basic_auth(login: str, password: str = "", encoding: str = "latin1") ->
 def is_basic_auth(value: object) -> bool:
     """Whether it is a :class:`BasicAuth`, or another library's class of that name."""
     return isinstance(value, BasicAuth) or (
-        isinstance(value, tuple) and type(value).__name__ == "BasicAuth" and callable(getattr(value, "encode", None))
+        isinstance(value, tuple)
+        and type(value).__name__ == "BasicAuth"
+        and callable(getattr(value, "encode", None))
     )
 
 

@@ -41,7 +41,15 @@ if TYPE_CHECKING:
     from .timeouts import ClientTimeout
     from .tracing import Trace
 
-__all__ = ["AddrInfoType", "BaseConnector", "Connection", "NamedPipeConnector", "SocketFactoryType", "TCPConnector", "UnixConnector"]
+__all__ = [
+    "AddrInfoType",
+    "BaseConnector",
+    "Connection",
+    "NamedPipeConnector",
+    "SocketFactoryType",
+    "TCPConnector",
+    "UnixConnector",
+]
 
 HTTP_SCHEMES = frozenset({"http", "https", ""})
 HIGH_LEVEL_SCHEMES = HTTP_SCHEMES | {"ws", "wss"}

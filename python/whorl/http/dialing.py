@@ -115,7 +115,9 @@ async def _connect(
     sock: socket.socket | None = None
     try:
         try:
-            sock = socket_factory(info) if socket_factory is not None else socket.socket(family, kind, protocol)
+            sock = (
+                socket_factory(info) if socket_factory is not None else socket.socket(family, kind, protocol)
+            )
             sock.setblocking(False)
             if local_infos is not None:
                 _bind(sock, family, local_infos)

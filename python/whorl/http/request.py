@@ -270,9 +270,7 @@ class ClientRequest:
         self.auth = auth
         self.headers[hdrs.AUTHORIZATION] = auth.encode()
 
-    def _set_proxy(
-        self, proxy: URL | None, auth: BasicAuth | None, headers: LooseHeaders | None
-    ) -> None:
+    def _set_proxy(self, proxy: URL | None, auth: BasicAuth | None, headers: LooseHeaders | None) -> None:
         self.proxy = proxy
         self.proxy_auth: BasicAuth | None = None
         self.proxy_headers: MultiDict[str] | MultiDictProxy[str] | None = None
@@ -454,7 +452,6 @@ class ClientRequest:
                 length = self._content_length()
                 writer.end(data if length is None else data[:length])
                 protocol.sent()
-                self._body.mark_consumed()
                 return None
         coroutine = self.write_bytes(writer, conn, self._content_length())
         if sys.version_info >= (3, 12):
@@ -559,7 +556,9 @@ def _version(version: HttpVersion | str) -> HttpVersion:
     try:
         return HttpVersion(int(major), int(minor))
     except ValueError:
-        raise ValueError(f"Can not parse http version number: {version!r}, which should be like '1.1'") from None
+        raise ValueError(
+            f"Can not parse http version number: {version!r}, which should be like '1.1'"
+        ) from None
 
 
 def _warn_of_unclosed(body: payload.Payload, stacklevel: int) -> None:

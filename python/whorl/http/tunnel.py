@@ -87,7 +87,9 @@ async def start_tls(
     :raises ClientConnectorError: if it fails
     """
     protocol = connector._factory()
-    options = {"ssl_shutdown_timeout": connector._ssl_shutdown_timeout} if connector._ssl_shutdown_timeout else {}
+    options = (
+        {"ssl_shutdown_timeout": connector._ssl_shutdown_timeout} if connector._ssl_shutdown_timeout else {}
+    )
     with connector._client_errors(req, ClientConnectorError):
         try:
             async with ceil_timeout(timeout.sock_connect, timeout.ceil_threshold):

@@ -144,6 +144,8 @@ impl<H> Steps<H> {
                         self.steps.extend([Step::Head(line, framing), Step::Fields(fields)]);
                     }
                     Event::Data(data) => self.data(data),
+                    // Where chunks end says nothing about the content.
+                    Event::ChunkEnd => {}
                     Event::Trailers(fields) => self.steps.push(Step::Trailers(fields)),
                     Event::End { keep_alive } => {
                         self.steps.push(Step::End { keep_alive });

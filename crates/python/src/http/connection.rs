@@ -676,11 +676,15 @@ impl HttpConnection {
         self.event_loop.clone_ref(py)
     }
 
-    fn _pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+    /// Make the peer wait.
+    #[pyo3(name = "pause_reading")]
+    fn py_pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::pause_reading(slf)
     }
 
-    fn _resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+    /// Go on.
+    #[pyo3(name = "resume_reading")]
+    fn py_resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::resume_reading(slf)
     }
 

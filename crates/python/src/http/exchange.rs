@@ -535,6 +535,12 @@ impl Exchange {
         self.with(|state| state.paused)
     }
 
+    /// Whether more can come: what a reader asks before it waits.
+    #[getter]
+    fn connected(&self) -> PyResult<bool> {
+        self.with(|state| state.connection.is_some())
+    }
+
     /// End the exchange with `exc`, unless it is over; the connection is closed.
     #[pyo3(name = "fail")]
     fn py_fail(slf: &Bound<'_, Self>, exc: Py<PyAny>) -> PyResult<()> {
