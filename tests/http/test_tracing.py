@@ -18,7 +18,8 @@ SENDERS = sorted(name for name in vars(Trace) if name.startswith("send_"))
 
 
 def test_there_is_a_sender_for_each_of_the_sixteen_signals() -> None:
-    signals = {name for name, value in vars(TraceConfig()).items() if isinstance(value, Signal)}
+    config = TraceConfig()
+    signals = {name for name in dir(config) if name[0] != "_" and isinstance(getattr(config, name), Signal)}
     assert len(signals) == 16
     names = {"on_" + name.removeprefix("send_") for name in SENDERS}
     assert {name if name != "on_request_headers" else "on_request_headers_sent" for name in names} == signals
@@ -61,6 +62,13 @@ def test_parameters_are_values() -> None:
     assert params == TraceRequestStartParams("GET", URL("http://x/"), CIMultiDict())
     with pytest.raises(AttributeError):
         params.method = "POST"  # type: ignore[misc]
+
+
+def test_a_signal_is_not_replaced_by_a_receiver() -> None:
+    config = TraceConfig()
+    with pytest.raises(AttributeError, match="use on_request_end.append"):
+        config.on_request_end = print  # type: ignore[assignment]
+    assert config.on_request_end is not TraceConfig().on_request_end
 
 
 def test_the_context_is_made_by_the_factory() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from .signals import Signal
 
@@ -170,6 +170,27 @@ class TraceDnsCacheMissParams:
     host: str
 
 
+class _SignalOf(Generic[P]):
+    """An attribute that is a signal with parameters of one type, and cannot be replaced."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.attribute = f"_{name}"
+
+    @overload
+    def __get__(self, config: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, config: TraceConfig, owner: type) -> TracingSignal[P]: ...
+    def __get__(self, config: TraceConfig | None, owner: type) -> Self | TracingSignal[P]:
+        if config is None:
+            return self
+        signal: TracingSignal[P] = getattr(config, self.attribute)
+        return signal
+
+    def __set__(self, config: TraceConfig, value: object) -> None:
+        name = self.attribute.removeprefix("_")
+        raise AttributeError(f"{name} is a list of receivers: use {name}.append({value!r})")
+
+
 class TraceConfig:
     """The receivers of what happens to the requests of a session.
 
@@ -178,31 +199,27 @@ class TraceConfig:
     whatever the request was given as ``trace_request_ctx``: receivers keep there what they want to remember.
     """
 
+    on_request_start = _SignalOf[TraceRequestStartParams]()
+    on_request_headers_sent = _SignalOf[TraceRequestHeadersSentParams]()
+    on_request_chunk_sent = _SignalOf[TraceRequestChunkSentParams]()
+    on_request_redirect = _SignalOf[TraceRequestRedirectParams]()
+    on_request_end = _SignalOf[TraceRequestEndParams]()
+    on_request_exception = _SignalOf[TraceRequestExceptionParams]()
+    on_response_chunk_received = _SignalOf[TraceResponseChunkReceivedParams]()
+    on_connection_queued_start = _SignalOf[TraceConnectionQueuedStartParams]()
+    on_connection_queued_end = _SignalOf[TraceConnectionQueuedEndParams]()
+    on_connection_create_start = _SignalOf[TraceConnectionCreateStartParams]()
+    on_connection_create_end = _SignalOf[TraceConnectionCreateEndParams]()
+    on_connection_reuseconn = _SignalOf[TraceConnectionReuseconnParams]()
+    on_dns_resolvehost_start = _SignalOf[TraceDnsResolveHostStartParams]()
+    on_dns_resolvehost_end = _SignalOf[TraceDnsResolveHostEndParams]()
+    on_dns_cache_hit = _SignalOf[TraceDnsCacheHitParams]()
+    on_dns_cache_miss = _SignalOf[TraceDnsCacheMissParams]()
+
     def __init__(self, trace_config_ctx_factory: Callable[..., Any] = SimpleNamespace) -> None:
         self._make_context = trace_config_ctx_factory
-        signals: list[Signal[*tuple[Any, ...]]] = []
-
-        def signal() -> Any:
-            signals.append(Signal(self))
-            return signals[-1]
-
-        self._signals = signals
-        self.on_request_start: TracingSignal[TraceRequestStartParams] = signal()
-        self.on_request_headers_sent: TracingSignal[TraceRequestHeadersSentParams] = signal()
-        self.on_request_chunk_sent: TracingSignal[TraceRequestChunkSentParams] = signal()
-        self.on_request_redirect: TracingSignal[TraceRequestRedirectParams] = signal()
-        self.on_request_end: TracingSignal[TraceRequestEndParams] = signal()
-        self.on_request_exception: TracingSignal[TraceRequestExceptionParams] = signal()
-        self.on_response_chunk_received: TracingSignal[TraceResponseChunkReceivedParams] = signal()
-        self.on_connection_queued_start: TracingSignal[TraceConnectionQueuedStartParams] = signal()
-        self.on_connection_queued_end: TracingSignal[TraceConnectionQueuedEndParams] = signal()
-        self.on_connection_create_start: TracingSignal[TraceConnectionCreateStartParams] = signal()
-        self.on_connection_create_end: TracingSignal[TraceConnectionCreateEndParams] = signal()
-        self.on_connection_reuseconn: TracingSignal[TraceConnectionReuseconnParams] = signal()
-        self.on_dns_resolvehost_start: TracingSignal[TraceDnsResolveHostStartParams] = signal()
-        self.on_dns_resolvehost_end: TracingSignal[TraceDnsResolveHostEndParams] = signal()
-        self.on_dns_cache_hit: TracingSignal[TraceDnsCacheHitParams] = signal()
-        self.on_dns_cache_miss: TracingSignal[TraceDnsCacheMissParams] = signal()
+        for attribute in _SIGNALS:
+            setattr(self, attribute, Signal(self))
 
     def trace_config_ctx(self, trace_request_ctx: Any = None) -> Any:
         """Returns the context of a new request."""
@@ -210,8 +227,12 @@ class TraceConfig:
 
     def freeze(self) -> None:
         """Makes the receivers of all signals final; the session does so."""
-        for signal in self._signals:
-            signal.freeze()
+        for attribute in _SIGNALS:
+            getattr(self, attribute).freeze()
+
+
+# The names under which a config keeps its signals.
+_SIGNALS = tuple(value.attribute for value in vars(TraceConfig).values() if isinstance(value, _SignalOf))
 
 
 class Trace:
