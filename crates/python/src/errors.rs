@@ -2,8 +2,9 @@
 
 use std::io;
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyEOFError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use whorl_core::client::coding::{DecodeError, Finished, Undecodable};
 use whorl_core::net::WrongWaterMarks;
 use whorl_core::sched::Refused;
 
@@ -47,6 +48,25 @@ impl IntoPyErr for rustix::io::Errno {
 }
 
 impl IntoPyErr for WrongWaterMarks {
+    fn into_py_err(self) -> PyErr {
+        PyValueError::new_err(self.to_string())
+    }
+}
+
+impl IntoPyErr for DecodeError {
+    fn into_py_err(self) -> PyErr {
+        let text = self.to_string();
+        if self.is_cut() { PyEOFError::new_err(text) } else { PyValueError::new_err(text) }
+    }
+}
+
+impl IntoPyErr for Undecodable {
+    fn into_py_err(self) -> PyErr {
+        PyValueError::new_err(self.to_string())
+    }
+}
+
+impl IntoPyErr for Finished {
     fn into_py_err(self) -> PyErr {
         PyValueError::new_err(self.to_string())
     }

@@ -4,6 +4,7 @@ mod buffer;
 mod errors;
 mod event_loop;
 mod ffi;
+mod http;
 mod interpreter;
 mod transport;
 
@@ -14,5 +15,6 @@ use pyo3::prelude::*;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     event_loop::add_to(module)?;
-    transport::add_to(module)
+    transport::add_to(module)?;
+    http::add_to(module)
 }
