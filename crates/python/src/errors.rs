@@ -2,8 +2,10 @@
 
 use std::io;
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyEOFError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use whorl_core::client::coding::{DecodeError, Finished, Undecodable};
+use whorl_core::http1::encode::EncodeError;
 use whorl_core::net::WrongWaterMarks;
 use whorl_core::sched::Refused;
 use whorl_core::websocket::{Unacceptable, Unsendable};
@@ -47,23 +49,25 @@ impl IntoPyErr for rustix::io::Errno {
     }
 }
 
-impl IntoPyErr for WrongWaterMarks {
+impl IntoPyErr for DecodeError {
     fn into_py_err(self) -> PyErr {
-        PyValueError::new_err(self.to_string())
+        let text = self.to_string();
+        if self.is_cut() { PyEOFError::new_err(text) } else { PyValueError::new_err(text) }
     }
 }
 
-impl IntoPyErr for Unsendable {
-    fn into_py_err(self) -> PyErr {
-        PyValueError::new_err(self.to_string())
-    }
+/// What is wrong with a value, said by the error itself.
+macro_rules! value_errors {
+    ($($error:ty),+) => {
+        $(impl IntoPyErr for $error {
+            fn into_py_err(self) -> PyErr {
+                PyValueError::new_err(self.to_string())
+            }
+        })+
+    };
 }
 
-impl IntoPyErr for Unacceptable {
-    fn into_py_err(self) -> PyErr {
-        PyValueError::new_err(self.to_string())
-    }
-}
+value_errors!(WrongWaterMarks, EncodeError, Undecodable, Finished, Unsendable, Unacceptable);
 
 /// Rust results as Python's.
 pub trait OrRaise<T> {

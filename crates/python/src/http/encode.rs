@@ -7,13 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use whorl_core::http1::encode;
 
-use crate::errors::{IntoPyErr, OrRaise};
-
-impl IntoPyErr for encode::EncodeError {
-    fn into_py_err(self) -> PyErr {
-        PyValueError::new_err(self.to_string())
-    }
-}
+use crate::errors::OrRaise;
 
 /// Text in UTF-8; what came in as other bytes goes out as those.
 pub fn utf8<'a>(text: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {

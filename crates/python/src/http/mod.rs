@@ -1,6 +1,7 @@
 //! The HTTP client's native half: connections with the codec in them, their pool, what a request's answer is.
 
 mod body;
+mod coding;
 mod connection;
 mod encode;
 mod exchange;
@@ -23,5 +24,6 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<pool::PoolSlot>()?;
     module.add_class::<pool::PoolWaiter>()?;
     module.add_function(wrap_pyfunction!(encode::encode_head, module)?)?;
+    coding::add_to(module)?;
     websocket::add_to(module)
 }
