@@ -71,8 +71,7 @@ SHARED = frozenset(
 #: Classes of which aiohttp's server makes instances as whorl's client does.
 EITHER = frozenset({"BodyPartReader", "MultipartReader", "StreamReader"})
 
-#: Abstract classes, by the module of aiohttp that has them. whorl.http asks what an object does, not for its
-#: type.
+#: Abstract classes, by the module of aiohttp that has them. whorl.http asks for no type where it takes these.
 ABSTRACT = {
     "AbstractCookieJar": "abc",
     "AbstractResolver": "abc",
@@ -192,22 +191,27 @@ def _either(mine: type, theirs: type) -> type:
 
 
 def _share_registrations(ours: dict[str, Any]) -> None:
-    """Have payloads that a program registers made for the bodies of aiohttp's server too.
+    """Have payloads that a program registers made for both sides.
 
-    The names that it registers by (``aiohttp.payload_type``, ``aiohttp.PAYLOAD_REGISTRY``) are whorl's.
+    The names that it registers by (``aiohttp.payload_type``, ``aiohttp.PAYLOAD_REGISTRY``) are whorl's from now
+    on; what was registered with aiohttp's before is asked for what whorl's does not know.
     """
     if "PAYLOAD_REGISTRY" not in ours:
         return
     payload = importlib.import_module("aiohttp.payload")
     theirs, mine = payload.PAYLOAD_REGISTRY, ours["PAYLOAD_REGISTRY"]
-    registry = type(mine)
+    registry, order_type, lookup_error = type(mine), ours["Order"], ours["LookupError"]
 
-    def register(self: Any, factory: Any, type: Any, *, order: Any = ours["Order"].normal) -> None:  # noqa: A002
+    def register(self: Any, factory: Any, type: Any, *, order: Any = order_type.normal) -> None:  # noqa: A002
         registry.register(self, factory, type, order=order)
         theirs.register(factory, type, order=payload.Order[order.name])
 
+    def from_theirs(value: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return theirs.get(value, *args, **kwargs)
+        except payload.LookupError:
+            raise lookup_error(f"there is no payload for a value of type {type(value).__name__!r}") from None
+
+    registry.register(mine, from_theirs, object, order=order_type.try_last)
     mine.__class__ = type(registry.__name__, (registry,), {"__slots__": (), "register": register})
     theirs.register(payload.StreamReaderPayload, ours["StreamReader"])
-    streamer = importlib.import_module("aiohttp.payload_streamer")
-    registry.register(mine, streamer.StreamWrapperPayload, streamer.StreamWrapper)
-    registry.register(mine, streamer.StreamPayload, streamer.streamer)
