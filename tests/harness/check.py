@@ -23,7 +23,7 @@ def rows_match(known: Sequence[Row], results: Sequence[ModuleResult]) -> list[st
 def rows_needed(known: Sequence[Row], results: Sequence[ModuleResult]) -> list[str]:
     """Return a problem for every test that passes although a row says that it does not apply."""
     return [
-        f"{row}: {test} passes, so the row must not name it"
+        f"row {row.number}: {result.module}.{test} passes, so the row must not name it"
         for result in results
         for test, outcome in result.outcomes.items()
         if outcome.status == "passed" and (row := row_for(known, result.module, test)) is not None

@@ -12,7 +12,8 @@ rules:
 - **Exceptions and plain values** (:data:`SHARED`) stay aiohttp's, as its server raises and compares them. The
   exceptions of whorl.http are also caught as aiohttp's of the same name, wherever that was bound.
 - **Classes of which both sides make instances** (:data:`EITHER`) are rebound to a class derived from whorl's
-  for which instances of both are instances.
+  for which instances of both are instances. **Abstract classes** (:data:`ABSTRACT`) stay aiohttp's, and
+  whorl's are registered with them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from whorl import http
 
 from .exception_type import ExceptionType
 
-__all__ = ["CLIENT_SIDE", "EITHER", "SHARED", "counterparts", "exceptions", "substitute"]
+__all__ = ["ABSTRACT", "CLIENT_SIDE", "EITHER", "SHARED", "counterparts", "exceptions", "substitute"]
 
 #: Modules of aiohttp in which names of whorl.http take the place of the original ones.
 CLIENT_SIDE = (
@@ -44,7 +45,6 @@ CLIENT_SIDE = (
     "helpers",
     "multipart",
     "payload",
-    "payload_streamer",
     "resolver",
     "streams",
     "tracing",
@@ -63,11 +63,21 @@ SHARED = frozenset(
         "WSCloseCode",
         "WSMessage",
         "WSMsgType",
+        "set_zlib_backend",
+        "streamer",
     }
 )
 
 #: Classes of which aiohttp's server makes instances as whorl's client does.
-EITHER = frozenset({"BodyPartReader", "MultipartReader", "Payload", "StreamReader"})
+EITHER = frozenset({"BodyPartReader", "MultipartReader", "StreamReader"})
+
+#: Abstract classes, by the module of aiohttp that has them. whorl.http asks for no type where it takes these.
+ABSTRACT = {
+    "AbstractCookieJar": "abc",
+    "AbstractResolver": "abc",
+    "AbstractStreamWriter": "abc",
+    "Payload": "payload",
+}
 
 #: Names that no ``__all__`` of whorl.http lists, and that ``aiohttp.test_utils`` is written with.
 _UNLISTED = (
@@ -126,7 +136,10 @@ def substitute(aiohttp: ModuleType) -> None:
         del ours[name]
     for name in EITHER & ours.keys():
         ours[name] = _either(ours[name], getattr(aiohttp, name))
-    _register(ours)
+    for name in ABSTRACT.keys() & ours.keys():
+        module = importlib.import_module(f"aiohttp.{ABSTRACT[name]}")
+        getattr(module, name).register(ours.pop(name))
+    _share_registrations(ours)
 
     _rebind(aiohttp, ours)
     for name, original in originals.items():
@@ -177,9 +190,28 @@ def _either(mine: type, theirs: type) -> type:
     return either
 
 
-def _register(ours: dict[str, Any]) -> None:
-    """Make what is whorl's known to aiohttp's server, and to whoever asks for aiohttp's abstract classes."""
-    abc = importlib.import_module("aiohttp.abc")
-    for name in ("AbstractCookieJar", "AbstractResolver", "AbstractStreamWriter"):
-        if name in ours:
-            getattr(abc, name).register(ours.pop(name))
+def _share_registrations(ours: dict[str, Any]) -> None:
+    """Have payloads that a program registers made for both sides.
+
+    The names that it registers by (``aiohttp.payload_type``, ``aiohttp.PAYLOAD_REGISTRY``) are whorl's from now
+    on; what was registered with aiohttp's before is asked for what whorl's does not know.
+    """
+    if "PAYLOAD_REGISTRY" not in ours:
+        return
+    payload = importlib.import_module("aiohttp.payload")
+    theirs, mine = payload.PAYLOAD_REGISTRY, ours["PAYLOAD_REGISTRY"]
+    registry, order_type, lookup_error = type(mine), ours["Order"], ours["LookupError"]
+
+    def register(self: Any, factory: Any, type: Any, *, order: Any = order_type.normal) -> None:  # noqa: A002
+        registry.register(self, factory, type, order=order)
+        theirs.register(factory, type, order=payload.Order[order.name])
+
+    def from_theirs(value: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return theirs.get(value, *args, **kwargs)
+        except payload.LookupError:
+            raise lookup_error(f"there is no payload for a value of type {type(value).__name__!r}") from None
+
+    registry.register(mine, from_theirs, object, order=order_type.try_last)
+    mine.__class__ = type(registry.__name__, (registry,), {"__slots__": (), "register": register})
+    theirs.register(payload.StreamReaderPayload, ours["StreamReader"])
