@@ -76,8 +76,13 @@ class AbstractCookieJar(Sized, Iterable["Morsel[str]"]):
     """
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        # Unlike aiohttp's, a jar can be made where no loop runs: nothing in it needs one.
-        self._loop = asyncio._get_running_loop() if loop is None else loop
+        # For jars that derive from this one. Unlike aiohttp's, they can be made where no loop runs.
+        if loop is None:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                pass
+        self._loop = loop
 
     @property
     @abstractmethod
