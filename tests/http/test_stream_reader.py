@@ -204,6 +204,7 @@ async def test_after_the_end_the_source_is_left_alone() -> None:
     stream = stream_of(b"x" * 100, limit=10)
     source = stream._protocol
     assert isinstance(source, Source)
+    assert not source._reading_paused
     assert source.resumed == 1
     source.pause_reading()
     while not stream.at_eof():

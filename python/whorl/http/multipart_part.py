@@ -28,12 +28,12 @@ from .payload_base import Payload
 from .streams import StreamReader
 from .typedefs import Byteish
 
-__all__ = ["BodyPartReader", "BodyPartReaderPayload", "PartDecoder", "put_back"]
+__all__ = ["READ_SIZE", "BodyPartReader", "BodyPartReaderPayload", "PartDecoder", "put_back"]
 
 _CRLF: Final = b"\r\n"
 
 # What a part is read by when its size does not matter, in bytes.
-_READ_SIZE: Final = 64 * 1024
+READ_SIZE: Final = 64 * 1024
 
 _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 _NOT_BASE64: Final = bytes(set(range(256)) - set(_BASE64))
@@ -202,7 +202,7 @@ class BodyPartReader:
 
     @property
     def _large_chunk(self) -> int:
-        return max(self.chunk_size, _READ_SIZE)
+        return max(self.chunk_size, READ_SIZE)
 
     def _checked(self, size: int) -> int:
         if size > self._client_max_size:
