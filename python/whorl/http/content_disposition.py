@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 __all__ = [
+    "TOKEN",
     "BadContentDispositionHeader",
     "BadContentDispositionParam",
     "content_disposition_filename",
@@ -24,7 +25,8 @@ class BadContentDispositionParam(RuntimeWarning):
     """A parameter that was left out of what was read; its text is the argument."""
 
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# RFC 9110, section 5.6.2.
+TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 # One parameter, up to the semicolon or the end. A value in quotes is read by the rules (RFC 9110, section
 # 5.6.4) if they lead to the end of a parameter; otherwise its end is the first quote that does, as browsers
@@ -62,7 +64,7 @@ def parse_content_disposition(header: str | None) -> tuple[str | None, dict[str,
     kind, semicolon, rest = header.partition(";")
     kind = kind.strip()
     params = _parse_parameters(rest, header) if semicolon else {}
-    if params is None or not _TOKEN.fullmatch(kind):
+    if params is None or not TOKEN.fullmatch(kind):
         warnings.warn(BadContentDispositionHeader(header), stacklevel=2)
         return None, {}
     return kind.lower(), params
@@ -85,18 +87,18 @@ def _parse_parameters(text: str, header: str) -> dict[str, str] | None:
             name = match["name"].strip().lower()
             if name in params:
                 return None
-            if not _TOKEN.fullmatch(name):
+            if not TOKEN.fullmatch(name):
                 value = None
             elif _CONTINUED.fullmatch(name):
                 value = _quoted(match)
-                if value is None and _TOKEN.fullmatch(match["plain"]):
+                if value is None and TOKEN.fullmatch(match["plain"]):
                     value = match["plain"]
             elif name.endswith("*"):
                 value = _decode_extended(match["plain"] or "")
             else:
                 value = _quoted(match, leading="\\/")
                 if value is None:
-                    if not _TOKEN.fullmatch(match["plain"]):
+                    if not TOKEN.fullmatch(match["plain"]):
                         return None
                     value = match["plain"]
             if value is None:
@@ -116,7 +118,7 @@ def _quoted(parameter: re.Match[str], leading: str = "") -> str | None:
 
 def _decode_extended(text: str) -> str | None:
     """Decodes ``charset'language'value`` (RFC 8187); None if it is something else."""
-    if not _TOKEN.fullmatch(text) or text.count("'") != 2:
+    if not TOKEN.fullmatch(text) or text.count("'") != 2:
         return None
     charset, _, value = text.split("'")
     try:
@@ -173,13 +175,13 @@ def content_disposition_header(
 
     Raises :exc:`ValueError` if the type or the name of a parameter is no token.
     """
-    if not _TOKEN.fullmatch(disptype):
+    if not TOKEN.fullmatch(disptype):
         raise ValueError(
             f"bad content disposition type {disptype!r}: letters, digits and hyphens are allowed"
         )
     fields = [disptype]
     for name, value in params.items():
-        if not _TOKEN.fullmatch(name):
+        if not TOKEN.fullmatch(name):
             raise ValueError(
                 f"bad content disposition parameter {name!r}={value!r}:"
                 " letters, digits and hyphens are allowed in its name"

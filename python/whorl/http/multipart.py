@@ -23,7 +23,7 @@ from .content_disposition import (
 from .hdrs import CONTENT_DISPOSITION, CONTENT_TYPE
 from .helpers import parse_mimetype
 from .http_exceptions import BadHttpMessage, InvalidHeader
-from .multipart_part import BodyPartReader, BodyPartReaderPayload
+from .multipart_part import READ_SIZE, BodyPartReader, BodyPartReaderPayload
 from .multipart_writer import MultipartPayloadWriter, MultipartWriter
 from .payload import Order, register_payload
 from .streams import StreamReader
@@ -40,8 +40,6 @@ __all__ = [
     "content_disposition_filename",
     "parse_content_disposition",
 ]
-
-_READ_SIZE: Final = 64 * 1024
 
 # RFC 2046, section 5.1.1.
 _LONGEST_BOUNDARY: Final = 70
@@ -221,7 +219,7 @@ class MultipartReader:
         again."""
         # That of a nested body the outer reader skips.
         while not self._nested and not self._content.at_eof():
-            if not await self._content.read(_READ_SIZE):
+            if not await self._content.read(READ_SIZE):
                 return
 
     async def fetch_next_part(self) -> MultipartReader | BodyPartReader:

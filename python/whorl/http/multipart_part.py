@@ -28,12 +28,12 @@ from .payload_base import Payload
 from .streams import StreamReader
 from .typedefs import Byteish
 
-__all__ = ["BodyPartReader", "BodyPartReaderPayload", "PartDecoder", "put_back"]
+__all__ = ["READ_SIZE", "BodyPartReader", "BodyPartReaderPayload", "PartDecoder", "put_back"]
 
 _CRLF: Final = b"\r\n"
 
 # What a part is read by when its size does not matter, in bytes.
-_READ_SIZE: Final = 64 * 1024
+READ_SIZE: Final = 64 * 1024
 
 _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 _NOT_BASE64: Final = bytes(set(range(256)) - set(_BASE64))
@@ -202,7 +202,7 @@ class BodyPartReader:
 
     @property
     def _large_chunk(self) -> int:
-        return max(self.chunk_size, _READ_SIZE)
+        return max(self.chunk_size, READ_SIZE)
 
     def _checked(self, size: int) -> int:
         if size > self._client_max_size:
@@ -316,29 +316,31 @@ class BodyPartReader:
 
     async def _read_quartets(self, size: int) -> bytes:
         """Reads base64 up to the end of a quartet, and keeps the characters of the next for the next read."""
-        chunk = b""
+        chunk = self._b64_carry
+        smallest = self._boundary_len if self._length is None else 1
         while True:
-            carry, self._b64_carry = self._b64_carry, b""
-            smallest = self._boundary_len if self._length is None else 1
-            chunk += carry + await self._read_raw(max(size - len(carry) - len(chunk), smallest))
+            wanted = max(size - len(chunk), smallest)
+            allowed = len(chunk) + wanted
+            chunk += await self._read_raw(wanted)
             if self._at_eof:
+                self._b64_carry = b""
                 return chunk
+            # What is handed out was asked for by the call before, which may have asked for more than this
+            # one.
+            chunk, surplus = chunk[:allowed], chunk[allowed:]
             characters = chunk.translate(None, _NOT_BASE64)
             extra = len(characters) % 4
-            if not extra:
-                return chunk
-            # Everything else means nothing, and may as well go before the characters that are kept.
             cut = len(chunk)
             for _ in range(extra):
                 cut -= 1
                 while chunk[cut] not in _BASE64:
                     cut -= 1
-            kept = characters[-extra:]
+            # Other characters mean nothing, and may as well go before those that are kept.
             whole = chunk[:cut] + chunk[cut:].translate(None, _BASE64)
+            self._b64_carry = characters[len(characters) - extra :] + surplus
             if whole:
-                self._b64_carry = kept
                 return whole
-            chunk = kept
+            chunk = self._b64_carry
 
     async def readline(self) -> bytes:
         """Reads a line of the content with its line end, which the last line has not; ``b""`` at the end."""

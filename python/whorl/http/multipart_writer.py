@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from . import payload as payloads
 from .abc import AbstractStreamWriter
 from .compression import ZLibCompressor
+from .content_disposition import TOKEN
 from .file_payloads import IOBasePayload
 from .hdrs import (
     CONTENT_DISPOSITION,
@@ -28,8 +29,10 @@ from .typedefs import Byteish
 
 __all__ = ["MultipartPayloadWriter", "MultipartWriter"]
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NOT_QUOTABLE = re.compile(r"[^\t\x20-\x7e]")
+
+# The name of a file will do, as in aiohttp.
+_NAMED = re.compile(r"name\*?=")
 
 _NOT_IN_FORMS = frozenset((CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TRANSFER_ENCODING))
 
@@ -92,7 +95,7 @@ class MultipartWriter(Payload):
     def _boundary_value(self) -> str:
         """The boundary as the parameter of a media type: in quotes if it is no token."""
         value = self.boundary
-        if _TOKEN.fullmatch(value):
+        if TOKEN.fullmatch(value):
             return value
         if _NOT_QUOTABLE.search(value):
             raise ValueError(f"boundary value contains invalid characters: {value!r}")
@@ -227,7 +230,7 @@ class MultipartWriter(Payload):
         """
         between = b""
         for part, encoding, te_encoding in self._parts:
-            if self._is_form_data and "name=" not in part.headers.get(CONTENT_DISPOSITION, ""):
+            if self._is_form_data and not _NAMED.search(part.headers.get(CONTENT_DISPOSITION, "")):
                 raise ValueError(
                     "a part of a form has no name: set one with"
                     " set_content_disposition('form-data', name=...)"

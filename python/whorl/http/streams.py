@@ -232,8 +232,10 @@ class StreamReader:
         """Ends the body."""
         self._eof = True
         self._wake_all()
-        # The connection may serve another message now, whose reader does not know that it rests.
-        self._protocol.resume_reading()
+        # The connection may serve another message now, whose reader does not know that it rests. If it does
+        # not, it may be feeding from within its resume_reading(), and is not called a second time.
+        if self._protocol._reading_paused:
+            self._protocol.resume_reading()
         callbacks, self._eof_callbacks = self._eof_callbacks, []
         for callback in callbacks:
             _call_at_eof(callback)
