@@ -13,7 +13,7 @@ from yarl import URL
 
 from . import hdrs
 from .auth import BasicAuth, strip_auth_from_url
-from .cookiejar import filter_request_cookies
+from .cookiejar import CookieJar, filter_request_cookies
 from .exceptions import (
     ClientConnectorCertificateError,
     ClientConnectorError,
@@ -228,9 +228,15 @@ class Call:
     def _cookies_for(self, url: URL) -> BaseCookie[str] | None:
         """The session's cookies for ``url``, and the call's own, which win."""
         jar = self._session._cookie_jar
-        cookies = jar.filter_cookies(url) if len(jar) else None
+        # Our own is quickly asked whether it has any; what another's length means is not for us to say.
+        cookies = None if isinstance(jar, CookieJar) and not jar else jar.filter_cookies(url)
         if self._cookies is not None:
-            own = filter_request_cookies(self._cookies, url, quote_cookie=jar.quote_cookie)
+            own = filter_request_cookies(
+                self._cookies,
+                url,
+                quote_cookie=jar.quote_cookie,
+                treat_as_secure_origin=jar.treat_as_secure_origin,
+            )
             if cookies is None:
                 return own
             cookies.load(own)

@@ -445,6 +445,8 @@ class TCPConnector(BaseConnector):
         if isinstance(ssl_shutdown_timeout, Sentinel):
             self._ssl_shutdown_timeout: float | None = 0
         else:
+            text = "The ssl_shutdown_timeout parameter is deprecated and will be removed in aiohttp 4.0"
+            warnings.warn(text, DeprecationWarning, stacklevel=2)
             self._ssl_shutdown_timeout = ssl_shutdown_timeout
 
     @property

@@ -66,21 +66,22 @@ class _WSRequestContextManager(_BaseRequestContextManager["ClientWebSocketRespon
         await self._resp.close()
 
 
-class _SessionRequestContextManager(_BaseRequestContextManager["ClientResponse"]):
-    """Closes the session with the response."""
+class _SessionRequestContextManager:
+    """A request with a session of its own, which is closed with the response; to be entered only."""
 
-    __slots__ = ("_session",)
+    __slots__ = ("_coro", "_resp", "_session")
 
     def __init__(self, coro: Coroutine[Any, Any, ClientResponse], session: ClientSession) -> None:
-        super().__init__(coro)
+        self._coro = coro
         self._session = session
 
     async def __aenter__(self) -> ClientResponse:
         try:
-            return await super().__aenter__()
+            self._resp = await self._coro
         except BaseException:
             await self._session.close()
             raise
+        return self._resp
 
     async def __aexit__(
         self,
@@ -88,5 +89,5 @@ class _SessionRequestContextManager(_BaseRequestContextManager["ClientResponse"]
         exc_value: BaseException | None,
         exc_traceback: TracebackType | None,
     ) -> None:
-        await super().__aexit__(exc_type, exc_value, exc_traceback)
+        self._resp.close()
         await self._session.close()

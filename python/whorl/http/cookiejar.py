@@ -551,11 +551,17 @@ class _UnlimitedCookieJar(CookieJar):
 
 
 def filter_request_cookies(
-    cookies: LooseCookies, request_url: URL, *, quote_cookie: bool = True
+    cookies: LooseCookies,
+    request_url: URL,
+    *,
+    quote_cookie: bool = True,
+    treat_as_secure_origin: frozenset[URL] = frozenset(),
 ) -> BaseCookie[str]:
     """Returns those of the ``cookies`` given to one request that a request for ``request_url`` sends: all of
     them, but for morsels with a domain or a path that is not the URL's."""
-    jar = _UnlimitedCookieJar(quote_cookie=quote_cookie)
+    jar = _UnlimitedCookieJar(
+        quote_cookie=quote_cookie, treat_as_secure_origin=treat_as_secure_origin
+    )
     jar.update_cookies(cookies)
     return jar.filter_cookies(request_url)
 

@@ -22,7 +22,7 @@ from . import hdrs, payload
 from .auth import BasicAuth, is_basic_auth
 from .cookies import parse_cookie_header, preserve_morsel_with_coded_value
 from .exceptions import ClientConnectionError, ClientOSError, InvalidURL
-from .formdata import FormData
+from .formdata import FormData, is_form
 from .helpers import HttpVersion, HttpVersion10, HttpVersion11, Sentinel, TimerNoop, sentinel
 from .tls import SSL_SCHEMES, SSLSetting
 from .writer import StreamWriter
@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientRequest", "ConnectionKey", "RequestInfo"]
 
-SERVER_SOFTWARE: Final = f"Python/{sys.version_info[0]}.{sys.version_info[1]} whorl/{__version__}"
+# Servers that look for aiohttp in the name of the client find it: it behaves like that one.
+SERVER_SOFTWARE: Final = (
+    f"Python/{sys.version_info[0]}.{sys.version_info[1]} whorl/{__version__} (compatible; aiohttp/3.14)"
+)
 
 _NOT_TOKEN = re.compile(r"[^-!#$%&'*+.^_`|~0-9a-zA-Z]")
 _DIGITS = re.compile(r"[0-9]+")
@@ -403,7 +406,7 @@ class ClientRequest:
         assert protocol is not None and self.response_class is not None
         self._set_last_headers(conn._connector.force_close)
         options = conn.options
-        exchange = protocol.begin(self.method, upgrade=hdrs.UPGRADE in self.headers, **options)
+        exchange = protocol.begin(self.method, **options)
         writer = StreamWriter(
             protocol,
             self.loop,
@@ -540,7 +543,7 @@ async def finished(task: asyncio.Task[None]) -> None:
 
 
 def _payload_of(data: Any) -> payload.Payload:
-    body = data() if isinstance(data, FormData) else data
+    body = data() if is_form(data) else data
     try:
         return payload.PAYLOAD_REGISTRY.get(body, disposition=None)
     except payload.LookupError:

@@ -31,7 +31,7 @@ from .helpers import (
 )
 from .http_exceptions import HttpProcessingError
 from .request import RequestInfo, finished
-from .streams import EMPTY_PAYLOAD, StreamReader
+from .streams import StreamReader
 from .typedefs import DEFAULT_JSON_DECODER
 
 if TYPE_CHECKING:
@@ -332,7 +332,7 @@ class ClientResponse:
             waiter = exchange.head_waiter()
             if waiter is not None:
                 await waiter
-                exchange.check()
+                exchange.check_head()
         except HttpProcessingError as error:
             raise ClientResponseError(
                 self.request_info,
@@ -459,11 +459,14 @@ class ClientResponse:
     def content(self) -> StreamReader:
         """The body as a stream. What has arrived goes through it first."""
         exchange = self._head()
-        if self._body is not None:
-            # It was read whole: nothing is left.
-            return EMPTY_PAYLOAD
         reader = StreamReader(exchange, exchange.buffer_size, loop=self._loop)
-        exchange.attach(reader)
+        if self._released:
+            reader.set_exception(ClientConnectionError("Connection closed"))
+        elif self._body is not None:
+            # It was read whole: nothing is left.
+            reader.feed_eof()
+        else:
+            exchange.attach(reader)
         return reader
 
     async def read(self) -> bytes:

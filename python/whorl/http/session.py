@@ -21,7 +21,7 @@ from .connector import BaseConnector, TCPConnector
 from .context import _RequestContextManager, _SessionRequestContextManager, _WSRequestContextManager
 from .cookiejar import CookieJar
 from .exceptions import InvalidURL, InvalidUrlClientError, NonHttpUrlClientError
-from .helpers import DEBUG, DEFAULT_CHUNK_SIZE, HttpVersion, HttpVersion11, Sentinel, sentinel
+from .helpers import DEFAULT_CHUNK_SIZE, HttpVersion, HttpVersion11, Sentinel, sentinel
 from .request import ClientRequest
 from .response import ClientResponse
 from .timeouts import DEFAULT_TIMEOUT, ClientTimeout
@@ -194,9 +194,8 @@ class ClientSession:
         self._connector = connector
 
     def __init_subclass__(cls) -> None:
-        if DEBUG:
-            text = f"Inheritance class {cls.__name__} from ClientSession is discouraged"
-            _deprecated(text, 2)
+        text = f"Inheritance class {cls.__name__} from ClientSession is discouraged"
+        _deprecated(text, 2)
 
     def __del__(self, _warnings: Any = warnings) -> None:
         if self.closed:

@@ -149,12 +149,11 @@ impl HttpConnection {
             // The connection is free before anybody is told, so that who is told finds it so.
             Outcome::Ended => this.exchange_ended(slf)?,
             Outcome::Failed(fault, in_head) => {
-                if let Some(exchange) = &exchange {
-                    exchange.get().act(exchange, effects)?;
-                    let error = if in_head { fault.in_head(py)? } else { fault.in_body(py)? };
-                    exchange.get().fail(exchange, error)?;
-                }
-                return Self::give_up(slf);
+                Self::give_up(slf)?;
+                let Some(exchange) = &exchange else { return Ok(()) };
+                exchange.get().act(exchange, effects)?;
+                let error = if in_head { fault.in_head(py)? } else { fault.in_body(py)? };
+                return exchange.get().fail(exchange, error);
             }
             Outcome::Stray => return Self::give_up(slf),
             Outcome::Foreign(data) => {
@@ -199,12 +198,19 @@ impl HttpConnection {
     fn exchange_ended(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let (reuse, lease, timer, paused, _exchange) = self.with(|state| {
-            // A body that is still being sent has no use for the server: the connection cannot serve another.
-            let reuse = state.future == Future::Reuse && state.sending == Sending::Done;
+            // A body that is still being sent is of no use to the server: the connection cannot serve another. It is let
+            // go of when its sender has heard of that (`sent()`, `close()`).
+            let sending = state.sending == Sending::Body;
+            if sending {
+                state.future = Future::Close;
+            }
+            let reuse = state.future == Future::Reuse;
             let paused = std::mem::take(&mut state.reading_paused);
-            (reuse, state.lease.take(), state.read_timeout.stop(), paused, state.exchange.take())
+            let lease = if sending { None } else { Some(state.lease.take()) };
+            (reuse, lease, state.read_timeout.stop(), paused, state.exchange.take())
         })?;
         cancel(py, timer)?;
+        let Some(lease) = lease else { return Ok(()) };
         if paused && reuse {
             self.call_link(py, intern!(py, "resume_reading"))?;
         }
@@ -224,9 +230,10 @@ impl HttpConnection {
     pub fn give_up(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let (lease, timer, _exchange) = this.with(|state| {
+        // An exchange that it is in is told by `connection_lost()`.
+        let (lease, timer) = this.with(|state| {
             state.future = Future::Close;
-            (state.lease.take(), state.read_timeout.stop(), state.exchange.take())
+            (state.lease.take(), state.read_timeout.stop())
         })?;
         cancel(py, timer)?;
         this.close_link(py)?;
@@ -319,6 +326,14 @@ impl HttpConnection {
             (state.lease.replace(lease), state.home.replace(home))
         })?;
         Ok(())
+    }
+
+    /// Whether it has a transport.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn is_open(&self) -> PyResult<bool> {
+        self.with(|state| state.link.is_some())
     }
 
     /// Whether it can take a request.
@@ -449,15 +464,13 @@ impl HttpConnection {
 
     /// Await an answer: the request that is written next is answered by the exchange returned.
     ///
-    /// `method` and `upgrade` (whether the request asks for another protocol) say how the answer is framed
-    /// (RFC 9112, section 6.3). `read_timeout` is in seconds; the sizes are in bytes.
-    #[pyo3(signature = (method, *, upgrade=false, read_until_eof=true, decompress=true, buffer_size=262_144,
+    /// `method` says how the answer is framed (RFC 9112, section 6.3). `read_timeout` is in seconds; the sizes are in bytes.
+    #[pyo3(signature = (method, *, read_until_eof=true, decompress=true, buffer_size=262_144,
                         read_timeout=None, max_line_size=8190, max_field_size=8190, max_headers=128))]
     #[expect(clippy::too_many_arguments, reason = "a method of Python's, with keywords")]
     fn begin(
         slf: &Bound<'_, Self>,
         method: &str,
-        upgrade: bool,
         read_until_eof: bool,
         decompress: bool,
         buffer_size: usize,
@@ -484,7 +497,8 @@ impl HttpConnection {
                 return false;
             }
             state.parser.set_limits(limits);
-            state.parser.expect(kind, upgrade);
+            // 101 to a request that offered nothing is let through, as in aiohttp: the connection serves nobody else.
+            state.parser.expect(kind, true);
             state.exchange = Some(exchange.clone_ref(py));
             state.sending = Sending::Body;
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive time limit")]
@@ -502,7 +516,7 @@ impl HttpConnection {
             state.sending = Sending::Done;
             state.exchange.is_some()
         })?;
-        if awaited { this.start_read_timeout(slf) } else { Ok(()) }
+        if awaited { this.start_read_timeout(slf) } else { this.exchange_ended(slf) }
     }
 
     /// Write bytes, or a list of pieces.
@@ -562,7 +576,9 @@ impl HttpConnection {
 
     /// Give the connection back to its pool; it is closed if an exchange on it is not over.
     fn release(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let busy = slf.get().with(|state| state.exchange.is_some() || state.future == Future::Close)?;
+        let busy = slf.get().with(|state| {
+            state.exchange.is_some() || state.future == Future::Close || state.sending == Sending::Body
+        })?;
         if busy { Self::give_up(slf) } else { slf.get().exchange_ended(slf) }
     }
 
@@ -704,8 +720,8 @@ impl HttpConnection {
         match (wait, exchange) {
             (Some(0), Some(exchange)) => {
                 let error = fault::error(py, "SocketTimeoutError", "Timeout on reading data from socket")?;
-                exchange.get().fail(exchange.bind(py), error)?;
-                Self::give_up(slf)
+                Self::give_up(slf)?;
+                exchange.get().fail(exchange.bind(py), error)
             }
             (Some(left), Some(_)) => this.set_read_timer(slf, left),
             _ => Ok(()),

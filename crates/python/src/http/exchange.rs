@@ -104,6 +104,8 @@ pub struct Effects {
     pub ended: bool,
     /// More may be decoded after the pieces are fed.
     pub pump: bool,
+    /// The connection, which the exchange has nothing to do with any more.
+    pub parted: Option<Py<HttpConnection>>,
     pub pause: bool,
 }
 
@@ -214,6 +216,7 @@ impl State {
     /// The connection has given all there is.
     pub fn take_end(&mut self, effects: &mut Effects) -> Result<(), Fault> {
         self.received = true;
+        effects.parted = self.connection.take();
         self.end_if_drained(effects)
     }
 
@@ -320,7 +323,7 @@ impl Exchange {
                 _ => None,
             })?;
             if let Some(reader) = &reader {
-                feed(reader.bind(py), &effects.pieces)?;
+                self.feed(reader.bind(py), &effects.pieces)?;
             }
             if effects.ended {
                 self.ended(slf, reader.as_ref())?;
@@ -379,6 +382,17 @@ impl Exchange {
         Ok(connection.map(|connection| connection.into_bound(py)))
     }
 
+    /// Whether more can come: from the connection, or out of what has come.
+    fn is_connected(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.with(|state| state.received)? {
+            return Ok(true);
+        }
+        match self.connection(py)? {
+            Some(connection) => connection.get().is_open(),
+            None => Ok(false),
+        }
+    }
+
     fn pause_connection(&self, py: Python<'_>) -> PyResult<()> {
         match self.connection(py)? {
             Some(connection) => HttpConnection::pause_reading(&connection),
@@ -398,6 +412,24 @@ impl Exchange {
             .ok_or_else(|| PyAssertionError::new_err("the response has not started"))
     }
 
+    /// Hands `pieces` to `reader`.
+    fn feed(&self, reader: &Bound<'_, PyAny>, pieces: &[Piece]) -> PyResult<()> {
+        let py = reader.py();
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        if let Some(coded) = self.with(|state| state.decoding.is_some().then_some(state.raw_bytes))? {
+            reader.setattr(intern!(py, "total_compressed_bytes"), coded)?;
+        }
+        for piece in pieces {
+            match piece {
+                Piece::Data(data) => reader.call_method1(intern!(py, "feed_data"), (data,))?,
+                Piece::ChunkEnd => reader.call_method0(intern!(py, "end_http_chunk_receiving"))?,
+            };
+        }
+        Ok(())
+    }
+
     /// Goes on with what waits to be decoded.
     fn go_on(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         self.act(slf, Effects { pump: true, ..Effects::default() })
@@ -410,16 +442,6 @@ fn decoder_for(head: &ResponseHead) -> Option<Decoder> {
     Decoder::new(codings).ok().filter(|decoder| !decoder.is_identity())
 }
 
-fn feed(reader: &Bound<'_, PyAny>, pieces: &[Piece]) -> PyResult<()> {
-    let py = reader.py();
-    for piece in pieces {
-        match piece {
-            Piece::Data(data) => reader.call_method1(intern!(py, "feed_data"), (data,))?,
-            Piece::ChunkEnd => reader.call_method0(intern!(py, "end_http_chunk_receiving"))?,
-        };
-    }
-    Ok(())
-}
 
 /// Futures for one event: the one that is there, unless it is done.
 fn waiter(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
@@ -430,10 +452,10 @@ fn waiter(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
 impl Exchange {
     /// A future for the head, or None if it is here. Raises what the exchange failed with.
     fn head_waiter(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.check(py)?;
         if self.with(|state| state.head.is_some())? {
             return Ok(None);
         }
+        self.check(py)?;
         let future = waiter(self.event_loop.bind(py))?;
         let _former = self.with(|state| state.head_waiter.replace(future.clone_ref(py)))?;
         Ok(Some(future))
@@ -444,6 +466,11 @@ impl Exchange {
         let future = waiter(self.event_loop.bind(py))?;
         let _former = self.with(|state| state.continue_waiter.replace(future.clone_ref(py)))?;
         Ok(future)
+    }
+
+    /// Raise what the exchange failed with, unless the head is here: the failure is the body's then.
+    fn check_head(&self, py: Python<'_>) -> PyResult<()> {
+        if self.with(|state| state.head.is_some())? { Ok(()) } else { self.check(py) }
     }
 
     /// Raise what the exchange failed with, if it did.
@@ -471,6 +498,9 @@ impl Exchange {
     fn body_waiter(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         let this = slf.get();
+        if !this.is_connected(py)? {
+            return Err(PyRuntimeError::new_err("Connection closed."));
+        }
         let future = waiter(this.event_loop.bind(py))?;
         let _former = this.with(|state| {
             if matches!(state.delivery, Delivery::Unasked) {
@@ -504,7 +534,7 @@ impl Exchange {
         }
         // Nobody has paused for the reader's sake so far.
         this.resume_connection(py)?;
-        feed(reader, &body.into_pieces(py))?;
+        this.feed(reader, &body.into_pieces(py))?;
         let over = this.with(|state| matches!(state.phase, Phase::Ended | Phase::Failed(_)))?;
         if over {
             let reader = reader.clone().unbind();
@@ -537,8 +567,8 @@ impl Exchange {
 
     /// Whether more can come: what a reader asks before it waits.
     #[getter]
-    fn connected(&self) -> PyResult<bool> {
-        self.with(|state| state.connection.is_some())
+    fn connected(&self, py: Python<'_>) -> PyResult<bool> {
+        self.is_connected(py)
     }
 
     /// End the exchange with `exc`, unless it is over; the connection is closed.
@@ -546,12 +576,10 @@ impl Exchange {
     fn py_fail(slf: &Bound<'_, Self>, exc: Py<PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let connection = this.connection(py)?;
-        this.fail(slf, exc)?;
-        match connection {
-            Some(connection) => HttpConnection::give_up(&connection),
-            None => Ok(()),
+        if let Some(connection) = this.connection(py)? {
+            HttpConnection::give_up(&connection)?;
         }
+        this.fail(slf, exc)
     }
 
     /// Let go of the answer: what is still to come closes the connection, as nobody will read it.
