@@ -3,6 +3,7 @@
 use arbitrary::{Arbitrary, Unstructured};
 use whorl_core::http1::Limits;
 
+#[allow(dead_code, reason = "each target reads for some of the readers only")]
 #[path = "../../../crates/core/tests/http1/transcript.rs"]
 pub mod transcript;
 

@@ -49,7 +49,7 @@ pub enum Finish {
     Idle,
 }
 
-/// What differs between reading [`Responses`] and reading [`Requests`]; nothing else implements it.
+/// What differs between reading responses and reading requests; nothing else implements it.
 pub trait Role {
     /// The first line of a message.
     #[doc(hidden)]
