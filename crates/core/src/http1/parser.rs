@@ -31,7 +31,8 @@ pub enum Event<'a, H> {
     Data(&'a [u8]),
     /// The fields after a chunked body, if there are any. They are never a part of the head's.
     Trailers(Fields),
-    /// The message is complete.
+    /// The message is complete. One that is [`Framing::UntilEof`] ends with [`Parser::finish`] instead, and its
+    /// connection with it.
     End {
         /// Whether the connection may carry another one, for all that this side of it says (RFC 9112 section 9.3).
         keep_alive: bool,
