@@ -3,8 +3,6 @@
 use std::fmt;
 use std::ops::Range;
 
-use smallvec::SmallVec;
-
 use super::grammar;
 
 /// Places within a block. 32 bits, as a head is never longer than that.
@@ -32,8 +30,8 @@ pub(super) struct FieldSpan {
     pub(super) value: Span,
 }
 
-/// As many as most heads have; more are put on the heap.
-pub(super) type FieldSpans = SmallVec<[FieldSpan; 8]>;
+/// On the heap: heads are handed from one owner to the next, and their size is what that costs.
+pub(super) type FieldSpans = Vec<FieldSpan>;
 
 /// The fields of a head or of trailers: one block of bytes as it was received, and where the fields are in it.
 #[derive(Clone, Default)]

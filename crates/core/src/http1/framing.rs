@@ -64,7 +64,7 @@ pub(super) fn of_response(head: &ResponseHead, kind: RequestKind, upgrade: bool)
         (None, Some(length)) => Framing::Length(length),
         (Some(Coding::Identity), _) | (None, None) => Framing::UntilEof,
     };
-    Ok(Judged::Message { framing, keep_alive: declared.keep_alive && framing != Framing::UntilEof })
+    Ok(Judged::Message { framing, keep_alive: declared.keep_alive })
 }
 
 /// A request.

@@ -36,7 +36,8 @@ pub enum Event<'a, H> {
     ChunkEnd,
     /// The fields after a chunked body, if there are any. They are never a part of the head's.
     Trailers(Fields),
-    /// The message is complete.
+    /// The message is complete. One that is [`Framing::UntilEof`] ends with [`Parser::finish`] instead, and its
+    /// connection with it.
     End {
         /// Whether the connection may carry another one, for all that this side of it says (RFC 9112 section 9.3).
         keep_alive: bool,
@@ -54,7 +55,7 @@ pub enum Finish {
     Idle,
 }
 
-/// What differs between reading [`Responses`] and reading [`Requests`]; nothing else implements it.
+/// What differs between reading responses and reading requests; nothing else implements it.
 pub trait Role {
     /// The first line of a message.
     #[doc(hidden)]

@@ -14,6 +14,9 @@ const LINE_ENDS: &str = "RFC 9112 section 2.2";
 /// How many fields `at_once` takes. The room for them is made anew for each head, so it is not for the longest ones.
 const FIELDS_AT_ONCE: usize = 32;
 
+/// How much is gathered at a time, in bytes: the end of the section may come soon, and a long body after it.
+const STRIDE: usize = 4096;
+
 /// Reads one section after another.
 ///
 /// There are two ways, which accept the same. [`at_once`] is for the section that lies in the input from its first line
@@ -65,15 +68,19 @@ impl<L: StartLine> SectionReader<L> {
             return Ok((Some((start, fields)), used));
         }
         let before = self.block.len();
-        let room = (limits.head + 1).saturating_sub(before);
-        self.block.extend_from_slice(&input[..input.len().min(room)]);
-        match self.read_lines(limits)? {
-            None => Ok((None, self.block.len() - before)),
-            Some(end) => {
+        loop {
+            let rest = &input[self.block.len() - before..];
+            let room = (limits.head + 1).saturating_sub(self.block.len()).min(STRIDE);
+            self.block.extend_from_slice(&rest[..rest.len().min(room)]);
+            if let Some(end) = self.read_lines(limits)? {
                 self.block.truncate(end);
                 let done = std::mem::replace(self, Self::new());
                 let fields = Fields::new(done.block, done.spans);
-                Ok((done.start.map(|start| (start, fields)), end - before))
+                return Ok((done.start.map(|start| (start, fields)), end - before));
+            }
+            // With no room left a head is too long, so this ends.
+            if rest.len() <= room {
+                return Ok((None, input.len()));
             }
         }
     }

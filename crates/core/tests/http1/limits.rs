@@ -1,6 +1,6 @@
 //! The limits, where they are too large for the corpus.
 
-use whorl_core::http1::{Error, ErrorKind, Event, Limits, RequestKind, ResponseHead, ResponseParser};
+use whorl_core::http1::{Error, ErrorKind, Event, Finish, Limits, RequestKind, ResponseHead, ResponseParser};
 
 use crate::transcript::{self, Reader, Step};
 
@@ -82,13 +82,15 @@ fn an_endless_line_and_an_endless_head_are_refused_with_no_more_in_memory_than_t
 #[test]
 fn all_chunk_extensions_together_are_bounded() {
     let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let body = |extension: usize| {
-        let chunk = format!("1;{}\r\na\r\n", "x".repeat(extension - 1));
-        [&head[..], chunk.repeat(16).as_bytes(), b"0\r\n\r\n"].concat()
+    // 16 chunks of one byte, with 1 KiB of extension each; the last has so many bytes more.
+    let body = |more: usize| {
+        let chunk = |extension| format!("1;{}\r\na\r\n", "x".repeat(extension - 1));
+        [&head[..], chunk(1024).repeat(15).as_bytes(), chunk(1024 + more).as_bytes(), b"0\r\n\r\n"].concat()
     };
-    let whole = transcript::read(RESPONSE, Limits::default(), &[&body(1024)], true);
-    assert_eq!(whole[2..4], [Step::Data(vec![b'a'; 16]), Step::End { keep_alive: true }]);
-    let too_long = body(1025);
+    let whole = transcript::read(RESPONSE, Limits::default(), &[&body(0)], true);
+    let end = [Step::Data(vec![b'a'; 16]), Step::End { keep_alive: true }, Step::Finish(Finish::Idle)];
+    assert_eq!(whole[2..], end);
+    let too_long = body(1);
     let whole = transcript::read(RESPONSE, Limits::default(), &[&too_long], true);
     let error = Step::Error("BadChunk, RFC 9112 section 7.1.1".into());
     assert_eq!(whole[2..], [Step::Data(vec![b'a'; 15]), error]);

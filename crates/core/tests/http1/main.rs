@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod corpus;
+mod interface;
 mod limits;
 mod properties;
 mod transcript;

@@ -781,7 +781,7 @@ impl HttpConnection {
                 state.home.take(),
             )
         })?;
-        let (stage, timer, _link, exchange, lease, closed, drain_waiters, finish, home) = lost;
+        let (stage, timer, link, exchange, lease, closed, drain_waiters, finish, home) = lost;
         cancel(py, timer)?;
         match (lease, home) {
             (Some(lease), _) => lease.end(py, None)?,
@@ -789,7 +789,9 @@ impl HttpConnection {
             (None, None) => {}
         }
         if let Some(exchange) = exchange {
-            Self::end_exchange(exchange.bind(py), finish, cause)?;
+            // Our side closes by letting go of the transport first.
+            let by_us = link.is_none() && cause.is_none();
+            Self::end_exchange(exchange.bind(py), finish, cause, by_us)?;
         }
         for waiter in drain_waiters {
             let waiter = waiter.bind(py);
@@ -883,11 +885,15 @@ impl HttpConnection {
         exchange: &Bound<'_, Exchange>,
         finish: Result<Finish, Error>,
         cause: Option<&Bound<'_, PyAny>>,
+        by_us: bool,
     ) -> PyResult<()> {
         let py = exchange.py();
         let this = exchange.get();
         let mut effects = Effects::default();
         let waiting = this.with(|state| matches!(state.phase, Phase::Waiting))?;
+        if by_us && !waiting {
+            return this.fail_closed(exchange);
+        }
         let fault = match finish {
             Ok(_) if cause.is_none() && !waiting => match this.with(|state| state.take_end(&mut effects))? {
                 Ok(()) => return this.act(exchange, effects),

@@ -16,7 +16,7 @@ use whorl_core::sched::{Owned, Owner};
 
 use super::body::{Body, Piece};
 use super::connection::HttpConnection;
-use super::fault::Fault;
+use super::fault::{self, Fault};
 use super::head;
 use crate::errors::OrRaise;
 use crate::interpreter::new_future;
@@ -376,6 +376,23 @@ impl Exchange {
         if failed { self.act(slf, effects) } else { Ok(()) }
     }
 
+    /// The connection was closed by our side while the body was on its way: who waits is told as by `release()`, who comes
+    /// later gets aiohttp's RuntimeError.
+    ///
+    /// # Errors
+    /// As [`Exchange::act`].
+    pub fn fail_closed(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let awaited =
+            self.with(|state| state.body_waiter.is_some() || matches!(state.delivery, Delivery::Reader(_)))?;
+        let error = if awaited {
+            fault::error(py, "ClientConnectionError", "Connection closed")?
+        } else {
+            PyRuntimeError::new_err("Connection closed.").into_value(py).into_any()
+        };
+        self.fail(slf, error)
+    }
+
     fn connection<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, HttpConnection>>> {
         let connection =
             self.with(|state| state.connection.as_ref().map(|connection| connection.clone_ref(py)))?;
@@ -489,7 +506,9 @@ impl Exchange {
     fn body(&self, py: Python<'_>) -> PyResult<Option<Py<PyBytes>>> {
         self.check(py)?;
         let body = self.with(|state| {
-            matches!(state.phase, Phase::Ended).then(|| std::mem::take(&mut state.body))
+            // What follows a change of protocol is no body.
+            let over = matches!(state.phase, Phase::Ended) || matches!(state.framing, Framing::Tunnel);
+            over.then(|| std::mem::take(&mut state.body))
         })?;
         Ok(body.map(|body| body.into_bytes(py)))
     }
