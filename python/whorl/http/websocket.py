@@ -274,8 +274,8 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
         """The next message. With ``autoping`` pings are answered, and neither they nor pongs are returned.
 
         At the end there is a message of type CLOSE (the server's close frame), CLOSING (``close()`` was
-        called meanwhile) or ERROR (its ``data`` is the exception), and from then on CLOSED. A message that comes
-        while the call is cancelled or times out is kept for the next.
+        called meanwhile) or ERROR (its ``data`` is the exception), and from then on CLOSED. A message that
+        comes while the call is cancelled or times out is kept for the next.
 
         :param timeout: in seconds; None for the ``ws_receive`` of the connection
         :raises TimeoutError: nothing came in time
