@@ -469,9 +469,7 @@ class WebSocketReader:
         max_msg_size: int,
         agreement: _Compression,
         decode_text: bool,
-        kind: Callable[[int], Any],
-        message: type[tuple[Any, ...]],
-        text_message: type[tuple[Any, ...]],
+        classes: tuple[Callable[[int], Any], type[tuple[Any, ...]], type[tuple[Any, ...]]],
     ) -> Self: ...
     def feed(self, data: bytes, budget: int) -> tuple[list[tuple[Any, int]], int]: ...
     @property

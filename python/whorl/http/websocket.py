@@ -25,7 +25,15 @@ from .typedefs import (
 )
 from .websocket_handshake import Agreement, Opening, check_handshake, prepare_handshake
 from .websocket_messages import WebSocketError, WSCloseCode, WSMessage, WSMessageTextBytes, WSMsgType
-from .websocket_stream import Connection, ConnectionEnded, FrameWriter, Heartbeat, Message, MessageQueue
+from .websocket_stream import (
+    Connection,
+    ConnectionEnded,
+    FrameWriter,
+    Heartbeat,
+    Message,
+    MessageQueue,
+    Opcode,
+)
 
 __all__ = [
     "DEFAULT_MAX_MSG_SIZE",
@@ -50,10 +58,6 @@ else:
 
 #: The largest message that is received unless told otherwise, in bytes.
 DEFAULT_MAX_MSG_SIZE: Final = 4 * 1024 * 1024
-# Plain numbers, so that they are the same whatever classes messages are made of.
-_CLOSE: Final = 0x8
-_PING: Final = 0x9
-_PONG: Final = 0xA
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +159,14 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
             max_msg_size,
             compression,
             decode_text,
-            messages.WSMsgType,
-            messages.WSMessage,
-            messages.WSMessage if decode_text else messages.WSMessageTextBytes,
+            (
+                messages.WSMsgType,
+                messages.WSMessage,
+                messages.WSMessage if decode_text else messages.WSMessageTextBytes,
+            ),
         )
         self._reader = queue = MessageQueue(connection, reader, loop)
-        self._writer = FrameWriter(connection, compression, lambda: queue.writing_paused)
+        self._writer = FrameWriter(connection, compression, queue)
         self._heartbeat = (
             Heartbeat(heartbeat, queue, self._send_ping, self._give_up, loop)
             if heartbeat is not None
@@ -216,11 +222,11 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
         :raises ClientConnectionResetError: it is closed
         :raises ValueError: for a longer payload
         """
-        await self._writer.send_frame(_as_bytes(message), messages.WSMsgType.PING)
+        await self._writer.send_frame(_as_bytes(message), Opcode.PING)
 
     async def pong(self, message: Byteish | str = b"") -> None:
         """Send a pong: as :meth:`ping`."""
-        await self._writer.send_frame(_as_bytes(message), messages.WSMsgType.PONG)
+        await self._writer.send_frame(_as_bytes(message), Opcode.PONG)
 
     async def send_frame(self, message: Byteish, opcode: WSMsgType, compress: int | None = None) -> None:
         """Send ``message``, which is what a message of type ``opcode`` has to be.
@@ -239,7 +245,7 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
         """
         if not isinstance(data, str):
             raise TypeError(f"data argument must be str, not {type(data)!r}: use send_bytes() for bytes")
-        await self._writer.send_frame(data.encode(), messages.WSMsgType.TEXT, compress)
+        await self._writer.send_frame(data.encode(), Opcode.TEXT, compress)
 
     async def send_bytes(self, data: Byteish, compress: int | None = None) -> None:
         """Send a binary message; for ``compress`` and what is raised see :meth:`send_frame`.
@@ -248,7 +254,7 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be byte-ish, not {type(data)!r}: use send_str() for text")
-        await self._writer.send_frame(data, messages.WSMsgType.BINARY, compress)
+        await self._writer.send_frame(data, Opcode.BINARY, compress)
 
     async def send_json(
         self, data: Any, compress: int | None = None, *, dumps: JSONEncoder = DEFAULT_JSON_ENCODER
@@ -274,8 +280,8 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
         """The next message. With ``autoping`` pings are answered, and neither they nor pongs are returned.
 
         At the end there is a message of type CLOSE (the server's close frame), CLOSING (``close()`` was
-        called meanwhile) or ERROR (its ``data`` is the exception), and from then on CLOSED. A message that comes
-        while the call is cancelled or times out is kept for the next.
+        called meanwhile) or ERROR (its ``data`` is the exception), and from then on CLOSED. A message that
+        comes while the call is cancelled or times out is kept for the next.
 
         :param timeout: in seconds; None for the ``ws_receive`` of the connection
         :raises TimeoutError: nothing came in time
@@ -297,21 +303,21 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
             except messages.WebSocketError as error:
                 return await self._fail(error)
             kind = message.type
-            if kind < _CLOSE:
+            if kind < Opcode.CLOSE:
                 return message
-            if kind == _CLOSE:
+            if kind == Opcode.CLOSE:
                 self._begin_closing()
                 self._close_code = message.data
                 if self._autoclose:
                     await self.close()
-            elif self._autoping and kind == _PING:
+            elif self._autoping and kind == Opcode.PING:
                 try:
                     await self.pong(message.data)
                 except ClientConnectionResetError:
                     # The connection's end is what comes next, in its turn.
                     pass
                 continue
-            elif self._autoping and kind == _PONG:
+            elif self._autoping and kind == Opcode.PONG:
                 continue
             return message
 
@@ -319,15 +325,19 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
         """The next message, or why there will be none: close() or the heartbeat have come in between."""
         self._receiving = True
         try:
-            async with asyncio.timeout(limit or None):
-                while True:
+            while True:
+                # To set up a time limit costs as much as all the rest.
+                if limit:
+                    async with asyncio.timeout(limit):
+                        await self._reader.wait()
+                else:
                     await self._reader.wait()
-                    if self._stage is _Stage.CLOSED:
-                        return self._last_words or _closed()
-                    if (message := self._reader.take()) is not None:
-                        return message
-                    if self._stage is _Stage.CLOSING:
-                        return messages.WSMessage(messages.WSMsgType.CLOSING, None, None)
+                if self._stage is _Stage.CLOSED:
+                    return self._last_words or _closed()
+                if (message := self._reader.take()) is not None:
+                    return message
+                if self._stage is _Stage.CLOSING:
+                    return messages.WSMessage(messages.WSMsgType.CLOSING, None, None)
         except (TimeoutError, asyncio.CancelledError):
             self._close_code = messages.WSCloseCode.ABNORMAL_CLOSURE
             raise
@@ -436,12 +446,10 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
 
     async def _close_frame(self) -> int:
         """The code of the server's close frame. What comes before it is dropped."""
-        while True:
-            while (message := self._reader.take()) is None:
-                await self._reader.wait()
-            if message.type == _CLOSE:
-                code: int = message.data
-                return code
+        while (message := await self._reader.read()).type != Opcode.CLOSE:
+            pass
+        code: int = message.data
+        return code
 
     def _begin_closing(self) -> None:
         self._stage = _Stage.CLOSING
@@ -461,7 +469,7 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
         self._disconnect()
 
     async def _send_ping(self) -> None:
-        await self._writer.send_frame(b"", messages.WSMsgType.PING)
+        await self._writer.send_frame(b"", Opcode.PING)
 
     def _give_up(self, error: BaseException) -> None:
         """The heartbeat has stopped."""

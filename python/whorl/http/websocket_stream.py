@@ -14,11 +14,34 @@ from .exceptions import ClientConnectionResetError, ServerTimeoutError
 from .typedefs import Byteish
 from .websocket_messages import WSMessage, WSMessageTextBytes
 
-__all__ = ["Connection", "ConnectionEnded", "FrameWriter", "Heartbeat", "Message", "MessageQueue", "Sink"]
+__all__ = [
+    "Connection",
+    "ConnectionEnded",
+    "FrameWriter",
+    "Heartbeat",
+    "Message",
+    "MessageQueue",
+    "Opcode",
+    "Sink",
+]
 
 Message: TypeAlias = WSMessage | WSMessageTextBytes
 #: As the native half takes it: our window in bits, whether it begins anew with each message; the server's.
 Compression: TypeAlias = tuple[int, bool, int, bool] | None
+
+
+class Opcode:
+    """The numbers of RFC 6455, section 5.2.
+
+    Plain ones: they are the same whatever classes messages are made of, and cost little.
+    """
+
+    TEXT: Final = 0x1
+    BINARY: Final = 0x2
+    CLOSE: Final = 0x8
+    PING: Final = 0x9
+    PONG: Final = 0xA
+
 
 #: Bytes of messages that wait for their user: above the first the connection is no longer read from, at the
 #: second it is again.
@@ -127,6 +150,12 @@ class MessageQueue:
                     self._connection.resume_reading()
         return message
 
+    async def read(self) -> Message:
+        """The next message, which is waited for; raises what :meth:`take` does."""
+        while (message := self.take()) is None:
+            await self.wait()
+        return message
+
     async def wait(self) -> None:
         """Wait for a message, an end, or :meth:`wake`."""
         self._waiter = waiter = self._loop.create_future()
@@ -158,15 +187,13 @@ class MessageQueue:
 class FrameWriter:
     """Sends frames.
 
-    :param is_writing_paused: whether the transport has asked to wait
+    :param queue: knows whether the transport has asked to wait
     """
 
-    def __init__(
-        self, connection: Connection, compression: Compression, is_writing_paused: Callable[[], bool]
-    ) -> None:
+    def __init__(self, connection: Connection, compression: Compression, queue: MessageQueue) -> None:
         self._connection = connection
-        self._frames = _core.WebSocketWriter(True, compression)
-        self._is_writing_paused = is_writing_paused
+        self._encode = _core.WebSocketWriter(True, compression).encode
+        self._queue = queue
         self._closing = False
 
     async def send_frame(self, message: Byteish, opcode: int, compress: int | None = None) -> None:
@@ -178,14 +205,14 @@ class FrameWriter:
         transport = self._connection.transport
         if self._closing or transport is None or transport.is_closing():
             raise ClientConnectionResetError("Cannot write to closing transport")
-        transport.write(self._frames.encode(opcode, message, compress))
-        if self._is_writing_paused():
+        transport.write(self._encode(opcode, message, compress))
+        if self._queue.writing_paused:
             await self._connection.drain()
 
     async def close(self, payload: bytes) -> None:
         """Send a close frame, the last one."""
         try:
-            await self.send_frame(payload, messages.WSMsgType.CLOSE)
+            await self.send_frame(payload, Opcode.CLOSE)
         finally:
             self._closing = True
 

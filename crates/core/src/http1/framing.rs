@@ -47,6 +47,8 @@ pub enum Judged {
 /// The response to a request of this kind, which offered an upgrade or did not.
 pub(super) fn of_response(head: &ResponseHead, kind: RequestKind, upgrade: bool) -> Result<Judged, Error> {
     let no_body = match (head.status, kind) {
+        // Without the field that names the protocol nothing is changed (RFC 9110 section 7.8): an answer without a body.
+        (101, _) if upgrade && head.fields.get("upgrade").is_none() => true,
         (101, _) if upgrade => return Ok(tunnel()),
         (101, _) => {
             let why = "the response is 101, and the request offered no upgrade";

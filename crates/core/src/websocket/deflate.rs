@@ -82,16 +82,16 @@ impl Inflater {
                 output.reserve(room.min(left));
             }
             let before = inner.total_in();
-            let status = inner
-                .decompress_vec(input, output, FlushDecompress::Sync)
-                .map_err(|_not_deflate| Error::NotDeflate)?;
-            let used = usize::try_from(inner.total_in() - before).unwrap_or(usize::MAX);
-            input = input.get(used..).unwrap_or_default();
+            let status = inner.decompress_vec(input, output, FlushDecompress::Sync);
+            // What was written before an error comes before it.
             if let Some(limit) = limit
                 && output.len() > limit
             {
                 return Err(Error::InflatesTooBig { limit });
             }
+            let status = status.map_err(|_not_deflate| Error::NotDeflate)?;
+            let used = usize::try_from(inner.total_in() - before).unwrap_or(usize::MAX);
+            input = input.get(used..).unwrap_or_default();
             if status == Status::StreamEnd {
                 self.stream = Stream::Ended;
             } else if output.len() < output.capacity() {

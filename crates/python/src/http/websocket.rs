@@ -161,31 +161,30 @@ impl WebSocketReader {
     /// A reader for one end of a connection.
     #[new]
     ///
-    /// `max_msg_size` is in bytes, 0 for no limit. `kind` gives a message's type by its opcode; `message` and `text_message` are
-    /// named tuples of type, data and extra, the latter for texts.
-    #[pyo3(signature = (is_client, max_msg_size, agreement, decode_text, kind, message, text_message))]
+    /// `max_msg_size` is in bytes, 0 for no limit. `classes` are the enumeration of types, by opcode, and the named tuples of
+    /// type, data and extra that messages are: texts the last, all others the second.
+    #[pyo3(signature = (is_client, max_msg_size, agreement, decode_text, classes))]
     fn new(
         py: Python<'_>,
         is_client: bool,
         max_msg_size: usize,
         agreement: Option<AgreementTuple>,
         decode_text: bool,
-        kind: &Bound<'_, PyAny>,
-        message: Py<PyAny>,
-        text_message: Py<PyAny>,
+        classes: (Bound<'_, PyAny>, Py<PyAny>, Py<PyAny>),
     ) -> PyResult<Self> {
+        let (kind, message, text) = classes;
         let limit = (max_msg_size > 0).then_some(max_msg_size);
         let agreement = self::agreement(agreement)?;
-        let [text, binary, close, ping, pong] =
-            KINDS.map(|opcode| kind.call1((opcode as u8,)).map(Bound::unbind));
+        let kinds = KINDS.map(|opcode| kind.call1((opcode as u8,)).map(Bound::unbind));
+        let [texts, binaries, closes, pings, pongs] = kinds;
         Ok(Self {
             reader: Reader::new(role(is_client), limit, agreement),
             messages: Messages {
                 new: PyTuple::type_object(py).getattr(intern!(py, "__new__"))?.unbind(),
                 message,
-                text: text_message,
+                text,
                 decode_text,
-                kinds: [text?, binary?, close?, ping?, pong?],
+                kinds: [texts?, binaries?, closes?, pings?, pongs?],
             },
             is_compressed: agreement.is_some(),
             waiting: VecDeque::new(),
@@ -257,7 +256,6 @@ impl WebSocketReader {
         self.failure.map(|error| (error.close_code(), error.to_string()))
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "the signature that PyO3 asks for")]
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.messages.message)?;
         visit.call(&self.messages.text)?;

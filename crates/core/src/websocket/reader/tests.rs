@@ -186,6 +186,12 @@ fn the_limit_holds_while_a_message_inflates() {
 fn of_two_things_that_are_wrong_the_first_is_told() {
     // Found by the fuzzer: text that is not UTF-8, and then what is not deflate.
     assert_eq!(error(b"\x41\x55\xfa\x55\x55\x05\xff\xc4"), Error::NotUtf8);
+    // Likewise: a message that is too large, and then is not deflate.
+    for cut in [1, 100] {
+        let mut reader = Reader::new(Role::Client, Some(0), Some(Agreement::default()));
+        let wire = b"\x42\x40\x02\x4c\xff\xff\xfd\xf5\xfd\xfd\xfd\x43\xf3\x3b";
+        assert_eq!(events(&mut reader, wire, cut), (vec![], Some(Error::InflatesTooBig { limit: 0 })));
+    }
 }
 
 #[test]
