@@ -155,12 +155,15 @@ async def test_redirects(client: Any, when: str) -> None:
 @WHEN
 @pytest.mark.parametrize("options", [{"limit": 1}, {"limit_per_host": 1}], ids=["limit", "limit_per_host"])
 @pytest.mark.parametrize("freed", ["kept alive", "closed"])
-async def test_waiting_in_the_pool(client: Any, when: str, options: Any, freed: str) -> None:
-    """Behind a request that has the only place, and before another that waits too."""
+async def test_waiting_in_the_pool(ours: Any, when: str, options: Any, freed: str) -> None:
+    """Behind a request that has the only place, and before another that waits too.
+
+    aiohttp loses the place if the one that was just woken is cancelled: the last one waits for ever.
+    """
     async with RawServer(echo) as server:
-        connector = client.TCPConnector(**options, force_close=freed == "closed")
-        async with client.ClientSession(connector=connector) as session:
-            watched = Watched(client, server, session)
+        connector = ours.TCPConnector(**options, force_close=freed == "closed")
+        async with ours.ClientSession(connector=connector) as session:
+            watched = Watched(ours, server, session)
 
             async def fetch(path: str) -> None:
                 async with session.get(server.url + path) as response:
@@ -229,7 +232,9 @@ async def test_tls(client: Any, when: str, tls: Any) -> None:
 
 
 @WHEN
-async def test_signals_and_middlewares(client: Any, when: str) -> None:
+async def test_signals_and_middlewares(ours: Any, when: str) -> None:
+    """aiohttp leaves the connection open if a receiver of ``on_connection_create_end`` raises."""
+
     async def step(*_: Any) -> None:
         await asyncio.sleep(0)
 
@@ -243,7 +248,7 @@ async def test_signals_and_middlewares(client: Any, when: str) -> None:
             raise
         return response
 
-    tracing = client.TraceConfig()
+    tracing = ours.TraceConfig()
     for name in (
         "on_request_start",
         "on_request_chunk_sent",
@@ -261,10 +266,10 @@ async def test_signals_and_middlewares(client: Any, when: str) -> None:
     ):
         getattr(tracing, name).append(step)
     async with RawServer(echo) as server:
-        connector = client.TCPConnector(limit=1, force_close=True)
+        connector = ours.TCPConnector(limit=1, force_close=True)
         options = {"connector": connector, "trace_configs": [tracing], "middlewares": [middleware]}
-        async with client.ClientSession(**options) as session:
-            watched = Watched(client, server, session)
+        async with ours.ClientSession(**options) as session:
+            watched = Watched(ours, server, session)
 
             async def post() -> None:
                 async with session.post(server.url + "x", data=b"data") as response:

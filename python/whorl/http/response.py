@@ -8,8 +8,10 @@ import re
 import sys
 import traceback
 import warnings
+import weakref
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from http.cookies import SimpleCookie
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -150,7 +152,7 @@ class ClientResponse:
             if writer is not None and not writer.done():
                 self._stream_writer = stream_writer
                 self._upload = writer
-                writer.add_done_callback(self._uploaded)
+                writer.add_done_callback(partial(_uploaded, weakref.ref(self)))
         if loop is not None and loop.get_debug():
             self._source_traceback = traceback.extract_stack(sys._getframe(1))
 
@@ -322,8 +324,10 @@ class ClientResponse:
         self._closed = False
         self._connection = connection
         exchange = await self._wait_for_head()
-        if not exchange.upgraded:
-            exchange.on_end(self._ended)
+        if exchange.over:
+            self._ended()
+        elif self._upload is not None and not exchange.upgraded:
+            exchange.on_end(partial(_answered, weakref.ref(self)))
         return self
 
     async def _wait_for_head(self) -> _core.Exchange:
@@ -345,19 +349,22 @@ class ClientResponse:
 
     def _ended(self) -> None:
         """The answer is over: nothing of it is to come."""
-        if not self._closed:
-            self._closed = True
-            self._stop_upload()
-            self._connection = None
+        self._closed = True
+        self._stop_upload()
+        self._connection = None
 
     @property
     def connection(self) -> Connection | None:
         """The connection, until the body has ended."""
-        return self._connection
+        return None if self.closed else self._connection
 
     @property
     def closed(self) -> bool:
         """Whether nothing more will come from the connection."""
+        # The exchange does not know of the response: one that is dropped is to be gone at once, whatever is still to come.
+        exchange = self._exchange
+        if not self._closed and exchange is not None and exchange.over and not exchange.upgraded:
+            self._ended()
         return self._closed
 
     def close(self) -> None:
@@ -435,7 +442,7 @@ class ClientResponse:
             await self.wait_for_close()
 
     def __del__(self, _warnings: Any = warnings) -> None:
-        if self._closed or self._connection is None:
+        if self._closed or self._connection is None or self._connection.protocol is None:
             return
         loop = self._loop
         self._connection.release()
@@ -459,7 +466,8 @@ class ClientResponse:
     def content(self) -> StreamReader:
         """The body as a stream. What has arrived goes through it first."""
         exchange = self._head()
-        reader = StreamReader(exchange, exchange.buffer_size, loop=self._loop)
+        reader = _Content(exchange, exchange.buffer_size, loop=self._loop)
+        reader._response = self
         if self._released:
             reader.set_exception(ClientConnectionError("Connection closed"))
         elif self._body is not None:
@@ -477,7 +485,13 @@ class ClientResponse:
         """
         if self._body is None:
             try:
-                self._body = await self._read()
+                body = await self._read()
+                # Another task may have read it meanwhile.
+                if self._body is not None:
+                    return self._body
+                self._body = body
+                if not self._closed:
+                    self._ended()
                 for trace in self._traces:
                     await trace.send_response_chunk_received(self.method, self.url, self._body)
             except BaseException:
@@ -498,6 +512,8 @@ class ClientResponse:
         body = exchange.body()
         while body is None:
             await exchange.body_waiter()
+            if self._body is not None:
+                return self._body
             body = exchange.body()
         return body
 
@@ -585,6 +601,46 @@ class ClientResponse:
         """The URL. Deprecated for ``url``."""
         warnings.warn("Deprecated, use .url #1654", DeprecationWarning, stacklevel=2)
         return self.url
+
+
+class _Content(StreamReader):
+    """The body of a response. Whoever has it has the response too, and so the connection stays open.
+
+    The exchange, at which the connection feeds it, keeps it only while somebody waits in it.
+    """
+
+    __slots__ = ("__weakref__", "_response")
+
+    _protocol: _core.Exchange
+    _response: ClientResponse
+
+    async def _wait(self, func_name: str) -> None:
+        self._protocol.keep_reader(self)
+        try:
+            await super()._wait(func_name)
+        finally:
+            self._rest()
+
+    async def wait_eof(self) -> None:
+        self._protocol.keep_reader(self)
+        try:
+            await super().wait_eof()
+        finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        if self._waiter is None and self._eof_waiter is None:
+            self._protocol.keep_reader(None)
+
+
+def _uploaded(response: weakref.ref[ClientResponse], task: asyncio.Task[None]) -> None:
+    if (alive := response()) is not None:
+        alive._uploaded(task)
+
+
+def _answered(response: weakref.ref[ClientResponse]) -> None:
+    if (alive := response()) is not None and not alive._closed:
+        alive._ended()
 
 
 def _deprecated(name: str) -> None:

@@ -902,10 +902,10 @@ impl HttpConnection {
             Ok(_) => None,
             Err(error) => Some(Fault::from(error)),
         };
-        let error = match fault {
-            _ if waiting => fault::lost_in_head(py, cause)?,
-            Some(fault) => fault::lost_in_body(py, &fault, cause)?,
-            None => fault::lost_in_head(py, cause)?,
+        let error = match (fault, cause) {
+            (Some(fault), _) if !waiting => fault::lost_in_body(py, &fault, cause)?,
+            (None, Some(cause)) if !waiting => fault::cut_in_body(py, cause)?,
+            _ => fault::lost_in_head(py, cause)?,
         };
         this.fail(exchange, error)
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyBytes, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::client::coding::Decoder;
 use whorl_core::http1::{Framing, ResponseHead};
@@ -42,8 +42,9 @@ pub enum Delivery {
     Unasked,
     /// Somebody waits for the whole.
     Whole,
-    /// A `StreamReader` takes it as it comes.
-    Reader(Py<PyAny>),
+    /// A `StreamReader` takes it as it comes. It is its user's, and so is the response: a user who lets go of both wants
+    /// no more, and must not be kept waiting for the end of the body to be rid of them.
+    Reader(Py<PyWeakrefReference>),
     /// Nobody will ask.
     Discarded,
 }
@@ -89,7 +90,11 @@ pub struct State {
     pub received: bool,
     paused: bool,
     head_waiter: Option<Py<PyAny>>,
-    body_waiter: Option<Py<PyAny>>,
+    body_waiters: Vec<Py<PyAny>>,
+    /// The reader, while somebody waits in it: nothing else may know of who waits.
+    awaited_reader: Option<Py<PyAny>>,
+    /// Decoding goes on in a later turn of the loop.
+    deferred: bool,
     continue_waiter: Option<Py<PyAny>>,
     on_end: Vec<Py<PyAny>>,
     raw_bytes: u64,
@@ -235,13 +240,13 @@ impl State {
         }
         self.phase = Phase::Ended;
         effects.ended = true;
-        effects.wake.extend(self.body_waiter.take());
+        effects.wake.append(&mut self.body_waiters);
         Ok(())
     }
 
     /// Decodes more of what waits, if there is room.
     fn pump(&mut self, py: Python<'_>, effects: &mut Effects) -> Result<(), Fault> {
-        let blocked = self.paused || self.is_over_limit(py);
+        let blocked = self.paused || self.deferred || self.is_over_limit(py);
         if blocked || !matches!(self.phase, Phase::Receiving) {
             return Ok(());
         }
@@ -266,7 +271,7 @@ impl State {
         self.phase = Phase::Failed(error);
         self.decoding = None;
         effects.wake.extend(self.head_waiter.take());
-        effects.wake.extend(self.body_waiter.take());
+        effects.wake.append(&mut self.body_waiters);
         effects.wake.extend(self.continue_waiter.take());
         effects.ended = true;
         true
@@ -293,7 +298,9 @@ impl Exchange {
             received: false,
             paused: false,
             head_waiter: None,
-            body_waiter: None,
+            body_waiters: Vec::new(),
+            awaited_reader: None,
+            deferred: false,
             continue_waiter: None,
             on_end: Vec::new(),
             raw_bytes: 0,
@@ -313,15 +320,16 @@ impl Exchange {
     /// # Errors
     /// What the reader or a callback raises; RuntimeError on the wrong thread.
     pub fn act(&self, slf: &Bound<'_, Self>, mut effects: Effects) -> PyResult<()> {
+        /// How often as many bytes as are buffered are decoded in one turn of the loop, at the most: what a bomb of a few
+        /// kilobytes comes to must not keep everybody else, and the time limits, from running.
+        const ROUNDS: usize = 16;
         let py = slf.py();
+        let mut rounds = 0;
         loop {
             if effects.pause {
                 self.pause_connection(py)?;
             }
-            let reader = self.with(|state| match &state.delivery {
-                Delivery::Reader(reader) => Some(reader.clone_ref(py)),
-                _ => None,
-            })?;
+            let reader = self.reader(py)?;
             if let Some(reader) = &reader {
                 self.feed(reader.bind(py), &effects.pieces)?;
             }
@@ -334,6 +342,10 @@ impl Exchange {
             if !effects.pump {
                 return Ok(());
             }
+            rounds += 1;
+            if rounds > ROUNDS {
+                return self.defer(slf);
+            }
             effects = Effects::default();
             let outcome = self.with(|state| state.pump(py, &mut effects))?;
             if let Err(fault) = outcome {
@@ -341,6 +353,26 @@ impl Exchange {
                 return self.fail(slf, error);
             }
         }
+    }
+
+    /// Goes on decoding in the next turn of the loop; the peer waits meanwhile.
+    fn defer(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        if self.with(|state| std::mem::replace(&mut state.deferred, true))? {
+            return Ok(());
+        }
+        self.pause_connection(py)?;
+        let go_on = slf.getattr(intern!(py, "_go_on"))?;
+        self.event_loop.bind(py).call_method1(intern!(py, "call_soon"), (go_on,)).map(drop)
+    }
+
+    /// The reader, if the body goes to one and its user still has it.
+    fn reader(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let reader = self.with(|state| match &state.delivery {
+            Delivery::Reader(reader) => Some(reader.clone_ref(py)),
+            _ => None,
+        })?;
+        Ok(reader.and_then(|reader| reader.bind(py).upgrade()).map(Bound::unbind))
     }
 
     /// The answer is over, well or not: tells the reader and who asked to be told.
@@ -384,7 +416,7 @@ impl Exchange {
     pub fn fail_closed(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let awaited =
-            self.with(|state| state.body_waiter.is_some() || matches!(state.delivery, Delivery::Reader(_)))?;
+            self.with(|state| !state.body_waiters.is_empty() || matches!(state.delivery, Delivery::Reader(_)))?;
         let error = if awaited {
             fault::error(py, "ClientConnectionError", "Connection closed")?
         } else {
@@ -521,11 +553,12 @@ impl Exchange {
             return Err(PyRuntimeError::new_err("Connection closed."));
         }
         let future = waiter(this.event_loop.bind(py))?;
-        let _former = this.with(|state| {
+        let reference = future.clone_ref(py);
+        this.with(|state| {
             if matches!(state.delivery, Delivery::Unasked) {
                 state.delivery = Delivery::Whole;
             }
-            state.body_waiter.replace(future.clone_ref(py))
+            state.body_waiters.push(reference);
         })?;
         this.resume_connection(py)?;
         this.go_on(slf)?;
@@ -535,17 +568,32 @@ impl Exchange {
         Ok(future)
     }
 
-    /// Whether nobody has asked for the body as a stream.
-    fn is_whole(&self) -> PyResult<bool> {
-        self.with(|state| matches!(state.delivery, Delivery::Unasked | Delivery::Whole))
+    /// Decodes more of what has come, in a turn of its own.
+    fn _go_on(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        let paused = this.with(|state| {
+            state.deferred = false;
+            state.paused
+        })?;
+        if !paused {
+            this.resume_connection(slf.py())?;
+        }
+        this.go_on(slf)
+    }
+
+    /// Keep `reader` while somebody waits in it; None when nobody does.
+    fn keep_reader(&self, reader: Option<Py<PyAny>>) -> PyResult<()> {
+        let _former = self.with(|state| std::mem::replace(&mut state.awaited_reader, reader))?;
+        Ok(())
     }
 
     /// Hand the body to `reader`, a `StreamReader`, from now on; what has arrived goes first.
     fn attach(slf: &Bound<'_, Self>, reader: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
+        let reference = PyWeakrefReference::new(reader)?.unbind();
         let (body, chunked) = this.with(|state| {
-            state.delivery = Delivery::Reader(reader.clone().unbind());
+            state.delivery = Delivery::Reader(reference);
             (std::mem::take(&mut state.body), matches!(state.framing, Framing::Chunked))
         })?;
         if chunked {
@@ -607,6 +655,7 @@ impl Exchange {
         let this = slf.get();
         let (connection, _body, _former) = this.with(|state| {
             let former = std::mem::replace(&mut state.delivery, Delivery::Discarded);
+            state.decoding = None;
             (state.connection.take(), std::mem::take(&mut state.body), former)
         })?;
         match connection {
@@ -633,6 +682,12 @@ impl Exchange {
     #[getter(connection)]
     fn py_connection(&self, py: Python<'_>) -> PyResult<Option<Py<HttpConnection>>> {
         Ok(self.connection(py)?.map(Bound::unbind))
+    }
+
+    /// Whether nothing more of the answer is to come.
+    #[getter]
+    fn over(&self) -> PyResult<bool> {
+        self.with(|state| matches!(state.phase, Phase::Ended | Phase::Failed(_)))
     }
 
     /// 'waiting', 'receiving', 'ended' or 'failed'.
@@ -709,7 +764,8 @@ impl Exchange {
                     visit.call(reader)?;
                 }
                 visit.call(&state.head_waiter)?;
-                visit.call(&state.body_waiter)?;
+                visit.call(&state.awaited_reader)?;
+                state.body_waiters.iter().try_for_each(|waiter| visit.call(waiter))?;
                 visit.call(&state.continue_waiter)?;
                 state.on_end.iter().try_for_each(|callback| visit.call(callback))
             })
@@ -720,8 +776,9 @@ impl Exchange {
         let _connection = self.state.with(|state| state.connection.take());
         let _reader = self.state.with(|state| std::mem::replace(&mut state.delivery, Delivery::Discarded));
         let _waiters = self.state.with(|state| {
-            (state.head_waiter.take(), state.body_waiter.take(), state.continue_waiter.take())
+            (state.head_waiter.take(), std::mem::take(&mut state.body_waiters), state.continue_waiter.take())
         });
+        let _reader = self.state.with(|state| state.awaited_reader.take());
         let _callbacks = self.state.with(|state| std::mem::take(&mut state.on_end));
     }
 }
