@@ -95,6 +95,7 @@ class Call:
         data: Any,
         auth: BasicAuth | None,
         options: Options,
+        retries: bool = True,
     ) -> None:
         self._session = session
         self._method = method
@@ -108,12 +109,14 @@ class Call:
         self._options = options
         self._history: list[ClientResponse] = []
         self._traces: list[Trace] = []
-        self._retries = session._retry_connection and method in IDEMPOTENT_METHODS
+        self._retries = retries and session._retry_connection and method in IDEMPOTENT_METHODS
         self._request: ClientRequest | None = None
         self._response: ClientResponse | None = None
 
-    async def run(self) -> ClientResponse:
+    async def run(self, first: ClientResponse | None = None) -> ClientResponse:
         """Returns the response that is left when every redirect has been followed.
+
+        :param first: a response that has come already
 
         Raises what ``ClientSession.request()`` raises; nothing is left open then.
         """
@@ -123,7 +126,7 @@ class Call:
         try:
             await self._start_traces()
             async with asyncio.timeout_at(when):
-                response = await self._hops()
+                response = await self._hops(first)
             if self._request is not None and self._request._body is not None:
                 await self._request._body.close()
             await self._check_status(response)
@@ -164,16 +167,16 @@ class Call:
         elif check:
             response.raise_for_status()
 
-    async def _hops(self) -> ClientResponse:
-        session = self._session
+    async def _hops(self, first: ClientResponse | None) -> ClientResponse:
         while True:
             request = self._request = await self._make_request()
-            response = await self._send(request)
+            response = await self._send(request) if first is None else first
             if response is None:
                 continue
             self._response = response
-            if response._raw_cookie_headers:
-                session._cookie_jar.update_cookies_from_headers(response._raw_cookie_headers, response.url)
+            if first is None:
+                response._keep_cookies()
+            first = None
             if response.status not in _REDIRECTS or not self._options.allow_redirects:
                 return response
             if not await self._follow(request, response):

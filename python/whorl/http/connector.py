@@ -88,7 +88,8 @@ class Connection:
 
     def __del__(self, _warnings: Any = warnings) -> None:
         protocol = self.protocol
-        if protocol is None:
+        # With a request on it, it is its response that has to be released.
+        if protocol is None or protocol.exchange is not None or protocol.upgraded:
             return
         _warnings.warn(f"Unclosed connection {self!r}", ResourceWarning, source=self)
         if self._loop.is_closed():
@@ -180,7 +181,7 @@ class BaseConnector:
     def __init__(
         self,
         *,
-        keepalive_timeout: float | None | Sentinel = sentinel,
+        keepalive_timeout: float | Sentinel | None = sentinel,
         force_close: bool = False,
         limit: int = 100,
         limit_per_host: int = 0,
@@ -402,7 +403,7 @@ class TCPConnector(BaseConnector):
         ssl: SSLSetting = True,
         local_addr: tuple[str, int] | None = None,
         resolver: AbstractResolver | None = None,
-        keepalive_timeout: float | None | Sentinel = sentinel,
+        keepalive_timeout: float | Sentinel | None = sentinel,
         force_close: bool = False,
         limit: int = 100,
         limit_per_host: int = 0,
@@ -412,7 +413,7 @@ class TCPConnector(BaseConnector):
         happy_eyeballs_delay: float | None = 0.25,
         interleave: int | None = None,
         socket_factory: SocketFactoryType | None = None,
-        ssl_shutdown_timeout: float | None | Sentinel = sentinel,
+        ssl_shutdown_timeout: float | Sentinel | None = sentinel,
     ) -> None:
         super().__init__(
             keepalive_timeout=keepalive_timeout,
@@ -617,7 +618,7 @@ class UnixConnector(BaseConnector):
         self,
         path: str,
         force_close: bool = False,
-        keepalive_timeout: float | None | Sentinel = sentinel,
+        keepalive_timeout: float | Sentinel | None = sentinel,
         limit: int = 100,
         limit_per_host: int = 0,
         loop: asyncio.AbstractEventLoop | None = None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-import ssl
 import sys
 import traceback
 import warnings
@@ -77,6 +76,16 @@ class ConnectionKey(NamedTuple):
     proxy_auth: BasicAuth | None
     proxy_headers_hash: int | None
     server_hostname: str | None = None
+
+
+def connection_key(url: URL, ssl: SSLSetting = True) -> ConnectionKey:
+    """The key of a request without a proxy."""
+    return ConnectionKey(url.raw_host or "", url.port, url.scheme in SSL_SCHEMES, ssl, None, None, None)
+
+
+def automatic_headers() -> Iterable[tuple[str, str]]:
+    """The fields that every request has unless it is told otherwise."""
+    return (*ClientRequest.DEFAULT_HEADERS.items(), (hdrs.USER_AGENT, SERVER_SOFTWARE))
 
 
 class ClientRequest:
@@ -208,16 +217,14 @@ class ClientRequest:
     @property
     def connection_key(self) -> ConnectionKey:
         """What requests must have in common to share a connection."""
-        url, proxied = self.url, self.proxy_headers
-        return ConnectionKey(
-            url.raw_host or "",
-            url.port,
-            url.scheme in SSL_SCHEMES,
-            self._ssl,
-            self.proxy,
-            self.proxy_auth,
-            hash(tuple(proxied.items())) if proxied else None,
-            self.server_hostname,
+        if self.proxy is None and self.server_hostname is None:
+            return connection_key(self.url, self._ssl)
+        proxied = self.proxy_headers
+        return connection_key(self.url, self._ssl)._replace(
+            proxy=self.proxy,
+            proxy_auth=self.proxy_auth,
+            proxy_headers_hash=hash(tuple(proxied.items())) if proxied else None,
+            server_hostname=self.server_hostname,
         )
 
     @property
@@ -243,7 +250,7 @@ class ClientRequest:
         headers = self.headers
         if skip:
             self._skip_auto_headers = frozenset(name.lower() for name in skip)
-        for name, value in (*self.DEFAULT_HEADERS.items(), (hdrs.USER_AGENT, SERVER_SOFTWARE)):
+        for name, value in automatic_headers():
             if name not in headers and not self._skips(name):
                 headers[name] = value
 

@@ -14,12 +14,13 @@ from http.cookies import SimpleCookie
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from multidict import CIMultiDictProxy, MultiDict, MultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 from yarl import URL
 
 from whorl import _core
 
 from . import content_disposition, hdrs
+from .connection import HttpConnection
 from .cookies import parse_set_cookie_headers
 from .exceptions import ClientConnectionError, ClientResponseError, ContentTypeError
 from .helpers import (
@@ -97,20 +98,40 @@ class _Released:
         yield
 
 
-class ClientResponse:
+_RELEASED = _Released()
+
+
+def _utf8(response: ClientResponse, body: bytes) -> str:
+    return "utf-8"
+
+
+def sent_request_info(method: str, url: URL, head: bytes) -> RequestInfo:
+    """What a request was, out of its head as it was sent."""
+    headers: CIMultiDict[str] = CIMultiDict()
+    for line in head.decode("utf-8", "surrogateescape").split("\r\n")[1:]:
+        name, colon, value = line.partition(": ")
+        if colon:
+            headers.add(name, value)
+    bare = url.with_fragment(None) if url.raw_fragment else url
+    return RequestInfo(bare, method, CIMultiDictProxy(headers), url)
+
+
+def warn_unclosed(loop: asyncio.AbstractEventLoop, method: str, url: URL) -> None:
+    """In debug mode: a response that nobody has released."""
+    text = f"Unclosed response <ClientResponse({url})> to {method}"
+    warnings.warn(text, ResourceWarning, stacklevel=2)
+    loop.call_exception_handler({"message": text})
+
+
+class ClientResponse(_core.ResponseBase):
     """A response. Source of the semantics: ``aiohttp.ClientResponse``.
 
     Made by the session; the constructor has aiohttp's parameters, for tools that make responses of their own. What a
     response holds is made on first use.
     """
 
-    _exchange: _core.Exchange | None = None
-    _connection: Connection | None = None
-    _session: ClientSession | None = None
-    _closed = True
-    _released = False
+    _closed = False
     _in_context = False
-    _body: bytes | None = None
     _history: tuple[ClientResponse, ...] = ()
     _source_traceback: traceback.StackSummary | None = None
     _stream_writer: StreamWriter | None = None
@@ -118,8 +139,6 @@ class ClientResponse:
     _output_size = 0
     _upload_complete: asyncio.Future[None] | None = None
     _traces: tuple[Trace, ...] | list[Trace] = ()
-    # The tests of `raise_for_status()` and of `repr()` need a reason.
-    _resolve_charset: Callable[[ClientResponse, bytes], str] = staticmethod(lambda response, body: "utf-8")
 
     def __init__(
         self,
@@ -137,6 +156,7 @@ class ClientResponse:
     ) -> None:
         self.method = method
         self.real_url = url
+        self._note(method, url)
         self._loop = loop
         if request_info is not None:
             self.request_info = request_info
@@ -161,6 +181,48 @@ class ClientResponse:
             self._stream_writer = None
         if self._upload_complete is not None and not self._upload_complete.done():
             self._upload_complete.set_result(None)
+
+    # What it answers. A response to a plain request was made without `__init__()`, and knows what was sent.
+
+    @_lazy
+    def method(self) -> str:
+        """The method of the request."""
+        assert self._sent is not None
+        return self._sent[0]
+
+    @_lazy
+    def real_url(self) -> URL:
+        """The URL that was asked for."""
+        assert self._sent is not None
+        return self._sent[1].url
+
+    @_lazy
+    def request_info(self) -> RequestInfo:
+        """What the request was."""
+        if self._sent is None:
+            raise RuntimeError("The response was made without a request")
+        method, prepared, head = self._sent
+        return sent_request_info(method, prepared.url, head)
+
+    @_lazy
+    def _loop(self) -> asyncio.AbstractEventLoop | None:
+        return None if self._exchange is None else self._exchange._loop
+
+    @_lazy
+    def _resolve_charset(self) -> Callable[[ClientResponse, bytes], str]:
+        return _utf8 if self._session is None else self._session._resolve_charset
+
+    @_lazy
+    def _connection(self) -> Connection | None:
+        session, exchange = self._session, self._exchange
+        if self._sent is None or session is None or exchange is None:
+            return None
+        connector, protocol = session._connector, exchange.connection
+        if connector is None or not isinstance(protocol, HttpConnection):
+            return None
+        from .connector import Connection
+
+        return Connection(connector, protocol.key, protocol, connector._loop)
 
     # Its head.
 
@@ -218,11 +280,6 @@ class ClientResponse:
     def raw_headers(self) -> RawHeaders:
         """The header fields as they came: pairs of bytes."""
         return self._raw_headers
-
-    @_lazy
-    def request_info(self) -> RequestInfo:
-        """What the request was."""
-        raise RuntimeError("The response was made without a request")
 
     @property
     def _request_info(self) -> RequestInfo:
@@ -319,11 +376,11 @@ class ClientResponse:
         :raises ClientResponseError: if what comes is not HTTP/1.1
         :raises ServerDisconnectedError: if the server closes the connection
         """
-        self._closed = False
         self._connection = connection
         exchange = await self._wait_for_head()
-        if not exchange.upgraded:
-            exchange.on_end(self._ended)
+        if self._upload is not None and not exchange.upgraded:
+            # A server that has answered wants no more of the body.
+            exchange.on_end(self._stop_upload)
         return self
 
     async def _wait_for_head(self) -> _core.Exchange:
@@ -343,34 +400,31 @@ class ClientResponse:
             ) from error
         return exchange
 
-    def _ended(self) -> None:
-        """The answer is over: nothing of it is to come."""
-        if not self._closed:
-            self._closed = True
-            self._stop_upload()
-            self._connection = None
-
     @property
     def connection(self) -> Connection | None:
         """The connection, until the body has ended."""
-        return self._connection
+        connection = self._connection
+        return None if connection is None or connection.protocol is None else connection
 
     @property
     def closed(self) -> bool:
         """Whether nothing more will come from the connection."""
-        return self._closed
+        exchange = self._exchange
+        return self._closed or exchange is None or exchange.is_over()
 
     def close(self) -> None:
         """Close the response and its connection."""
-        self._let_go(close=True)
+        self._let_go()
 
     def release(self) -> _Released:
         """Let go of the response: the connection goes back to its pool if the body has been received, and is closed
         otherwise. Nothing has to be awaited."""
-        self._let_go(close=False)
-        return _Released()
+        self._let_go()
+        return _RELEASED
 
-    def _let_go(self, *, close: bool) -> None:
+    def _let_go(self) -> None:
+        if self._release_ended():
+            return
         if not self._released:
             self._released = True
             if (content := self.__dict__.get("content")) is not None and content.exception() is None:
@@ -380,13 +434,8 @@ class ClientResponse:
             return
         self._stop_upload()
         if self._exchange is not None:
+            # What is still to come closes the connection.
             self._exchange.abandon()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            if close:
-                connection.close()
-            else:
-                connection.release()
 
     def _stop_upload(self) -> None:
         if self._upload is not None:
@@ -394,7 +443,6 @@ class ClientResponse:
         if self._stream_writer is not None:
             self._output_size = self._stream_writer.output_size
             self._stream_writer = None
-        self._session = None
 
     async def wait_for_close(self) -> None:
         """Wait until the request is written, or has been stopped, and let go of the response."""
@@ -434,21 +482,6 @@ class ClientResponse:
         if self._upload is not None:
             await self.wait_for_close()
 
-    def __del__(self, _warnings: Any = warnings) -> None:
-        if self._closed or self._connection is None:
-            return
-        loop = self._loop
-        self._connection.release()
-        if self._exchange is not None:
-            self._exchange.abandon()
-        self._stop_upload()
-        if loop is not None and loop.get_debug():
-            _warnings.warn(f"Unclosed response {self!r}", ResourceWarning, source=self)
-            context = {"client_response": self, "message": "Unclosed response"}
-            if self._source_traceback is not None:
-                context["source_traceback"] = self._source_traceback
-            loop.call_exception_handler(context)
-
     def __repr__(self) -> str:
         reason = str(self.reason).encode("ascii", "backslashreplace").decode("ascii")
         return f"<ClientResponse({self.url}) [{self.status} {reason}]>\n{self.headers}\n"
@@ -469,15 +502,11 @@ class ClientResponse:
             exchange.attach(reader)
         return reader
 
-    async def read(self) -> bytes:
-        """Read the whole body; it is kept, so that it can be had again.
-
-        :raises ClientPayloadError: if it does not come whole
-        :raises ClientConnectionError: if the response was released before
-        """
+    async def _read(self) -> bytes:
+        """What :meth:`read` does where it has to wait, or where somebody else is concerned."""
         if self._body is None:
             try:
-                self._body = await self._read()
+                self._body = await self._receive()
                 for trace in self._traces:
                     await trace.send_response_chunk_received(self.method, self.url, self._body)
             except BaseException:
@@ -489,7 +518,7 @@ class ClientResponse:
             await finished(self._upload)
         return self._body
 
-    async def _read(self) -> bytes:
+    async def _receive(self) -> bytes:
         exchange = self._exchange
         if "content" in self.__dict__ or exchange is None:
             return await self.content.read()
@@ -500,6 +529,11 @@ class ClientResponse:
             await exchange.body_waiter()
             body = exchange.body()
         return body
+
+    def _keep_cookies(self) -> None:
+        """Tell the session's jar what this sets."""
+        if self._session is not None and self._raw_cookie_headers:
+            self._session._cookie_jar.update_cookies_from_headers(self._raw_cookie_headers, self.url)
 
     def get_encoding(self) -> str:
         """The encoding of the body: the one that Content-Type names if Python knows it, UTF-8 for JSON, or what the

@@ -315,6 +315,58 @@ impl HttpConnection {
         Ok(())
     }
 
+    /// Awaits an answer; `read_timeout` is in nanoseconds.
+    ///
+    /// # Errors
+    /// RuntimeError if it is in an exchange.
+    pub fn begin_with(
+        slf: &Bound<'_, Self>,
+        method: &str,
+        wishes: Wishes,
+        limits: Limits,
+        read_timeout: Option<u64>,
+    ) -> PyResult<Py<Exchange>> {
+        let py = slf.py();
+        let this = slf.get();
+        let kind = match method {
+            "HEAD" => RequestKind::Head,
+            "CONNECT" => RequestKind::Connect,
+            _ => RequestKind::Other,
+        };
+        let owner = Arc::clone(this.state.owner());
+        let exchange =
+            Exchange::make(py, this.event_loop.clone_ref(py), owner, slf.clone().unbind(), wishes)?.unbind();
+        let reference = exchange.clone_ref(py);
+        let begun = this.with(|state| {
+            if state.exchange.is_some() {
+                return false;
+            }
+            state.parser.set_limits(limits);
+            // 101 to a request that offered nothing is let through, as in aiohttp: the connection serves nobody else.
+            state.parser.expect(kind, true);
+            state.exchange = Some(reference);
+            state.sending = Sending::Body;
+            state.read_timeout.limit = read_timeout;
+            true
+        })?;
+        if begun { Ok(exchange) } else { Err(exchange::busy()) }
+    }
+
+    /// Writes `chunks`.
+    ///
+    /// # Errors
+    /// ClientConnectionResetError once it is closed.
+    pub fn write_chunks(&self, py: Python<'_>, chunks: impl Iterator<Item = Chunk>) -> PyResult<()> {
+        match self.link(py)? {
+            Some(link) => link.write(py, chunks),
+            None => {
+                let text = "Cannot write to closing transport";
+                let error = fault::error(py, "ClientConnectionResetError", text)?;
+                Err(PyErr::from_value(error.into_bound(py)))
+            }
+        }
+    }
+
     /// Makes it serve a place of a pool's.
     pub fn set_lease(&self, py: Python<'_>, lease: Lease) -> PyResult<()> {
         let home = lease.pool().clone_ref(py);
@@ -479,38 +531,16 @@ impl HttpConnection {
         max_field_size: usize,
         max_headers: usize,
     ) -> PyResult<Py<Exchange>> {
-        let py = slf.py();
-        let this = slf.get();
-        let kind = match method {
-            "HEAD" => RequestKind::Head,
-            "CONNECT" => RequestKind::Connect,
-            _ => RequestKind::Other,
-        };
-        let limits =
-            Limits::new(max_line_size, max_field_size, max_headers);
         let wishes = Wishes { buffer_size, decompress, read_until_eof };
-        let owner = Arc::clone(this.state.owner());
-        let exchange =
-            Exchange::make(py, this.event_loop.clone_ref(py), owner, slf.clone().unbind(), wishes)?.unbind();
-        let begun = this.with(|state| {
-            if state.exchange.is_some() {
-                return false;
-            }
-            state.parser.set_limits(limits);
-            // 101 to a request that offered nothing is let through, as in aiohttp: the connection serves nobody else.
-            state.parser.expect(kind, true);
-            state.exchange = Some(exchange.clone_ref(py));
-            state.sending = Sending::Body;
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive time limit")]
-            let limit = |seconds: f64| (seconds * NANOSECONDS) as u64;
-            state.read_timeout.limit = read_timeout.filter(|seconds| *seconds > 0.0).map(limit);
-            true
-        })?;
-        if begun { Ok(exchange) } else { Err(exchange::busy()) }
+        let limits = Limits::new(max_line_size, max_field_size, max_headers);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive time limit")]
+        let limit = |seconds: f64| (seconds * NANOSECONDS) as u64;
+        let read_timeout = read_timeout.filter(|seconds| *seconds > 0.0).map(limit);
+        Self::begin_with(slf, method, wishes, limits, read_timeout)
     }
 
     /// The request is written: the connection is free once its answer has come, and the peer's silence counts.
-    fn sent(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn sent(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let awaited = this.with(|state| {
             state.sending = Sending::Done;
@@ -521,14 +551,10 @@ impl HttpConnection {
 
     /// Write bytes, or a list of pieces.
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Some(link) = self.link(py)? else {
-            let error = fault::error(py, "ClientConnectionResetError", "Cannot write to closing transport")?;
-            return Err(PyErr::from_value(error.into_bound(py)));
-        };
-        if let Ok(pieces) = data.cast_exact::<pyo3::types::PyList>() {
-            return link.write(py, Chunk::all(pieces.as_any())?.into_iter());
+        match data.cast_exact::<pyo3::types::PyList>() {
+            Ok(pieces) => self.write_chunks(py, Chunk::all(pieces.as_any())?.into_iter()),
+            Err(_) => self.write_chunks(py, std::iter::once(Chunk::new(data)?)),
         }
-        link.write(py, std::iter::once(Chunk::new(data)?))
     }
 
     /// A future for room to write, or None if there is.
@@ -658,6 +684,16 @@ impl HttpConnection {
     #[getter]
     fn _reading_paused(&self) -> PyResult<bool> {
         self.with(|state| state.reading_paused)
+    }
+
+    /// The key of its place in the pool.
+    #[getter]
+    fn key(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let lease = self.with(|state| state.lease.as_ref().map(Lease::place))?;
+        match (lease, self.with(|state| state.home.as_ref().map(|home| home.clone_ref(py)))?) {
+            (Some(place), Some(home)) => home.get().key_of(py, place),
+            _ => Ok(None),
+        }
     }
 
     /// How many requests it was taken for.

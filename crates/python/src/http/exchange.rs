@@ -16,6 +16,7 @@ use whorl_core::sched::{Owned, Owner};
 
 use super::body::{Body, Piece};
 use super::connection::HttpConnection;
+use super::deadlines::Deadline;
 use super::fault::{self, Fault};
 use super::head;
 use crate::errors::OrRaise;
@@ -92,6 +93,7 @@ pub struct State {
     body_waiter: Option<Py<PyAny>>,
     continue_waiter: Option<Py<PyAny>>,
     on_end: Vec<Py<PyAny>>,
+    deadline: Option<Deadline>,
     raw_bytes: u64,
     wishes: Wishes,
 }
@@ -296,6 +298,7 @@ impl Exchange {
             body_waiter: None,
             continue_waiter: None,
             on_end: Vec::new(),
+            deadline: None,
             raw_bytes: 0,
             wishes,
         };
@@ -346,13 +349,16 @@ impl Exchange {
     /// The answer is over, well or not: tells the reader and who asked to be told.
     fn ended(&self, slf: &Bound<'_, Self>, reader: Option<&Py<PyAny>>) -> PyResult<()> {
         let py = slf.py();
-        let (error, callbacks) = self.with(|state| {
+        let (error, callbacks, deadline) = self.with(|state| {
             let error = match &state.phase {
                 Phase::Failed(error) => Some(error.clone_ref(py)),
                 _ => None,
             };
-            (error, std::mem::take(&mut state.on_end))
+            (error, std::mem::take(&mut state.on_end), state.deadline.take())
         })?;
+        if let Some(deadline) = deadline {
+            deadline.cancel(py)?;
+        }
         if let Some(reader) = reader {
             let reader = reader.bind(py);
             match error {
@@ -393,7 +399,62 @@ impl Exchange {
         self.fail(slf, error)
     }
 
-    fn connection<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, HttpConnection>>> {
+    /// Sets the time until which it has to be over.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn set_deadline(&self, deadline: Deadline) -> PyResult<()> {
+        let _former = self.with(|state| state.deadline.replace(deadline))?;
+        Ok(())
+    }
+
+    /// A future for the head, as an awaitable hands it to its task.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn await_head(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let future = waiter(self.event_loop.bind(py))?;
+        // What `Future.__await__()` does: the task takes it for one that is being awaited.
+        future.setattr(py, intern!(py, "_asyncio_future_blocking"), true)?;
+        let reference = future.clone_ref(py);
+        let _former = self.with(|state| state.head_waiter.replace(reference))?;
+        Ok(future)
+    }
+
+    /// The head, if it has come.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn head_if_any(&self) -> PyResult<Option<Arc<ResponseHead>>> {
+        self.with(|state| state.head.clone())
+    }
+
+    /// Whether nothing more will come of it.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn is_done(&self) -> PyResult<bool> {
+        self.with(|state| matches!(state.phase, Phase::Ended | Phase::Failed(_)))
+    }
+
+    /// The body, if all of it has come and nobody reads it as a stream.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn take_whole(&self, py: Python<'_>) -> PyResult<Option<Py<PyBytes>>> {
+        let body = self.with(|state| {
+            let whole = matches!(state.phase, Phase::Ended)
+                && matches!(state.delivery, Delivery::Unasked | Delivery::Whole);
+            whole.then(|| std::mem::take(&mut state.body))
+        })?;
+        Ok(body.map(|body| body.into_bytes(py)))
+    }
+
+    /// The connection, until it has given all there is.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn connection<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, HttpConnection>>> {
         let connection =
             self.with(|state| state.connection.as_ref().map(|connection| connection.clone_ref(py)))?;
         Ok(connection.map(|connection| connection.into_bound(py)))
@@ -491,7 +552,7 @@ impl Exchange {
     }
 
     /// Raise what the exchange failed with, if it did.
-    fn check(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn check(&self, py: Python<'_>) -> PyResult<()> {
         let error = self.with(|state| match &state.phase {
             Phase::Failed(error) => Some(error.clone_ref(py)),
             _ => None,
@@ -602,17 +663,44 @@ impl Exchange {
     }
 
     /// Let go of the answer: what is still to come closes the connection, as nobody will read it.
-    fn abandon(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn abandon(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let (connection, _body, _former) = this.with(|state| {
+        let (connection, deadline, _body, _former) = this.with(|state| {
             let former = std::mem::replace(&mut state.delivery, Delivery::Discarded);
-            (state.connection.take(), std::mem::take(&mut state.body), former)
+            (state.connection.take(), state.deadline.take(), std::mem::take(&mut state.body), former)
         })?;
+        if let Some(deadline) = deadline {
+            deadline.cancel(py)?;
+        }
         match connection {
             Some(connection) => HttpConnection::give_up(connection.bind(py)),
             None => Ok(()),
         }
+    }
+
+    /// Nobody has released the response to a request with `method` for `url`, and nobody can any more.
+    fn _abandon_unclosed(
+        slf: &Bound<'_, Self>,
+        method: &Bound<'_, PyAny>,
+        url: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let event_loop = slf.get().event_loop.bind(py);
+        if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
+            return Ok(());
+        }
+        Self::abandon(slf)?;
+        if event_loop.call_method0(intern!(py, "get_debug"))?.is_truthy()? {
+            py.import("whorl.http.response")?.call_method1("warn_unclosed", (event_loop, method, url))?;
+        }
+        Ok(())
+    }
+
+    /// The event loop.
+    #[getter]
+    fn _loop(&self, py: Python<'_>) -> Py<PyAny> {
+        self.event_loop.clone_ref(py)
     }
 
     /// Call `callback()` when the answer is over; at once if it is.
@@ -644,6 +732,12 @@ impl Exchange {
             Phase::Ended => "ended",
             Phase::Failed(_) => "failed",
         })
+    }
+
+    /// Whether nothing more will come of it.
+    #[pyo3(name = "is_over")]
+    fn py_is_over(&self) -> PyResult<bool> {
+        self.is_done()
     }
 
     /// Bytes that are kept for a user who does not read.
@@ -702,6 +796,9 @@ impl Exchange {
         self.state
             .with(|state| {
                 visit.call(&state.connection)?;
+                if let Some(deadline) = &state.deadline {
+                    deadline.visit(visit)?;
+                }
                 if let Phase::Failed(error) = &state.phase {
                     visit.call(error)?;
                 }
