@@ -81,6 +81,8 @@ def _requests(
         tls=tls,
         throughput=True,
         references=_HYPER,
+        # What a program of some size sees, and a kindness to the loops that read into fresh buffers.
+        aged_heap=True,
     )
 
 

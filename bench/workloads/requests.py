@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 _LONG_ENOUGH = 0.04
 #: Bodies streamed before the peak of memory is read.
 _STREAMED = 5
-#: Requests of each task before collections are counted, and of all while they are.
-_WARM_UP = 10
+#: Collections are counted in rounds of so many requests of each task, for so many requests in all or, where a client
+#: is slow, so many seconds.
+_ROUND = 10
 _OBSERVED = 10_000
+_OBSERVED_SECONDS = 5.0
 
 
 def get(setting: Setting) -> Batch:
@@ -110,22 +112,23 @@ async def memory_in_flight(setting: Setting) -> float:
 async def collections(setting: Setting) -> float:
     """Passes of the garbage collector, of any generation, in 1,000 requests."""
     client = await _open(setting)
-    each = _OBSERVED // setting.connections
 
-    async def requests(times: int) -> None:
-        await asyncio.gather(
-            *[client.get(setting.target, times, setting.size) for _ in range(setting.connections)]
-        )
+    async def one_round() -> int:
+        tasks = [client.get(setting.target, _ROUND, setting.size) for _ in range(setting.connections)]
+        await asyncio.gather(*tasks)
+        return len(tasks) * _ROUND
 
-    seen = 0
+    seen = done = 0
 
     def observe(phase: str, details: dict[str, int]) -> None:
         nonlocal seen
         seen += phase == "start"
 
-    await requests(_WARM_UP)
+    await one_round()
     gc.collect()
     gc.callbacks.append(observe)
-    await requests(each)
+    ends = time.perf_counter() + _OBSERVED_SECONDS
+    while done < _OBSERVED and time.perf_counter() < ends:
+        done += await one_round()
     gc.callbacks.remove(observe)
-    return seen * 1000 / (setting.connections * each)
+    return seen * 1000 / done
