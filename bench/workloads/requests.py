@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _LONG_ENOUGH = 0.04
 #: Bodies streamed before the peak of memory is read.
 _STREAMED = 5
-#: Collections are counted in rounds of so many requests of each task, for so many requests in all or, where a client
-#: is slow, so many seconds.
+#: Collections are counted in rounds of so many requests of each task, for so many requests in all or, where a
+#: client is slow, so many seconds.
 _ROUND = 10
 _OBSERVED = 10_000
 _OBSERVED_SECONDS = 5.0
