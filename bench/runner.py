@@ -94,7 +94,7 @@ def run(suite: Suite, arguments: argparse.Namespace) -> int:
     if arguments.profile_row:
         [row] = suite.matching(arguments.profile_row)
         plan = Plan(suite.name, find_or_build(), 0.0, arguments.seconds, measured_core, load_core)
-        return _profile(row, peers[0], plan)
+        return _profile(row, suite.named(arguments.peers)[0] if arguments.peers else peers[0], plan)
     plan = Plan(suite.name, find_or_build(), warm_up, window, measured_core, load_core)
     if load_core is None:
         print("only one core: both sides take turns on it, which costs both", flush=True)
