@@ -65,6 +65,8 @@ async def open_tunnel(
         )
         response._exchange = exchange
         await response._wait_for_head()
+        # The connection is not the response's to close.
+        response._released = True
         if response.status != 200:
             reason = response.reason or HTTPStatus(response.status).phrase
             raise ClientHttpProxyError(
