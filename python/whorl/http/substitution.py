@@ -193,8 +193,8 @@ def _either(mine: type, theirs: type) -> type:
 def _share_registrations(ours: dict[str, Any]) -> None:
     """Have payloads that a program registers made for both sides.
 
-    The names that it registers by (``aiohttp.payload_type``, ``aiohttp.PAYLOAD_REGISTRY``) are whorl's from now
-    on; what was registered with aiohttp's before is asked for what whorl's does not know.
+    The names that it registers by (``aiohttp.payload_type``, ``aiohttp.PAYLOAD_REGISTRY``) are whorl's from
+    now on; what was registered with aiohttp's before is asked for what whorl's does not know.
     """
     if "PAYLOAD_REGISTRY" not in ours:
         return
