@@ -27,6 +27,7 @@ from typing import Any
 
 from whorl import http
 
+from . import payload, streams
 from .exception_type import ExceptionType
 
 __all__ = ["ABSTRACT", "CLIENT_SIDE", "EITHER", "SHARED", "counterparts", "exceptions", "substitute"]
@@ -139,7 +140,7 @@ def substitute(aiohttp: ModuleType) -> None:
     for name in ABSTRACT.keys() & ours.keys():
         module = importlib.import_module(f"aiohttp.{ABSTRACT[name]}")
         getattr(module, name).register(ours.pop(name))
-    _share_registrations(ours)
+    _share_registrations()
 
     _rebind(aiohttp, ours)
     for name, original in originals.items():
@@ -190,28 +191,25 @@ def _either(mine: type, theirs: type) -> type:
     return either
 
 
-def _share_registrations(ours: dict[str, Any]) -> None:
+def _share_registrations() -> None:
     """Have payloads that a program registers made for both sides.
 
     The names that it registers by (``aiohttp.payload_type``, ``aiohttp.PAYLOAD_REGISTRY``) are whorl's from
     now on; what was registered with aiohttp's before is asked for what whorl's does not know.
     """
-    if "PAYLOAD_REGISTRY" not in ours:
-        return
-    payload = importlib.import_module("aiohttp.payload")
-    theirs, mine = payload.PAYLOAD_REGISTRY, ours["PAYLOAD_REGISTRY"]
-    registry, order_type, lookup_error = type(mine), ours["Order"], ours["LookupError"]
+    module = importlib.import_module("aiohttp.payload")
+    theirs, ours, registry = module.PAYLOAD_REGISTRY, payload.PAYLOAD_REGISTRY, payload.PayloadRegistry
 
-    def register(self: Any, factory: Any, type: Any, *, order: Any = order_type.normal) -> None:  # noqa: A002
+    def register(self: Any, factory: Any, type: Any, *, order: Any = payload.Order.normal) -> None:  # noqa: A002
         registry.register(self, factory, type, order=order)
-        theirs.register(factory, type, order=payload.Order[order.name])
+        theirs.register(factory, type, order=module.Order[order.name])
 
     def from_theirs(value: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return theirs.get(value, *args, **kwargs)
-        except payload.LookupError:
-            raise lookup_error(f"there is no payload for a value of type {type(value).__name__!r}") from None
+        except module.LookupError as error:
+            raise payload.LookupError(*error.args) from None
 
-    registry.register(mine, from_theirs, object, order=order_type.try_last)
-    mine.__class__ = type(registry.__name__, (registry,), {"__slots__": (), "register": register})
-    theirs.register(payload.StreamReaderPayload, ours["StreamReader"])
+    registry.register(ours, from_theirs, object, order=payload.Order.try_last)
+    ours.__class__ = type(registry.__name__, (registry,), {"__slots__": (), "register": register})
+    theirs.register(module.StreamReaderPayload, streams.StreamReader)
