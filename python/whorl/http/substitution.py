@@ -18,7 +18,6 @@ rules:
 
 from __future__ import annotations
 
-import enum
 import importlib
 import pkgutil
 import sys
@@ -27,7 +26,7 @@ from typing import Any
 
 from whorl import http
 
-from . import payload, streams
+from . import payload, streams, websocket_messages
 from .exception_type import ExceptionType
 
 __all__ = ["ABSTRACT", "CLIENT_SIDE", "EITHER", "SHARED", "counterparts", "exceptions", "substitute"]
@@ -51,8 +50,8 @@ CLIENT_SIDE = (
     "tracing",
 )
 
-#: Names that stay aiohttp's because its server compares them with ``is`` or asks ``isinstance()``. Those that
-#: are enumerations are used by whorl.http too, so that there is one of each.
+#: Names that stay aiohttp's because its server compares them with ``is`` or asks ``isinstance()``. The messages
+#: of WebSockets are made of them on whorl's side too.
 SHARED = frozenset(
     {
         "ChainMapProxy",
@@ -63,7 +62,9 @@ SHARED = frozenset(
         "HttpVersion11",
         "WSCloseCode",
         "WSMessage",
+        "WSMessageTextBytes",
         "WSMsgType",
+        "WebSocketError",
         "set_zlib_backend",
         "streamer",
     }
@@ -128,12 +129,11 @@ def substitute(aiohttp: ModuleType) -> None:
     originals = {name: importlib.import_module(f"aiohttp.{name}") for name in CLIENT_SIDE}
     with_exceptions = [aiohttp, *originals.values(), importlib.import_module("aiohttp.http_exceptions")]
     ours = counterparts()
-    for mine, theirs in exceptions(ours, with_exceptions).values():
+    for name, (mine, theirs) in exceptions(ours, with_exceptions).items():
         mine.also_caught_as(theirs)
-        del ours[mine.__name__]
+        del ours[name]
+    websocket_messages.adopt(importlib.import_module("aiohttp.http_websocket"))
     for name in SHARED & ours.keys():
-        if isinstance(ours[name], enum.EnumMeta):
-            _use(name, getattr(aiohttp, name))
         del ours[name]
     for name in EITHER & ours.keys():
         ours[name] = _either(ours[name], getattr(aiohttp, name))
@@ -157,13 +157,6 @@ def substitute(aiohttp: ModuleType) -> None:
 def _rebind(module: ModuleType, ours: dict[str, Any]) -> None:
     """Rebind the names of ``ours`` that ``module`` has."""
     vars(module).update({name: value for name, value in ours.items() if name in vars(module)})
-
-
-def _use(name: str, theirs: object) -> None:
-    """Have every module of whorl.http use ``theirs`` under ``name``."""
-    for module in _family():
-        if name in vars(module):
-            setattr(module, name, theirs)
 
 
 def _either(mine: type, theirs: type) -> type:
