@@ -50,7 +50,7 @@ CLIENT_SIDE = (
     "tracing",
 )
 
-#: Names that stay aiohttp's because its server compares them with ``is`` or asks ``isinstance()``. The messages
+#: Names that stay aiohttp's because its server compares with ``is`` or asks ``isinstance()``. The messages
 #: of WebSockets are made of them on whorl's side too.
 SHARED = frozenset(
     {
