@@ -74,7 +74,7 @@ help: ## List the targets
 	      /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: $(STAMPS)/examples $(STAMPS)/build ## Fetch 100 pages of a local site on whorl's loop; URLS="https://… …" for others
+run: $(STAMPS)/examples $(STAMPS)/build ## Fetch the pages of a local site in three ways; URLS="https://… …" for others
 	$(call say,running the demonstration on $(TAG))
 	@$(PY) -m examples.demo $(ARGS) $(foreach url,$(URLS),'$(url)')
 

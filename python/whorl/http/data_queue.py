@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
+from .exception_type import ExceptionType
+
 __all__ = [
     "AsyncStreamIterator",
     "DataQueue",
@@ -20,7 +22,7 @@ __all__ = [
 _T = TypeVar("_T")
 
 
-class EofStream(Exception):
+class EofStream(Exception, metaclass=ExceptionType):
     """The queue is at its end."""
 
 
