@@ -1,4 +1,4 @@
-"""One call of the user's: its hops along redirects, from the first request to the response that is returned."""
+"""One call of the user's: its hops along redirects, from the first request to the response that remains."""
 
 from __future__ import annotations
 
@@ -339,8 +339,8 @@ class Call:
         elif body is not None and body.consumed:
             response.close()
             raise ClientPayloadError(
-                "Cannot follow redirect with a consumed request body. Use bytes, a seekable file-like object, "
-                "or set allow_redirects=False."
+                "Cannot follow redirect with a consumed request body. Use bytes, a seekable file-like object,"
+                " or set allow_redirects=False."
             )
         else:
             self._data = body
@@ -376,7 +376,8 @@ class Call:
 
 
 def _has_authority(location: str, scheme: str) -> bool:
-    """Whether "//" follows the scheme; browsers take backslashes for slashes there, and "http:path" as relative."""
+    """Whether "//" follows the scheme; browsers take backslashes for slashes there, and "http:path" as
+    relative."""
     text = location.strip("".join(map(chr, range(0x21)))).translate(_DROPPED)
     return text[len(scheme) + 1 : len(scheme) + 3].replace("\\", "/") == "//"
 

@@ -74,7 +74,8 @@ class Connection:
         self._key = key
         self._loop = loop
         self._protocol: HttpConnection | None = protocol
-        # The connection goes back to the pool by itself when an answer has ended; it may serve somebody else then.
+        # The connection goes back to the pool by itself when an answer has ended; it may serve somebody else
+        # then.
         self._served = protocol.served
         self.options: dict[str, Any] = {}
         if loop.get_debug():
@@ -146,7 +147,8 @@ class Connection:
 
 
 class _Closing:
-    """What :meth:`BaseConnector.close` returns: the connections are being closed, whether it is awaited or not."""
+    """What :meth:`BaseConnector.close` returns: the connections are being closed, whether it is awaited or
+    not."""
 
     __slots__ = ("_waiters",)
 
@@ -163,7 +165,8 @@ class _Closing:
 class BaseConnector:
     """The pool of connections. Source of the semantics: ``aiohttp.BaseConnector``.
 
-    :param keepalive_timeout: seconds for which an idle connection is kept; None: as long as the server keeps it
+    :param keepalive_timeout: seconds for which an idle connection is kept; None: as long as the server
+        keeps it
     :param force_close: close every connection after its request
     :param limit: how many connections at a time; 0: any number
     :param limit_per_host: how many to the same host and port; 0: any number
@@ -343,7 +346,8 @@ class BaseConnector:
         raise NotImplementedError
 
     def close(self, *, abort_ssl: bool = False) -> Awaitable[None]:
-        """Close all connections; requests that are in flight fail. The result may be awaited, for the last to be closed.
+        """Close all connections; requests that are in flight fail. The result may be awaited, for the last to
+        be closed.
 
         :param abort_ssl: close those under TLS without the farewell
         """
@@ -381,8 +385,8 @@ class TCPConnector(BaseConnector):
     :param family: 0, :data:`socket.AF_INET` or :data:`socket.AF_INET6`
     :param local_addr: (host, port) to connect from
     :param resolver: looks hosts up; :class:`DefaultResolver` by default
-    :param happy_eyeballs_delay: seconds before the next address is tried beside the first (RFC 8305); None: only after it
-        has failed
+    :param happy_eyeballs_delay: seconds before the next address is tried beside the first (RFC 8305);
+        None: only after it has failed
     :param interleave: how many addresses of the first family come first; 1 with happy eyeballs by default
     :param socket_factory: makes the socket for an address
     :param ssl_shutdown_timeout: seconds to wait for the farewell of TLS. Deprecated in aiohttp
@@ -607,7 +611,8 @@ class _ClientErrors:
 
 
 class UnixConnector(BaseConnector):
-    """Connects to a Unix-domain socket, whatever the host. Source of the semantics: ``aiohttp.UnixConnector``.
+    """Connects to a Unix-domain socket, whatever the host. Source of the semantics:
+    ``aiohttp.UnixConnector``.
 
     :param path: the socket's path
     """

@@ -91,7 +91,8 @@ def automatic_headers() -> Iterable[tuple[str, str]]:
 class ClientRequest:
     """A request, as middlewares see it. Source of the semantics: ``aiohttp.ClientRequest``.
 
-    Made by the session. ``method``, ``url``, ``headers`` (mutable), ``body``, ``session``, ``proxy`` and ``ssl`` are there to
+    Made by the session. ``method``, ``url``, ``headers`` (mutable), ``body``, ``session``, ``proxy`` and
+    ``ssl`` are there to
     be looked at; :meth:`update_body` replaces the body.
     """
 
@@ -315,7 +316,8 @@ class ClientRequest:
     async def update_body(self, body: Any) -> None:
         """Replace the body with anything that ``data=`` takes, and close the former one.
 
-        The fields that depend on it (Content-Length, Transfer-Encoding, Content-Type if there is none) follow.
+        The fields that depend on it (Content-Length, Transfer-Encoding, Content-Type if there is none)
+        follow.
         """
         if self._body is not None:
             await self._body.close()
@@ -408,9 +410,11 @@ class ClientRequest:
                 headers[hdrs.CONNECTION] = "keep-alive"
 
     async def send(self, conn: Connection) -> ClientResponse:
-        """Send the request; the response has not started when this returns, and the body may still be on its way out."""
+        """Send the request; the response has not started when this returns, and the body may still be on its
+        way out."""
         protocol = conn.protocol
-        assert protocol is not None and self.response_class is not None
+        assert protocol is not None
+        assert self.response_class is not None
         self._set_last_headers(conn._connector.force_close)
         options = conn.options
         exchange = protocol.begin(self.method, **options)
@@ -574,8 +578,8 @@ def _version(version: HttpVersion | str) -> HttpVersion:
 def _warn_of_unclosed(body: payload.Payload, stacklevel: int) -> None:
     if not body.autoclose and not body.consumed:
         warnings.warn(
-            "The previous request body contains unclosed resources. Use await request.update_body() instead of "
-            "setting request.body directly to properly close resources and avoid leaks.",
+            "The previous request body contains unclosed resources. Use await request.update_body() instead"
+            " of setting request.body directly to properly close resources and avoid leaks.",
             ResourceWarning,
             stacklevel=stacklevel + 1,
         )

@@ -126,8 +126,8 @@ def warn_unclosed(loop: asyncio.AbstractEventLoop, method: str, url: URL) -> Non
 class ClientResponse(_core.ResponseBase):
     """A response. Source of the semantics: ``aiohttp.ClientResponse``.
 
-    Made by the session; the constructor has aiohttp's parameters, for tools that make responses of their own. What a
-    response holds is made on first use.
+    Made by the session; the constructor has aiohttp's parameters, for tools that make responses of their own.
+    What a response holds is made on first use.
     """
 
     _closed = False
@@ -351,7 +351,8 @@ class ClientResponse(_core.ResponseBase):
 
     @property
     def links(self) -> MultiDictProxy[MultiDictProxy[str | URL]]:
-        """The Link fields (RFC 8288), by relation: each has its ``url``, joined to the response's, and its parameters."""
+        """The Link fields (RFC 8288), by relation: each has its ``url``, joined to the response's, and its
+        parameters."""
         links: MultiDict[MultiDictProxy[str | URL]] = MultiDict()
         for value in re.split(r",(?=\s*<)", ", ".join(self.headers.getall(hdrs.LINK, ()))):
             match = re.match(r"\s*<(.*)>(.*)", value)
@@ -417,8 +418,8 @@ class ClientResponse(_core.ResponseBase):
         self._let_go()
 
     def release(self) -> _Released:
-        """Let go of the response: the connection goes back to its pool if the body has been received, and is closed
-        otherwise. Nothing has to be awaited."""
+        """Let go of the response: the connection goes back to its pool if the body has been received, and is
+        closed otherwise. Nothing has to be awaited."""
         self._let_go()
         return _RELEASED
 
@@ -536,8 +537,8 @@ class ClientResponse(_core.ResponseBase):
             self._session._cookie_jar.update_cookies_from_headers(self._raw_cookie_headers, self.url)
 
     def get_encoding(self) -> str:
-        """The encoding of the body: the one that Content-Type names if Python knows it, UTF-8 for JSON, or what the
-        session's ``fallback_charset_resolver`` says.
+        """The encoding of the body: the one that Content-Type names if Python knows it, UTF-8 for JSON, or
+        what the session's ``fallback_charset_resolver`` says.
 
         :raises RuntimeError: if the body would have to be looked at and was not read
         """
@@ -605,7 +606,7 @@ class ClientResponse(_core.ResponseBase):
 
     @property
     def upload_complete(self) -> asyncio.Future[None]:
-        """A future that is done when the request is sent. Deprecated in aiohttp 3.14.4 for ``UploadTracker``."""
+        """A future that is done when the request is sent. Deprecated for ``UploadTracker``."""
         _deprecated("upload_complete")
         if self._upload_complete is None:
             loop = self._loop or asyncio.get_running_loop()

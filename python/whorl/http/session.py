@@ -83,8 +83,8 @@ _AUTH_TEXT: Final = (
     "aiohttp.encode_basic_auth(login, password)} instead"
 )
 _PROXY_AUTH_TEXT: Final = (
-    "The 'proxy_auth' parameter is deprecated and will be removed in v4; pass proxy_headers={'Proxy-Authorization': "
-    "aiohttp.encode_basic_auth(login, password)} instead"
+    "The 'proxy_auth' parameter is deprecated and will be removed in v4; pass "
+    "proxy_headers={'Proxy-Authorization': aiohttp.encode_basic_auth(login, password)} instead"
 )
 
 
@@ -97,7 +97,8 @@ def _deprecated(text: str, stacklevel: int) -> None:
 
 
 class ClientSession(_core.SessionBase):
-    """Sends requests, and keeps their connections and cookies. Source of the semantics: ``aiohttp.ClientSession``.
+    """Sends requests, and keeps their connections and cookies. Source of the semantics:
+    ``aiohttp.ClientSession``.
 
     Make it while the event loop runs, use it for many requests, and close it::
 
@@ -110,7 +111,8 @@ class ClientSession(_core.SessionBase):
     :param cookies: cookies to begin with
     :param headers: header fields of every request
     :param proxy: the proxy of every request that names none
-    :param skip_auto_headers: names of fields that are not added by themselves (``User-Agent``, ``Content-Type`` …)
+    :param skip_auto_headers: names of fields that are not added by themselves (``User-Agent``,
+        ``Content-Type`` …)
     :param json_serialize: makes the text of ``json=``
     :param json_serialize_bytes: makes the bytes of ``json=``, in place of ``json_serialize``
     :param request_class: made for each hop
@@ -132,7 +134,8 @@ class ClientSession(_core.SessionBase):
     :param fallback_charset_resolver: names the encoding of a text whose response does not
     :param middlewares: coroutine functions around every hop
     :raises RuntimeError: where no event loop runs, or the connector belongs to another one
-    :raises ValueError: for a ``base_url`` without a trailing slash, or a ``timeout`` that is no :class:`ClientTimeout`
+    :raises ValueError: for a ``base_url`` without a trailing slash, or a ``timeout`` that is no
+        :class:`ClientTimeout`
     """
 
     _closed_by_error = True
@@ -250,7 +253,8 @@ class ClientSession(_core.SessionBase):
         :param method: any token
         :param url: absolute, or relative to ``base_url``
         :param params: added to the query of the URL
-        :param data: the body: bytes, text, a file, a form (:class:`FormData`, or a mapping), an async generator, a payload
+        :param data: the body: bytes, text, a file, a form (:class:`FormData`, or a mapping), an async
+            generator, a payload
         :param json: the body, as JSON
         :param cookies: cookies of this request, beside those of the session
         :param headers: header fields; of the same name, they replace the session's
@@ -261,7 +265,8 @@ class ClientSession(_core.SessionBase):
         :param chunked: send the body in chunks
         :param expect100: wait for 100 Continue before the body is sent
         :param raise_for_status: as the session's
-        :param read_until_eof: whether a body without a length ends with the connection; otherwise it is ignored
+        :param read_until_eof: whether a body without a length ends with the connection; otherwise it is
+            ignored
         :param proxy: URL of an HTTP proxy
         :param proxy_headers: fields for the proxy
         :param timeout: a :class:`ClientTimeout`, or seconds in all
@@ -485,7 +490,8 @@ class ClientSession(_core.SessionBase):
         except LookupError:
             return None
 
-    # Plain requests: those without options, in a session that has nothing for each request to do. Their way is native.
+    # Plain requests: those without options, in a session that has nothing for each request to do. Their way
+    # is native.
 
     def _set_plain(self) -> None:
         """Tell the native half whether there are plain requests, and what they have in common."""
@@ -605,7 +611,7 @@ class ClientSession(_core.SessionBase):
     # Its life.
 
     async def close(self) -> None:
-        """Close the session, and its connector if it is the session's own: requests that are in flight fail."""
+        """Close the session, and its connector if it is its own: requests that are in flight fail."""
         self._forbid_plain()
         if not self.closed:
             if self._connector is not None and self._connector_owner:
@@ -757,7 +763,7 @@ def _session_timeout(
 
 
 def _as_client_timeout(timeout: object) -> ClientTimeout | None:
-    """``timeout``, if it has the limits of one: another library's class by the same name is as good as ours."""
+    """``timeout``, if it has the limits of one: another library's class of that name is as good as ours."""
     if isinstance(timeout, ClientTimeout):
         return timeout
     if type(timeout).__name__ != "ClientTimeout":
@@ -793,7 +799,8 @@ def request(
 ) -> _SessionRequestContextManager:
     """Send one request with a session of its own; to be entered with ``async with``.
 
-    Takes what :meth:`ClientSession.request` takes. A session for many requests keeps its connections and is faster.
+    Takes what :meth:`ClientSession.request` takes. A session for many requests keeps its connections and is
+    faster.
     """
     owned = connector is None
     if connector is None:

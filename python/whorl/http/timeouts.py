@@ -18,8 +18,8 @@ class ClientTimeout:
     :param connect: getting a connection: the wait for a free place in the pool, the lookup and the dialling
     :param sock_read: the peer's silence between two pieces of an answer
     :param sock_connect: dialling a new connection, TLS included
-    :param ceil_threshold: limits longer than this are rounded up to whole seconds of the loop's clock, so that many
-        requests share one timer
+    :param ceil_threshold: limits longer than this are rounded up to whole seconds of the loop's clock, so
+        that many requests share one timer
     """
 
     total: float | None = None

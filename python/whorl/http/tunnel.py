@@ -24,7 +24,7 @@ __all__ = ["open_tunnel", "proxy_request", "start_tls"]
 
 
 def proxy_request(req: ClientRequest) -> ClientRequest:
-    """The request that is meant for ``req``'s proxy itself; credentials for it go where the proxy sees them."""
+    """The request that is meant for ``req``'s proxy itself; its credentials go where the proxy sees them."""
     assert req.proxy is not None
     headers = {} if req.proxy_headers is None else req.proxy_headers.copy()
     headers[hdrs.HOST] = req.headers[hdrs.HOST]
@@ -108,8 +108,8 @@ async def start_tls(
         except TypeError as error:
             transport.close()
             raise ClientConnectionError(
-                f"Cannot initialize a TLS-in-TLS connection to host {req.host}:{req.port} through an underlying "
-                f"connection to an HTTPS proxy {req.proxy} ssl:{req.ssl} [{error}]"
+                f"Cannot initialize a TLS-in-TLS connection to host {req.host}:{req.port} through an"
+                f" underlying connection to an HTTPS proxy {req.proxy} ssl:{req.ssl} [{error}]"
             ) from error
         except BaseException:
             # It may have failed before it took the transport over.

@@ -26,7 +26,8 @@ _JOIN_BELOW = 4096
 
 
 class StreamWriter(AbstractStreamWriter):
-    """What a :class:`Payload` writes itself to. Source of the semantics: ``aiohttp.http_writer.StreamWriter``.
+    """What a :class:`Payload` writes itself to. Source of the semantics:
+    ``aiohttp.http_writer.StreamWriter``.
 
     :param protocol: the connection
     :param loop: the event loop
