@@ -263,7 +263,8 @@ class Call:
         """Sends the request through the middlewares; None if it is to be sent again."""
         handler = build_client_middlewares(self._exchange, self._options.middlewares)
         try:
-            return await handler(request)
+            response: ClientResponse = await handler(request)
+            return response
         except (
             ConnectionTimeoutError,
             ClientConnectorError,
@@ -348,7 +349,7 @@ class Call:
         if location is None:
             return False
         # A redirect that is followed is not read.
-        response.release()
+        response._let_go()
         target = self._target(location)
         origin = _origin(target)
         if self._url.origin() != origin:

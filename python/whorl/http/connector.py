@@ -269,12 +269,12 @@ class BaseConnector:
         return self._closed
 
     @property
-    def _conns(self) -> Mapping[ConnectionKey, deque[tuple[HttpConnection, float]]]:
+    def _conns(self) -> Mapping[ConnectionKey, deque[tuple[_core.HttpConnection, float]]]:
         """The idle connections: a view for looking only."""
         return {key: deque(connections) for key, connections in self._pool.idle().items()}
 
     @property
-    def _acquired(self) -> set[HttpConnection]:
+    def _acquired(self) -> set[_core.HttpConnection]:
         """The connections that requests have: a view for looking only."""
         return set(self._pool.acquired())
 
@@ -525,8 +525,8 @@ class TCPConnector(BaseConnector):
             raise ClientConnectorDNSError(req.connection_key, error) from error
         infos = addr_infos(results, self._family)
         if not infos:
-            error = OSError(f"{host} has no address of the family {self._family!r}")
-            raise ClientConnectorDNSError(req.connection_key, error)
+            nothing = OSError(f"{host} has no address of the family {self._family!r}")
+            raise ClientConnectorDNSError(req.connection_key, nothing)
         context = context_for(req.ssl, self._ssl) if req.is_ssl() else None
         fingerprint = fingerprint_of(req.ssl, self._ssl) if req.is_ssl() else None
         while True:

@@ -29,7 +29,8 @@ class EofStream(Exception, metaclass=ExceptionType):
 class StreamSource(Protocol):
     """What feeds a stream, and can be asked to rest: a connection."""
 
-    _reading_paused: bool
+    @property
+    def _reading_paused(self) -> bool: ...
 
     @property
     def connected(self) -> bool:

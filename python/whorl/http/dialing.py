@@ -86,9 +86,9 @@ async def dial(
             except OSError:
                 continue
     else:
-        sock, _, failures = await staggered.staggered_race(attempts, delay, loop=loop)
-        if sock is not None:
-            return sock
+        winner, _, failures = await staggered.staggered_race(attempts, delay, loop=loop)
+        if isinstance(winner, socket.socket):
+            return winner
         for failure in failures:
             if failure is not None and not isinstance(failure, OSError):
                 raise failure

@@ -9,7 +9,6 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterable, Mapping
-from http.cookies import Morsel, SimpleCookie
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
@@ -19,7 +18,7 @@ from whorl import __version__
 
 from . import hdrs, payload
 from .auth import BasicAuth, is_basic_auth
-from .cookies import parse_cookie_header, preserve_morsel_with_coded_value
+from .cookies import build_cookie_header
 from .exceptions import ClientConnectionError, ClientOSError, InvalidURL
 from .formdata import FormData, is_form
 from .helpers import HttpVersion, HttpVersion10, HttpVersion11, Sentinel, TimerNoop, sentinel
@@ -262,12 +261,8 @@ class ClientRequest:
         """Add ``cookies`` to those of the Cookie field; of the same name, these win."""
         if not cookies:
             return
-        jar: SimpleCookie = SimpleCookie()
-        if (present := self.headers.pop(hdrs.COOKIE, None)) is not None:
-            jar.update(dict(parse_cookie_header(present)))
-        for name, value in cookies.items() if isinstance(cookies, Mapping) else cookies:
-            jar[name] = preserve_morsel_with_coded_value(value) if isinstance(value, Morsel) else value
-        self.headers[hdrs.COOKIE] = jar.output(header="", sep=";").strip()
+        present = self.headers.pop(hdrs.COOKIE, None)
+        self.headers[hdrs.COOKIE] = build_cookie_header(cookies, present)
 
     def update_auth(self, auth: BasicAuth | None, trust_env: bool = False) -> None:
         """Set the Authorization field for ``auth``, or for the user that the URL names."""
@@ -558,7 +553,8 @@ def _payload_of(data: Any) -> payload.Payload:
     try:
         return payload.PAYLOAD_REGISTRY.get(body, disposition=None)
     except payload.LookupError:
-        form = FormData(body)()
+        fields: Any = body
+        form = FormData(fields)()
         assert isinstance(form, payload.Payload)
         return form
 

@@ -397,7 +397,7 @@ class ClientResponse(_core.ResponseBase):
                 self.history,
                 status=error.code,
                 message=error.message,
-                headers=error.headers,
+                headers=None if error.headers is None else CIMultiDict(error.headers),
             ) from error
         return exchange
 
@@ -449,7 +449,7 @@ class ClientResponse(_core.ResponseBase):
         """Wait until the request is written, or has been stopped, and let go of the response."""
         if self._upload is not None:
             await finished(self._upload)
-        self.release()
+        self._let_go()
 
     def raise_for_status(self) -> None:
         """Raise an exception for a status of 400 or more.
@@ -459,7 +459,7 @@ class ClientResponse(_core.ResponseBase):
         if self.ok:
             return
         if not self._in_context:
-            self.release()
+            self._let_go()
         raise ClientResponseError(
             self.request_info,
             self.history,
@@ -479,7 +479,7 @@ class ClientResponse(_core.ResponseBase):
         exc_traceback: TracebackType | None,
     ) -> None:
         self._in_context = False
-        self.release()
+        self._let_go()
         if self._upload is not None:
             await self.wait_for_close()
 
@@ -507,9 +507,9 @@ class ClientResponse(_core.ResponseBase):
         """What :meth:`read` does where it has to wait, or where somebody else is concerned."""
         if self._body is None:
             try:
-                self._body = await self._receive()
+                self._body = body = await self._receive()
                 for trace in self._traces:
-                    await trace.send_response_chunk_received(self.method, self.url, self._body)
+                    await trace.send_response_chunk_received(self.method, self.url, body)
             except BaseException:
                 self.close()
                 raise

@@ -8,7 +8,7 @@ import traceback
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from multidict import CIMultiDict, MultiDict, MultiDictProxy
 from yarl import URL
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientSession", "request"]
 
-RequestContext = _RequestContextManager | _core._RequestContextManager
+RequestContext: TypeAlias = _RequestContextManager | _core._RequestContextManager
 """What a request returns: to be awaited, or entered with ``async with``."""
 
 CharsetResolver = Callable[[ClientResponse, bytes], str]
@@ -158,7 +158,7 @@ class ClientSession(_core.SessionBase):
         json_serialize_bytes: JSONBytesEncoder | None = None,
         request_class: type[ClientRequest] = ClientRequest,
         response_class: type[ClientResponse] = ClientResponse,
-        ws_response_class: type[ClientWebSocketResponse] = ClientWebSocketResponse,
+        ws_response_class: type[ClientWebSocketResponse[Any]] = ClientWebSocketResponse,
         version: HttpVersion = HttpVersion11,
         cookie_jar: AbstractCookieJar | None = None,
         connector_owner: bool = True,
@@ -169,7 +169,7 @@ class ClientSession(_core.SessionBase):
         auto_decompress: bool = True,
         trust_env: bool = False,
         requote_redirect_url: bool = True,
-        trace_configs: list[TraceConfig[Any]] | None = None,
+        trace_configs: list[TraceConfig] | None = None,
         read_bufsize: int = DEFAULT_CHUNK_SIZE,
         max_line_size: int = 8190,
         max_field_size: int = 8190,
@@ -497,7 +497,8 @@ class ClientSession(_core.SessionBase):
         """Tell the native half whether there are plain requests, and what they have in common."""
         connector, jar, headers = self._connector, self._cookie_jar, self._default_headers
         plain = (
-            type(connector) in (TCPConnector, UnixConnector)
+            isinstance(connector, BaseConnector)
+            and type(connector) in (TCPConnector, UnixConnector)
             and not connector.force_close
             and type(jar) in (CookieJar, DummyCookieJar)
             and self._request_class is ClientRequest
@@ -590,7 +591,7 @@ class ClientSession(_core.SessionBase):
                 (),
                 status=error.code,
                 message=error.message,
-                headers=error.headers,
+                headers=None if error.headers is None else CIMultiDict(error.headers),
             ) from error
         raise error
 
@@ -603,7 +604,7 @@ class ClientSession(_core.SessionBase):
         """
         return _WSRequestContextManager(self._ws_connect(url, **kwargs))
 
-    async def _ws_connect(self, url: StrOrURL, **kwargs: Any) -> ClientWebSocketResponse:
+    async def _ws_connect(self, url: StrOrURL, **kwargs: Any) -> ClientWebSocketResponse[Any]:
         from .websocket_connect import connect
 
         return await connect(self, url, **kwargs)
@@ -730,7 +731,7 @@ class ClientSession(_core.SessionBase):
         return self._trust_env
 
     @property
-    def trace_configs(self) -> list[TraceConfig[Any]]:
+    def trace_configs(self) -> list[TraceConfig]:
         """Who is told of the steps of requests."""
         return self._trace_configs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from whorl import _core
 
@@ -89,9 +89,9 @@ async def start_tls(
     :raises ClientConnectorError: if it fails
     """
     protocol = connector._factory()
-    options = (
-        {"ssl_shutdown_timeout": connector._ssl_shutdown_timeout} if connector._ssl_shutdown_timeout else {}
-    )
+    options: dict[str, Any] = {}
+    if connector._ssl_shutdown_timeout:
+        options["ssl_shutdown_timeout"] = connector._ssl_shutdown_timeout
     with connector._client_errors(req, ClientConnectorError):
         try:
             async with ceil_timeout(timeout.sock_connect, timeout.ceil_threshold):

@@ -99,7 +99,7 @@ class StreamWriter(AbstractStreamWriter):
         if self._on_chunk_sent is not None:
             await self._on_chunk_sent(chunk)
         if isinstance(chunk, memoryview) and chunk.nbytes != len(chunk):
-            chunk = chunk.cast("c")
+            chunk = chunk.cast("B")
         size = len(chunk)
         self.put(chunk)
         if self.on_body_write is not None and size:

@@ -307,10 +307,10 @@ impl HttpConnection {
     fn set_read_timer(&self, slf: &Bound<'_, Self>, delay: u64) -> PyResult<()> {
         let py = slf.py();
         let method = slf.getattr(intern!(py, "_check_read_timeout"))?;
-        let timer = self.event_loop.bind(py).call_method1(
-            intern!(py, "call_later"),
-            (clock::seconds(delay), method),
-        )?;
+        let timer = self
+            .event_loop
+            .bind(py)
+            .call_method1(intern!(py, "call_later"), (clock::seconds(delay), method))?;
         let _former = self.with(|state| state.read_timeout.timer.replace(timer.unbind()))?;
         Ok(())
     }
@@ -636,7 +636,11 @@ impl HttpConnection {
 
     /// Fail the exchange that the connection is in with `exc`.
     #[pyo3(signature = (exc, exc_cause=None))]
-    fn set_exception(slf: &Bound<'_, Self>, exc: &Bound<'_, PyAny>, exc_cause: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    fn set_exception(
+        slf: &Bound<'_, Self>,
+        exc: &Bound<'_, PyAny>,
+        exc_cause: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         let py = slf.py();
         if let Some(cause) = exc_cause {
             exc.setattr("__cause__", cause)?;

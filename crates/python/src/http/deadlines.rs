@@ -41,7 +41,8 @@ impl Deadline {
     /// # Errors
     /// RuntimeError on the wrong thread.
     pub fn cancel(self, py: Python<'_>) -> PyResult<()> {
-        let _exchange = self.deadlines.bind(py).get().state.with(|state| state.queue.remove(self.slot)).or_raise()?;
+        let _exchange =
+            self.deadlines.bind(py).get().state.with(|state| state.queue.remove(self.slot)).or_raise()?;
         Ok(())
     }
 
@@ -78,8 +79,10 @@ impl RequestDeadlines {
     fn set_timer(&self, slf: &Bound<'_, Self>, delay: u64) -> PyResult<()> {
         let py = slf.py();
         let method = slf.getattr(intern!(py, "_expire"))?;
-        let timer =
-            self.event_loop.bind(py).call_method1(intern!(py, "call_later"), (clock::seconds(delay), method))?;
+        let timer = self
+            .event_loop
+            .bind(py)
+            .call_method1(intern!(py, "call_later"), (clock::seconds(delay), method))?;
         let _former = self.state.with(|state| state.timer.replace(timer.unbind())).or_raise()?;
         Ok(())
     }

@@ -121,7 +121,12 @@ pub struct Exchange {
 
 impl State {
     /// The head has arrived.
-    pub fn take_head(&mut self, head: ResponseHead, framing: Framing, effects: &mut Effects) -> Result<(), Fault> {
+    pub fn take_head(
+        &mut self,
+        head: ResponseHead,
+        framing: Framing,
+        effects: &mut Effects,
+    ) -> Result<(), Fault> {
         if self.wishes.decompress {
             self.decoding = decoder_for(&head)
                 .map(|decoder| Box::new(Decoding { decoder, pending: Vec::new(), more: false }));
@@ -173,7 +178,8 @@ impl State {
     fn decode(&mut self, py: Python<'_>, data: &[u8], effects: &mut Effects) -> Result<usize, Fault> {
         let Some(decoding) = &mut self.decoding else { return Ok(0) };
         let mut out = Vec::new();
-        let progress = decoding.decoder.decode(data, &mut out, self.wishes.buffer_size.max(1)).map_err(Fault::Coding)?;
+        let progress =
+            decoding.decoder.decode(data, &mut out, self.wishes.buffer_size.max(1)).map_err(Fault::Coding)?;
         decoding.more = progress.more;
         effects.pump |= progress.more || progress.consumed < data.len();
         if !out.is_empty() {
@@ -520,7 +526,6 @@ fn decoder_for(head: &ResponseHead) -> Option<Decoder> {
     Decoder::new(codings).ok().filter(|decoder| !decoder.is_identity())
 }
 
-
 /// Futures for one event: the one that is there, unless it is done.
 fn waiter(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     new_future(event_loop).map(Bound::unbind)
@@ -816,9 +821,9 @@ impl Exchange {
     fn __clear__(&self) {
         let _connection = self.state.with(|state| state.connection.take());
         let _reader = self.state.with(|state| std::mem::replace(&mut state.delivery, Delivery::Discarded));
-        let _waiters = self.state.with(|state| {
-            (state.head_waiter.take(), state.body_waiter.take(), state.continue_waiter.take())
-        });
+        let _waiters = self
+            .state
+            .with(|state| (state.head_waiter.take(), state.body_waiter.take(), state.continue_waiter.take()));
         let _callbacks = self.state.with(|state| std::mem::take(&mut state.on_end));
     }
 }

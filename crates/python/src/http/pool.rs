@@ -248,8 +248,8 @@ impl ConnectionPool {
             return Ok(());
         }
         let delay = clock::seconds(next.saturating_sub(clock::now()));
-        let timer =
-            event_loop.call_method1(intern!(py, "call_later"), (delay, slf.getattr(intern!(py, "_expire"))?))?;
+        let timer = event_loop
+            .call_method1(intern!(py, "call_later"), (delay, slf.getattr(intern!(py, "_expire"))?))?;
         let _former = self.with(|state| state.timer.replace(timer.unbind()))?;
         Ok(())
     }
@@ -267,8 +267,8 @@ impl ConnectionPool {
     /// # Errors
     /// RuntimeError on the wrong thread.
     pub fn forget(&self, connection: &Bound<'_, HttpConnection>) -> PyResult<()> {
-        let _idle =
-            self.with(|state| state.pool.remove_idle(|idle| idle.connection.as_ptr() == connection.as_ptr()))?;
+        let _idle = self
+            .with(|state| state.pool.remove_idle(|idle| idle.connection.as_ptr() == connection.as_ptr()))?;
         Ok(())
     }
 }
@@ -295,8 +295,11 @@ impl ConnectionPool {
             Ok(event_loop) => Arc::clone(event_loop.get().owner()),
             Err(_) => Arc::new(Owner::new()),
         };
-        let limits =
-            Limits { total: limit, per_host: limit_per_host, keep_alive: keepalive_timeout.map(clock::deadline) };
+        let limits = Limits {
+            total: limit,
+            per_host: limit_per_host,
+            keep_alive: keepalive_timeout.map(clock::deadline),
+        };
         let state =
             State { pool: Pool::new(limits), leased: Slab::new(), waiters: HashMap::new(), timer: None };
         Self { event_loop: loop_.clone().unbind(), force_close, state: Owned::new(owner, state) }
@@ -315,7 +318,9 @@ impl ConnectionPool {
     fn idle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let idle: Vec<_> = self.with(|state| {
             let pairs = state.pool.idle();
-            pairs.map(|(key, idle)| (key.object().clone_ref(py), idle.connection.clone_ref(py), idle.since)).collect()
+            pairs
+                .map(|(key, idle)| (key.object().clone_ref(py), idle.connection.clone_ref(py), idle.since))
+                .collect()
         })?;
         let by_key = PyDict::new(py);
         for (key, connection, since) in idle {

@@ -26,7 +26,8 @@ impl Prepared {
     /// # Errors
     /// ValueError for a method that is no token.
     pub fn head(&self, method: &str, fields: &[u8]) -> PyResult<Vec<u8>> {
-        let mut head = Vec::with_capacity(method.len() + self.target.len() + self.host.len() + fields.len() + 128);
+        let mut head =
+            Vec::with_capacity(method.len() + self.target.len() + self.host.len() + fields.len() + 128);
         encode::request_line(&mut head, method.as_bytes(), &self.target, Version::Http11).or_raise()?;
         encode::field(&mut head, b"Host", &self.host).or_raise()?;
         head.extend_from_slice(fields);

@@ -99,8 +99,13 @@ impl RequestContext {
             return Ok(None);
         };
         let this = connection.get();
-        let exchange =
-            HttpConnection::begin_with(&connection, method.to_str()?, plain.wishes, plain.limits, plain.read_timeout)?;
+        let exchange = HttpConnection::begin_with(
+            &connection,
+            method.to_str()?,
+            plain.wishes,
+            plain.limits,
+            plain.read_timeout,
+        )?;
         let head = PyBytes::new(py, &head);
         this.write_chunks(py, std::iter::once(Chunk::of_bytes(&head)))?;
         HttpConnection::sent(&connection)?;
@@ -109,8 +114,7 @@ impl RequestContext {
             exchange.get().set_deadline(deadline)?;
         }
         let future = exchange.get().await_head(py)?;
-        let sent =
-            Sent { method: method.clone().unbind(), prepared: prepared.unbind(), head: head.unbind() };
+        let sent = Sent { method: method.clone().unbind(), prepared: prepared.unbind(), head: head.unbind() };
         Ok(Some((Awaited { plain, exchange, sent: Arc::new(sent) }, future)))
     }
 
@@ -160,7 +164,8 @@ impl RequestContext {
         let redirected = self.asked.allow_redirects && REDIRECTS.contains(&head.status);
         if redirected || (plain.raise_for_status && head.status >= 400) {
             let session = self.asked.session.bind(py);
-            let arguments = (response, self.asked.method.bind(py), self.asked.url.bind(py), self.asked.allow_redirects);
+            let arguments =
+                (response, self.asked.method.bind(py), self.asked.url.bind(py), self.asked.allow_redirects);
             let coroutine = session.call_method1(intern!(py, "_go_on"), arguments)?.unbind();
             return self.delegate(py, coroutine);
         }
@@ -285,8 +290,13 @@ impl RequestContext {
     }
 
     #[pyo3(signature = (*exc))]
-    fn __aexit__<'py>(&self, py: Python<'py>, exc: &Bound<'py, pyo3::types::PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        let Some(response) = self.response.with(py, |place| place.as_ref().map(|response| response.clone_ref(py)))
+    fn __aexit__<'py>(
+        &self,
+        py: Python<'py>,
+        exc: &Bound<'py, pyo3::types::PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let Some(response) =
+            self.response.with(py, |place| place.as_ref().map(|response| response.clone_ref(py)))
         else {
             return Ok(Bound::new(py, Ready::new(py.None()))?.into_any());
         };

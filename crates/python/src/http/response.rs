@@ -70,7 +70,8 @@ impl ResponseBase {
     }
 
     fn exchange<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Exchange>> {
-        let exchange = self.state.with(py, |state| state.exchange.as_ref().map(|exchange| exchange.clone_ref(py)));
+        let exchange =
+            self.state.with(py, |state| state.exchange.as_ref().map(|exchange| exchange.clone_ref(py)));
         exchange.map(|exchange| exchange.into_bound(py))
     }
 }
@@ -196,7 +197,9 @@ impl Drop for ResponseBase {
                 return;
             }
             let asked = match sent {
-                Some(sent) => Some((sent.method.clone_ref(py).into_any(), sent.prepared.get().url.clone_ref(py))),
+                Some(sent) => {
+                    Some((sent.method.clone_ref(py).into_any(), sent.prepared.get().url.clone_ref(py)))
+                }
                 None => asked,
             };
             let (method, url) = asked.unwrap_or_else(|| (py.None(), py.None()));

@@ -56,8 +56,9 @@ pub struct SessionBase {
 fn version_of(headers: &Bound<'_, PyAny>) -> PyResult<u64> {
     static GETVERSION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = headers.py();
-    let getversion = GETVERSION
-        .get_or_try_init(py, || -> PyResult<Py<PyAny>> { Ok(py.import("multidict")?.getattr("getversion")?.unbind()) })?;
+    let getversion = GETVERSION.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
+        Ok(py.import("multidict")?.getattr("getversion")?.unbind())
+    })?;
     crate::ffi::call(py, getversion, [headers])?.extract()
 }
 
