@@ -1,7 +1,7 @@
 """The servers that the programs in docs/http-client.md talk to.
 
 ``python -m tests.http.docs_server`` runs them in the current directory on the ports that the guide names, for
-trying its programs by hand; it needs aiohttp and trustme. The certificates and the files that programs read are
+trying its programs by hand; it needs aiohttp and trustme. Certificates, and the files that programs read, are
 written there.
 """
 
@@ -244,12 +244,10 @@ def write_files(directory: Path) -> ssl.SSLContext:
 
 
 @contextlib.asynccontextmanager
-async def servers(
-    directory: Path, http: int = 0, tls: int = 0, proxy: int = 0
-) -> AsyncIterator[Ports]:
+async def servers(directory: Path, http: int = 0, tls: int = 0, proxy: int = 0) -> AsyncIterator[Ports]:
     """Run the servers, with their files in ``directory``; a port of 0 is any that is free."""
     context = write_files(directory)
-    runner = web.AppRunner(_application())
+    runner = web.AppRunner(_application(), handler_cancellation=True, shutdown_timeout=1)
     await runner.setup()
     try:
         sites = [
