@@ -1,7 +1,8 @@
-"""The programs in docs/http-client.md run, and print what the guide says that they print."""
+"""The programs in docs/http-client.md run and print what it says; the client's messages are explained."""
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 import re
@@ -18,12 +19,18 @@ pytest.importorskip("aiohttp", reason="the servers are aiohttp's (requirements/e
 pytest.importorskip("trustme", reason="trustme makes the certificates (requirements/programs.txt)")
 
 from tests.http.docs_server import Ports, servers
+from whorl import http
 
-GUIDE = Path(__file__).parents[2] / "docs" / "http-client.md"
+DOCS = Path(__file__).parents[2] / "docs"
+GUIDE = DOCS / "http-client.md"
+TROUBLESHOOTING = DOCS / "troubleshooting.md"
 
 # A program, and what it prints where the guide shows that right behind it.
 _BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^## (.*)$", re.MULTILINE)
+
+# The functions that warn and log.
+_REPORTS = re.compile(r"(?:\A|\.)(?:warn|debug|warning|error|exception)\Z")
 
 
 class Program(NamedTuple):
@@ -117,3 +124,38 @@ def test_every_section_has_a_program() -> None:
 def test_no_program_needs_the_network(program: Program) -> None:
     hosts = set(re.findall(r"\w+://(?:\w+:\w+@)?([\w.-]+)", program.text))
     assert hosts <= {"localhost", "127.0.0.1", "service"}
+
+
+def _fixed_part(message: ast.expr) -> str:
+    """The longest part of a message's text that is the same each time."""
+    constants = [node.value for node in ast.walk(message) if isinstance(node, ast.Constant)]
+    texts = [value for value in constants if isinstance(value, str)]
+    pieces = [piece for text in texts for piece in re.split(r"%[rsd]", text)]
+    return max(
+        (" ".join(piece.replace("`", "").split()).strip(" :.,") for piece in pieces), key=len, default=""
+    )
+
+
+def _messages() -> Iterator[tuple[str, str]]:
+    """Where a message of ours is, and its fixed part."""
+    for path in sorted(Path(http.__file__).parent.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            call = node.exc if isinstance(node, ast.Raise) else node
+            if not isinstance(call, ast.Call) or not call.args:
+                continue
+            said = ast.unparse(call)
+            reports = isinstance(node, ast.Raise) or _REPORTS.search(ast.unparse(call.func))
+            if not reports or "Deprecat" in said or "deprecated" in said:
+                continue
+            for argument in call.args:
+                part = _fixed_part(argument) if isinstance(argument, ast.Constant | ast.JoinedStr) else ""
+                if len(part) >= 12:
+                    yield f"{path.name}, line {call.lineno}", part
+
+
+def test_every_message_of_the_client_is_explained() -> None:
+    text = " ".join(TROUBLESHOOTING.read_text().replace("`", "").split())
+    messages = list(_messages())
+    assert len(messages) > 100
+    unexplained = [message for message in messages if message[1] not in text]
+    assert not unexplained, "say in docs/troubleshooting.md what it means, and the way out"
