@@ -41,7 +41,7 @@ from .helpers import (
 from .http_exceptions import HttpProcessingError
 from .request import ClientRequest, automatic_headers, connection_key
 from .response import ClientResponse, sent_request_info
-from .timeouts import DEFAULT_TIMEOUT, ClientTimeout
+from .timeouts import ClientTimeout, request_timeout, session_timeout
 from .tls import SSLSetting, merge_ssl_params
 from .typedefs import DEFAULT_JSON_ENCODER
 from .websocket import ClientWebSocketResponse
@@ -185,7 +185,7 @@ class ClientSession(_core.SessionBase):
         self._base_url_origin = None if self._base_url is None else self._base_url.origin()
         if self._base_url is not None and not self._base_url.path.endswith("/"):
             raise ValueError(f"base_url must have a trailing '/': {str(self._base_url)!r} has none")
-        self._timeout = _session_timeout(timeout, read_timeout, conn_timeout)
+        self._timeout = session_timeout(timeout, read_timeout, conn_timeout)
         if not isinstance(ssl_shutdown_timeout, Sentinel):
             text = "The ssl_shutdown_timeout parameter is deprecated and will be removed in aiohttp 4.0"
             _deprecated(text, 2)
@@ -416,7 +416,7 @@ class ClientSession(_core.SessionBase):
                 proxy=None if proxy is None else _proxy_url(proxy),
                 proxy_auth=self._default_proxy_auth if proxy_auth is None else proxy_auth,
                 proxy_headers=None if proxy is None else self._prepare_headers(proxy_headers),
-                timeout=self._timeout if isinstance(timeout, Sentinel) else _request_timeout(timeout),
+                timeout=self._timeout if isinstance(timeout, Sentinel) else request_timeout(timeout),
                 ssl=merge_ssl_params(ssl, verify_ssl, ssl_context, fingerprint),
                 server_hostname=server_hostname,
                 trace_request_ctx=trace_request_ctx,
@@ -740,48 +740,6 @@ class ClientSession(_core.SessionBase):
 _REQUEST = ClientSession._request
 
 
-def _session_timeout(
-    timeout: object, read_timeout: float | Sentinel | None, conn_timeout: float | None
-) -> ClientTimeout:
-    old_read, old_connect = not isinstance(read_timeout, Sentinel), conn_timeout is not None
-    if timeout is None or isinstance(timeout, Sentinel):
-        total = DEFAULT_TIMEOUT.total if isinstance(read_timeout, Sentinel) else read_timeout
-        if old_read:
-            _deprecated("read_timeout is deprecated, use timeout argument instead", 3)
-        if old_connect:
-            _deprecated("conn_timeout is deprecated, use timeout argument instead", 3)
-        return ClientTimeout(total=total, connect=conn_timeout, sock_connect=DEFAULT_TIMEOUT.sock_connect)
-    if old_read:
-        raise ValueError("read_timeout and timeout parameters conflict, please setup timeout.read")
-    if old_connect:
-        raise ValueError("conn_timeout and timeout parameters conflict, please setup timeout.connect")
-    limits = _as_client_timeout(timeout)
-    if limits is None:
-        raise ValueError(
-            f"timeout parameter cannot be of {type(timeout)} type, please use 'timeout=ClientTimeout(...)'"
-        )
-    return limits
-
-
-def _as_client_timeout(timeout: object) -> ClientTimeout | None:
-    """``timeout``, if it has the limits of one: another library's class of that name is as good as ours."""
-    if isinstance(timeout, ClientTimeout):
-        return timeout
-    if type(timeout).__name__ != "ClientTimeout":
-        return None
-    names = ("total", "connect", "sock_read", "sock_connect", "ceil_threshold")
-    return ClientTimeout(**{name: getattr(timeout, name) for name in names if hasattr(timeout, name)})
-
-
-def _request_timeout(timeout: object) -> ClientTimeout:
-    limits = _as_client_timeout(timeout)
-    if limits is not None:
-        return limits
-    if timeout is None or isinstance(timeout, int | float):
-        return ClientTimeout(total=timeout)
-    raise ValueError(f"timeout must be a ClientTimeout or a number of seconds, not {timeout!r}")
-
-
 def _proxy_url(proxy: StrOrURL) -> URL:
     try:
         return URL(proxy)
@@ -811,7 +769,7 @@ def request(
         loop=loop,
         cookies=kwargs.pop("cookies", None),
         version=version,
-        timeout=timeout if isinstance(timeout, Sentinel) else _request_timeout(timeout),
+        timeout=timeout if isinstance(timeout, Sentinel) else request_timeout(timeout),
         connector=connector,
         connector_owner=owned,
     )
