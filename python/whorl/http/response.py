@@ -32,7 +32,7 @@ from .helpers import (
 )
 from .http_exceptions import HttpProcessingError
 from .request import RequestInfo, finished
-from .streams import StreamReader
+from .streams import EMPTY_PAYLOAD, StreamReader
 from .typedefs import DEFAULT_JSON_DECODER
 
 if TYPE_CHECKING:
@@ -289,7 +289,8 @@ class ClientResponse(_core.ResponseBase):
     def _raw_cookie_headers(self) -> tuple[str, ...] | None:
         if self._exchange is not None:
             return tuple(self._exchange.values("set-cookie")) or None
-        return tuple(self.headers.getall(hdrs.SET_COOKIE, ())) or None
+        # A tool that makes a response of its own sets them.
+        return None
 
     @_lazy
     def _cookies(self) -> SimpleCookie:
@@ -493,6 +494,8 @@ class ClientResponse(_core.ResponseBase):
     def content(self) -> StreamReader:
         """The body as a stream. What has arrived goes through it first."""
         exchange = self._head()
+        if not exchange.has_body and exchange.is_over():
+            return EMPTY_PAYLOAD
         reader = StreamReader(exchange, exchange.buffer_size, loop=self._loop)
         if self._released:
             reader.set_exception(ClientConnectionError("Connection closed"))

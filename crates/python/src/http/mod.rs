@@ -10,6 +10,7 @@ mod fault;
 mod head;
 mod link;
 mod origin;
+mod outgoing;
 mod pool;
 mod prepared;
 mod ready;

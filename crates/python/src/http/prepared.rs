@@ -21,7 +21,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// The head of a request for it, without its end: the request line, Host, and `fields`, which are encoded already.
+    /// The head of a request for it: the request line, Host, and `fields`, which are encoded already.
     ///
     /// # Errors
     /// ValueError for a method that is no token.

@@ -14,6 +14,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::connection::HttpConnection;
 use super::deadlines::RequestDeadlines;
 use super::exchange::Exchange;
+use super::outgoing::Outgoing;
 use super::pool::ConnectionPool;
 use super::prepared::Sent;
 use super::ready::{Ready, stop_iteration};
@@ -29,7 +30,7 @@ struct Asked {
     method: Py<PyString>,
     url: Py<PyAny>,
     allow_redirects: bool,
-    /// Other options; with any, the native way is not taken.
+    /// Other options: the native way takes header fields, and a body that is bytes or JSON.
     options: Option<Py<PyDict>>,
 }
 
@@ -86,18 +87,22 @@ impl RequestContext {
     /// Sends the request if that can be done here and now.
     fn send_plain(&self, py: Python<'_>) -> PyResult<Option<(Awaited, Py<PyAny>)>> {
         let Asked { session, method, url, options, .. } = &self.asked;
-        if options.is_some() {
-            return Ok(None);
-        }
         let session = session.bind(py);
         let Some(plain) = SessionBase::plain(session)? else { return Ok(None) };
         let Some(prepared) = SessionBase::prepare(session, &plain, url.bind(py))? else { return Ok(None) };
         let method = method.bind(py);
-        let mut head = prepared.get().head(method.to_str()?, &plain.fields)?;
-        head.extend_from_slice(b"\r\n");
+        let options = options.as_ref().map(|options| options.bind(py));
         let Some(connection) = ConnectionPool::take_idle(plain.pool.bind(py), &prepared.get().key)? else {
             return Ok(None);
         };
+        let outgoing = match Outgoing::new(py, &plain, method.to_str()?, options) {
+            Ok(Some(outgoing)) => outgoing,
+            refused => {
+                HttpConnection::release(&connection)?;
+                return refused.map(|_| None);
+            }
+        };
+        let head = prepared.get().head(method.to_str()?, &outgoing.fields)?;
         let this = connection.get();
         let exchange = HttpConnection::begin_with(
             &connection,
@@ -107,7 +112,8 @@ impl RequestContext {
             plain.read_timeout,
         )?;
         let head = PyBytes::new(py, &head);
-        this.write_chunks(py, std::iter::once(Chunk::of_bytes(&head)))?;
+        let body = outgoing.body.as_ref().map(|body| Chunk::of_bytes(body.bind(py)));
+        this.write_chunks(py, std::iter::once(Chunk::of_bytes(&head)).chain(body))?;
         HttpConnection::sent(&connection)?;
         if let Some(limit) = plain.total_timeout {
             let deadline = RequestDeadlines::enter(plain.deadlines.bind(py), exchange.bind(py), limit)?;
@@ -244,6 +250,12 @@ impl RequestContext {
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.step(py)
+    }
+
+    /// The response, once it was awaited.
+    #[getter]
+    fn _resp(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.response.with(py, |place| place.as_ref().map(|response| response.clone_ref(py)))
     }
 
     /// Go on: a coroutine's method.

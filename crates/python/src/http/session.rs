@@ -41,6 +41,14 @@ pub struct Plain {
     headers_version: u64,
     /// The fields of every request, encoded.
     pub fields: Vec<u8>,
+    /// Those of them that every session has, each by its name in lower case.
+    pub automatic: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Whether there are no others.
+    pub has_automatic_fields_only: bool,
+    /// Whether Content-Type is among them.
+    pub has_media_type: bool,
+    /// Makes the text of `json=`, if that is what the session's does.
+    pub json_serialize: Option<Py<PyAny>>,
     /// The records of the cookie jar; empty: there are no cookies.
     cookies: Py<PyDict>,
     prepared: Py<PyDict>,
@@ -122,7 +130,8 @@ impl SessionBase {
     }
 
     /// Let plain requests take the native way; `fields` are those of every request, encoded.
-    #[pyo3(signature = (*, event_loop, pool, connector, headers, fields, cookies, response_class, decompress,
+    #[pyo3(signature = (*, event_loop, pool, connector, headers, fields, automatic, json_serialize, cookies,
+                        response_class, decompress,
                         buffer_size, read_timeout, total_timeout, raise_for_status, max_line_size, max_field_size,
                         max_headers))]
     #[expect(clippy::too_many_arguments, reason = "a method of Python's, with keywords")]
@@ -134,6 +143,8 @@ impl SessionBase {
         connector: Py<PyAny>,
         headers: &Bound<'_, PyAny>,
         fields: Vec<u8>,
+        automatic: Vec<(Vec<u8>, Vec<u8>)>,
+        json_serialize: Option<Py<PyAny>>,
         cookies: Py<PyDict>,
         response_class: Py<PyType>,
         decompress: bool,
@@ -169,7 +180,11 @@ impl SessionBase {
             connector,
             headers: headers.clone().unbind(),
             headers_version: version_of(headers)?,
+            has_automatic_fields_only: headers.len()? == 0,
+            has_media_type: headers.contains("Content-Type")?,
             fields,
+            automatic,
+            json_serialize,
             cookies,
             prepared: PyDict::new(py).unbind(),
         };

@@ -133,7 +133,7 @@ impl HttpConnection {
     }
 
     /// Give the connection back to its pool; it is closed if an exchange on it is not over.
-    fn release(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn release(slf: &Bound<'_, Self>) -> PyResult<()> {
         let busy = slf.get().with(|state| {
             state.exchange.is_some() || state.future == Future::Close || state.sending == Sending::Body
         })?;

@@ -220,6 +220,12 @@ impl Exchange {
         })
     }
 
+    /// Whether the head announces a body of at least one byte, as far as that can be known.
+    #[getter]
+    fn has_body(&self) -> PyResult<bool> {
+        self.with(|state| !matches!(state.framing, Framing::Empty | Framing::Tunnel | Framing::Length(0)))
+    }
+
     /// Whether nothing more will come of it.
     #[pyo3(name = "is_over")]
     fn py_is_over(&self) -> PyResult<bool> {
