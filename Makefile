@@ -74,7 +74,7 @@ help: ## List the targets
 	      /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: $(STAMPS)/examples $(STAMPS)/build ## Fetch 100 pages of a local site on whorl's loop; URLS="https://… …" for others
+run: $(STAMPS)/examples $(STAMPS)/build ## Fetch the pages of a local site in three ways; URLS="https://… …" for others
 	$(call say,running the demonstration on $(TAG))
 	@$(PY) -m examples.demo $(ARGS) $(foreach url,$(URLS),'$(url)')
 
@@ -123,7 +123,7 @@ matrix: $(STAMPS)/dev ## make test on every interpreter that is found
 	@$(PY) tools/matrix.py $(ARGS)
 
 .PHONY: bench
-bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/dist ## Measure against the other loops (BENCH=loop)
+bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/dist ## Measure against the peers (BENCH=loop for event loops, BENCH=http for HTTP clients)
 	$(call say,measuring $(BENCH) on $(TAG))
 	@$(PY) -m bench $(BENCH) $(ARGS)
 
@@ -200,7 +200,7 @@ $(STAMPS)/compat: requirements/compat.txt requirements/examples.txt $(STAMPS)/ve
 	@touch $@
 
 $(STAMPS)/bench: requirements/bench.txt requirements/programs.txt requirements/examples.txt $(STAMPS)/venv
-	$(call say,installing the other loops)
+	$(call say,installing the peers)
 	@$(PIP) -r $<
 	@touch $@
 

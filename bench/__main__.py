@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import loop
+from bench import runner
 from bench.sampling import SampleError, UnavailableError
+from bench.suites import SUITES
 from bench.tables import TableError, markdown
 
 
@@ -15,13 +16,14 @@ def main() -> int:
     """Runs one command; returns its exit status: 0, 1 if a row failed, 2 if it could not start."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures whorl beside its peers.")
     commands = parser.add_subparsers(dest="command", required=True)
-    loop.add_arguments(commands.add_parser("loop", help="the event loop, against other event loops"))
+    for suite in SUITES.values():
+        runner.add_arguments(commands.add_parser(suite.name, help=suite.title), suite)
     table = commands.add_parser("table", help="print the Markdown table of a result")
     table.add_argument("file", type=Path, nargs="?", default=Path("bench/results/loop.json"))
     arguments = parser.parse_args()
     try:
-        if arguments.command == "loop":
-            return loop.run(arguments)
+        if arguments.command in SUITES:
+            return runner.run(SUITES[arguments.command], arguments)
         print(markdown(arguments.file))
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)

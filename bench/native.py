@@ -1,4 +1,4 @@
-"""Where the native load client and the reference servers are, and how they get built."""
+"""Where the native load client, the servers and the reference client are, and how they get built."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ PACKAGE = "whorl-bench-native"
 
 @dataclass(frozen=True)
 class Native:
-    """The two programs."""
+    """The three programs."""
 
     load: Path
     serve: Path
+    client: Path
 
     def write_certificate(self, directory: Path) -> None:
-        """Makes certificate.pem and key.pem for the TLS rows."""
+        """Makes authority.pem, certificate.pem and key.pem for the TLS rows."""
         subprocess.run([self.serve, "certificate", directory], check=True)
 
 
@@ -41,8 +42,8 @@ def find_or_build() -> Native:
         if subprocess.run(command, cwd=ROOT, check=False).returncode:
             raise RuntimeError(f"cannot build the load client: {' '.join(command)}")
         directory = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
-    native = Native(directory / "whorl-bench-load", directory / "whorl-bench-serve")
-    for program in (native.load, native.serve):
+    native = Native(*(directory / f"whorl-bench-{name}" for name in ("load", "serve", "client")))
+    for program in (native.load, native.serve, native.client):
         if not program.is_file():
             raise RuntimeError(f"{program} does not exist")
     return native

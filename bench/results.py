@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.peers import SUBJECT, Peer
-from bench.rows import Kind, Row, Unit
+from bench.suite import BEST, Limit, Ratio, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from bench.sampling import Sample
 
 #: Of the JSON file; raised when a field changes its meaning.
-SCHEMA = 1
+SCHEMA = 2
 #: A median this far under its target is a miss, however wide the samples spread.
 _NOISE_FLOOR = 0.9
 
@@ -110,84 +110,61 @@ def cell(row: Row, peer: Peer, samples: Sequence[Sample], subject: Sequence[Samp
     )
 
 
-@dataclass(frozen=True)
-class _Target:
-    """A ratio to reach: against one peer, or against whichever Python peer comes out best."""
-
-    against: str
-    ratio: float
-
-    @property
-    def text(self) -> str:
-        return f"{self.against} x{self.ratio:.2f}"
+def judge(row: Row, cells: Mapping[str, Cell], references: Collection[str]) -> list[Judgement]:
+    """The verdict on each of the row's targets, from its cells by peer; `references` are the native peers."""
+    return [
+        _judge_limit(row, target, cells.get(SUBJECT))
+        if isinstance(target, Limit)
+        else _judge_ratio(row, target, cells, references)
+        for target in row.targets
+    ]
 
 
-_BEST = "best peer"
-#: A pure-Rust server within 5 %.
-_WITHIN_FIVE_PERCENT = 1 / 1.05
-_IMPORT_LIMIT_US = 30_000.0
-
-
-def _targets(row: Row) -> list[_Target]:
-    if row.kind is Kind.MEMORY:
-        return [_Target("uvloop", 1.0)]
-    if row.kind is Kind.IMPORT:
-        return []
-    targets = [_Target(_BEST, 1.0)]
-    if row.name.endswith("tcp-echo-protocol-1KiB"):
-        targets.append(_Target("tokio", _WITHIN_FIVE_PERCENT))
-    if row.aged_heap:
-        # Rows beside the ones that have the targets: not behind any peer is what is asked of them.
-        return targets
-    if row.kind in (Kind.CALLBACK, Kind.TIMER, Kind.ECHO, Kind.TLS_ECHO):
-        targets.append(_Target("asyncio", 3.0))
-    if row.name in ("tls-echo-256B", "tls-echo-10KiB"):
-        targets.append(_Target("uvloop", 1.5))
-    return targets
-
-
-def judge(row: Row, cells: Mapping[str, Cell]) -> list[Judgement]:
-    """The verdict on each of the row's targets, from its cells by peer."""
-    if row.kind is Kind.IMPORT:
-        return [_judge_import(row, cells.get(SUBJECT))]
-    return [_judge(row, target, cells) for target in _targets(row)]
-
-
-def _judge(row: Row, target: _Target, cells: Mapping[str, Cell]) -> Judgement:
+def _judge_ratio(
+    row: Row, target: Ratio, cells: Mapping[str, Cell], references: Collection[str]
+) -> Judgement:
     ratios = {
         name: one.ratio
         for name, one in cells.items()
-        if one.ratio is not None and (target.against == name or (target.against == _BEST and name != "tokio"))
+        if one.ratio is not None
+        and (target.against == name or (target.against == BEST and name not in references))
     }
     if not ratios:
         return Judgement(row.name, target.text, Verdict.UNKNOWN)
     name, ratio = min(ratios.items(), key=lambda item: item[1].median)
-    text = f"best peer ({name}) x{target.ratio:.2f}" if target.against == _BEST else target.text
-    return Judgement(row.name, text, ratio.against(target.ratio))
+    text = f"best peer ({name}) x{target.least:.2f}" if target.against == BEST else target.text
+    return Judgement(row.name, text, ratio.against(target.least))
 
 
-def _judge_import(row: Row, ours: Cell | None) -> Judgement:
-    text = f"under {_IMPORT_LIMIT_US / 1000:.0f} ms"
+def _judge_limit(row: Row, target: Limit, ours: Cell | None) -> Judgement:
     if ours is None or ours.value is None:
-        return Judgement(row.name, text, Verdict.UNKNOWN)
-    if ours.value.median < _IMPORT_LIMIT_US:
-        return Judgement(row.name, text, Verdict.REACHED)
-    return Judgement(row.name, text, Verdict.NOISE if ours.value.least < _IMPORT_LIMIT_US else Verdict.MISSED)
+        return Judgement(row.name, target.text, Verdict.UNKNOWN)
+    if ours.value.median < target.under:
+        return Judgement(row.name, target.text, Verdict.REACHED)
+    verdict = Verdict.NOISE if ours.value.least < target.under else Verdict.MISSED
+    return Judgement(row.name, target.text, verdict)
 
 
 _WORST_FIRST = (Verdict.MISSED, Verdict.NOISE, Verdict.UNKNOWN, Verdict.REACHED)
 
 
-def worst(judgements: Sequence[Judgement]) -> Verdict:
-    """The verdict on a row: the worst of its targets'."""
+def worst(judgements: Sequence[Judgement]) -> Verdict | None:
+    """The verdict on a row: the worst of its targets'; None where it has none."""
     found = {judgement.verdict for judgement in judgements}
-    return next((verdict for verdict in _WORST_FIRST if verdict in found), Verdict.UNKNOWN)
+    return next((verdict for verdict in _WORST_FIRST if verdict in found), None)
 
 
 def environment(
-    peers: Sequence[Peer], rounds: int, window: float, cores: tuple[int | None, int | None]
+    peers: Sequence[Peer],
+    missing: Mapping[str, str],
+    rounds: int,
+    window: float,
+    cores: tuple[int | None, int | None],
 ) -> dict[str, Any]:
-    """What a reader needs to judge the figures, or to take them again."""
+    """What a reader needs to judge the figures, or to take them again.
+
+    `missing` has the peers that could not run here at all, and why.
+    """
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["python", "-m", "bench", *sys.argv[1:]]),
@@ -196,12 +173,13 @@ def environment(
         "cpu": _cpu_model(),
         "cpu_count": os.cpu_count(),
         "kernel": ".".join(platform.release().split(".")[:2]),
-        "server_core": cores[0],
+        "measured_core": cores[0],
         "load_core": cores[1],
         "load_average": os.getloadavg()[0],
         "rounds": rounds,
         "window_seconds": window,
-        "versions": {peer.name: peer.version() for peer in peers if peer.version() is not None},
+        "versions": {name: version for peer in peers for name, version in peer.versions().items()},
+        "missing": dict(missing),
     }
 
 
@@ -214,8 +192,9 @@ def _cpu_model() -> str:
 
 @dataclass
 class Results:
-    """Everything a run found."""
+    """Everything a run of a suite found."""
 
+    suite: str
     environment: dict[str, Any]
     rows: list[Row]
     cells: list[Cell]
@@ -237,26 +216,28 @@ class Results:
         unfinished.replace(path)
 
     def _document(self) -> dict[str, Any]:
-        units = {row.name: row.unit for row in self.rows}
         return {
             "schema": SCHEMA,
+            "suite": self.suite,
             "subject": SUBJECT,
             "environment": self.environment,
-            "rows": [{"row": row.name, "title": row.title, "unit": row.unit.value} for row in self.rows],
-            "results": [_cell_document(one, units[one.row]) for one in self.cells],
+            "rows": [
+                {"row": row.name, "title": row.title, "unit": row.unit.value, "throughput": row.throughput}
+                for row in self.rows
+            ],
+            "results": [_cell_document(one) for one in self.cells],
             "verdicts": [asdict(judgement) for judgement in self.judgements],
         }
 
 
-def _cell_document(one: Cell, unit: Unit) -> dict[str, Any]:
+def _cell_document(one: Cell) -> dict[str, Any]:
     value, ratio = one.value, one.ratio
     return {
         "row": one.row,
         "peer": one.peer,
         "status": one.status,
         "reason": one.reason,
-        "cpu_us_per_operation": value.median if value and unit is Unit.CPU_US else None,
-        "bytes_per_connection": value.median if value and unit is Unit.BYTES else None,
+        "value_median": value.median if value else None,
         "value_min": value.least if value else None,
         "value_max": value.greatest if value else None,
         "operations_per_second": one.operations_per_second,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.native import ROOT, Native
-from bench.rows import Method, Row, Unit
+from bench.suite import Method, Row, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,12 +48,16 @@ class SampleError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """How a sample is taken. Times are seconds; cores are None where there is only one."""
+    """How a sample of a suite is taken. Times are seconds; cores are None where there is only one.
 
+    The measured process has one core, its load or the server it talks to the other.
+    """
+
+    suite: str
     native: Native
     warm_up: float
     window: float
-    server_core: int | None
+    measured_core: int | None
     load_core: int | None
     #: For what is not the warm-up or the window: start-up, connecting, an unlucky machine.
     allowance: float = 60.0
@@ -126,10 +130,12 @@ class Process:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without the settings that change how an interpreter runs: debug modes, byte code not written."""
+    """Ours, without what changes how an interpreter runs (debug modes, no byte code), and without proxies."""
     kept = ("PYTHONPATH", "PYTHONHOME")
     return {
-        name: value for name, value in os.environ.items() if not name.startswith("PYTHON") or name in kept
+        name: value
+        for name, value in os.environ.items()
+        if name in kept or not (name.startswith("PYTHON") or name.lower().endswith("_proxy"))
     }
 
 
@@ -147,7 +153,7 @@ def take(row: Row, peer: Peer, plan: Plan) -> Sample:
     """One sample of `row` on `peer`. Raises UnavailableError or SampleError."""
     with tempfile.TemporaryDirectory(prefix="whorl-bench-") as name:
         directory = Path(name)
-        if "tls" in row.workload:
+        if row.tls:
             plan.native.write_certificate(directory)
         match row.method:
             case Method.ITSELF:
@@ -161,15 +167,23 @@ def take(row: Row, peer: Peer, plan: Plan) -> Sample:
                 return _held(row, peer, plan, directory)
             case Method.IMPORT:
                 return _imported(peer, plan)
+            case Method.START_UP:
+                return _started(row, peer, plan, directory)
 
 
 def worker_command(row: Row, peer: Peer, plan: Plan, directory: Path, target: str = "") -> list[str | Path]:
     """The command line of the measured process."""
-    if peer.native:
-        return [plan.native.serve, "echo", *_core(plan.server_core)]
     times = ["--warm-up", str(plan.warm_up), "--seconds", str(plan.window)]
-    names = ["--peer", peer.name, "--row", row.name, "--directory", str(directory), "--target", target]
-    return [sys.executable, "-m", "bench.worker", *names, *times, *_core(plan.server_core)]
+    core = _core(plan.measured_core)
+    if peer.native and not target:
+        return [plan.native.serve, "echo", *core]
+    if peer.native:
+        what = [row.workload, target, "--connections", str(row.connections), "--size", str(row.size)]
+        trust = ["--trust", str(directory)] if row.tls else []
+        return [plan.native.client, *what, *trust, *times, *core]
+    names = ["--suite", plan.suite, "--row", row.name, "--peer", peer.name]
+    places = ["--directory", str(directory), "--target", target]
+    return [sys.executable, "-m", "bench.worker", *names, *places, *times, *core]
 
 
 def load_command(row: Row, plan: Plan, target: str, measured: int | None = None) -> list[str | Path]:
@@ -177,19 +191,28 @@ def load_command(row: Row, plan: Plan, target: str, measured: int | None = None)
     what = [row.load, target, "--connections", str(row.connections), "--size", str(max(row.size, 1))]
     times = ["--warm-up", str(plan.warm_up), "--seconds", str(plan.window)]
     pid = [] if measured is None else ["--pid", str(measured)]
-    # Spinning needs a core of its own.
-    spin = [] if plan.load_core is not None else ["--block"]
-    return [plan.native.load, *what, *times, *pid, *spin, *_core(plan.load_core)]
+    return [plan.native.load, *what, *times, *pid, *_beside(plan)]
 
 
-def server_command(row: Row, plan: Plan) -> list[str | Path]:
+def server_command(row: Row, plan: Plan, directory: Path) -> list[str | Path]:
     """The command line of the native HTTP server that a client's row talks to."""
-    return [plan.native.serve, "http", "--body", str(row.size), *_core(plan.load_core)]
+    tls = ["--tls", str(directory)] if row.tls else []
+    return [plan.native.serve, "http", *tls, *_beside(plan)]
+
+
+def _beside(plan: Plan) -> list[str]:
+    """Where the other side runs; spinning needs a core of its own."""
+    return ["--block"] if plan.load_core is None else _core(plan.load_core)
 
 
 def target_of(said: dict[str, Any]) -> str:
     """Where a server that has said so is listening."""
     return str(said["target"]) if "target" in said else f"127.0.0.1:{said['port']}"
+
+
+def url_of(row: Row, said: dict[str, Any]) -> str:
+    """The row's page at the native HTTP server."""
+    return f"{'https' if row.tls else 'http'}://{target_of(said)}{row.path}"
 
 
 def _loaded(row: Row, peer: Peer, plan: Plan, directory: Path) -> Sample:
@@ -200,10 +223,11 @@ def _loaded(row: Row, peer: Peer, plan: Plan, directory: Path) -> Sample:
 
 
 def _against_server(row: Row, peer: Peer, plan: Plan, directory: Path) -> Sample:
-    with running(server_command(row, plan), plan.time_limit) as server:
-        target = target_of(server.line())
-        with running(worker_command(row, peer, plan, directory, target), plan.time_limit) as client:
-            return _cpu_sample(client.line())
+    with running(server_command(row, plan, directory), plan.time_limit) as server:
+        url = url_of(row, server.line())
+        with running(worker_command(row, peer, plan, directory, url), plan.time_limit) as client:
+            said = client.line()
+            return _cpu_sample(said) if row.unit is Unit.CPU_US else _reading(said)
 
 
 def _held(row: Row, peer: Peer, plan: Plan, directory: Path) -> Sample:
@@ -211,12 +235,25 @@ def _held(row: Row, peer: Peer, plan: Plan, directory: Path) -> Sample:
         target = target_of(server.line())
         with running(load_command(row, plan, target), plan.time_limit) as load:
             load.line()
-            return Sample(float(server.line()["bytes_each"]), None, None)
+            return _reading(server.line())
 
 
 def _imported(peer: Peer, plan: Plan) -> Sample:
-    command: list[str | Path] = [sys.executable, "bench/import_time.py", peer.modules[0]]
-    # The first one finds the files and writes the byte code; it is not counted.
+    return _second([sys.executable, "bench/import_time.py", peer.modules[0]], plan)
+
+
+def _started(row: Row, peer: Peer, plan: Plan, directory: Path) -> Sample:
+    with running(server_command(row, plan, directory), plan.time_limit) as server:
+        url = url_of(row, server.line())
+        if peer.native:
+            return _second(worker_command(row, peer, plan, directory, url), plan)
+        what = ["bench.start_up", peer.loop_name, peer.client, url, str(row.size)]
+        core = [] if plan.measured_core is None else [str(plan.measured_core)]
+        return _second([sys.executable, "-m", *what, *core], plan)
+
+
+def _second(command: list[str | Path], plan: Plan) -> Sample:
+    """What the second run says: the first one finds the files and writes the byte code."""
     with running(command, plan.time_limit) as process:
         process.line()
     with running(command, plan.time_limit) as process:
@@ -234,16 +271,11 @@ def _cpu_sample(said: dict[str, Any]) -> Sample:
     return Sample(float(said["cpu_seconds"]) * 1e6 / operations, operations, float(said["seconds"]))
 
 
+def _reading(said: dict[str, Any]) -> Sample:
+    return Sample(float(said["value"]), None, None)
+
+
 def cores() -> tuple[int | None, int | None]:
     """A core for the measured process and one for its load; None twice where there is only one."""
     usable = sorted(os.sched_getaffinity(0))
     return (usable[0], usable[1]) if len(usable) > 1 else (None, None)
-
-
-def describe(row: Row, value: float) -> str:
-    """A value with the row's unit."""
-    if row.unit is Unit.BYTES:
-        return f"{value:,.0f} B"
-    if value >= 10_000:
-        return f"{value / 1000:.1f} ms"
-    return f"{value:.1f} us" if value >= 10 else f"{value:.3f} us"

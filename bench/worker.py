@@ -16,9 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.peers import PEERS
-from bench.rows import Method, Row, matching
-from bench.workloads import Batch, Setting, callbacks, memory, network, programs
+from bench.loops import loop_factory
+from bench.suite import Method, Row, Unit
+from bench.suites import SUITES
+from bench.workloads import Batch, Setting, callbacks, memory, network, programs, requests
 
 _LARGE_BLOCK = 1024 * 1024
 
@@ -53,7 +54,7 @@ def measure(batch: Batch, warm_up: float, seconds: float, with_children: bool) -
 
 def workload_of(row: Row) -> Any:
     """The function a row names."""
-    for module in (callbacks, network, programs):
+    for module in (callbacks, network, programs, requests):
         if hasattr(module, row.workload):
             return getattr(module, row.workload)
     raise LookupError(f"no workload is called {row.workload}")
@@ -64,7 +65,7 @@ async def serve(row: Row, setting: Setting) -> None:
     if row.method is Method.HELD:
         server = memory.IdleConnections(setting)
         say(target=await server.start())
-        say(bytes_each=await server.bytes_per_connection())
+        say(value=await server.bytes_per_connection())
     else:
         say(target=await workload_of(row)(setting))
     await asyncio.Event().wait()
@@ -82,17 +83,21 @@ def age_heap() -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """One row on one peer."""
-    [row] = matching(arguments.row)
+    suite = SUITES[arguments.suite]
+    [row], [peer] = suite.matching(arguments.row), suite.named(arguments.peer)
     if row.aged_heap:
         age_heap()
-    with asyncio.Runner(loop_factory=PEERS[arguments.peer].loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(peer.loop_name)) as runner:
         loop = runner.get_loop()
         directory = Path(arguments.directory)
-        setting = Setting(loop, row.size, row.connections, directory, arguments.target)
+        setting = Setting(loop, row.size, row.connections, directory, arguments.target, peer.client)
         try:
             if row.method in (Method.LOADED, Method.HELD):
                 runner.run(serve(row, setting))
                 return
+            if row.unit is not Unit.CPU_US:
+                say(value=runner.run(workload_of(row)(setting)))
+                os._exit(0)
             # Batches run the loop themselves; what they call may look for it.
             asyncio.set_event_loop(loop)
             batch: Batch = workload_of(row)(setting)
@@ -107,13 +112,14 @@ def run(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.worker", description=__doc__)
-    parser.add_argument("--peer", required=True, choices=PEERS)
-    parser.add_argument("--row", required=True, help="the name of a row")
+    parser.add_argument("--suite", required=True, choices=SUITES)
+    parser.add_argument("--row", required=True, help="the name of one of its rows")
+    parser.add_argument("--peer", required=True, help="the name of one of its peers")
     parser.add_argument("--core", type=int, help="run on this core")
     parser.add_argument("--warm-up", type=float, default=0.2, help="seconds")
     parser.add_argument("--seconds", type=float, default=1.0, help="of the window")
-    parser.add_argument("--directory", default=".", help="for sockets, FIFOs and the certificate")
-    parser.add_argument("--target", default="", help="address of the server, for a client's row")
+    parser.add_argument("--directory", default=".", help="for sockets, FIFOs and certificates")
+    parser.add_argument("--target", default="", help="URL at the server, for a client's row")
     arguments = parser.parse_args()
     if arguments.core is not None:
         os.sched_setaffinity(0, {arguments.core})

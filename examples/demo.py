@@ -1,14 +1,18 @@
-"""What ``make run`` shows: a plain asyncio program, run unchanged on whorl's event loop.
+"""What ``make run`` shows: a plain asyncio and aiohttp program, run unchanged in three ways.
 
-    python -m examples.demo            the pages of a local site, one by one and then all together
+    python -m examples.demo            the pages of a local site
     python -m examples.demo URL…       these pages instead
 
-:mod:`examples.fetch` is run by ``whorl run``, in a process of its own; the local site is another process, on
-asyncio's own loop. The exit status is 1 if a page could not be fetched, and 130 after Ctrl-C.
+:mod:`examples.fetch` is run by ``python``, by ``whorl run`` (aiohttp on whorl's event loop) and by
+``whorl run --drop-in`` (whorl's client as well), each in a process of its own. It fetches pages that take
+their time, and many small ones that take none: there it shows what the client itself costs. The local site is
+another process, on asyncio's own loop. The exit status is 1 if a page could not be fetched, and 130 after
+Ctrl-C.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import signal
 import subprocess
@@ -20,6 +24,18 @@ from typing import Any
 from examples.fetch import Page, report, summary
 
 EXAMPLES = Path(__file__).parent
+
+DROP_IN = "whorl.http on whorl's loop"
+
+#: What comes before the program on Python's command line.
+WAYS = {
+    "aiohttp on asyncio": (),
+    "aiohttp on whorl's loop": ("-m", "whorl", "run"),
+    DROP_IN: ("-m", "whorl", "run", "--drop-in"),
+}
+
+#: How many small pages are fetched at once.
+CONNECTIONS = 32
 
 
 @contextlib.contextmanager
@@ -38,28 +54,62 @@ def child(*command: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextlib.contextmanager
-def local_site(pages: int) -> Iterator[list[str]]:
-    """Serve *pages* pages while the context lasts; yields their URLs."""
+def local_site(pages: int, small: int) -> Iterator[tuple[list[str], list[str]]]:
+    """Serve *pages* slow pages and *small* quick ones while the context lasts; yields the URLs of both."""
     # A session of its own: Ctrl-C in a terminal must not end the site under the program that reads it. The
     # pipe to its standard input ends it when this process is gone, even if that was killed.
-    command = (sys.executable, str(EXAMPLES / "site.py"), "--pages", str(pages), "--stop-with-stdin")
+    site = (sys.executable, str(EXAMPLES / "site.py"), "--stop-with-stdin")
+    command = (*site, "--pages", str(pages), "--small", str(small))
     with child(*command, stdin=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout is not None
         announcement = process.stdout.readline()
         if not announcement:
             raise SystemExit("the local site could not be started")
-        yield json.loads(announcement)["pages"]
+        urls = json.loads(announcement)
+        yield urls["pages"], urls["small"]
 
 
-def fetch(urls: list[str], *options: str) -> tuple[list[Page], float]:
-    """Run the example on whorl's loop; returns what it prints: a page for each URL, and the seconds taken."""
-    whorl_run = (sys.executable, "-m", "whorl", "run")
-    with child(*whorl_run, str(EXAMPLES / "fetch.py"), "--json", *options, "--", *urls) as process:
+@dataclasses.dataclass
+class Run:
+    """What came of one run of the example: a page for each URL, and the time that it took, in seconds."""
+
+    pages: list[Page]
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def failed(self) -> list[Page]:
+        """The pages that could not be fetched."""
+        return [page for page in self.pages if page.error is not None]
+
+
+def fetch(way: str, urls: list[str], *options: str) -> Run:
+    """Run the example in one of :data:`WAYS`."""
+    command = (sys.executable, *WAYS[way], str(EXAMPLES / "fetch.py"), "--json", *options, "--", *urls)
+    with child(*command) as process:
         output, _ = process.communicate()
     if not output:
         raise SystemExit(f"examples/fetch.py ended with status {process.returncode} and no result")
     result = json.loads(output)
-    return [Page(**page) for page in result["pages"]], result["seconds"]
+    return Run([Page(**page) for page in result["pages"]], result["seconds"], result["cpu_seconds"])
+
+
+def table(runs: dict[str, Run], small: dict[str, Run]) -> str:
+    """Return a line for each way; the times of the small pages are compared with the first's."""
+    head = f"{'the same program':<28}{'all together':>14}"
+    if small:
+        count = len(next(iter(small.values())).pages)
+        head += f"{f'{count:,} small pages':>22}{'CPU time of a page':>24}"
+    lines = [head]
+    for way, run in runs.items():
+        line = f"{way:<28}{run.seconds:>12.2f} s"
+        if small:
+            mine, first = small[way], next(iter(small.values()))
+            cpu = mine.cpu_seconds / len(mine.pages) * 1e6
+            line += f"{mine.seconds:>12.2f} s ({first.seconds / mine.seconds:4.1f}x)"
+            line += f"{cpu:>13,.0f} µs ({first.cpu_seconds / mine.cpu_seconds:4.1f}x)"
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def say(text: str) -> None:
@@ -69,31 +119,43 @@ def say(text: str) -> None:
 
 def main() -> int:
     """Run the demonstration and return its exit status."""
-    parser = argparse.ArgumentParser(description="Fetch pages on whorl's event loop.")
+    parser = argparse.ArgumentParser(
+        description="Fetch pages with aiohttp, on whorl's loop, and with its client."
+    )
     parser.add_argument("urls", nargs="*", metavar="URL", help="fetch these, not the local site's")
     parser.add_argument("--pages", type=int, default=100, help="how many pages the local site has (100)")
+    parser.add_argument("--small", type=int, default=5000, help="how many small pages it has (5000)")
     options = parser.parse_args()
     # Without a handler, SIGTERM would end this process and leave its children.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
+    small: dict[str, Run] = {}
     with contextlib.ExitStack() as stack:
-        urls = options.urls
+        urls, small_urls = options.urls, []
         if not urls:
-            say(f"starting a local site: {options.pages} pages of HTML that each answer after 100 ms")
-            urls = stack.enter_context(local_site(options.pages))
-        say(f"whorl run examples/fetch.py: {len(urls)} pages, one by one and then all together")
-        slow_pages, slow = fetch(urls, "--one-by-one")
-        pages, fast = fetch(urls)
+            say(
+                f"starting a local site: {options.pages} pages of HTML that each answer after 100 ms, "
+                f"and {options.small:,} small ones that answer at once"
+            )
+            urls, small_urls = stack.enter_context(local_site(options.pages, options.small))
+        say(f"whorl run --drop-in examples/fetch.py: {len(urls)} pages, one by one and then all together")
+        slow = fetch(DROP_IN, urls, "--one-by-one")
+        runs = {way: fetch(way, urls) for way in WAYS}
+        if small_urls:
+            say(f"and {len(small_urls):,} small pages over {CONNECTIONS} connections, in three ways")
+            quick = (f"--connections={CONNECTIONS}", "--no-progress")
+            small = {way: fetch(way, small_urls, *quick) for way in WAYS}
 
-    # Pages are listed once: as they came all together, and what failed only one by one besides.
-    failed = [page for page in slow_pages if page.error is not None and page not in pages]
-    say(report(pages + failed))
-    say(f"\none by one:   {summary(slow_pages, slow)}")
-    say(f"all together: {summary(pages, fast)}")
-    if all(page.error is None for page in slow_pages + pages):
-        say(f"speed-up:     {slow / fast:.1f} times")
-        return 0
-    return 1
+    # Pages are listed once: as they came all together, and what failed only another time besides.
+    shown = runs[DROP_IN]
+    failed = [page for run in (slow, *runs.values(), *small.values()) for page in run.failed]
+    say(report(shown.pages + [page for page in failed if page not in shown.pages]))
+    say(f"\none by one:   {summary(slow.pages, slow.seconds)}")
+    say(f"all together: {summary(shown.pages, shown.seconds)}")
+    if not failed:
+        say(f"speed-up:     {slow.seconds / shown.seconds:.1f} times")
+    say(f"\n{table(runs, small)}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

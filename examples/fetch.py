@@ -3,15 +3,18 @@
     python examples/fetch.py https://www.python.org https://docs.python.org
 
 Prints status and size of every page, or why it could not be fetched; the exit status is 1 if any could not.
+With --connections the pages share a session, and so its connections; without, each has a session of its own.
 """
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
 import sys
 import time
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 from rich.console import Console
@@ -31,12 +34,17 @@ class Page:
 
 
 async def fetch_data(url: str) -> Page:
+    """Fetch one page with a session of its own."""
+    async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+        return await fetch_with(session, url)
+
+
+async def fetch_with(session: aiohttp.ClientSession, url: str) -> Page:
     """Fetch one page. A failure is an answer too, so that one bad URL does not take the others with it."""
     try:
-        async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
-            async with session.get(url) as response:
-                await response.text(errors="replace")
-                return Page(url, response.status, len(await response.read()))
+        async with session.get(url) as response:
+            await response.text(errors="replace")
+            return Page(url, response.status, len(await response.read()))
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return Page(url, error=describe(error))
 
@@ -55,19 +63,32 @@ def describe(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-async def main(urls: list[str], *, one_by_one: bool, progress: Progress) -> list[Page]:
+async def main(
+    urls: list[str], *, one_by_one: bool, connections: int | None, progress: Progress
+) -> list[Page]:
     """Fetch *urls* and return a page for each, in the same order."""
     done = progress.add_task("one by one" if one_by_one else "all together", total=len(urls))
+    fetch: Callable[[str], Awaitable[Page]] = fetch_data
 
     async def fetch_and_count(url: str) -> Page:
-        page = await fetch_data(url)
-        progress.advance(done)
+        page = await fetch(url)
+        if not progress.disable:
+            progress.advance(done)
         return page
 
-    if one_by_one:
-        return [await fetch_and_count(url) for url in urls]
-    tasks = [asyncio.create_task(fetch_and_count(url)) for url in urls]
-    return await asyncio.gather(*tasks)
+    async with contextlib.AsyncExitStack() as stack:
+        if connections is not None:
+            session = await stack.enter_async_context(aiohttp.ClientSession(timeout=TIMEOUT))
+            free = asyncio.Semaphore(connections)
+
+            async def fetch(url: str) -> Page:
+                async with free:
+                    return await fetch_with(session, url)
+
+        if one_by_one:
+            return [await fetch_and_count(url) for url in urls]
+        tasks = [asyncio.create_task(fetch_and_count(url)) for url in urls]
+        return await asyncio.gather(*tasks)
 
 
 def report(pages: list[Page]) -> str:
@@ -92,6 +113,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Fetch web pages, all together or one by one.")
     parser.add_argument("urls", nargs="+", metavar="URL")
     parser.add_argument("--one-by-one", action="store_true", help="start a page when the one before is there")
+    parser.add_argument(
+        "--connections", type=int, metavar="N", help="share one session, and fetch N pages at once"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument(
         "--progress",
@@ -114,14 +138,16 @@ if __name__ == "__main__":
     )
     try:
         with progress:
-            start = time.perf_counter()
-            pages = asyncio.run(main(options.urls, one_by_one=options.one_by_one, progress=progress))
-            seconds = time.perf_counter() - start
+            start, cpu_start = time.perf_counter(), time.process_time()
+            way = {"one_by_one": options.one_by_one, "connections": options.connections}
+            pages = asyncio.run(main(options.urls, **way, progress=progress))
+            seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     except KeyboardInterrupt:
         sys.exit(130)  # 128 + SIGINT, as shells count it
 
     if options.json:
-        print(json.dumps({"seconds": seconds, "pages": [dataclasses.asdict(page) for page in pages]}))
+        result = {"seconds": seconds, "cpu_seconds": cpu_seconds}
+        print(json.dumps(result | {"pages": [dataclasses.asdict(page) for page in pages]}))
     else:
         print(report(pages), summary(pages, seconds), sep="\n")
     sys.exit(any(page.error is not None for page in pages))

@@ -3,8 +3,9 @@
     python examples/site.py --pages 100
 
 The pages are the documentation of the standard library's modules as pydoc writes it: real HTML, from one
-kilobyte to some hundreds. The system chooses the port. The first line of output is a JSON object with the
-URLs of the pages; from then on the site serves, until it is interrupted.
+kilobyte to some hundreds. With --small there are small pages besides, which answer at once. The system
+chooses the port. The first line of output is a JSON object with the URLs of both; from then on the site
+serves, until it is interrupted.
 """
 
 import argparse
@@ -20,6 +21,8 @@ import warnings
 from collections.abc import Iterator
 
 from aiohttp import web
+
+SMALL_PAGE = "<!doctype html>\n<title>Small</title>\n<p>A page of a few bytes.\n"
 
 # Importing these opens a browser or a window, or prints.
 NOT_FOR_IMPORT = {"antigravity", "idlelib", "this", "tkinter", "turtle", "turtledemo"}
@@ -49,13 +52,20 @@ def site(pages: dict[str, str], delay: float) -> web.Application:
             raise web.HTTPNotFound
         return web.Response(text=page, content_type="text/html")
 
+    async def answer_small(request: web.Request) -> web.Response:
+        return web.Response(text=SMALL_PAGE, content_type="text/html")
+
     application = web.Application()
     application.router.add_get("/{page}", answer)
+    application.router.add_get("/small/{number}", answer_small)
     return application
 
 
-async def serve(pages: dict[str, str], delay: float, *, stop_with_stdin: bool) -> None:
-    """Serve *pages* on a free port of this machine until a signal, or the end of standard input, stops it."""
+async def serve(pages: dict[str, str], small: int, delay: float, *, stop_with_stdin: bool) -> None:
+    """Serve *pages* and *small* further ones on a free port of this machine.
+
+    A signal, or with *stop_with_stdin* the end of standard input, stops it.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -76,7 +86,9 @@ async def serve(pages: dict[str, str], delay: float, *, stop_with_stdin: bool) -
     try:
         await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
         host, port = runner.addresses[0][:2]
-        print(json.dumps({"pages": [f"http://{host}:{port}{path}" for path in pages]}), flush=True)
+        paths = {"pages": list(pages), "small": [f"/small/{number}" for number in range(small)]}
+        urls = {kind: [f"http://{host}:{port}{path}" for path in paths[kind]] for kind in paths}
+        print(json.dumps(urls), flush=True)
         await stop.wait()
     finally:
         await runner.cleanup()
@@ -85,12 +97,14 @@ async def serve(pages: dict[str, str], delay: float, *, stop_with_stdin: bool) -
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Serve HTML pages that each answer after a moment.")
     parser.add_argument("--pages", type=int, default=100, help="how many, at most one for each module (100)")
+    parser.add_argument("--small", type=int, default=0, help="how many small pages that answer at once (0)")
     parser.add_argument("--delay", type=float, default=0.1, help="seconds before each answer (0.1)")
     parser.add_argument("--stop-with-stdin", action="store_true", help="stop when standard input ends")
     options = parser.parse_args()
     asyncio.run(
         serve(
             dict(itertools.islice(documentation(), options.pages)),
+            options.small,
             options.delay,
             stop_with_stdin=options.stop_with_stdin,
         )

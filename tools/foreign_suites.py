@@ -1,37 +1,47 @@
-"""Runs the public test-suites of other packages on whorl's loop, beside stock asyncio as the control.
+"""Runs the public test-suites of other packages on whorl, beside stock asyncio and aiohttp as the control.
 
     .venv/bin/python tools/foreign_suites.py                       every suite, in .build/foreign
     .venv/bin/python tools/foreign_suites.py --suite anyio --module test_sockets
-    .venv/bin/python tools/foreign_suites.py --loop asyncio        the control alone
+    .venv/bin/python tools/foreign_suites.py --way asyncio         the control alone
 
 Each suite comes from the package's source distribution (or, for a few, from the package itself), which pip
 fetches. It runs in a virtual environment of its own, made for the interpreter that runs this script, with
-the packages that the suite needs. There is one process for each test module and loop, with a time limit, so
-that a hang or a crash costs one module and is reported as that. On whorl the process is ``whorl run -m
-pytest …``: the user's own way in.
+the packages that the suite needs. There is one process for each test module and way, with a time limit, so
+that a hang or a crash costs one module and is reported as that. The ways are the user's own: packages that
+use a loop are run by ``whorl run -m pytest …``, packages that use aiohttp's client by ``whorl run --drop-in
+-m pytest …``.
 
-Printed: for each module what passed, failed and was skipped on each loop, then by name what fails on whorl's
-loop and not on the control. The exit status is 1 if there is such a test or module. Nothing of this is part
-of ``make test``: the suites are others', they need the network to be fetched, and some fail in places on any
-loop.
+Printed: for each module what passed, failed and was skipped each way, then by name what fails on whorl and
+not in the control. The exit status is 1 if there is such a test or module. Nothing of this is part of ``make
+test``: the suites are others', they need the network to be fetched, and some fail in places anywhere.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import time
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LOOPS = ("whorl", "asyncio")
+#: The ways to run pytest: what comes before it on Python's command line.
+WAYS = {
+    "whorl": ("-m", "whorl", "run"),
+    "drop-in": ("-m", "whorl", "run", "--drop-in"),
+    "asyncio": (),
+}
+CONTROL = "asyncio"
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -48,6 +58,9 @@ class Suite:
         arguments: for pytest.
         installed: whether the tests come with the installed package.
         environment: environment variables for the tests.
+        modules: the modules to run, if not all: parts of their paths.
+        way: how it is run on whorl, a key of WAYS.
+        server: what runs beside the tests: Python's command line, with a port of this machine to connect to.
     """
 
     package: str
@@ -57,7 +70,13 @@ class Suite:
     arguments: tuple[str, ...] = ()
     installed: bool = False
     environment: dict[str, str] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    way: str = "whorl"
+    server: tuple[tuple[str, ...], int] | None = None
 
+
+#: A server that answers with what it was asked, which some suites expect to have.
+HTTPBIN = (("-m", "httpbin.core", "--host", "127.0.0.1", "--port", "8642"), 8642)
 
 SUITES = {
     "aiohttp": Suite(
@@ -83,13 +102,34 @@ SUITES = {
     # The longest to fetch: pip prepares its metadata, which translates all of it from Cython (minutes).
     # Its classes Test_UV_… run on uvloop in the control, on whorl by the replaced uvloop.new_event_loop.
     "uvloop": Suite("uvloop==0.23.0", ("psutil", "pyOpenSSL", "aiohttp")),
+    # What uses aiohttp's client, or stands in for parts of it. In the control most of aioresponses fails: it
+    # makes responses as aiohttp did before 3.14.5.
+    "aiohttp-client-cache": Suite(
+        "aiohttp-client-cache==0.15.0",
+        ("aiofiles", "aiosqlite", "brotli", "faker", "httpbin", "pytest-aiohttp", "pytest-asyncio"),
+        tests="test", modules=("unit", "test_memory", "test_filesystem", "test_sqlite"), way="drop-in",
+        server=HTTPBIN, environment={"HTTPBIN_URL": "http://127.0.0.1:8642/"},
+    ),
+    "aioresponses": Suite("aioresponses==0.7.9", ("ddt", "pytest-asyncio"), way="drop-in"),
+    "gql": Suite(
+        "gql[aiohttp]==4.4.0",
+        ("aiofiles", "botocore", "httpx", "parse", "pytest-asyncio", "pytest-console-scripts", "requests",
+         "requests-toolbelt", "vcrpy", "websockets"),
+        modules=("test_aiohttp",), way="drop-in",
+    ),
+    "pytest-aiohttp": Suite("pytest-aiohttp==1.1.1", ("pytest-asyncio",), way="drop-in"),
+    "vcrpy": Suite(
+        "vcrpy==9.4.2",
+        ("aiohttp==3.14.5", "httpbin", "pytest-aiohttp", "pytest-asyncio", "pytest-httpbin", "requests"),
+        modules=("test_aiohttp",), way="drop-in",
+    ),
 }  # fmt: skip
 PYTEST = ("pytest==9.2.0", "pytest-timeout==2.4.0", "pytest-xdist")
 
 
 @dataclass
 class Outcome:
-    """What came of one module on one loop; `broken` says why, if there are no results by test."""
+    """What came of one module one way; `broken` says why, if there are no results by test."""
 
     passed: int = 0
     skipped: int = 0
@@ -188,14 +228,14 @@ def read_results(report: Path, outcome: Outcome) -> None:
 
 
 def run_module(
-    suite: Suite, module: Path, directory: Path, python: Path, loop: str, home: Path, limit: int
+    suite: Suite, module: Path, directory: Path, python: Path, way: str, home: Path, limit: int
 ) -> Outcome:
-    """Run one module on one loop, in a process group of its own, which is gone afterwards."""
+    """Run one module one way, in a process group of its own, which is gone afterwards."""
     label = "-".join(module.relative_to(directory).with_suffix("").parts)
-    report, log = home / "results" / f"{label}.{loop}.xml", home / "results" / f"{label}.{loop}.log"
+    report, log = home / "results" / f"{label}.{way}.xml", home / "results" / f"{label}.{way}.log"
     report.parent.mkdir(exist_ok=True)
     report.unlink(missing_ok=True)
-    command = [str(python), *(("-m", "whorl", "run") if loop == "whorl" else ()), "-m", "pytest"]
+    command = [str(python), *WAYS[way], "-m", "pytest"]
     command += [
         "-o",
         "addopts=",
@@ -235,8 +275,34 @@ def run_module(
     return outcome
 
 
+@contextlib.contextmanager
+def serving(suite: Suite, python: Path, home: Path) -> Iterator[None]:
+    """Run the suite's server, if it has one, while the context lasts."""
+    if suite.server is None:
+        yield
+        return
+    arguments, port = suite.server
+    with (home / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [python, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{suite.package}: its server does not answer, see {home / 'server.log'}")
+            time.sleep(0.1)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def run_suite(name: str, suite: Suite, options: argparse.Namespace) -> list[str]:
-    """Run a suite on each loop, print its table, and return what fails on whorl's loop alone."""
+    """Run a suite each way, print its table, and return what fails on whorl alone."""
     tag = f"{sys.version_info.major}.{sys.version_info.minor}{sys.abiflags}"
     home = options.work.resolve() / f"{name}-{tag}"
     home.mkdir(parents=True, exist_ok=True)
@@ -245,17 +311,20 @@ def run_suite(name: str, suite: Suite, options: argparse.Namespace) -> list[str]
     directory = fetch_tests(suite, home, python)
     only_ours: list[str] = []
     for module in modules_of(suite, directory):
+        if suite.modules and not any(part in str(module.relative_to(directory)) for part in suite.modules):
+            continue
         if options.module and not any(part in str(module.relative_to(directory)) for part in options.module):
             continue
-        outcomes = {
-            loop: run_module(suite, module, directory, python, loop, home, options.limit)
-            for loop in options.loop
-        }
-        columns = "   ".join(f"{loop}: {outcome!s:<38}" for loop, outcome in outcomes.items())
+        outcomes = {}
+        for way in (suite.way, CONTROL):
+            if not options.way or way in options.way:
+                with serving(suite, python, home):
+                    outcomes[way] = run_module(suite, module, directory, python, way, home, options.limit)
+        columns = "   ".join(f"{way}: {outcome!s:<38}" for way, outcome in outcomes.items())
         print(f"  {module.relative_to(directory)!s:<48} {columns}".rstrip(), flush=True)
-        if "whorl" not in outcomes:
+        if suite.way not in outcomes:
             continue
-        ours, control = outcomes["whorl"], outcomes.get("asyncio", Outcome())
+        ours, control = outcomes[suite.way], outcomes.get(CONTROL, Outcome())
         if ours.broken and not control.broken:
             only_ours.append(f"{name}: {module.relative_to(directory)}: {ours.broken}")
         only_ours += [f"{name}: {test}" for test in sorted(ours.failed - control.failed)]
@@ -270,22 +339,22 @@ def main() -> int:
     parser.add_argument(
         "--module", action="append", help="only modules whose path has this in it (repeatable)"
     )
-    parser.add_argument("--loop", action="append", choices=LOOPS, help="only this loop (repeatable)")
+    parser.add_argument("--way", action="append", choices=WAYS, help="only this way (repeatable)")
     parser.add_argument("--limit", type=int, default=300, help="seconds for each module (default: 300)")
     parser.add_argument(
         "--work", type=Path, default=REPOSITORY / ".build" / "foreign", help="where to keep it all"
     )
     options = parser.parse_args()
-    options.loop = options.loop or list(LOOPS)
-    if "whorl" in options.loop and importlib.util.find_spec("whorl") is None:
+    on_whorl = options.way != [CONTROL]
+    if on_whorl and importlib.util.find_spec("whorl") is None:
         parser.error(
             "whorl is not built for this interpreter: run make build, and use its virtual environment"
         )
     only_ours: list[str] = []
     for name in options.suite or SUITES:
         only_ours += run_suite(name, SUITES[name], options)
-    if "whorl" in options.loop:
-        print(f"fails on whorl's loop and not on the control: {len(only_ours)}")
+    if on_whorl:
+        print(f"fails on whorl and not in the control: {len(only_ours)}")
         for line in only_ours:
             print(f"  {line}")
     return 1 if only_ours else 0

@@ -1,4 +1,4 @@
-"""What an idle connection costs in memory."""
+"""What connections and requests cost in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bench.workloads import Setting
 
 #: Open before the first reading, so that what is made once is not divided among the rest.
-_BEFORE = 100
+BEFORE = 100
 
 
 class Idle(asyncio.Protocol):
@@ -34,10 +34,32 @@ class Idle(asyncio.Protocol):
 
 def resident_bytes() -> int:
     """This process's resident memory, exactly (the short files under /proc are rounded per CPU)."""
-    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-        if line.startswith("Rss:"):
+    return _read("smaps_rollup", "Rss:")
+
+
+def reset_peak() -> None:
+    """Forgets how much resident memory there has been."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_since_reset() -> int:
+    """The most resident memory since :func:`reset_peak`."""
+    return _read("status", "VmHWM:")
+
+
+def _read(file: str, name: str) -> int:
+    for line in Path("/proc/self", file).read_text().splitlines():
+        if line.startswith(name):
             return int(line.split()[1]) * 1024
-    raise RuntimeError("no Rss in /proc/self/smaps_rollup")
+    raise RuntimeError(f"no {name} in /proc/self/{file}")
+
+
+def raise_file_limit(connections: int) -> None:
+    """Lets this process open as many files as it may. Raises RuntimeError where that is too few."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < connections + 64:
+        raise RuntimeError(f"the limit on open files, {hard}, is under {connections} connections")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class IdleConnections:
@@ -49,21 +71,16 @@ class IdleConnections:
 
     async def start(self) -> str:
         """Serves; returns the address."""
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if hard != resource.RLIM_INFINITY and hard < self._setting.connections + 64:
-            raise RuntimeError(
-                f"the limit on open files, {hard}, is under {self._setting.connections} connections"
-            )
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        raise_file_limit(self._setting.connections)
         Idle.reached = asyncio.Event()
-        Idle.wanted = _BEFORE
+        Idle.wanted = BEFORE
         self._server = await self._setting.loop.create_server(Idle, "127.0.0.1", 0, backlog=1024)
         host, port = self._server.sockets[0].getsockname()
         return f"{host}:{port}"
 
     async def bytes_per_connection(self) -> float:
         """Resident memory per connection, once all of them are open and quiet."""
-        before = await self._resident_at(_BEFORE)
+        before = await self._resident_at(BEFORE)
         opened_before = Idle.made
         after = await self._resident_at(self._setting.connections)
         return (after - before) / (Idle.made - opened_before)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from bench.workloads import DOCUMENT, requests
 
 if TYPE_CHECKING:
     from bench.workloads import Batch, Setting
 
-_DOCUMENT = {
-    "message": "hello",
-    "items": [{"id": n, "name": f"item {n}", "price": n * 1.5} for n in range(10)],
-}
 _KEPT: list[Any] = []
 
 
@@ -22,7 +21,7 @@ async def aiohttp_server(setting: Setting) -> str:
     web: Any = importlib.import_module("aiohttp.web")
 
     async def answer(request: Any) -> Any:
-        return web.json_response(_DOCUMENT)
+        return web.json_response(DOCUMENT)
 
     application = web.Application()
     application.router.add_get("/", answer)
@@ -38,7 +37,7 @@ async def uvicorn_server(setting: Setting) -> str:
     uvicorn: Any = importlib.import_module("uvicorn")
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
-        body = json.dumps(_DOCUMENT).encode()
+        body = json.dumps(DOCUMENT).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -55,31 +54,8 @@ async def uvicorn_server(setting: Setting) -> str:
 
 
 def aiohttp_client(setting: Setting) -> Batch:
-    """GETs by one ClientSession, `setting.connections` at once, each body read to its end."""
-    aiohttp: Any = importlib.import_module("aiohttp")
-    loop, url = setting.loop, f"http://{setting.target}/"
-    requests_each = 10
-
-    async def make_session() -> Any:
-        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=setting.connections))
-
-    session = loop.run_until_complete(make_session())
-
-    async def fetch() -> None:
-        for _ in range(requests_each):
-            async with session.get(url) as response:
-                body = await response.read()
-                if response.status != 200 or len(body) != setting.size:
-                    raise RuntimeError(f"{url} answered {response.status} with {len(body)} bytes")
-
-    async def main() -> None:
-        await asyncio.gather(*[fetch() for _ in range(setting.connections)])
-
-    def batch() -> int:
-        loop.run_until_complete(main())
-        return setting.connections * requests_each
-
-    return batch
+    """aiohttp's client on the loop that is measured."""
+    return requests.get(replace(setting, client="aiohttp"))
 
 
 def spawn_true(setting: Setting) -> Batch:

@@ -8,23 +8,36 @@ that they are asyncio's. What a class here does not repeat it has with the signa
 import asyncio
 import ssl
 import sys
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextvars import Context
 from socket import socket
 from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar, TypeVarTuple, final
 
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 from typing_extensions import disjoint_base
+from yarl import URL
+
+from whorl.http.response import ClientResponse
 
 __all__ = [
     "Compressor",
+    "ConnectionPool",
     "DatagramTransport",
     "Decompressor",
     "EventLoop",
+    "Exchange",
     "Handle",
+    "HttpConnection",
     "Listener",
+    "PoolSlot",
+    "PoolWaiter",
+    "Prepared",
     "ReadPipeTransport",
+    "Ready",
+    "RequestDeadlines",
+    "ResponseBase",
+    "SessionBase",
     "StreamTransport",
     "ThreadSafeHandle",
     "TimerHandle",
@@ -33,8 +46,10 @@ __all__ = [
     "WebSocketReader",
     "WebSocketWriter",
     "WritePipeTransport",
+    "_RequestContextManager",
     "__version__",
     "after_fork_in_child",
+    "encode_head",
     "websocket_agreement",
     "websocket_offer",
 ]
@@ -361,8 +376,13 @@ class Exchange:
     def body(self) -> bytes | None: ...
     def keep_reader(self, reader: Any) -> None: ...
     def _go_on(self) -> None: ...
+    def is_over(self) -> bool: ...
     @property
-    def over(self) -> bool: ...
+    def has_body(self) -> bool: ...
+    def is_whole(self) -> bool: ...
+    def _abandon_unclosed(self, method: object, url: object) -> None: ...
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop: ...
     @property
     def connected(self) -> bool: ...
     def check(self) -> None: ...
@@ -374,7 +394,8 @@ class Exchange:
     def abandon(self) -> None: ...
     def on_end(self, callback: Callable[[], object]) -> None: ...
 
-class HttpConnection:
+@disjoint_base
+class HttpConnection(asyncio.Protocol):
     def __new__(cls, loop_: asyncio.AbstractEventLoop) -> Self: ...
     @property
     def transport(self) -> asyncio.Transport | None: ...
@@ -429,6 +450,8 @@ class HttpConnection:
     def connection_lost(self, exc: BaseException | None) -> None: ...
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
+    @property
+    def key(self) -> Any: ...
 
 @final
 class ConnectionPool:
@@ -458,6 +481,7 @@ class PoolWaiter:
     def future(self) -> asyncio.Future[None]: ...
     def claim(self) -> HttpConnection | PoolSlot: ...
     def withdraw(self) -> None: ...
+
 # The HTTP client
 
 _Compression: TypeAlias = tuple[int, bool, int, bool] | None
@@ -489,6 +513,7 @@ class WebSocketWriter:
 
 def websocket_offer(compress: int) -> str: ...
 def websocket_agreement(compress: int, answer: str) -> tuple[int, bool, int, bool] | None: ...
+
 # The HTTP client
 
 @final
@@ -515,3 +540,80 @@ class Compressor:
     def compress(self, data: ReadableBuffer) -> bytes: ...
     def flush(self) -> bytes: ...
     def finish(self) -> bytes: ...
+
+@final
+class Prepared:
+    def __new__(cls, key: tuple[Any, ...], url: URL, target: str, host: str) -> Self: ...
+    @property
+    def url(self) -> URL: ...
+
+@final
+class Ready:
+    def __await__(self) -> Generator[Any, None, Any]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+
+@final
+class RequestDeadlines:
+    def _expire(self) -> None: ...
+    def _close(self) -> None: ...
+
+@disjoint_base
+class SessionBase:
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    def _allow_plain(
+        self,
+        *,
+        event_loop: asyncio.AbstractEventLoop,
+        pool: ConnectionPool,
+        connector: object,
+        headers: CIMultiDict[str],
+        fields: bytes,
+        automatic: list[tuple[bytes, bytes]],
+        json_serialize: Callable[[Any], str] | None,
+        cookies: dict[Any, Any],
+        response_class: type[ResponseBase],
+        decompress: bool,
+        buffer_size: int,
+        read_timeout: float | None,
+        total_timeout: float | None,
+        raise_for_status: bool,
+        max_line_size: int,
+        max_field_size: int,
+        max_headers: int,
+    ) -> None: ...
+    def _forbid_plain(self) -> None: ...
+
+@disjoint_base
+class ResponseBase:
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    _exchange: Exchange | None
+    _session: Any
+    _body: bytes | None
+    _released: bool
+    @property
+    def _sent(self) -> tuple[str, Prepared, bytes] | None: ...
+    def _note(self, method: object, url: object) -> None: ...
+    def read(self) -> Awaitable[bytes]: ...
+    def _release_ended(self) -> bool: ...
+
+@final
+class _RequestContextManager(Coroutine[Any, Any, ClientResponse]):
+    def __new__(
+        cls,
+        session: SessionBase,
+        method: str,
+        url: str | URL,
+        allow_redirects: bool,
+        options: dict[str, Any] | None,
+    ) -> Self: ...
+    def __await__(self) -> Generator[Any, None, ClientResponse]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, arg: object) -> Any: ...
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any: ...
+    def close(self) -> None: ...
+    @property
+    def _resp(self) -> ClientResponse | None: ...
+    def __aenter__(self) -> Awaitable[ClientResponse]: ...
+    def __aexit__(self, *exc: object) -> Awaitable[None]: ...

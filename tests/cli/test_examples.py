@@ -76,8 +76,16 @@ def test_the_program_knows_nothing_of_whorl() -> None:
         assert classic in source
 
 
-@pytest.mark.parametrize("way", [(), ("--one-by-one",)], ids=["all together", "one by one"])
-@pytest.mark.parametrize("start", [(), ("-m", "whorl", "run")], ids=["python", "whorl run"])
+@pytest.mark.parametrize(
+    "way",
+    [(), ("--one-by-one",), ("--connections=2",)],
+    ids=["all together", "one by one", "over two connections"],
+)
+@pytest.mark.parametrize(
+    "start",
+    [(), ("-m", "whorl", "run"), ("-m", "whorl", "run", "--drop-in")],
+    ids=["python", "whorl run", "whorl run --drop-in"],
+)
 def test_fetch(
     environment: dict[str, str], site: list[str], way: tuple[str, ...], start: tuple[str, ...]
 ) -> None:
@@ -127,7 +135,7 @@ def test_what_cannot_be_fetched_is_reported_beside_the_others(
 
 
 def test_demo(environment: dict[str, str]) -> None:
-    result = run(environment, "-m", "examples.demo", "--pages", "4")
+    result = run(environment, "-m", "examples.demo", "--pages", "4", "--small", "50")
     assert result.returncode == 0, result.stderr
     assert (
         len(re.findall(r"^ +200 +[1-9][\d,]* bytes  http://127\.0\.0\.1:", result.stdout, re.MULTILINE)) == 4
@@ -135,6 +143,10 @@ def test_demo(environment: dict[str, str]) -> None:
     assert re.search(r"^one by one: +4 of 4 pages, [\d,]+ bytes in \d+\.\d\d s$", result.stdout, re.MULTILINE)
     assert re.search(r"^all together: 4 of 4 pages, ", result.stdout, re.MULTILINE)
     assert re.search(r"^speed-up: +\d+\.\d times$", result.stdout, re.MULTILINE)
+    assert "50 small pages" in result.stdout
+    for way in ("aiohttp on asyncio", "aiohttp on whorl's loop", "whorl.http on whorl's loop"):
+        measured = r"\d+\.\d\d s +\d+\.\d\d s \( *\d+\.\dx\) +[\d,]+ µs \( *\d+\.\dx\)"
+        assert re.search(rf"^{way} +{measured}$", result.stdout, re.MULTILINE)
 
 
 def test_demo_with_urls(environment: dict[str, str], site: list[str], free_port: int) -> None:
@@ -145,6 +157,7 @@ def test_demo_with_urls(environment: dict[str, str], site: list[str], free_port:
     assert f"failed {unreachable!r}: cannot connect: Connection refused" in result.stdout
     assert "failed 'nonsense': malformed URL" in result.stdout
     assert "1 of 3 pages" in result.stdout
+    assert re.search(r"^whorl.http on whorl's loop +\d+\.\d\d s$", result.stdout, re.MULTILINE)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from tests.compat.worker import job
 from tests.harness import report
 from tests.harness.check import rows_match, rows_needed
 from tests.harness.rows import RowError, row_for
-from tests.harness.supervise import BAD, Limits, Outcome, complete, run_jobs
+from tests.harness.supervise import BAD, Limits, ModuleResult, Outcome, complete, run_jobs
 
 #: What the table counts beside the outcomes.
 COUNTED = report.Counted(tests="with it", made="sessions", none="")
@@ -64,8 +64,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def strays(results: Sequence[ModuleResult]) -> list[str]:
+    """Return a problem for every test that made a session of aiohttp's own, not of the chosen client."""
+    return [
+        f"{result.module}.{test}: the substitution missed {outcome.strays} sessions, which were aiohttp's own"
+        for result in results
+        for test, outcome in result.outcomes.items()
+        if outcome.strays
+    ]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the suite; return 0 if all went well, 1 for failures or bad rows, 2 if it could not be run."""
+    """Run the suite; return 0 if all went well, 1 for failures or problems, 2 if it could not be run."""
     options = parse(arguments)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
@@ -99,10 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if row is not None and outcome.status in BAD:
                 result.outcomes[test] = Outcome("not applicable", row.reason)
         complete(result, {})
+    problems += strays(results)
     print(report.table([results], COUNTED))
     print(report.all_failures([results], options.verbose), end="")
     for problem in problems:
-        print(f"ROW      {problem}")
+        print(f"PROBLEM  {problem}")
     if options.json:
         options.json.write_text(
             json.dumps(report.as_json([results], problems, COUNTED), indent=1), encoding="utf-8"

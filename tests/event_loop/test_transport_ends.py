@@ -130,6 +130,16 @@ async def test_a_peer_that_stalls(loop: Loop) -> None:
         assert await pair.protocol.lost is None
 
 
+async def test_what_was_written_before_an_abort(loop: Loop) -> None:
+    """The socket has it when ``abort()`` comes, as in asyncio, where ``write`` hands it over at once."""
+    async with connected() as pair:
+        await turns()
+        pair.transport.write(b"answer")
+        pair.transport.abort()
+        assert await pair.protocol.lost is None
+        assert await asyncio.to_thread(pair.peer.recv, 100) == b"answer"
+
+
 async def test_half_closed_peers_that_reset_later(loop: Loop) -> None:
     async with connected() as pair:
         pair.protocol.keep_open_on_eof = True

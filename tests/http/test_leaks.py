@@ -164,14 +164,14 @@ async def test_a_session_that_is_not_closed_warns(client: Any) -> None:
             async with session.get(server.url) as response:
                 await response.read()
             messages: list[str] = []
-            # What warns is kept by the warning, for a while.
-            for _ in range(2):
-                with warnings.catch_warnings(record=True) as caught:
-                    warnings.simplefilter("always")
-                    session = response = None
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                session = response = None
+                for _ in range(3):
                     gc.collect()
-                messages += [str(it.message) for it in caught if it.category is ResourceWarning]
-                del caught
+                    messages += [str(it.message) for it in caught if it.category is ResourceWarning]
+                    # A warning keeps what it is about.
+                    caught.clear()
             await until(lambda: not server.open)
     finally:
         loop.set_exception_handler(handler)
@@ -274,3 +274,70 @@ async def test_failures_leave_nothing(ours: Any) -> None:
         assert descriptors() <= files + 2
         assert all(count < 50 for count in grown.values()), grown.most_common(5)
         await assert_nothing_acquired(session.connector)
+
+
+async def test_a_request_that_cannot_be_written(client: Any) -> None:
+    """It fails before anything is sent: the connection is nobody's, and not lost."""
+    async with RawServer(keeping_alive()) as server:
+        async with client.ClientSession(connector=client.TCPConnector(limit=1)) as session:
+            for _ in range(3):
+                async with session.get(server.url) as response:
+                    assert await response.read() == b"ok"
+                with pytest.raises(ValueError):
+                    await session.request("NO TOKEN", server.url)
+                with pytest.raises(ValueError):
+                    await session.get(server.url, headers={"X": "a\r\nb"})
+                with pytest.raises(TypeError):
+                    await session.post(server.url, json=object())
+                await assert_nothing_acquired(session.connector)
+
+
+async def test_a_request_whose_awaiting_is_given_up(ours: Any) -> None:
+    """A coroutine's ``close()``, and a task that nobody has any more."""
+    async with RawServer(keeping_alive()) as server:
+        async with ours.ClientSession(connector=ours.TCPConnector(limit=1)) as session:
+            for give_up in ("close", "drop"):
+                async with session.get(server.url) as response:
+                    assert await response.read() == b"ok"
+                request = session.get(server.url)
+                request.send(None)
+                assert session.connector._acquired
+                if give_up == "close":
+                    request.close()
+                del request
+                await assert_nothing_acquired(session.connector)
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "timed out", "dropped"])
+async def test_a_peer_that_does_not_read_keeps_nothing_open(ours: Any, ending: str) -> None:
+    """What it has not taken of a request that was given up is not kept for it. aiohttp waits until it has."""
+
+    async def script(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        if ending == "dropped":
+            await peer.send(UNFINISHED)
+        await asyncio.sleep(3600)
+
+    data = b"x" * 1_000_000
+    limits = ours.ClientTimeout(total=0.2 if ending == "timed out" else None)
+    async with RawServer(script, limit=1024) as server, ours.ClientSession(timeout=limits) as session:
+
+        async def post() -> Any:
+            async def body() -> Any:
+                for _ in range(20):
+                    yield data
+
+            return await session.post(server.url, data=body())
+
+        before = descriptors()
+        task = asyncio.ensure_future(post())
+        if ending == "cancelled":
+            await asyncio.sleep(0.1)
+            task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled() or isinstance(task.exception(), (asyncio.TimeoutError, type(None)))
+        del task
+        await assert_nothing_acquired(session.connector)
+        # The server's end stays; ours is gone.
+        await until(lambda: descriptors() <= before + 1)

@@ -143,9 +143,14 @@ impl Meter {
             wall: Instant::now(),
             operations: self.operations,
             measured_cpu,
-            own_cpu: cpu_time(ClockId::CLOCK_PROCESS_CPUTIME_ID)?,
+            own_cpu: cpu_time_of_this_process()?,
         })
     }
+}
+
+/// User and system time of this process so far, all threads.
+pub fn cpu_time_of_this_process() -> Result<Duration> {
+    cpu_time(ClockId::CLOCK_PROCESS_CPUTIME_ID)
 }
 
 fn cpu_time(clock: ClockId) -> Result<Duration> {

@@ -1,7 +1,7 @@
-//! Which core a process runs on, and how many files it may open.
+//! Which core a process runs on, how many files it may open, and whom it does not outlive.
 
 use anyhow::{Context, Result};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Pins the calling process to one core, so that load and server do not take turns on the same one.
@@ -16,4 +16,9 @@ pub fn raise_file_limit() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
         .context("cannot raise the limit on open files")
+}
+
+/// Ends this process with the one that started it: a server that spins would keep a core busy for nobody.
+pub fn end_with_parent() -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).context("prctl")
 }

@@ -1,4 +1,4 @@
-"""One call of the user's: its hops along redirects, from the first request to the response that is returned."""
+"""One call of the user's: its hops along redirects, from the first request to the response that remains."""
 
 from __future__ import annotations
 
@@ -98,6 +98,7 @@ class Call:
         data: Any,
         auth: BasicAuth | None,
         options: Options,
+        retries: bool = True,
     ) -> None:
         self._session = session
         self._method = method
@@ -111,12 +112,14 @@ class Call:
         self._options = options
         self._history: list[ClientResponse] = []
         self._traces: list[Trace] = []
-        self._retries = session._retry_connection and method in IDEMPOTENT_METHODS
+        self._retries = retries and session._retry_connection and method in IDEMPOTENT_METHODS
         self._request: ClientRequest | None = None
         self._response: ClientResponse | None = None
 
-    async def run(self) -> ClientResponse:
+    async def run(self, first: ClientResponse | None = None) -> ClientResponse:
         """Returns the response that is left when every redirect has been followed.
+
+        :param first: a response that has come already
 
         Raises what ``ClientSession.request()`` raises; nothing is left open then.
         """
@@ -126,13 +129,13 @@ class Call:
         try:
             await self._start_traces()
             async with asyncio.timeout_at(when):
-                response = await self._hops()
+                response = await self._hops(first)
             if self._request is not None and self._request._body is not None:
                 await self._request._body.close()
             await self._check_status(response)
             exchange = response._exchange
             # What follows a change of protocol has limits of its own.
-            if when is not None and exchange is not None and not exchange.over and not exchange.upgraded:
+            if when is not None and exchange is not None and not exchange.is_over() and not exchange.upgraded:
                 timer = loop.call_at(when, _time_out, exchange)
                 exchange.on_end(timer.cancel)
             response._history = tuple(self._history)
@@ -169,16 +172,16 @@ class Call:
         elif check:
             response.raise_for_status()
 
-    async def _hops(self) -> ClientResponse:
-        session = self._session
+    async def _hops(self, first: ClientResponse | None) -> ClientResponse:
         while True:
             request = self._request = await self._make_request()
-            response = await self._send(request)
+            response = await self._send(request) if first is None else first
             if response is None:
                 continue
             self._response = response
-            if response._raw_cookie_headers:
-                session._cookie_jar.update_cookies_from_headers(response._raw_cookie_headers, response.url)
+            if first is None:
+                response._keep_cookies()
+            first = None
             if response.status not in _REDIRECTS or not self._options.allow_redirects:
                 return response
             if not await self._follow(request, response):
@@ -265,7 +268,8 @@ class Call:
         """Sends the request through the middlewares; None if it is to be sent again."""
         handler = build_client_middlewares(self._exchange, self._options.middlewares)
         try:
-            return await handler(request)
+            response: ClientResponse = await handler(request)
+            return response
         except (
             ConnectionTimeoutError,
             ClientConnectorError,
@@ -294,7 +298,7 @@ class Call:
         connector, options = self._session._connector, self._options
         if connector is None:
             # Closed, or detached, since the call began.
-            raise ClientConnectionError("Session is closed: the request cannot go on")
+            raise ClientConnectionError("Connector is closed.")
         if options.upload_tracker is not None:
             request._attempt = options.upload_tracker._begin()
         try:
@@ -343,8 +347,8 @@ class Call:
         elif body is not None and body.consumed:
             response.close()
             raise ClientPayloadError(
-                "Cannot follow redirect with a consumed request body. Use bytes, a seekable file-like object, "
-                "or set allow_redirects=False."
+                "Cannot follow redirect with a consumed request body. Use bytes, a seekable file-like object,"
+                " or set allow_redirects=False."
             )
         else:
             self._data = body
@@ -352,7 +356,7 @@ class Call:
         if location is None:
             return False
         # A redirect that is followed is not read.
-        response.release()
+        response._let_go()
         target = self._target(location)
         origin = _origin(target)
         if self._url.origin() != origin:
@@ -380,7 +384,8 @@ class Call:
 
 
 def _has_authority(location: str, scheme: str) -> bool:
-    """Whether "//" follows the scheme; browsers take backslashes for slashes there, and "http:path" as relative."""
+    """Whether "//" follows the scheme; browsers take backslashes for slashes there, and "http:path" as
+    relative."""
     text = location.strip("".join(map(chr, range(0x21)))).translate(_DROPPED)
     return text[len(scheme) + 1 : len(scheme) + 3].replace("\\", "/") == "//"
 

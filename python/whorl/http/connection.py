@@ -8,7 +8,7 @@ __all__ = ["HttpConnection"]
 
 
 class HttpConnection(_core.HttpConnection):
-    """A connection to a server, as a transport's protocol. What it does is native (``_core.HttpConnection``)."""
+    """A connection to a server, as a transport's protocol. What it does is native."""
 
     async def drain(self) -> None:
         """Wait for room in the transport's buffer.

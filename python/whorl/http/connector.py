@@ -74,7 +74,8 @@ class Connection:
         self._key = key
         self._loop = loop
         self._protocol: HttpConnection | None = protocol
-        # The connection goes back to the pool by itself when an answer has ended; it may serve somebody else then.
+        # The connection goes back to the pool by itself when an answer has ended; it may serve somebody else
+        # then.
         self._served = protocol.served
         self.options: dict[str, Any] = {}
         if loop.get_debug():
@@ -88,7 +89,8 @@ class Connection:
 
     def __del__(self, _warnings: Any = warnings) -> None:
         protocol = self.protocol
-        if protocol is None:
+        # With a request on it, it is its response that has to be released.
+        if protocol is None or protocol.exchange is not None or protocol.upgraded:
             return
         _warnings.warn(f"Unclosed connection {self!r}", ResourceWarning, source=self)
         if self._loop.is_closed():
@@ -145,7 +147,8 @@ class Connection:
 
 
 class _Closing:
-    """What :meth:`BaseConnector.close` returns: the connections are being closed, whether it is awaited or not."""
+    """What :meth:`BaseConnector.close` returns: the connections are being closed, whether it is awaited or
+    not."""
 
     __slots__ = ("_waiters",)
 
@@ -162,7 +165,8 @@ class _Closing:
 class BaseConnector:
     """The pool of connections. Source of the semantics: ``aiohttp.BaseConnector``.
 
-    :param keepalive_timeout: seconds for which an idle connection is kept; None: as long as the server keeps it
+    :param keepalive_timeout: seconds for which an idle connection is kept; None: as long as the server
+        keeps it
     :param force_close: close every connection after its request
     :param limit: how many connections at a time; 0: any number
     :param limit_per_host: how many to the same host and port; 0: any number
@@ -180,7 +184,7 @@ class BaseConnector:
     def __init__(
         self,
         *,
-        keepalive_timeout: float | None | Sentinel = sentinel,
+        keepalive_timeout: float | Sentinel | None = sentinel,
         force_close: bool = False,
         limit: int = 100,
         limit_per_host: int = 0,
@@ -265,12 +269,12 @@ class BaseConnector:
         return self._closed
 
     @property
-    def _conns(self) -> Mapping[ConnectionKey, deque[tuple[HttpConnection, float]]]:
+    def _conns(self) -> Mapping[ConnectionKey, deque[tuple[_core.HttpConnection, float]]]:
         """The idle connections: a view for looking only."""
         return {key: deque(connections) for key, connections in self._pool.idle().items()}
 
     @property
-    def _acquired(self) -> set[HttpConnection]:
+    def _acquired(self) -> set[_core.HttpConnection]:
         """The connections that requests have: a view for looking only."""
         return set(self._pool.acquired())
 
@@ -344,7 +348,8 @@ class BaseConnector:
         raise NotImplementedError
 
     def close(self, *, abort_ssl: bool = False) -> Awaitable[None]:
-        """Close all connections; requests that are in flight fail. The result may be awaited, for the last to be closed.
+        """Close all connections; requests that are in flight fail. The result may be awaited, for the last to
+        be closed.
 
         :param abort_ssl: close those under TLS without the farewell
         """
@@ -382,8 +387,8 @@ class TCPConnector(BaseConnector):
     :param family: 0, :data:`socket.AF_INET` or :data:`socket.AF_INET6`
     :param local_addr: (host, port) to connect from
     :param resolver: looks hosts up; :class:`DefaultResolver` by default
-    :param happy_eyeballs_delay: seconds before the next address is tried beside the first (RFC 8305); None: only after it
-        has failed
+    :param happy_eyeballs_delay: seconds before the next address is tried beside the first (RFC 8305);
+        None: only after it has failed
     :param interleave: how many addresses of the first family come first; 1 with happy eyeballs by default
     :param socket_factory: makes the socket for an address
     :param ssl_shutdown_timeout: seconds to wait for the farewell of TLS. Deprecated in aiohttp
@@ -404,7 +409,7 @@ class TCPConnector(BaseConnector):
         ssl: SSLSetting = True,
         local_addr: tuple[str, int] | None = None,
         resolver: AbstractResolver | None = None,
-        keepalive_timeout: float | None | Sentinel = sentinel,
+        keepalive_timeout: float | Sentinel | None = sentinel,
         force_close: bool = False,
         limit: int = 100,
         limit_per_host: int = 0,
@@ -414,7 +419,7 @@ class TCPConnector(BaseConnector):
         happy_eyeballs_delay: float | None = 0.25,
         interleave: int | None = None,
         socket_factory: SocketFactoryType | None = None,
-        ssl_shutdown_timeout: float | None | Sentinel = sentinel,
+        ssl_shutdown_timeout: float | Sentinel | None = sentinel,
     ) -> None:
         super().__init__(
             keepalive_timeout=keepalive_timeout,
@@ -522,8 +527,8 @@ class TCPConnector(BaseConnector):
             raise ClientConnectorDNSError(req.connection_key, error) from error
         infos = addr_infos(results, self._family)
         if not infos:
-            error = OSError(f"{host} has no address of the family {self._family!r}")
-            raise ClientConnectorDNSError(req.connection_key, error)
+            nothing = OSError(f"{host} has no address of the family {self._family!r}")
+            raise ClientConnectorDNSError(req.connection_key, nothing)
         context = context_for(req.ssl, self._ssl) if req.is_ssl() else None
         fingerprint = fingerprint_of(req.ssl, self._ssl) if req.is_ssl() else None
         while True:
@@ -613,7 +618,8 @@ class _ClientErrors:
 
 
 class UnixConnector(BaseConnector):
-    """Connects to a Unix-domain socket, whatever the host. Source of the semantics: ``aiohttp.UnixConnector``.
+    """Connects to a Unix-domain socket, whatever the host. Source of the semantics:
+    ``aiohttp.UnixConnector``.
 
     :param path: the socket's path
     """
@@ -624,7 +630,7 @@ class UnixConnector(BaseConnector):
         self,
         path: str,
         force_close: bool = False,
-        keepalive_timeout: float | None | Sentinel = sentinel,
+        keepalive_timeout: float | Sentinel | None = sentinel,
         limit: int = 100,
         limit_per_host: int = 0,
         loop: asyncio.AbstractEventLoop | None = None,

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Mapping
 from urllib.parse import quote, unquote, unquote_to_bytes
 
+from .exception_type import ExceptionType
+
 __all__ = [
     "TOKEN",
     "BadContentDispositionHeader",
@@ -17,11 +19,11 @@ __all__ = [
 ]
 
 
-class BadContentDispositionHeader(RuntimeWarning):
+class BadContentDispositionHeader(RuntimeWarning, metaclass=ExceptionType):
     """A field that cannot be read, or not without guessing; its text is the argument."""
 
 
-class BadContentDispositionParam(RuntimeWarning):
+class BadContentDispositionParam(RuntimeWarning, metaclass=ExceptionType):
     """A parameter that was left out of what was read; its text is the argument."""
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-_T = TypeVar("_T", bound="ClientResponse | ClientWebSocketResponse")
+_T = TypeVar("_T", bound="ClientResponse | ClientWebSocketResponse[Any]")
 
 
 class _BaseRequestContextManager(Coroutine[Any, Any, _T], Generic[_T]):
@@ -54,7 +54,7 @@ class _RequestContextManager(_BaseRequestContextManager["ClientResponse"]):
     __slots__ = ()
 
 
-class _WSRequestContextManager(_BaseRequestContextManager["ClientWebSocketResponse"]):
+class _WSRequestContextManager(_BaseRequestContextManager["ClientWebSocketResponse[Any]"]):
     __slots__ = ()
 
     async def __aexit__(

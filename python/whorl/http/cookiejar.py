@@ -559,9 +559,7 @@ def filter_request_cookies(
 ) -> BaseCookie[str]:
     """Returns those of the ``cookies`` given to one request that a request for ``request_url`` sends: all of
     them, but for morsels with a domain or a path that is not the URL's."""
-    jar = _UnlimitedCookieJar(
-        quote_cookie=quote_cookie, treat_as_secure_origin=treat_as_secure_origin
-    )
+    jar = _UnlimitedCookieJar(quote_cookie=quote_cookie, treat_as_secure_origin=treat_as_secure_origin)
     jar.update_cookies(cookies)
     return jar.filter_cookies(request_url)
 

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
+from .exception_type import ExceptionType
+
 __all__ = [
     "AsyncStreamIterator",
     "DataQueue",
@@ -20,14 +22,15 @@ __all__ = [
 _T = TypeVar("_T")
 
 
-class EofStream(Exception):
+class EofStream(Exception, metaclass=ExceptionType):
     """The queue is at its end."""
 
 
 class StreamSource(Protocol):
     """What feeds a stream, and can be asked to rest: a connection."""
 
-    _reading_paused: bool
+    @property
+    def _reading_paused(self) -> bool: ...
 
     @property
     def connected(self) -> bool:

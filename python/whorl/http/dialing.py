@@ -46,7 +46,8 @@ def _scope(name: str) -> int:
 
 
 def interleaved(infos: Sequence[AddrInfoType], first: int) -> list[AddrInfoType]:
-    """The addresses with the families in turn: ``first`` of the first family, then one of each (RFC 8305, section 4)."""
+    """The addresses with the families in turn: ``first`` of the first family, then one of each (RFC 8305,
+    section 4)."""
     families: dict[int, list[AddrInfoType]] = {}
     for info in infos:
         families.setdefault(info[0], []).append(info)
@@ -68,7 +69,8 @@ async def dial(
 ) -> socket.socket:
     """Connect to the first address that answers.
 
-    :param delay: seconds before the next address is tried beside those that have not answered; None: one after the other
+    :param delay: seconds before the next address is tried beside those that have not answered; None: one
+        after the other
     :raises OSError: if none answers: the one error, or one that names them all
     """
     errors: list[OSError] = []

@@ -134,10 +134,26 @@ class _Loader(Loader):
         """Fill the module with whorl.http's names."""
         from .substitution import counterparts
 
-        name = module.__name__.rpartition(".")[2]
-        same = name in _SAME_NAME
-        names = vars(importlib.import_module(f"whorl.http.{name}")) if same else counterparts()
-        vars(module).update({key: value for key, value in names.items() if not key.startswith("__")})
-        if name == "aiohttp":
+        name = module.__name__.partition(".")[2]
+        if not name:
+            names = vars(importlib.import_module("whorl.http"))
             module.__version__ = AIOHTTP_VERSION  # type: ignore[attr-defined]
-            module.hdrs = importlib.import_module("aiohttp.hdrs")  # type: ignore[attr-defined]
+            module.__getattr__ = _module_of  # type: ignore[method-assign]
+        elif name in _SAME_NAME:
+            names = vars(importlib.import_module(f"whorl.http.{name}"))
+        else:
+            names = counterparts()
+        vars(module).update(
+            {
+                key: value
+                for key, value in names.items()
+                if not key.startswith("__") and not isinstance(value, ModuleType)
+            }
+        )
+
+
+def _module_of(name: str) -> ModuleType:
+    """Return a module of ``aiohttp`` that was not imported by name: aiohttp imports them with the package."""
+    if name in _SAME_NAME | _ALL_NAMES:
+        return importlib.import_module(f"aiohttp.{name}")
+    raise AttributeError(f"module 'aiohttp' has no attribute {name!r}")

@@ -16,6 +16,7 @@ from itertools import chain
 from typing import IO, Any, Final, TypeVar
 
 from .abc import AbstractStreamWriter
+from .exception_type import ExceptionType
 from .file_payloads import (
     _CLOSE_FUTURES,
     BufferedReaderPayload,
@@ -57,7 +58,7 @@ TOO_LARGE_BYTES_BODY: Final = 1024 * 1024
 """More bytes than these in one piece bring on a :exc:`ResourceWarning`, as in aiohttp."""
 
 
-class LookupError(Exception):  # noqa: A001 - the name that aiohttp's users catch
+class LookupError(Exception, metaclass=ExceptionType):  # noqa: A001 - the name that aiohttp's users catch
     """There is no payload for a value of this type."""
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-import ssl
 import sys
 import traceback
 import warnings
+import weakref
 from collections.abc import Iterable, Mapping
-from http.cookies import Morsel, SimpleCookie
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
@@ -20,7 +19,7 @@ from whorl import __version__
 
 from . import hdrs, payload
 from .auth import BasicAuth, is_basic_auth
-from .cookies import parse_cookie_header, preserve_morsel_with_coded_value
+from .cookies import build_cookie_header
 from .exceptions import ClientConnectionError, ClientOSError, InvalidURL
 from .formdata import FormData, is_form
 from .helpers import HttpVersion, HttpVersion10, HttpVersion11, Sentinel, TimerNoop, sentinel
@@ -79,10 +78,21 @@ class ConnectionKey(NamedTuple):
     server_hostname: str | None = None
 
 
+def connection_key(url: URL, ssl: SSLSetting = True) -> ConnectionKey:
+    """The key of a request without a proxy."""
+    return ConnectionKey(url.raw_host or "", url.port, url.scheme in SSL_SCHEMES, ssl, None, None, None)
+
+
+def automatic_headers() -> Iterable[tuple[str, str]]:
+    """The fields that every request has unless it is told otherwise."""
+    return (*ClientRequest.DEFAULT_HEADERS.items(), (hdrs.USER_AGENT, SERVER_SOFTWARE))
+
+
 class ClientRequest:
     """A request, as middlewares see it. Source of the semantics: ``aiohttp.ClientRequest``.
 
-    Made by the session. ``method``, ``url``, ``headers`` (mutable), ``body``, ``session``, ``proxy`` and ``ssl`` are there to
+    Made by the session. ``method``, ``url``, ``headers`` (mutable), ``body``, ``session``, ``proxy`` and
+    ``ssl`` are there to
     be looked at; :meth:`update_body` replaces the body.
     """
 
@@ -99,7 +109,8 @@ class ClientRequest:
     url = URL()
     method = hdrs.METH_GET
     auth: BasicAuth | None = None
-    response: ClientResponse | None = None
+    # A task that writes the body has the request: that must not keep a response that is dropped.
+    _response: weakref.ref[ClientResponse] | None = None
 
     _body: payload.Payload | None = None
     _skip_auto_headers: frozenset[str] = frozenset()
@@ -208,22 +219,25 @@ class ClientRequest:
     @property
     def connection_key(self) -> ConnectionKey:
         """What requests must have in common to share a connection."""
-        url, proxied = self.url, self.proxy_headers
-        return ConnectionKey(
-            url.raw_host or "",
-            url.port,
-            url.scheme in SSL_SCHEMES,
-            self._ssl,
-            self.proxy,
-            self.proxy_auth,
-            hash(tuple(proxied.items())) if proxied else None,
-            self.server_hostname,
+        if self.proxy is None and self.server_hostname is None:
+            return connection_key(self.url, self._ssl)
+        proxied = self.proxy_headers
+        return connection_key(self.url, self._ssl)._replace(
+            proxy=self.proxy,
+            proxy_auth=self.proxy_auth,
+            proxy_headers_hash=hash(tuple(proxied.items())) if proxied else None,
+            server_hostname=self.server_hostname,
         )
 
     @property
     def request_info(self) -> RequestInfo:
         """What the response tells of this request."""
         return RequestInfo(self.url, self.method, CIMultiDictProxy(self.headers), self.original_url)
+
+    @property
+    def response(self) -> ClientResponse | None:
+        """The response, once the request is sent, for as long as somebody has it."""
+        return None if self._response is None else self._response()
 
     # Its header fields.
 
@@ -243,7 +257,7 @@ class ClientRequest:
         headers = self.headers
         if skip:
             self._skip_auto_headers = frozenset(name.lower() for name in skip)
-        for name, value in (*self.DEFAULT_HEADERS.items(), (hdrs.USER_AGENT, SERVER_SOFTWARE)):
+        for name, value in automatic_headers():
             if name not in headers and not self._skips(name):
                 headers[name] = value
 
@@ -254,12 +268,8 @@ class ClientRequest:
         """Add ``cookies`` to those of the Cookie field; of the same name, these win."""
         if not cookies:
             return
-        jar: SimpleCookie = SimpleCookie()
-        if (present := self.headers.pop(hdrs.COOKIE, None)) is not None:
-            jar.update(dict(parse_cookie_header(present)))
-        for name, value in cookies.items() if isinstance(cookies, Mapping) else cookies:
-            jar[name] = preserve_morsel_with_coded_value(value) if isinstance(value, Morsel) else value
-        self.headers[hdrs.COOKIE] = jar.output(header="", sep=";").strip()
+        present = self.headers.pop(hdrs.COOKIE, None)
+        self.headers[hdrs.COOKIE] = build_cookie_header(cookies, present)
 
     def update_auth(self, auth: BasicAuth | None, trust_env: bool = False) -> None:
         """Set the Authorization field for ``auth``, or for the user that the URL names."""
@@ -308,7 +318,8 @@ class ClientRequest:
     async def update_body(self, body: Any) -> None:
         """Replace the body with anything that ``data=`` takes, and close the former one.
 
-        The fields that depend on it (Content-Length, Transfer-Encoding, Content-Type if there is none) follow.
+        The fields that depend on it (Content-Length, Transfer-Encoding, Content-Type if there is none)
+        follow.
         """
         if self._body is not None:
             await self._body.close()
@@ -401,9 +412,11 @@ class ClientRequest:
                 headers[hdrs.CONNECTION] = "keep-alive"
 
     async def send(self, conn: Connection) -> ClientResponse:
-        """Send the request; the response has not started when this returns, and the body may still be on its way out."""
+        """Send the request; the response has not started when this returns, and the body may still be on its
+        way out."""
         protocol = conn.protocol
-        assert protocol is not None and self.response_class is not None
+        assert protocol is not None
+        assert self.response_class is not None
         self._set_last_headers(conn._connector.force_close)
         options = conn.options
         exchange = protocol.begin(self.method, **options)
@@ -422,7 +435,7 @@ class ClientRequest:
             f"{self.method} {self._target()} HTTP/{self.version.major}.{self.version.minor}", self.headers
         )
         task = self._start_body(writer, conn)
-        self.response = response = self.response_class(
+        response = self.response_class(
             self.method,
             self.original_url,
             writer=task,
@@ -435,6 +448,7 @@ class ClientRequest:
             stream_writer=writer,
         )
         response._exchange = exchange
+        self._response = weakref.ref(response)
         return response
 
     def _start_body(self, writer: StreamWriter, conn: Connection) -> asyncio.Task[None] | None:
@@ -547,7 +561,8 @@ def _payload_of(data: Any) -> payload.Payload:
     try:
         return payload.PAYLOAD_REGISTRY.get(body, disposition=None)
     except payload.LookupError:
-        form = FormData(body)()
+        fields: Any = body
+        form = FormData(fields)()
         assert isinstance(form, payload.Payload)
         return form
 
@@ -567,8 +582,8 @@ def _version(version: HttpVersion | str) -> HttpVersion:
 def _warn_of_unclosed(body: payload.Payload, stacklevel: int) -> None:
     if not body.autoclose and not body.consumed:
         warnings.warn(
-            "The previous request body contains unclosed resources. Use await request.update_body() instead of "
-            "setting request.body directly to properly close resources and avoid leaks.",
+            "The previous request body contains unclosed resources. Use await request.update_body() instead"
+            " of setting request.body directly to properly close resources and avoid leaks.",
             ResourceWarning,
             stacklevel=stacklevel + 1,
         )

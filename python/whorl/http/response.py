@@ -16,12 +16,13 @@ from http.cookies import SimpleCookie
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from multidict import CIMultiDictProxy, MultiDict, MultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 from yarl import URL
 
 from whorl import _core
 
 from . import content_disposition, hdrs
+from .connection import HttpConnection
 from .cookies import parse_set_cookie_headers
 from .exceptions import ClientConnectionError, ClientResponseError, ContentTypeError
 from .helpers import (
@@ -33,7 +34,7 @@ from .helpers import (
 )
 from .http_exceptions import HttpProcessingError
 from .request import RequestInfo, finished
-from .streams import StreamReader
+from .streams import EMPTY_PAYLOAD, StreamReader
 from .typedefs import DEFAULT_JSON_DECODER
 
 if TYPE_CHECKING:
@@ -99,20 +100,83 @@ class _Released:
         yield
 
 
-class ClientResponse:
-    """A response. Source of the semantics: ``aiohttp.ClientResponse``.
+_RELEASED = _Released()
 
-    Made by the session; the constructor has aiohttp's parameters, for tools that make responses of their own. What a
-    response holds is made on first use.
+
+def _utf8(response: ClientResponse, body: bytes) -> str:
+    return "utf-8"
+
+
+def sent_request_info(method: str, url: URL, head: bytes) -> RequestInfo:
+    """What a request was, out of its head as it was sent."""
+    headers: CIMultiDict[str] = CIMultiDict()
+    for line in head.decode("utf-8", "surrogateescape").split("\r\n")[1:]:
+        name, colon, value = line.partition(": ")
+        if colon:
+            headers.add(name, value)
+    bare = url.with_fragment(None) if url.raw_fragment else url
+    return RequestInfo(bare, method, CIMultiDictProxy(headers), url)
+
+
+def warn_unclosed(loop: asyncio.AbstractEventLoop, method: str, url: URL) -> None:
+    """In debug mode: a response that nobody has released."""
+    text = f"Unclosed response <ClientResponse({url})> to {method}"
+    warnings.warn(text, ResourceWarning, stacklevel=2)
+    loop.call_exception_handler({"message": text})
+
+
+class _Content(StreamReader):
+    """The body of a response. Whoever has it has the response too, until it has come: so the connection stays open.
+
+    The exchange, to which the connection feeds it, keeps it only while somebody waits in it.
     """
 
-    _exchange: _core.Exchange | None = None
-    _connection: Connection | None = None
-    _session: ClientSession | None = None
-    _closed = True
-    _released = False
+    __slots__ = ("__weakref__", "_response")
+
+    _protocol: _core.Exchange
+    _response: ClientResponse | None
+
+    def feed_eof(self) -> None:
+        self._response = None
+        super().feed_eof()
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        self._response = None
+        super().set_exception(exc, exc_cause)
+
+    async def _wait(self, func_name: str) -> None:
+        self._protocol.keep_reader(self)
+        try:
+            await super()._wait(func_name)
+        finally:
+            self._rest()
+
+    async def wait_eof(self) -> None:
+        self._protocol.keep_reader(self)
+        try:
+            await super().wait_eof()
+        finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        if self._waiter is None and self._eof_waiter is None:
+            self._protocol.keep_reader(None)
+
+
+def _uploaded(response: weakref.ref[ClientResponse], task: asyncio.Task[None]) -> None:
+    if (alive := response()) is not None:
+        alive._uploaded(task)
+
+
+class ClientResponse(_core.ResponseBase):
+    """A response. Source of the semantics: ``aiohttp.ClientResponse``.
+
+    Made by the session; the constructor has aiohttp's parameters, for tools that make responses of their own.
+    What a response holds is made on first use.
+    """
+
+    _closed = False
     _in_context = False
-    _body: bytes | None = None
     _history: tuple[ClientResponse, ...] = ()
     _source_traceback: traceback.StackSummary | None = None
     _stream_writer: StreamWriter | None = None
@@ -120,8 +184,6 @@ class ClientResponse:
     _output_size = 0
     _upload_complete: asyncio.Future[None] | None = None
     _traces: tuple[Trace, ...] | list[Trace] = ()
-    # The tests of `raise_for_status()` and of `repr()` need a reason.
-    _resolve_charset: Callable[[ClientResponse, bytes], str] = staticmethod(lambda response, body: "utf-8")
 
     def __init__(
         self,
@@ -139,6 +201,7 @@ class ClientResponse:
     ) -> None:
         self.method = method
         self.real_url = url
+        self._note(method, url)
         self._loop = loop
         if request_info is not None:
             self.request_info = request_info
@@ -163,6 +226,48 @@ class ClientResponse:
             self._stream_writer = None
         if self._upload_complete is not None and not self._upload_complete.done():
             self._upload_complete.set_result(None)
+
+    # What it answers. A response to a plain request was made without `__init__()`, and knows what was sent.
+
+    @_lazy
+    def method(self) -> str:
+        """The method of the request."""
+        assert self._sent is not None
+        return self._sent[0]
+
+    @_lazy
+    def real_url(self) -> URL:
+        """The URL that was asked for."""
+        assert self._sent is not None
+        return self._sent[1].url
+
+    @_lazy
+    def request_info(self) -> RequestInfo:
+        """What the request was."""
+        if self._sent is None:
+            raise RuntimeError("The response was made without a request")
+        method, prepared, head = self._sent
+        return sent_request_info(method, prepared.url, head)
+
+    @_lazy
+    def _loop(self) -> asyncio.AbstractEventLoop | None:
+        return None if self._exchange is None else self._exchange._loop
+
+    @_lazy
+    def _resolve_charset(self) -> Callable[[ClientResponse, bytes], str]:
+        return _utf8 if self._session is None else self._session._resolve_charset
+
+    @_lazy
+    def _connection(self) -> Connection | None:
+        session, exchange = self._session, self._exchange
+        if self._sent is None or session is None or exchange is None:
+            return None
+        connector, protocol = session._connector, exchange.connection
+        if connector is None or not isinstance(protocol, HttpConnection):
+            return None
+        from .connector import Connection
+
+        return Connection(connector, protocol.key, protocol, connector._loop)
 
     # Its head.
 
@@ -221,11 +326,6 @@ class ClientResponse:
         """The header fields as they came: pairs of bytes."""
         return self._raw_headers
 
-    @_lazy
-    def request_info(self) -> RequestInfo:
-        """What the request was."""
-        raise RuntimeError("The response was made without a request")
-
     @property
     def _request_info(self) -> RequestInfo:
         return self.request_info
@@ -234,7 +334,8 @@ class ClientResponse:
     def _raw_cookie_headers(self) -> tuple[str, ...] | None:
         if self._exchange is not None:
             return tuple(self._exchange.values("set-cookie")) or None
-        return tuple(self.headers.getall(hdrs.SET_COOKIE, ())) or None
+        # A tool that makes a response of its own sets them.
+        return None
 
     @_lazy
     def _cookies(self) -> SimpleCookie:
@@ -296,7 +397,8 @@ class ClientResponse:
 
     @property
     def links(self) -> MultiDictProxy[MultiDictProxy[str | URL]]:
-        """The Link fields (RFC 8288), by relation: each has its ``url``, joined to the response's, and its parameters."""
+        """The Link fields (RFC 8288), by relation: each has its ``url``, joined to the response's, and its
+        parameters."""
         links: MultiDict[MultiDictProxy[str | URL]] = MultiDict()
         for value in re.split(r",(?=\s*<)", ", ".join(self.headers.getall(hdrs.LINK, ()))):
             match = re.match(r"\s*<(.*)>(.*)", value)
@@ -321,13 +423,11 @@ class ClientResponse:
         :raises ClientResponseError: if what comes is not HTTP/1.1
         :raises ServerDisconnectedError: if the server closes the connection
         """
-        self._closed = False
         self._connection = connection
         exchange = await self._wait_for_head()
-        if exchange.over:
-            self._ended()
-        elif self._upload is not None and not exchange.upgraded:
-            exchange.on_end(partial(_answered, weakref.ref(self)))
+        if self._upload is not None and not exchange.upgraded:
+            # A server that has answered wants no more of the body.
+            exchange.on_end(self._upload.cancel)
         return self
 
     async def _wait_for_head(self) -> _core.Exchange:
@@ -343,41 +443,35 @@ class ClientResponse:
                 self.history,
                 status=error.code,
                 message=error.message,
-                headers=error.headers,
+                headers=None if error.headers is None else CIMultiDict(error.headers),
             ) from error
         return exchange
-
-    def _ended(self) -> None:
-        """The answer is over: nothing of it is to come."""
-        self._closed = True
-        self._stop_upload()
-        self._connection = None
 
     @property
     def connection(self) -> Connection | None:
         """The connection, until the body has ended."""
-        return None if self.closed else self._connection
+        connection = self._connection
+        return None if connection is None or connection.protocol is None else connection
 
     @property
     def closed(self) -> bool:
         """Whether nothing more will come from the connection."""
-        # The exchange does not know of the response: one that is dropped is to be gone at once, whatever is still to come.
         exchange = self._exchange
-        if not self._closed and exchange is not None and exchange.over and not exchange.upgraded:
-            self._ended()
-        return self._closed
+        return self._closed or exchange is None or exchange.is_over()
 
     def close(self) -> None:
         """Close the response and its connection."""
-        self._let_go(close=True)
+        self._let_go()
 
     def release(self) -> _Released:
-        """Let go of the response: the connection goes back to its pool if the body has been received, and is closed
-        otherwise. Nothing has to be awaited."""
-        self._let_go(close=False)
-        return _Released()
+        """Let go of the response: the connection goes back to its pool if the body has been received, and is
+        closed otherwise. Nothing has to be awaited."""
+        self._let_go()
+        return _RELEASED
 
-    def _let_go(self, *, close: bool) -> None:
+    def _let_go(self) -> None:
+        if self._release_ended():
+            return
         if not self._released:
             self._released = True
             if (content := self.__dict__.get("content")) is not None and content.exception() is None:
@@ -387,13 +481,8 @@ class ClientResponse:
             return
         self._stop_upload()
         if self._exchange is not None:
+            # What is still to come closes the connection.
             self._exchange.abandon()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            if close:
-                connection.close()
-            else:
-                connection.release()
 
     def _stop_upload(self) -> None:
         if self._upload is not None:
@@ -401,13 +490,12 @@ class ClientResponse:
         if self._stream_writer is not None:
             self._output_size = self._stream_writer.output_size
             self._stream_writer = None
-        self._session = None
 
     async def wait_for_close(self) -> None:
         """Wait until the request is written, or has been stopped, and let go of the response."""
         if self._upload is not None:
             await finished(self._upload)
-        self.release()
+        self._let_go()
 
     def raise_for_status(self) -> None:
         """Raise an exception for a status of 400 or more.
@@ -417,7 +505,7 @@ class ClientResponse:
         if self.ok:
             return
         if not self._in_context:
-            self.release()
+            self._let_go()
         raise ClientResponseError(
             self.request_info,
             self.history,
@@ -437,24 +525,9 @@ class ClientResponse:
         exc_traceback: TracebackType | None,
     ) -> None:
         self._in_context = False
-        self.release()
+        self._let_go()
         if self._upload is not None:
             await self.wait_for_close()
-
-    def __del__(self, _warnings: Any = warnings) -> None:
-        if self._closed or self._connection is None or self._connection.protocol is None:
-            return
-        loop = self._loop
-        self._connection.release()
-        if self._exchange is not None:
-            self._exchange.abandon()
-        self._stop_upload()
-        if loop is not None and loop.get_debug():
-            _warnings.warn(f"Unclosed response {self!r}", ResourceWarning, source=self)
-            context = {"client_response": self, "message": "Unclosed response"}
-            if self._source_traceback is not None:
-                context["source_traceback"] = self._source_traceback
-            loop.call_exception_handler(context)
 
     def __repr__(self) -> str:
         reason = str(self.reason).encode("ascii", "backslashreplace").decode("ascii")
@@ -466,34 +539,30 @@ class ClientResponse:
     def content(self) -> StreamReader:
         """The body as a stream. What has arrived goes through it first."""
         exchange = self._head()
+        if not exchange.has_body and exchange.is_over():
+            return EMPTY_PAYLOAD
         reader = _Content(exchange, exchange.buffer_size, loop=self._loop)
-        reader._response = self
         if self._released:
             reader.set_exception(ClientConnectionError("Connection closed"))
         elif self._body is not None:
             # It was read whole: nothing is left.
             reader.feed_eof()
         else:
+            reader._response = self
             exchange.attach(reader)
         return reader
 
-    async def read(self) -> bytes:
-        """Read the whole body; it is kept, so that it can be had again.
-
-        :raises ClientPayloadError: if it does not come whole
-        :raises ClientConnectionError: if the response was released before
-        """
+    async def _read(self) -> bytes:
+        """What :meth:`read` does where it has to wait, or where somebody else is concerned."""
         if self._body is None:
             try:
-                body = await self._read()
+                body = await self._receive()
                 # Another task may have read it meanwhile.
                 if self._body is not None:
                     return self._body
                 self._body = body
-                if not self._closed:
-                    self._ended()
                 for trace in self._traces:
-                    await trace.send_response_chunk_received(self.method, self.url, self._body)
+                    await trace.send_response_chunk_received(self.method, self.url, body)
             except BaseException:
                 self.close()
                 raise
@@ -503,7 +572,7 @@ class ClientResponse:
             await finished(self._upload)
         return self._body
 
-    async def _read(self) -> bytes:
+    async def _receive(self) -> bytes:
         exchange = self._exchange
         if "content" in self.__dict__ or exchange is None:
             return await self.content.read()
@@ -517,9 +586,14 @@ class ClientResponse:
             body = exchange.body()
         return body
 
+    def _keep_cookies(self) -> None:
+        """Tell the session's jar what this sets."""
+        if self._session is not None and self._raw_cookie_headers:
+            self._session._cookie_jar.update_cookies_from_headers(self._raw_cookie_headers, self.url)
+
     def get_encoding(self) -> str:
-        """The encoding of the body: the one that Content-Type names if Python knows it, UTF-8 for JSON, or what the
-        session's ``fallback_charset_resolver`` says.
+        """The encoding of the body: the one that Content-Type names if Python knows it, UTF-8 for JSON, or
+        what the session's ``fallback_charset_resolver`` says.
 
         :raises RuntimeError: if the body would have to be looked at and was not read
         """
@@ -587,7 +661,7 @@ class ClientResponse:
 
     @property
     def upload_complete(self) -> asyncio.Future[None]:
-        """A future that is done when the request is sent. Deprecated in aiohttp 3.14.4 for ``UploadTracker``."""
+        """A future that is done when the request is sent. Deprecated for ``UploadTracker``."""
         _deprecated("upload_complete")
         if self._upload_complete is None:
             loop = self._loop or asyncio.get_running_loop()
@@ -601,46 +675,6 @@ class ClientResponse:
         """The URL. Deprecated for ``url``."""
         warnings.warn("Deprecated, use .url #1654", DeprecationWarning, stacklevel=2)
         return self.url
-
-
-class _Content(StreamReader):
-    """The body of a response. Whoever has it has the response too, and so the connection stays open.
-
-    The exchange, at which the connection feeds it, keeps it only while somebody waits in it.
-    """
-
-    __slots__ = ("__weakref__", "_response")
-
-    _protocol: _core.Exchange
-    _response: ClientResponse
-
-    async def _wait(self, func_name: str) -> None:
-        self._protocol.keep_reader(self)
-        try:
-            await super()._wait(func_name)
-        finally:
-            self._rest()
-
-    async def wait_eof(self) -> None:
-        self._protocol.keep_reader(self)
-        try:
-            await super().wait_eof()
-        finally:
-            self._rest()
-
-    def _rest(self) -> None:
-        if self._waiter is None and self._eof_waiter is None:
-            self._protocol.keep_reader(None)
-
-
-def _uploaded(response: weakref.ref[ClientResponse], task: asyncio.Task[None]) -> None:
-    if (alive := response()) is not None:
-        alive._uploaded(task)
-
-
-def _answered(response: weakref.ref[ClientResponse]) -> None:
-    if (alive := response()) is not None and not alive._closed:
-        alive._ended()
 
 
 def _deprecated(name: str) -> None:

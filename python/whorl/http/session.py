@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 import sys
 import traceback
 import warnings
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from multidict import CIMultiDict, MultiDict, MultiDictProxy
 from yarl import URL
 
+from whorl import _core
+
 from . import hdrs, payload
 from .auth import BasicAuth, basicauth_from_netrc, netrc_from_env
-from .call import Call, Options
-from .connector import BaseConnector, TCPConnector
+from .call import IDEMPOTENT_METHODS, Call, Options
+from .connector import BaseConnector, TCPConnector, UnixConnector
 from .context import _RequestContextManager, _SessionRequestContextManager, _WSRequestContextManager
-from .cookiejar import CookieJar
-from .exceptions import InvalidURL, InvalidUrlClientError, NonHttpUrlClientError
-from .helpers import DEFAULT_CHUNK_SIZE, HttpVersion, HttpVersion11, Sentinel, sentinel
-from .request import ClientRequest
-from .response import ClientResponse
-from .timeouts import DEFAULT_TIMEOUT, ClientTimeout
+from .cookiejar import CookieJar, DummyCookieJar
+from .exceptions import (
+    ClientOSError,
+    ClientResponseError,
+    InvalidURL,
+    InvalidUrlClientError,
+    NonHttpUrlClientError,
+    ServerDisconnectedError,
+)
+from .helpers import (
+    DEFAULT_CHUNK_SIZE,
+    HttpVersion,
+    HttpVersion11,
+    Sentinel,
+    is_canonical_ipv4_address,
+    is_ip_address,
+    sentinel,
+)
+from .http_exceptions import HttpProcessingError
+from .request import ClientRequest, automatic_headers, connection_key
+from .response import ClientResponse, sent_request_info
+from .timeouts import ClientTimeout, request_timeout, session_timeout
 from .tls import SSLSetting, merge_ssl_params
 from .typedefs import DEFAULT_JSON_ENCODER
 from .websocket import ClientWebSocketResponse
@@ -40,16 +57,34 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientSession", "request"]
 
+RequestContext: TypeAlias = _RequestContextManager | _core._RequestContextManager
+"""What a request returns: to be awaited, or entered with ``async with``."""
+
 CharsetResolver = Callable[[ClientResponse, bytes], str]
 RaiseForStatus = bool | Callable[[ClientResponse], Awaitable[None]]
+
+# Fields that say something of the message or the connection: a session that sends them has no plain requests.
+_SPECIAL_HEADERS: Final = frozenset(
+    name.lower()
+    for name in (
+        hdrs.HOST,
+        hdrs.CONNECTION,
+        hdrs.CONTENT_ENCODING,
+        hdrs.CONTENT_LENGTH,
+        hdrs.COOKIE,
+        hdrs.EXPECT,
+        hdrs.TRANSFER_ENCODING,
+        hdrs.UPGRADE,
+    )
+)
 
 _AUTH_TEXT: Final = (
     "The 'auth' parameter is deprecated and will be removed in v4; pass headers={'Authorization': "
     "aiohttp.encode_basic_auth(login, password)} instead"
 )
 _PROXY_AUTH_TEXT: Final = (
-    "The 'proxy_auth' parameter is deprecated and will be removed in v4; pass proxy_headers={'Proxy-Authorization': "
-    "aiohttp.encode_basic_auth(login, password)} instead"
+    "The 'proxy_auth' parameter is deprecated and will be removed in v4; pass "
+    "proxy_headers={'Proxy-Authorization': aiohttp.encode_basic_auth(login, password)} instead"
 )
 
 
@@ -61,8 +96,9 @@ def _deprecated(text: str, stacklevel: int) -> None:
     warnings.warn(text, DeprecationWarning, stacklevel=stacklevel + 1)
 
 
-class ClientSession:
-    """Sends requests, and keeps their connections and cookies. Source of the semantics: ``aiohttp.ClientSession``.
+class ClientSession(_core.SessionBase):
+    """Sends requests, and keeps their connections and cookies. Source of the semantics:
+    ``aiohttp.ClientSession``.
 
     Make it while the event loop runs, use it for many requests, and close it::
 
@@ -75,7 +111,8 @@ class ClientSession:
     :param cookies: cookies to begin with
     :param headers: header fields of every request
     :param proxy: the proxy of every request that names none
-    :param skip_auto_headers: names of fields that are not added by themselves (``User-Agent``, ``Content-Type`` …)
+    :param skip_auto_headers: names of fields that are not added by themselves (``User-Agent``,
+        ``Content-Type`` …)
     :param json_serialize: makes the text of ``json=``
     :param json_serialize_bytes: makes the bytes of ``json=``, in place of ``json_serialize``
     :param request_class: made for each hop
@@ -97,7 +134,8 @@ class ClientSession:
     :param fallback_charset_resolver: names the encoding of a text whose response does not
     :param middlewares: coroutine functions around every hop
     :raises RuntimeError: where no event loop runs, or the connector belongs to another one
-    :raises ValueError: for a ``base_url`` without a trailing slash, or a ``timeout`` that is no :class:`ClientTimeout`
+    :raises ValueError: for a ``base_url`` without a trailing slash, or a ``timeout`` that is no
+        :class:`ClientTimeout`
     """
 
     _closed_by_error = True
@@ -120,25 +158,25 @@ class ClientSession:
         json_serialize_bytes: JSONBytesEncoder | None = None,
         request_class: type[ClientRequest] = ClientRequest,
         response_class: type[ClientResponse] = ClientResponse,
-        ws_response_class: type[ClientWebSocketResponse] = ClientWebSocketResponse,
+        ws_response_class: type[ClientWebSocketResponse[Any]] = ClientWebSocketResponse,
         version: HttpVersion = HttpVersion11,
         cookie_jar: AbstractCookieJar | None = None,
         connector_owner: bool = True,
         raise_for_status: RaiseForStatus = False,
-        read_timeout: float | None | Sentinel = sentinel,
+        read_timeout: float | Sentinel | None = sentinel,
         conn_timeout: float | None = None,
         timeout: ClientTimeout | Sentinel | None = sentinel,
         auto_decompress: bool = True,
         trust_env: bool = False,
         requote_redirect_url: bool = True,
-        trace_configs: list[TraceConfig[Any]] | None = None,
+        trace_configs: list[TraceConfig] | None = None,
         read_bufsize: int = DEFAULT_CHUNK_SIZE,
         max_line_size: int = 8190,
         max_field_size: int = 8190,
         max_headers: int = 128,
         fallback_charset_resolver: CharsetResolver = _utf8,
         middlewares: Sequence[ClientMiddlewareType] = (),
-        ssl_shutdown_timeout: float | None | Sentinel = sentinel,
+        ssl_shutdown_timeout: float | Sentinel | None = sentinel,
     ) -> None:
         if loop is None:
             loop = connector._loop if connector is not None else asyncio.get_running_loop()
@@ -147,7 +185,7 @@ class ClientSession:
         self._base_url_origin = None if self._base_url is None else self._base_url.origin()
         if self._base_url is not None and not self._base_url.path.endswith("/"):
             raise ValueError(f"base_url must have a trailing '/': {str(self._base_url)!r} has none")
-        self._timeout = _session_timeout(timeout, read_timeout, conn_timeout)
+        self._timeout = session_timeout(timeout, read_timeout, conn_timeout)
         if not isinstance(ssl_shutdown_timeout, Sentinel):
             text = "The ssl_shutdown_timeout parameter is deprecated and will be removed in aiohttp 4.0"
             _deprecated(text, 2)
@@ -192,6 +230,7 @@ class ClientSession:
             trace_config.freeze()
         # Last: with a connector, the session is one that has to be closed.
         self._connector = connector
+        self._set_plain()
 
     def __init_subclass__(cls) -> None:
         text = f"Inheritance class {cls.__name__} from ClientSession is discouraged"
@@ -208,13 +247,14 @@ class ClientSession:
 
     # Requests.
 
-    def request(self, method: str, url: StrOrURL, **kwargs: Any) -> _RequestContextManager:
+    def request(self, method: str, url: StrOrURL, **kwargs: Any) -> RequestContext:
         """Send a request; the result is awaited, or entered with ``async with``.
 
         :param method: any token
         :param url: absolute, or relative to ``base_url``
         :param params: added to the query of the URL
-        :param data: the body: bytes, text, a file, a form (:class:`FormData`, or a mapping), an async generator, a payload
+        :param data: the body: bytes, text, a file, a form (:class:`FormData`, or a mapping), an async
+            generator, a payload
         :param json: the body, as JSON
         :param cookies: cookies of this request, beside those of the session
         :param headers: header fields; of the same name, they replace the session's
@@ -225,7 +265,8 @@ class ClientSession:
         :param chunked: send the body in chunks
         :param expect100: wait for 100 Continue before the body is sent
         :param raise_for_status: as the session's
-        :param read_until_eof: whether a body without a length ends with the connection; otherwise it is ignored
+        :param read_until_eof: whether a body without a length ends with the connection; otherwise it is
+            ignored
         :param proxy: URL of an HTTP proxy
         :param proxy_headers: fields for the proxy
         :param timeout: a :class:`ClientTimeout`, or seconds in all
@@ -243,45 +284,71 @@ class ClientSession:
         :raises TooManyRedirects: after ``max_redirects``
         :raises asyncio.TimeoutError: when a limit has passed
         """
-        return _RequestContextManager(self._request(method, url, **kwargs))
+        if self._is_replaced():
+            return _RequestContextManager(self._request(method, url, **kwargs))
+        return self._context(method, url, kwargs)
 
-    def get(self, url: StrOrURL, *, allow_redirects: bool = True, **kwargs: Any) -> _RequestContextManager:
+    def _is_replaced(self) -> bool:
+        """Whether a tool answers requests itself, by a ``_request()`` of its own."""
+        return getattr(self._request, "__func__", None) is not _REQUEST
+
+    def _context(self, method: str, url: StrOrURL, options: dict[str, Any]) -> RequestContext:
+        allow_redirects = options.pop("allow_redirects", True)
+        return _core._RequestContextManager(self, method.upper(), url, allow_redirects, options or None)
+
+    def get(self, url: StrOrURL, *, allow_redirects: bool = True, **kwargs: Any) -> RequestContext:
         """Send a GET request; see :meth:`request`."""
-        return _RequestContextManager(
-            self._request(hdrs.METH_GET, url, allow_redirects=allow_redirects, **kwargs)
-        )
+        if self._is_replaced():
+            return _RequestContextManager(
+                self._request(hdrs.METH_GET, url, allow_redirects=allow_redirects, **kwargs)
+            )
+        return _core._RequestContextManager(self, hdrs.METH_GET, url, allow_redirects, kwargs or None)
 
-    def options(
-        self, url: StrOrURL, *, allow_redirects: bool = True, **kwargs: Any
-    ) -> _RequestContextManager:
+    def options(self, url: StrOrURL, *, allow_redirects: bool = True, **kwargs: Any) -> RequestContext:
         """Send an OPTIONS request; see :meth:`request`."""
-        return _RequestContextManager(
-            self._request(hdrs.METH_OPTIONS, url, allow_redirects=allow_redirects, **kwargs)
-        )
+        if self._is_replaced():
+            return _RequestContextManager(
+                self._request(hdrs.METH_OPTIONS, url, allow_redirects=allow_redirects, **kwargs)
+            )
+        return _core._RequestContextManager(self, hdrs.METH_OPTIONS, url, allow_redirects, kwargs or None)
 
-    def head(self, url: StrOrURL, *, allow_redirects: bool = False, **kwargs: Any) -> _RequestContextManager:
+    def head(self, url: StrOrURL, *, allow_redirects: bool = False, **kwargs: Any) -> RequestContext:
         """Send a HEAD request; redirects are not followed by default. See :meth:`request`."""
-        return _RequestContextManager(
-            self._request(hdrs.METH_HEAD, url, allow_redirects=allow_redirects, **kwargs)
-        )
+        if self._is_replaced():
+            return _RequestContextManager(
+                self._request(hdrs.METH_HEAD, url, allow_redirects=allow_redirects, **kwargs)
+            )
+        return _core._RequestContextManager(self, hdrs.METH_HEAD, url, allow_redirects, kwargs or None)
 
-    def post(self, url: StrOrURL, *, data: Any = None, **kwargs: Any) -> _RequestContextManager:
+    def post(self, url: StrOrURL, *, data: Any = None, **kwargs: Any) -> RequestContext:
         """Send a POST request; see :meth:`request`."""
-        return _RequestContextManager(self._request(hdrs.METH_POST, url, data=data, **kwargs))
+        if self._is_replaced():
+            return _RequestContextManager(self._request(hdrs.METH_POST, url, data=data, **kwargs))
+        return self._context(hdrs.METH_POST, url, kwargs if data is None else {"data": data, **kwargs})
 
-    def put(self, url: StrOrURL, *, data: Any = None, **kwargs: Any) -> _RequestContextManager:
+    def put(self, url: StrOrURL, *, data: Any = None, **kwargs: Any) -> RequestContext:
         """Send a PUT request; see :meth:`request`."""
-        return _RequestContextManager(self._request(hdrs.METH_PUT, url, data=data, **kwargs))
+        if self._is_replaced():
+            return _RequestContextManager(self._request(hdrs.METH_PUT, url, data=data, **kwargs))
+        return self._context(hdrs.METH_PUT, url, kwargs if data is None else {"data": data, **kwargs})
 
-    def patch(self, url: StrOrURL, *, data: Any = None, **kwargs: Any) -> _RequestContextManager:
+    def patch(self, url: StrOrURL, *, data: Any = None, **kwargs: Any) -> RequestContext:
         """Send a PATCH request; see :meth:`request`."""
-        return _RequestContextManager(self._request(hdrs.METH_PATCH, url, data=data, **kwargs))
+        if self._is_replaced():
+            return _RequestContextManager(self._request(hdrs.METH_PATCH, url, data=data, **kwargs))
+        return self._context(hdrs.METH_PATCH, url, kwargs if data is None else {"data": data, **kwargs})
 
-    def delete(self, url: StrOrURL, **kwargs: Any) -> _RequestContextManager:
+    def delete(self, url: StrOrURL, **kwargs: Any) -> RequestContext:
         """Send a DELETE request; see :meth:`request`."""
-        return _RequestContextManager(self._request(hdrs.METH_DELETE, url, **kwargs))
+        if self._is_replaced():
+            return _RequestContextManager(self._request(hdrs.METH_DELETE, url, **kwargs))
+        return self._context(hdrs.METH_DELETE, url, kwargs)
 
-    async def _request(
+    async def _request(self, method: str, str_or_url: StrOrURL, **options: Any) -> ClientResponse:
+        """What every request goes through; tools replace it to answer requests themselves."""
+        return await self._call(method, str_or_url, **options).run()
+
+    def _call(
         self,
         method: str,
         str_or_url: StrOrURL,
@@ -317,8 +384,9 @@ class ClientSession:
         max_headers: int | None = None,
         middlewares: Sequence[ClientMiddlewareType] | None = None,
         upload_tracker: UploadTracker | None = None,
-    ) -> ClientResponse:
-        """What every request goes through; tools replace it to answer requests themselves."""
+        retries: bool = True,
+    ) -> Call:
+        """The call that :meth:`request` describes."""
         if upload_tracker is not None:
             upload_tracker._bind()
         try:
@@ -348,7 +416,7 @@ class ClientSession:
                 proxy=None if proxy is None else _proxy_url(proxy),
                 proxy_auth=self._default_proxy_auth if proxy_auth is None else proxy_auth,
                 proxy_headers=None if proxy is None else self._prepare_headers(proxy_headers),
-                timeout=self._timeout if isinstance(timeout, Sentinel) else _request_timeout(timeout),
+                timeout=self._timeout if isinstance(timeout, Sentinel) else request_timeout(timeout),
                 ssl=merge_ssl_params(ssl, verify_ssl, ssl_context, fingerprint),
                 server_hostname=server_hostname,
                 trace_request_ctx=trace_request_ctx,
@@ -360,7 +428,7 @@ class ClientSession:
                 middlewares=self._middlewares if middlewares is None else middlewares,
                 upload_tracker=upload_tracker,
             )
-            call = Call(
+            return Call(
                 self,
                 method.upper(),
                 self._checked_url(str_or_url),
@@ -369,12 +437,12 @@ class ClientSession:
                 data=data,
                 auth=auth,
                 options=options,
+                retries=retries,
             )
         except BaseException:
             if upload_tracker is not None:
                 upload_tracker._finish()
             raise
-        return await call.run()
 
     def _json_payload(self, value: Any) -> payload.Payload:
         if self._json_serialize_bytes is not None:
@@ -422,6 +490,116 @@ class ClientSession:
         except LookupError:
             return None
 
+    # Plain requests: those without options, in a session that has nothing for each request to do. Their way
+    # is native.
+
+    def _set_plain(self) -> None:
+        """Tell the native half whether there are plain requests, and what they have in common."""
+        connector, jar, headers = self._connector, self._cookie_jar, self._default_headers
+        plain = (
+            isinstance(connector, BaseConnector)
+            and type(connector) in (TCPConnector, UnixConnector)
+            and not connector.force_close
+            and type(jar) in (CookieJar, DummyCookieJar)
+            and self._request_class is ClientRequest
+            and self._version == HttpVersion11
+            and self._base_url is None
+            and isinstance(self._raise_for_status, bool)
+            and not self._loop.get_debug()
+            and not _SPECIAL_HEADERS & {name.lower() for name in headers}
+            and not any(
+                (
+                    self._default_auth,
+                    self._default_proxy,
+                    self._trust_env,
+                    self._trace_configs,
+                    self._middlewares,
+                    self._skip_auto_headers,
+                )
+            )
+        )
+        if not plain:
+            self._forbid_plain()
+            return
+        assert connector is not None
+        fields = headers.copy()
+        for name, value in automatic_headers():
+            fields.setdefault(name, value)
+        try:
+            encoded = _core.encode_head("GET / HTTP/1.1", fields)
+        except (TypeError, ValueError):
+            # The request that sends them says what is wrong.
+            self._forbid_plain()
+            return
+        self._allow_plain(
+            event_loop=self._loop,
+            pool=connector._pool,
+            connector=connector,
+            headers=headers,
+            # Without the request line and the empty line at the end.
+            fields=encoded[encoded.index(b"\n") + 1 : -2],
+            automatic=[
+                (name.lower().encode(), f"{name}: {value}\r\n".encode())
+                for name, value in automatic_headers()
+            ],
+            json_serialize=self._json_serialize if self._json_serialize_bytes is None else None,
+            cookies=jar._records if isinstance(jar, CookieJar) else {},
+            response_class=self._response_class,
+            decompress=self._auto_decompress,
+            buffer_size=self._read_bufsize,
+            read_timeout=self._timeout.sock_read,
+            total_timeout=self._timeout.total,
+            raise_for_status=self._raise_for_status is True,
+            max_line_size=self._max_line_size,
+            max_field_size=self._max_field_size,
+            max_headers=self._max_headers,
+        )
+
+    def _prepare(self, str_or_url: StrOrURL) -> _core.Prepared | None:
+        """What is to be known of a URL, or None if a request for it is not plain."""
+        try:
+            url = self._checked_url(str_or_url)
+        except (InvalidURL, NonHttpUrlClientError, TypeError):
+            return None
+        host = url.raw_host
+        if not host or url.raw_user is not None or url.raw_password is not None:
+            return None
+        if is_ip_address(host) and ":" not in host and not is_canonical_ipv4_address(host):
+            return None
+        subcomponent = url.host_port_subcomponent
+        if subcomponent is None:
+            return None
+        return _core.Prepared(connection_key(url), url, url.raw_path_qs, subcomponent)
+
+    async def _go_on(
+        self, response: ClientResponse, method: str, url: StrOrURL, allow_redirects: bool
+    ) -> ClientResponse:
+        """Follow a redirect that answered a plain request, or refuse its status."""
+        call = self._call(method, url, allow_redirects=allow_redirects)
+        return await call.run(response)
+
+    async def _request_again(self, method: str, url: StrOrURL, **options: Any) -> ClientResponse:
+        """Send a plain request again, as its connection was closed just then."""
+        return await self._call(method, url, retries=False, **options).run()
+
+    def _refuse(self, error: BaseException, method: str, prepared: _core.Prepared, head: bytes) -> None:
+        """Raise what a plain request failed with, unless it may be sent again."""
+        if (
+            isinstance(error, ClientOSError | ServerDisconnectedError)
+            and self._retry_connection
+            and method in IDEMPOTENT_METHODS
+        ):
+            return
+        if isinstance(error, HttpProcessingError):
+            raise ClientResponseError(
+                sent_request_info(method, prepared.url, head),
+                (),
+                status=error.code,
+                message=error.message,
+                headers=None if error.headers is None else CIMultiDict(error.headers),
+            ) from error
+        raise error
+
     def ws_connect(self, url: StrOrURL, **kwargs: Any) -> _WSRequestContextManager:
         """Open a WebSocket (RFC 6455); the result is awaited, or entered with ``async with``.
 
@@ -431,7 +609,7 @@ class ClientSession:
         """
         return _WSRequestContextManager(self._ws_connect(url, **kwargs))
 
-    async def _ws_connect(self, url: StrOrURL, **kwargs: Any) -> ClientWebSocketResponse:
+    async def _ws_connect(self, url: StrOrURL, **kwargs: Any) -> ClientWebSocketResponse[Any]:
         from .websocket_connect import connect
 
         return await connect(self, url, **kwargs)
@@ -439,7 +617,8 @@ class ClientSession:
     # Its life.
 
     async def close(self) -> None:
-        """Close the session, and its connector if it is the session's own: requests that are in flight fail."""
+        """Close the session, and its connector if it is its own: requests that are in flight fail."""
+        self._forbid_plain()
         if not self.closed:
             if self._connector is not None and self._connector_owner:
                 await self._connector.close()
@@ -452,6 +631,7 @@ class ClientSession:
 
     def detach(self) -> None:
         """Let go of the connector without closing it; the session is closed from now on."""
+        self._forbid_plain()
         self._connector = None
 
     def __enter__(self) -> None:
@@ -556,51 +736,13 @@ class ClientSession:
         return self._trust_env
 
     @property
-    def trace_configs(self) -> list[TraceConfig[Any]]:
+    def trace_configs(self) -> list[TraceConfig]:
         """Who is told of the steps of requests."""
         return self._trace_configs
 
 
-def _session_timeout(
-    timeout: object, read_timeout: float | None | Sentinel, conn_timeout: float | None
-) -> ClientTimeout:
-    old_read, old_connect = not isinstance(read_timeout, Sentinel), conn_timeout is not None
-    if timeout is None or isinstance(timeout, Sentinel):
-        total = DEFAULT_TIMEOUT.total if isinstance(read_timeout, Sentinel) else read_timeout
-        if old_read:
-            _deprecated("read_timeout is deprecated, use timeout argument instead", 3)
-        if old_connect:
-            _deprecated("conn_timeout is deprecated, use timeout argument instead", 3)
-        return ClientTimeout(total=total, connect=conn_timeout, sock_connect=DEFAULT_TIMEOUT.sock_connect)
-    if old_read:
-        raise ValueError("read_timeout and timeout parameters conflict, please setup timeout.read")
-    if old_connect:
-        raise ValueError("conn_timeout and timeout parameters conflict, please setup timeout.connect")
-    limits = _as_client_timeout(timeout)
-    if limits is None:
-        raise ValueError(
-            f"timeout parameter cannot be of {type(timeout)} type, please use 'timeout=ClientTimeout(...)'"
-        )
-    return limits
-
-
-def _as_client_timeout(timeout: object) -> ClientTimeout | None:
-    """``timeout``, if it has the limits of one: another library's class by the same name is as good as ours."""
-    if isinstance(timeout, ClientTimeout):
-        return timeout
-    if type(timeout).__name__ != "ClientTimeout":
-        return None
-    names = ("total", "connect", "sock_read", "sock_connect", "ceil_threshold")
-    return ClientTimeout(**{name: getattr(timeout, name) for name in names if hasattr(timeout, name)})
-
-
-def _request_timeout(timeout: object) -> ClientTimeout:
-    limits = _as_client_timeout(timeout)
-    if limits is not None:
-        return limits
-    if timeout is None or isinstance(timeout, int | float):
-        return ClientTimeout(total=timeout)
-    raise ValueError(f"timeout must be a ClientTimeout or a number of seconds, not {timeout!r}")
+# What a tool replaces to answer requests itself.
+_REQUEST = ClientSession._request
 
 
 def _proxy_url(proxy: StrOrURL) -> URL:
@@ -621,7 +763,8 @@ def request(
 ) -> _SessionRequestContextManager:
     """Send one request with a session of its own; to be entered with ``async with``.
 
-    Takes what :meth:`ClientSession.request` takes. A session for many requests keeps its connections and is faster.
+    Takes what :meth:`ClientSession.request` takes. A session for many requests keeps its connections and is
+    faster.
     """
     owned = connector is None
     if connector is None:
@@ -631,7 +774,7 @@ def request(
         loop=loop,
         cookies=kwargs.pop("cookies", None),
         version=version,
-        timeout=timeout if isinstance(timeout, Sentinel) else _request_timeout(timeout),
+        timeout=timeout if isinstance(timeout, Sentinel) else request_timeout(timeout),
         connector=connector,
         connector_owner=owned,
     )

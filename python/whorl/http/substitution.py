@@ -18,7 +18,6 @@ rules:
 
 from __future__ import annotations
 
-import enum
 import importlib
 import pkgutil
 import sys
@@ -27,6 +26,7 @@ from typing import Any
 
 from whorl import http
 
+from . import payload, streams, websocket_messages
 from .exception_type import ExceptionType
 
 __all__ = ["ABSTRACT", "CLIENT_SIDE", "EITHER", "SHARED", "counterparts", "exceptions", "substitute"]
@@ -50,8 +50,8 @@ CLIENT_SIDE = (
     "tracing",
 )
 
-#: Names that stay aiohttp's because its server compares them with ``is`` or asks ``isinstance()``. Those that
-#: are enumerations are used by whorl.http too, so that there is one of each.
+#: Names that stay aiohttp's because its server compares with ``is`` or asks ``isinstance()``. The messages
+#: of WebSockets are made of them on whorl's side too.
 SHARED = frozenset(
     {
         "ChainMapProxy",
@@ -62,7 +62,9 @@ SHARED = frozenset(
         "HttpVersion11",
         "WSCloseCode",
         "WSMessage",
+        "WSMessageTextBytes",
         "WSMsgType",
+        "WebSocketError",
         "set_zlib_backend",
         "streamer",
     }
@@ -127,19 +129,18 @@ def substitute(aiohttp: ModuleType) -> None:
     originals = {name: importlib.import_module(f"aiohttp.{name}") for name in CLIENT_SIDE}
     with_exceptions = [aiohttp, *originals.values(), importlib.import_module("aiohttp.http_exceptions")]
     ours = counterparts()
-    for mine, theirs in exceptions(ours, with_exceptions).values():
+    for name, (mine, theirs) in exceptions(ours, with_exceptions).items():
         mine.also_caught_as(theirs)
-        del ours[mine.__name__]
+        del ours[name]
+    websocket_messages.adopt(importlib.import_module("aiohttp.http_websocket"))
     for name in SHARED & ours.keys():
-        if isinstance(ours[name], enum.EnumMeta):
-            _use(name, getattr(aiohttp, name))
         del ours[name]
     for name in EITHER & ours.keys():
         ours[name] = _either(ours[name], getattr(aiohttp, name))
     for name in ABSTRACT.keys() & ours.keys():
         module = importlib.import_module(f"aiohttp.{ABSTRACT[name]}")
         getattr(module, name).register(ours.pop(name))
-    _share_registrations(ours)
+    _share_registrations()
 
     _rebind(aiohttp, ours)
     for name, original in originals.items():
@@ -156,13 +157,6 @@ def substitute(aiohttp: ModuleType) -> None:
 def _rebind(module: ModuleType, ours: dict[str, Any]) -> None:
     """Rebind the names of ``ours`` that ``module`` has."""
     vars(module).update({name: value for name, value in ours.items() if name in vars(module)})
-
-
-def _use(name: str, theirs: object) -> None:
-    """Have every module of whorl.http use ``theirs`` under ``name``."""
-    for module in _family():
-        if name in vars(module):
-            setattr(module, name, theirs)
 
 
 def _either(mine: type, theirs: type) -> type:
@@ -190,28 +184,25 @@ def _either(mine: type, theirs: type) -> type:
     return either
 
 
-def _share_registrations(ours: dict[str, Any]) -> None:
+def _share_registrations() -> None:
     """Have payloads that a program registers made for both sides.
 
-    The names that it registers by (``aiohttp.payload_type``, ``aiohttp.PAYLOAD_REGISTRY``) are whorl's from now
-    on; what was registered with aiohttp's before is asked for what whorl's does not know.
+    The names that it registers by (``aiohttp.payload_type``, ``aiohttp.PAYLOAD_REGISTRY``) are whorl's from
+    now on; what was registered with aiohttp's before is asked for what whorl's does not know.
     """
-    if "PAYLOAD_REGISTRY" not in ours:
-        return
-    payload = importlib.import_module("aiohttp.payload")
-    theirs, mine = payload.PAYLOAD_REGISTRY, ours["PAYLOAD_REGISTRY"]
-    registry, order_type, lookup_error = type(mine), ours["Order"], ours["LookupError"]
+    module = importlib.import_module("aiohttp.payload")
+    theirs, ours, registry = module.PAYLOAD_REGISTRY, payload.PAYLOAD_REGISTRY, payload.PayloadRegistry
 
-    def register(self: Any, factory: Any, type: Any, *, order: Any = order_type.normal) -> None:  # noqa: A002
+    def register(self: Any, factory: Any, type: Any, *, order: Any = payload.Order.normal) -> None:  # noqa: A002
         registry.register(self, factory, type, order=order)
-        theirs.register(factory, type, order=payload.Order[order.name])
+        theirs.register(factory, type, order=module.Order[order.name])
 
     def from_theirs(value: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return theirs.get(value, *args, **kwargs)
-        except payload.LookupError:
-            raise lookup_error(f"there is no payload for a value of type {type(value).__name__!r}") from None
+        except module.LookupError as error:
+            raise payload.LookupError(*error.args) from None
 
-    registry.register(mine, from_theirs, object, order=order_type.try_last)
-    mine.__class__ = type(registry.__name__, (registry,), {"__slots__": (), "register": register})
-    theirs.register(payload.StreamReaderPayload, ours["StreamReader"])
+    registry.register(ours, from_theirs, object, order=payload.Order.try_last)
+    ours.__class__ = type(registry.__name__, (registry,), {"__slots__": (), "register": register})
+    theirs.register(module.StreamReaderPayload, streams.StreamReader)

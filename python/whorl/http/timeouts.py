@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["DEFAULT_TIMEOUT", "ClientTimeout", "ceil_timeout", "deadline"]
+from .helpers import Sentinel
+
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "ClientTimeout",
+    "ceil_timeout",
+    "deadline",
+    "request_timeout",
+    "session_timeout",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +28,8 @@ class ClientTimeout:
     :param connect: getting a connection: the wait for a free place in the pool, the lookup and the dialling
     :param sock_read: the peer's silence between two pieces of an answer
     :param sock_connect: dialling a new connection, TLS included
-    :param ceil_threshold: limits longer than this are rounded up to whole seconds of the loop's clock, so that many
-        requests share one timer
+    :param ceil_threshold: limits longer than this are rounded up to whole seconds of the loop's clock, so
+        that many requests share one timer
     """
 
     total: float | None = None
@@ -43,3 +53,50 @@ def ceil_timeout(delay: float | None, ceil_threshold: float = 5) -> asyncio.Time
     if delay is None or delay <= 0:
         return asyncio.timeout(None)
     return asyncio.timeout_at(deadline(asyncio.get_running_loop(), delay, ceil_threshold))
+
+
+def session_timeout(
+    timeout: object, read_timeout: float | Sentinel | None, conn_timeout: float | None
+) -> ClientTimeout:
+    old_read, old_connect = not isinstance(read_timeout, Sentinel), conn_timeout is not None
+    if timeout is None or isinstance(timeout, Sentinel):
+        total = DEFAULT_TIMEOUT.total if isinstance(read_timeout, Sentinel) else read_timeout
+        if old_read:
+            warnings.warn(
+                "read_timeout is deprecated, use timeout argument instead", DeprecationWarning, stacklevel=3
+            )
+        if old_connect:
+            warnings.warn(
+                "conn_timeout is deprecated, use timeout argument instead", DeprecationWarning, stacklevel=3
+            )
+        return ClientTimeout(total=total, connect=conn_timeout, sock_connect=DEFAULT_TIMEOUT.sock_connect)
+    if old_read:
+        raise ValueError("read_timeout and timeout parameters conflict, please setup timeout.read")
+    if old_connect:
+        raise ValueError("conn_timeout and timeout parameters conflict, please setup timeout.connect")
+    limits = _as_client_timeout(timeout)
+    if limits is None:
+        raise ValueError(
+            f"timeout parameter cannot be of {type(timeout)} type, please use 'timeout=ClientTimeout(...)'"
+        )
+    return limits
+
+
+def _as_client_timeout(timeout: object) -> ClientTimeout | None:
+    """``timeout``, if it has the limits of one: another library's class of that name is as good as ours."""
+    if isinstance(timeout, ClientTimeout):
+        return timeout
+    if type(timeout).__name__ != "ClientTimeout":
+        return None
+    names = ("total", "connect", "sock_read", "sock_connect", "ceil_threshold")
+    return ClientTimeout(**{name: getattr(timeout, name) for name in names if hasattr(timeout, name)})
+
+
+def request_timeout(timeout: object) -> ClientTimeout:
+    """The limits of a request: a :class:`ClientTimeout`, or seconds in all."""
+    limits = _as_client_timeout(timeout)
+    if limits is not None:
+        return limits
+    if timeout is None or isinstance(timeout, int | float):
+        return ClientTimeout(total=timeout)
+    raise ValueError(f"timeout must be a ClientTimeout or a number of seconds, not {timeout!r}")

@@ -43,7 +43,8 @@ def merge_ssl_params(
 
 
 def _is_fingerprint(setting: object) -> bool:
-    """Whether it is a :class:`Fingerprint`, or another library's class of that name, which checks a transport alike."""
+    """Whether it is a :class:`Fingerprint`, or another library's class of that name, which checks a transport
+    alike."""
     return isinstance(setting, Fingerprint) or (
         type(setting).__name__ == "Fingerprint" and callable(getattr(setting, "check", None))
     )
@@ -58,7 +59,8 @@ def _replace(chosen: SSLSetting, new: SSLSetting, deprecation: str, stacklevel: 
 
 @functools.cache
 def _default_context(verified: bool) -> ssl.SSLContext:
-    """The context for ``ssl=True`` or ``ssl=False``; made once, on first use, as reading the authorities takes long."""
+    """The context for ``ssl=True`` or ``ssl=False``; made once, on first use, as reading the authorities
+    takes long."""
     if verified:
         context = ssl.create_default_context()
     else:
@@ -72,7 +74,7 @@ def _default_context(verified: bool) -> ssl.SSLContext:
 
 
 def context_for(request: SSLSetting, connector: SSLSetting) -> ssl.SSLContext:
-    """The context of a connection: by the request's setting, or the connector's where the request has none."""
+    """The context of a connection: by the request's setting, or else the connector's."""
     for setting in (request, connector):
         if isinstance(setting, ssl.SSLContext):
             return setting

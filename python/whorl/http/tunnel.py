@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from whorl import _core
 
@@ -24,7 +24,7 @@ __all__ = ["open_tunnel", "proxy_request", "start_tls"]
 
 
 def proxy_request(req: ClientRequest) -> ClientRequest:
-    """The request that is meant for ``req``'s proxy itself; credentials for it go where the proxy sees them."""
+    """The request that is meant for ``req``'s proxy itself; its credentials go where the proxy sees them."""
     assert req.proxy is not None
     headers = {} if req.proxy_headers is None else req.proxy_headers.copy()
     headers[hdrs.HOST] = req.headers[hdrs.HOST]
@@ -65,6 +65,8 @@ async def open_tunnel(
         )
         response._exchange = exchange
         await response._wait_for_head()
+        # The connection is not the response's to close.
+        response._released = True
         if response.status != 200:
             reason = response.reason or HTTPStatus(response.status).phrase
             raise ClientHttpProxyError(
@@ -87,9 +89,9 @@ async def start_tls(
     :raises ClientConnectorError: if it fails
     """
     protocol = connector._factory()
-    options = (
-        {"ssl_shutdown_timeout": connector._ssl_shutdown_timeout} if connector._ssl_shutdown_timeout else {}
-    )
+    options: dict[str, Any] = {}
+    if connector._ssl_shutdown_timeout:
+        options["ssl_shutdown_timeout"] = connector._ssl_shutdown_timeout
     with connector._client_errors(req, ClientConnectorError):
         try:
             async with ceil_timeout(timeout.sock_connect, timeout.ceil_threshold):
@@ -106,8 +108,8 @@ async def start_tls(
         except TypeError as error:
             transport.close()
             raise ClientConnectionError(
-                f"Cannot initialize a TLS-in-TLS connection to host {req.host}:{req.port} through an underlying "
-                f"connection to an HTTPS proxy {req.proxy} ssl:{req.ssl} [{error}]"
+                f"Cannot initialize a TLS-in-TLS connection to host {req.host}:{req.port} through an"
+                f" underlying connection to an HTTPS proxy {req.proxy} ssl:{req.ssl} [{error}]"
             ) from error
         except BaseException:
             # It may have failed before it took the transport over.

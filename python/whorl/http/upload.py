@@ -31,8 +31,9 @@ class UploadTracker:
 
     Make it while a loop runs, and a new one for each request. Source of the semantics: aiohttp.
 
-    ``attempts`` counts how often the body was begun (redirects and retries send it again); ``upload_complete`` is a
-    future that is done when the body has gone out in full, or has :exc:`UploadAbortedError` or the error of the sending.
+    ``attempts`` counts how often the body was begun (redirects and retries send it again);
+    ``upload_complete`` is a future that is done when the body has gone out in full, or has
+    :exc:`UploadAbortedError` or the error of the sending.
     """
 
     def __init__(self) -> None:
@@ -45,7 +46,8 @@ class UploadTracker:
         self._writer: StreamWriter | None = None
         self._accepted = 0
         self._flushed = 0
-        # Bytes of the body, and the bytes on the wire that hold them: where each piece that was accepted ends.
+        # Bytes of the body, and the bytes on the wire that hold them: where each piece that was accepted
+        # ends.
         self._marks: deque[tuple[int, int]] = deque()
 
     @property

@@ -91,7 +91,8 @@ async def connect(
     try:
         agreement = check_handshake(response, opening)
         connection = response.connection
-        assert connection is not None and connection.protocol is not None
+        assert connection is not None
+        assert connection.protocol is not None
         return session._ws_response_class(
             connection.protocol,
             response,
@@ -118,7 +119,10 @@ def _limits(timeout: ClientWSTimeout | float | Sentinel, receive_timeout: float 
     if type(timeout).__name__ == "ClientWSTimeout":
         limits = ClientWSTimeout(ws_receive=timeout.ws_receive, ws_close=timeout.ws_close)  # type: ignore[union-attr]
     elif not isinstance(timeout, Sentinel):
-        text = "parameter 'timeout' of type 'float' is deprecated, please use 'timeout=ClientWSTimeout(ws_close=...)'"
+        text = (
+            "parameter 'timeout' of type 'float' is deprecated, "
+            "please use 'timeout=ClientWSTimeout(ws_close=...)'"
+        )
         warnings.warn(text, DeprecationWarning, stacklevel=4)
         limits = ClientWSTimeout(ws_receive=limits.ws_receive, ws_close=timeout)  # type: ignore[arg-type]
     if receive_timeout is not None:

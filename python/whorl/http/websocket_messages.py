@@ -11,6 +11,8 @@ from enum import IntEnum
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from .exception_type import ExceptionType
+
 __all__ = [
     "WSCloseCode",
     "WSMessage",
@@ -104,7 +106,7 @@ class WSMessageTextBytes(NamedTuple):
         return loads(self.data)
 
 
-class WebSocketError(Exception):
+class WebSocketError(Exception, metaclass=ExceptionType):
     """The peer broke the protocol, or sent more than is allowed.
 
     :param code: the close code that it is told

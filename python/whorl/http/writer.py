@@ -26,7 +26,8 @@ _JOIN_BELOW = 4096
 
 
 class StreamWriter(AbstractStreamWriter):
-    """What a :class:`Payload` writes itself to. Source of the semantics: ``aiohttp.http_writer.StreamWriter``.
+    """What a :class:`Payload` writes itself to. Source of the semantics:
+    ``aiohttp.http_writer.StreamWriter``.
 
     :param protocol: the connection
     :param loop: the event loop
@@ -98,7 +99,7 @@ class StreamWriter(AbstractStreamWriter):
         if self._on_chunk_sent is not None:
             await self._on_chunk_sent(chunk)
         if isinstance(chunk, memoryview) and chunk.nbytes != len(chunk):
-            chunk = chunk.cast("c")
+            chunk = chunk.cast("B")
         size = len(chunk)
         self.put(chunk)
         if self.on_body_write is not None and size:

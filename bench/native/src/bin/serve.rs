@@ -1,22 +1,36 @@
-//! `whorl-bench-serve KIND`: the reference servers over tokio, in one thread, and the certificate for TLS rows.
+//! `whorl-bench-serve KIND`: the reference server over tokio, the HTTP server, and the certificates of TLS rows.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use lexopt::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use whorl_bench_native::pinning;
+use whorl_bench_native::http_server::{self, Options};
+use whorl_bench_native::{certificates, pinning};
 
 const HELP: &str = "\
 usage: whorl-bench-serve echo [--core N]
-       whorl-bench-serve http [--core N] [--body BYTES]
+       whorl-bench-serve http [--core N] [--tls DIRECTORY] [--block]
        whorl-bench-serve certificate DIRECTORY
 
-echo and http listen on a free port of 127.0.0.1 and print it as one line of JSON; certificate writes
-certificate.pem and key.pem (ECDSA P-256, self-signed, for localhost).";
+echo and http listen on a free port of 127.0.0.1, print it as one line of JSON, and end with the process that
+started them. certificate writes authority.pem and, signed by it for localhost and 127.0.0.1, certificate.pem
+and key.pem (ECDSA P-256).
+
+pages of http
+  /bytes/N  /close/N   N bytes, the second followed by the end of the connection
+  /gzip/N              N bytes of JSON text, compressed
+  /json                the JSON text that was posted
+  /hold/N              N bytes, once /release is asked for
+  /held/N              nothing, once N requests for /hold are in flight
+
+options
+  --core N             run on this core
+  --tls DIRECTORY      with the certificate and key in it
+  --block              sleep while nothing is readable, instead of spinning";
 
 /// One read of the echo server.
 const READ_BUFFER: usize = 64 * 1024;
@@ -24,16 +38,18 @@ const READ_BUFFER: usize = 64 * 1024;
 struct Arguments {
     words: Vec<String>,
     core: Option<usize>,
-    body: usize,
+    tls: Option<PathBuf>,
+    spin: bool,
 }
 
 fn arguments() -> Result<Option<Arguments>> {
-    let mut arguments = Arguments { words: Vec::new(), core: None, body: 1024 };
+    let mut arguments = Arguments { words: Vec::new(), core: None, tls: None, spin: true };
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
             Long("core") => arguments.core = Some(parser.value()?.parse()?),
-            Long("body") => arguments.body = parser.value()?.parse()?,
+            Long("tls") => arguments.tls = Some(parser.value()?.into()),
+            Long("block") => arguments.spin = false,
             Long("help") | Short('h') => return Ok(None),
             Value(word) => arguments.words.push(word.string()?),
             other => return Err(other.unexpected().into()),
@@ -51,34 +67,43 @@ fn run() -> Result<()> {
     }
     let words: Vec<&str> = arguments.words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["echo"] => serve(echo),
-        ["http"] => {
-            let answer = http_answer(arguments.body);
-            serve(move |stream| answer_requests(stream, answer.clone()))
+        ["echo"] => {
+            pinning::end_with_parent()?;
+            serve_echo()
         }
-        ["certificate", directory] => write_certificate(Path::new(directory)),
+        ["http"] => {
+            pinning::end_with_parent()?;
+            pinning::raise_file_limit()?;
+            let tls = arguments.tls.as_deref().map(certificates::server_config).transpose()?;
+            let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+            say_port(listener.local_addr()?.port())?;
+            http_server::serve(&listener, Options { tls, spin: arguments.spin })
+        }
+        ["certificate", directory] => certificates::write(Path::new(directory)),
         _ => bail!("give a kind of server; see --help"),
     }
 }
 
+/// One line of JSON for the runner.
+fn say_port(port: u16) -> Result<()> {
+    let mut output = std::io::stdout();
+    writeln!(output, "{{\"port\": {port}}}")?;
+    output.flush()?;
+    Ok(())
+}
+
 /// Accepts for ever, each connection in a task of its own.
-fn serve<H, F>(handler: H) -> Result<()>
-where
-    H: Fn(TcpStream) -> F,
-    F: Future<Output = std::io::Result<()>> + 'static,
-{
+fn serve_echo() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let tasks = tokio::task::LocalSet::new();
     tasks.block_on(&runtime, async move {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let mut output = std::io::stdout();
-        writeln!(output, "{{\"port\": {}}}", listener.local_addr()?.port())?;
-        output.flush()?;
+        say_port(listener.local_addr()?.port())?;
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
             // A connection that breaks is the client's affair; it reports what it missed.
-            tokio::task::spawn_local(handler(stream));
+            tokio::task::spawn_local(echo(stream));
         }
     })
 }
@@ -92,37 +117,6 @@ async fn echo(mut stream: TcpStream) -> std::io::Result<()> {
         }
         stream.write_all(buffer.get(..count).unwrap_or_default()).await?;
     }
-}
-
-fn http_answer(body: usize) -> Vec<u8> {
-    let mut answer =
-        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {body}\r\n\r\n").into_bytes();
-    answer.resize(answer.len() + body, b'x');
-    answer
-}
-
-/// Answers every request head with the same bytes; requests have no body.
-async fn answer_requests(mut stream: TcpStream, answer: Vec<u8>) -> std::io::Result<()> {
-    let mut input = Vec::with_capacity(4096);
-    loop {
-        if stream.read_buf(&mut input).await? == 0 {
-            return Ok(());
-        }
-        while let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") {
-            input.drain(..end + 4);
-            stream.write_all(&answer).await?;
-        }
-    }
-}
-
-fn write_certificate(directory: &Path) -> Result<()> {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
-    for (name, text) in [("certificate.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())]
-    {
-        let path = directory.join(name);
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
 }
 
 fn main() -> ExitCode {

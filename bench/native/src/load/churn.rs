@@ -6,8 +6,9 @@ use std::os::fd::AsFd;
 use anyhow::{Context, Result, bail};
 use rustix::io::{Errno, read, write};
 
-use super::{Exchange, Options, Poller, Waiting, drive, message};
+use super::{Exchange, Options, drive, message};
 use crate::meter::{Meter, Report};
+use crate::poll::{Poller, Waiting};
 
 /// Opens connections to `address` as fast as the server closes them. The server answers with as many bytes as it
 /// was sent and closes first, so that no port of ours stays behind in TIME_WAIT.

@@ -10,8 +10,9 @@ use rustix::event::epoll::EventFlags;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, read, write};
 
-use super::{Exchange, Options, Poller, Waiting, drive, message};
+use super::{Exchange, Options, drive, message};
 use crate::meter::{Meter, Report};
+use crate::poll::{Poller, Waiting};
 
 /// Echo over TCP connections to `address`.
 pub fn tcp_echo(address: SocketAddr, options: Options, meter: &mut Meter) -> Result<Report> {

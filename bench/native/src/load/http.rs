@@ -7,8 +7,9 @@ use anyhow::{Context, Result, bail};
 use rustix::io::{Errno, read, write};
 
 use super::churn::connect;
-use super::{Exchange, Options, Poller, Waiting, drive};
+use super::{Exchange, Options, drive};
 use crate::meter::{Meter, Report};
+use crate::poll::{Poller, Waiting};
 
 /// Sends `GET /` over keep-alive connections. An answer must be a 200 with a `Content-Length`.
 pub fn http_load(address: SocketAddr, options: Options, meter: &mut Meter) -> Result<Report> {

@@ -13,8 +13,9 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 
 use super::churn::connect;
-use super::{Exchange, Options, Poller, Waiting, drive, message};
+use super::{Exchange, Options, drive, message};
 use crate::meter::{Meter, Report};
+use crate::poll::{Poller, Waiting};
 
 /// Echo of `options.size` bytes inside TLS sessions with `address`.
 pub fn tls_echo(address: SocketAddr, options: Options, meter: &mut Meter) -> Result<Report> {

@@ -7,7 +7,7 @@
 //! use whorl_core::http1::{Event, Limits, RequestKind, ResponseParser};
 //!
 //! let mut parser = ResponseParser::new(Limits::default());
-//! parser.expect(RequestKind::Other, false);
+//! parser.await_response(RequestKind::Other, false);
 //! let mut input: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 //! let mut body = Vec::new();
 //! loop {

@@ -178,7 +178,7 @@ impl Parser<Responses> {
     ///
     /// This is said once for each request, after the [`Event::End`] of the response before. Bytes that come while no
     /// response is awaited are [`ErrorKind::Unexpected`].
-    pub fn expect(&mut self, kind: RequestKind, upgrade: bool) {
+    pub fn await_response(&mut self, kind: RequestKind, upgrade: bool) {
         self.role.expected = Some((kind, upgrade));
     }
 }

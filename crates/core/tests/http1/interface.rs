@@ -8,7 +8,7 @@ use whorl_core::http1::{
 
 fn response(bytes: &[u8]) -> Result<ResponseHead, Error> {
     let mut parser = ResponseParser::new(Limits::default());
-    parser.expect(RequestKind::Other, false);
+    parser.await_response(RequestKind::Other, false);
     match parser.parse(bytes)? {
         (Event::Head(head, _), _) => Ok(head),
         (other, _) => panic!("{other:?}"),
@@ -78,7 +78,7 @@ fn more_fields_than_are_read_at_once_leave_the_content_where_it_is() {
     let head = bytes.len();
     bytes.extend([b'c'; 100_000]);
     let mut parser = ResponseParser::new(Limits::default());
-    parser.expect(RequestKind::Other, false);
+    parser.await_response(RequestKind::Other, false);
     let (Event::Head(found, Framing::Length(100_000)), used) = parser.parse(&bytes).unwrap() else {
         panic!("no head")
     };
@@ -93,7 +93,7 @@ fn more_fields_than_are_read_at_once_leave_the_content_where_it_is() {
 #[test]
 fn every_call_says_what_it_has_used() {
     let mut parser = ResponseParser::new(Limits::default());
-    parser.expect(RequestKind::Other, false);
+    parser.await_response(RequestKind::Other, false);
     assert!(matches!(parser.parse(b""), Ok((Event::NeedMore, 0))));
     assert!(matches!(parser.parse(b"HTTP/1.1 200 OK\r\nTransfer-Enc"), Ok((Event::NeedMore, 29))));
     assert_eq!(parser.held(), 29);
@@ -115,7 +115,7 @@ fn every_call_says_what_it_has_used() {
 fn a_connection_that_is_closed_between_messages_is_idle_every_time_it_is_asked() {
     let mut parser = ResponseParser::new(Limits::default());
     assert_eq!((parser.finish(), parser.finish()), (Ok(Finish::Idle), Ok(Finish::Idle)));
-    parser.expect(RequestKind::Other, false);
+    parser.await_response(RequestKind::Other, false);
     let error = parser.finish().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Incomplete(Incomplete::Head { received: 0 }));
     assert_eq!(parser.finish(), Err(error));
@@ -124,7 +124,7 @@ fn a_connection_that_is_closed_between_messages_is_idle_every_time_it_is_asked()
 #[test]
 fn a_body_that_ends_with_the_connection_ends_once() {
     let mut parser = ResponseParser::new(Limits::default());
-    parser.expect(RequestKind::Other, false);
+    parser.await_response(RequestKind::Other, false);
     assert!(matches!(parser.parse(b"HTTP/1.1 200 OK\r\n\r\n"), Ok((Event::Head(_, Framing::UntilEof), 19))));
     assert_eq!((parser.finish(), parser.finish()), (Ok(Finish::End), Ok(Finish::Idle)));
 }
@@ -132,7 +132,7 @@ fn a_body_that_ends_with_the_connection_ends_once() {
 #[test]
 fn a_whole_body_whose_end_was_not_asked_for_has_ended() {
     let mut parser = ResponseParser::new(Limits::default());
-    parser.expect(RequestKind::Other, false);
+    parser.await_response(RequestKind::Other, false);
     let message = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     assert!(matches!(parser.parse(message), Ok((Event::Head(..), 38))));
     assert_eq!(parser.finish(), Ok(Finish::End));
@@ -141,12 +141,12 @@ fn a_whole_body_whose_end_was_not_asked_for_has_ended() {
 #[test]
 fn the_next_response_may_be_announced_early() {
     let mut parser = ResponseParser::new(Limits::default());
-    parser.expect(RequestKind::Head, false);
+    parser.await_response(RequestKind::Head, false);
     assert!(matches!(
         parser.parse(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
         Ok((Event::Head(_, Framing::Empty), 38))
     ));
-    parser.expect(RequestKind::Other, false);
+    parser.await_response(RequestKind::Other, false);
     assert!(matches!(parser.parse(b"HTTP"), Ok((Event::End { keep_alive: true }, 0))));
     let message = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
     assert!(matches!(parser.parse(message), Ok((Event::Head(_, Framing::Length(5)), 38))));
@@ -155,7 +155,7 @@ fn the_next_response_may_be_announced_early() {
 #[test]
 fn a_tunnel_uses_nothing_of_what_it_is_shown() {
     let mut parser = ResponseParser::new(Limits::default());
-    parser.expect(RequestKind::Connect, false);
+    parser.await_response(RequestKind::Connect, false);
     let bytes = b"HTTP/1.1 200 OK\r\n\r\n\x16\x03";
     assert!(matches!(parser.parse(bytes), Ok((Event::Head(_, Framing::Tunnel), 19))));
     for rest in [&bytes[19..], b"", b"HTTP/1.1 200 OK\r\n\r\n"] {

@@ -8,7 +8,7 @@ const RESPONSE: Reader = Reader::Response { kind: RequestKind::Other, upgrade: f
 
 fn head_of(bytes: &[u8], limits: Limits) -> Result<ResponseHead, Error> {
     let mut parser = ResponseParser::new(limits);
-    parser.expect(RequestKind::Other, false);
+    parser.await_response(RequestKind::Other, false);
     match parser.parse(bytes)?.0 {
         Event::Head(head, _) => Ok(head),
         other => panic!("{other:?}"),
@@ -41,7 +41,7 @@ fn aiohttps_default_sizes_are_accepted_and_one_byte_more_is_not() {
 #[test]
 fn limits_can_be_set_for_the_next_response() {
     let mut parser = ResponseParser::new(Limits::default());
-    parser.expect(RequestKind::Other, false);
+    parser.await_response(RequestKind::Other, false);
     parser.set_limits(Limits { field: 9000, ..Limits::default() });
     let message = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(8900));
     assert!(matches!(parser.parse(message.as_bytes()), Ok((Event::Head(..), _))));
@@ -60,7 +60,7 @@ fn an_endless_line_and_an_endless_head_are_refused_with_no_more_in_memory_than_t
             if matches!(kind, ErrorKind::HeadTooLong { .. }) { b"A: bcdefgh\r\n" } else { b"xxxxxxx" };
         let limits = Limits { fields: usize::MAX, ..limits };
         let mut parser = ResponseParser::new(limits);
-        parser.expect(RequestKind::Other, false);
+        parser.await_response(RequestKind::Other, false);
         let mut input = start;
         let mut given = 0;
         let error = loop {

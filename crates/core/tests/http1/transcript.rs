@@ -71,13 +71,13 @@ pub fn read(reader: Reader, limits: Limits, pieces: &[&[u8]], eof: bool) -> Vec<
         }
         Reader::Response { kind, upgrade } => {
             let mut parser = ResponseParser::new(limits);
-            parser.expect(kind, upgrade);
+            parser.await_response(kind, upgrade);
             steps.read(&mut parser, |_| (), pieces, eof);
         }
         Reader::Responses => {
             let mut parser = ResponseParser::new(limits);
-            parser.expect(RequestKind::Other, false);
-            let next = |parser: &mut ResponseParser| parser.expect(RequestKind::Other, false);
+            parser.await_response(RequestKind::Other, false);
+            let next = |parser: &mut ResponseParser| parser.await_response(RequestKind::Other, false);
             steps.read(&mut parser, next, pieces, eof);
         }
         Reader::Unawaited => steps.read(&mut ResponseParser::new(limits), |_| (), pieces, eof),

@@ -63,9 +63,7 @@ impl Fault {
                     | ErrorKind::HeadTooLong { limit } => {
                         http_exception(py, "LineTooLong")?.call1((message, limit.to_string()))
                     }
-                    ErrorKind::BadStatusLine => {
-                        http_exception(py, "BadStatusLine")?.call1(("", message))
-                    }
+                    ErrorKind::BadStatusLine => http_exception(py, "BadStatusLine")?.call1(("", message)),
                     ErrorKind::BadField => http_exception(py, "InvalidHeader")?.call1((message,)),
                     ErrorKind::BadTransferEncoding
                     | ErrorKind::BadChunk

@@ -1,9 +1,9 @@
 //! Heads as Python sees them; made on first use.
 
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple, PyType};
-use pyo3::ffi;
 use whorl_core::http1::Fields;
 
 /// Text of a head: UTF-8, with other bytes as lone surrogates, as aiohttp decodes it.

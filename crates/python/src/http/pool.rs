@@ -26,11 +26,18 @@ struct Idle {
     since: u64,
 }
 
+/// A connection that a request has, and what it is good for.
+#[derive(Debug)]
+struct Leased {
+    connection: Py<HttpConnection>,
+    key: Key<Origin>,
+}
+
 #[derive(Debug)]
 struct State {
     pool: Pool<Origin, Idle>,
     /// The connections that requests have.
-    leased: Slab<Py<HttpConnection>>,
+    leased: Slab<Leased>,
     waiters: HashMap<Ticket, Py<PyAny>>,
     timer: Option<Py<PyAny>>,
 }
@@ -72,6 +79,11 @@ pub struct PoolWaiter {
 }
 
 impl Lease {
+    /// Which of the pool's leases it is.
+    pub const fn place(&self) -> usize {
+        self.place
+    }
+
     /// The pool.
     pub const fn pool(&self) -> &Py<ConnectionPool> {
         &self.pool
@@ -118,7 +130,10 @@ impl ConnectionPool {
         connection: &Bound<'_, HttpConnection>,
     ) -> PyResult<()> {
         let reference = connection.clone().unbind();
-        let place = slf.get().with(|state| state.leased.insert(reference))?;
+        let place = slf.get().with(|state| {
+            let key = state.pool.key(&lease).clone();
+            state.leased.insert(Leased { connection: reference, key })
+        })?;
         let lease = Lease { pool: slf.clone().unbind(), lease, place, callbacks: Vec::new() };
         connection.get().set_lease(slf.py(), lease)
     }
@@ -168,6 +183,25 @@ impl ConnectionPool {
         }
     }
 
+    /// An idle connection with `key` that can be used; none if there is none, or no place for another request.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn take_idle<'py>(
+        slf: &Bound<'py, Self>,
+        key: &Key<Origin>,
+    ) -> PyResult<Option<Bound<'py, HttpConnection>>> {
+        let this = slf.get();
+        let Some((lease, idle)) = this.with(|state| state.pool.checkout_idle(key, clock::now()))? else {
+            return Ok(None);
+        };
+        match this.use_checkout(slf, Checkout::Reuse(lease, idle))? {
+            Ok(connection) => Ok(Some(connection)),
+            Err(Place::Open(lease)) => this.release(slf, lease, None).map(|()| None),
+            Err(Place::Wait(_) | Place::Closed) => Ok(None),
+        }
+    }
+
     /// Gives a place back, with its connection if it can be used again.
     fn release(
         &self,
@@ -214,10 +248,18 @@ impl ConnectionPool {
             return Ok(());
         }
         let delay = clock::seconds(next.saturating_sub(clock::now()));
-        let timer =
-            event_loop.call_method1(intern!(py, "call_later"), (delay, slf.getattr(intern!(py, "_expire"))?))?;
+        let timer = event_loop
+            .call_method1(intern!(py, "call_later"), (delay, slf.getattr(intern!(py, "_expire"))?))?;
         let _former = self.with(|state| state.timer.replace(timer.unbind()))?;
         Ok(())
+    }
+
+    /// The key of a connection that a request has.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn key_of(&self, py: Python<'_>, place: usize) -> PyResult<Option<Py<PyAny>>> {
+        self.with(|state| state.leased.get(place).map(|leased| leased.key.object().clone_ref(py)))
     }
 
     /// An idle connection is gone.
@@ -225,8 +267,8 @@ impl ConnectionPool {
     /// # Errors
     /// RuntimeError on the wrong thread.
     pub fn forget(&self, connection: &Bound<'_, HttpConnection>) -> PyResult<()> {
-        let _idle =
-            self.with(|state| state.pool.remove_idle(|idle| idle.connection.as_ptr() == connection.as_ptr()))?;
+        let _idle = self
+            .with(|state| state.pool.remove_idle(|idle| idle.connection.as_ptr() == connection.as_ptr()))?;
         Ok(())
     }
 }
@@ -253,8 +295,11 @@ impl ConnectionPool {
             Ok(event_loop) => Arc::clone(event_loop.get().owner()),
             Err(_) => Arc::new(Owner::new()),
         };
-        let limits =
-            Limits { total: limit, per_host: limit_per_host, keep_alive: keepalive_timeout.map(clock::deadline) };
+        let limits = Limits {
+            total: limit,
+            per_host: limit_per_host,
+            keep_alive: keepalive_timeout.map(clock::deadline),
+        };
         let state =
             State { pool: Pool::new(limits), leased: Slab::new(), waiters: HashMap::new(), timer: None };
         Self { event_loop: loop_.clone().unbind(), force_close, state: Owned::new(owner, state) }
@@ -273,7 +318,9 @@ impl ConnectionPool {
     fn idle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let idle: Vec<_> = self.with(|state| {
             let pairs = state.pool.idle();
-            pairs.map(|(key, idle)| (key.object().clone_ref(py), idle.connection.clone_ref(py), idle.since)).collect()
+            pairs
+                .map(|(key, idle)| (key.object().clone_ref(py), idle.connection.clone_ref(py), idle.since))
+                .collect()
         })?;
         let by_key = PyDict::new(py);
         for (key, connection, since) in idle {
@@ -288,7 +335,7 @@ impl ConnectionPool {
 
     /// The connections that requests have.
     fn acquired(&self, py: Python<'_>) -> PyResult<Vec<Py<HttpConnection>>> {
-        self.with(|state| state.leased.iter().map(|(_, connection)| connection.clone_ref(py)).collect())
+        self.with(|state| state.leased.iter().map(|(_, leased)| leased.connection.clone_ref(py)).collect())
     }
 
     /// Close the pool: who waits gets ClientConnectionError. The connections, idle and acquired, are the caller's to close.
@@ -298,7 +345,7 @@ impl ConnectionPool {
         let (drained, waiters, timer, leased) = this.with(|state| {
             let drained = state.pool.close();
             let leased: Vec<_> =
-                state.leased.iter().map(|(_, connection)| connection.clone_ref(py)).collect();
+                state.leased.iter().map(|(_, leased)| leased.connection.clone_ref(py)).collect();
             (drained, std::mem::take(&mut state.waiters), state.timer.take(), leased)
         })?;
         if let Some(timer) = timer {
@@ -337,7 +384,7 @@ impl ConnectionPool {
                 }
                 visit.call(&state.timer)?;
                 state.waiters.values().try_for_each(|waiter| visit.call(waiter))?;
-                state.leased.iter().try_for_each(|(_, connection)| visit.call(connection))
+                state.leased.iter().try_for_each(|(_, leased)| visit.call(&leased.connection))
             })
             .unwrap_or(Ok(()))
     }
@@ -345,7 +392,6 @@ impl ConnectionPool {
     fn __clear__(&self) {
         let _drained = self.state.with(|state| state.pool.close());
         let _leased = self.state.with(|state| std::mem::take(&mut state.leased));
-        let _waiters = self.state.with(|state| std::mem::take(&mut state.waiters));
         let _timer = self.state.with(|state| state.timer.take());
     }
 }

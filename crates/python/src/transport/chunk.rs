@@ -45,7 +45,8 @@ impl Chunk {
         list_of_data.try_iter()?.map(|data| Self::new(&data?)).collect()
     }
 
-    fn of_bytes(bytes: &Bound<'_, PyBytes>) -> Self {
+    /// A bytes object, as it is.
+    pub fn of_bytes(bytes: &Bound<'_, PyBytes>) -> Self {
         let content: *const [u8] = bytes.as_bytes();
         // SAFETY: a bytes object never changes and never moves, and the reference beside the slice keeps it alive as long
         // as the chunk; `as_ref` ties what it gives out to the chunk.

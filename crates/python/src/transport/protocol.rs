@@ -7,8 +7,8 @@ use pyo3::types::{PyBytes, PyType};
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
 use super::tls::TlsProtocol;
-use crate::http::HttpConnection;
 use crate::ffi::{call_in_context, call_in_context_or_here};
+use crate::http::HttpConnection;
 
 /// How data reaches a protocol.
 #[derive(Debug)]

@@ -224,6 +224,17 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         }
     }
 
+    /// Asks for an idle connection and nothing else: `None` if there is none, or no slot.
+    pub fn checkout_idle(&mut self, key: &Key<K>, now: u64) -> Option<(Lease, C)> {
+        let host = *self.places.get(key)?;
+        if self.phase == Phase::Closed || self.is_full() || self.is_host_full(host) {
+            return None;
+        }
+        let connection = self.take_idle(host, now)?;
+        self.acquire(host);
+        Some((Lease { host }, connection))
+    }
+
     /// Another idle connection for a slot whose own turned out to be closed.
     pub fn another(&mut self, lease: &Lease, now: u64) -> Option<C> {
         self.take_idle(lease.host, now)

@@ -128,10 +128,15 @@ impl StreamTransport {
         }
     }
 
-    /// Close the transport at once: what waits is dropped, then `connection_lost(None)` is called.
+    /// Close the transport at once: what the socket has not taken is dropped, then `connection_lost(None)` is called.
     fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
-        this.force_close(slf, this.loop_of(slf.py()), None)
+        let event_loop = this.loop_of(slf.py());
+        // asyncio has handed to the socket what it could before now; uvloop does it here.
+        if this.with(|state| state.output.sender() == Sender::Scheduled)? {
+            Self::flush(slf, event_loop)?;
+        }
+        this.force_close(slf, event_loop, None)
     }
 
     fn _force_close(slf: &Bound<'_, Self>, error: Option<Bound<'_, PyAny>>) -> PyResult<()> {

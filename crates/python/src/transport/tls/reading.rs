@@ -31,10 +31,9 @@ impl TlsProtocol {
         let at_once = self.with(|state| {
             self.phase.load() == Phase::Open
                 && state.reading == Reading::On
-                && state
-                    .protocol
-                    .as_ref()
-                    .is_some_and(|protocol| matches!(protocol.receiver, Receiver::Data(_) | Receiver::Http(_)))
+                && state.protocol.as_ref().is_some_and(|protocol| {
+                    matches!(protocol.receiver, Receiver::Data(_) | Receiver::Http(_))
+                })
         })?;
         let engine = self.engine()?;
         if at_once {

@@ -1,4 +1,4 @@
-"""`python -m bench loop`: every row, every peer, interleaved."""
+"""Runs a suite: every row, every peer, interleaved."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import peers as known_peers
 from bench.native import ROOT, find_or_build
-from bench.peers import PEERS, SUBJECT, Peer
+from bench.peers import SUBJECT, Peer
 from bench.results import Cell, Judgement, Results, Status, Verdict, cell, environment, judge, worst
-from bench.rows import ROWS, Method, Row, matching
 from bench.sampling import (
     Plan,
     Sample,
@@ -27,8 +25,10 @@ from bench.sampling import (
     server_command,
     take,
     target_of,
+    url_of,
     worker_command,
 )
+from bench.suite import Method, Row, Suite, Unit
 from bench.tables import heading, terminal_line, unavailable
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ _BUSY = 0.7
 _QUICK = (2, 0.1, 0.2)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m bench loop`."""
+def add_arguments(parser: argparse.ArgumentParser, suite: Suite) -> None:
+    """The options of a suite's command."""
     parser.add_argument(
         "--rows", metavar="GLOB", help="only rows matching one of these comma-separated globs"
     )
     parser.add_argument(
-        "--peers", metavar="A,B", help=f"only these peers beside {SUBJECT} ({', '.join(PEERS)})"
+        "--peers", metavar="A,B", help=f"only these peers beside {SUBJECT} ({', '.join(suite.peers)})"
     )
     parser.add_argument(
         "--rounds", type=_positive, metavar="N", help=f"samples of each peer in each row ({_FULL[0]})"
@@ -57,7 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quick", action="store_true", help=f"{_QUICK[0]} short rounds: a look, not a measurement"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="JSON file (bench/results/loop.json for a full run)"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"JSON file (bench/results/{suite.name}.json for a full run)",
     )
     parser.add_argument("--list", action="store_true", help="print the rows and stop")
     parser.add_argument(
@@ -73,39 +76,40 @@ def _positive(text: str) -> int:
     return number
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(suite: Suite, arguments: argparse.Namespace) -> int:
     """Measures. Returns 0, or 1 if a row failed.
 
-    Raises ValueError for arguments that fit nothing, RuntimeError where the load client cannot be built.
+    Raises ValueError for arguments that fit nothing, RuntimeError where the native programs cannot be built.
     """
     if arguments.list:
-        for row in ROWS:
+        for row in suite.rows:
             print(f"{row.name:<32}{row.title}")
         return 0
     rounds, warm_up, window = _QUICK if arguments.quick else _FULL
     rounds = arguments.rounds or rounds
-    rows = matching(arguments.rows) if arguments.rows else list(ROWS)
-    peers = _present(arguments.peers)
-    print("building the load client ...", flush=True)
-    server_core, load_core = cores()
+    rows = suite.matching(arguments.rows) if arguments.rows else list(suite.rows)
+    peers, missing = _present(suite, arguments.peers)
+    print("building the native programs ...", flush=True)
+    measured_core, load_core = cores()
     if arguments.profile_row:
-        [row] = matching(arguments.profile_row)
-        plan = Plan(find_or_build(), 0.0, arguments.seconds, server_core, load_core)
-        return _profile(row, peers[0], plan)
-    plan = Plan(find_or_build(), warm_up, window, server_core, load_core)
+        [row] = suite.matching(arguments.profile_row)
+        plan = Plan(suite.name, find_or_build(), 0.0, arguments.seconds, measured_core, load_core)
+        return _profile(row, suite.named(arguments.peers)[0] if arguments.peers else peers[0], plan)
+    plan = Plan(suite.name, find_or_build(), warm_up, window, measured_core, load_core)
     if load_core is None:
-        print("only one core: server and load take turns on it, which costs both", flush=True)
+        print("only one core: both sides take turns on it, which costs both", flush=True)
     busy = os.getloadavg()[0]
     if busy > _BUSY:
         print(f"the machine is busy (load average {busy:.1f}): the figures will spread", flush=True)
-    results = Results(environment(peers, rounds, window, (server_core, load_core)), rows, [], [])
+    about = environment(peers, missing, rounds, window, (measured_core, load_core))
+    results = Results(suite.name, about, rows, [], [])
     partial = bool(arguments.rows or arguments.peers or arguments.quick)
-    output = arguments.output or _RESULTS / ("partial.json" if partial else "loop.json")
+    output = arguments.output or _RESULTS / ("partial.json" if partial else f"{suite.name}.json")
     started = time.monotonic()
     print(heading(peers), flush=True)
     for row in rows:
         cells = _measure_row(row, peers, rounds, plan)
-        judgements = judge(row, cells)
+        judgements = judge(row, cells, [peer.name for peer in peers if peer.native])
         results.cells += cells.values()
         results.judgements += judgements
         print(terminal_line(row, peers, cells, judgements), flush=True)
@@ -115,26 +119,29 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if results.failed() else 0
 
 
-def _present(names: str | None) -> list[Peer]:
-    """The peers to run, the subject first. What is not installed is said, and left out."""
-    chosen = known_peers.named(names) if names else list(PEERS.values())
-    if names is None or SUBJECT in [peer.name for peer in chosen] or PEERS[SUBJECT].missing() is None:
-        chosen = [PEERS[SUBJECT], *[peer for peer in chosen if peer.name != SUBJECT]]
-    present = []
+def _present(suite: Suite, names: str | None) -> tuple[list[Peer], dict[str, str]]:
+    """The peers to run, the subject first, and those that are not installed, each with what is missing."""
+    subject = suite.peers[SUBJECT]
+    chosen = suite.named(names) if names else list(suite.peers.values())
+    if names is None or subject in chosen or subject.missing() is None:
+        chosen = [subject, *[peer for peer in chosen if peer is not subject]]
+    present, missing = [], {}
     for peer in chosen:
-        missing = peer.missing()
-        if missing is None:
+        reason = peer.missing()
+        if reason is None:
             present.append(peer)
         else:
-            print(f"without {peer.name}: {missing}", flush=True)
+            missing[peer.name] = reason
+            print(f"without {peer.name}: {reason}", flush=True)
     if not present:
         raise ValueError("none of these peers is installed")
-    return present
+    return present, missing
 
 
 def _measure_row(row: Row, peers: Sequence[Peer], rounds: int, plan: Plan) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
     samples: dict[str, list[Sample]] = {}
+    by_name = {peer.name: peer for peer in peers}
     for peer in peers:
         if peer.native and peer.name not in row.references:
             continue
@@ -146,7 +153,7 @@ def _measure_row(row: Row, peers: Sequence[Peer], rounds: int, plan: Plan) -> di
     for _ in range(rounds):
         for name in list(samples):
             try:
-                samples[name].append(take(row, PEERS[name], plan))
+                samples[name].append(take(row, by_name[name], plan))
             except UnavailableError as error:
                 # What the subject lacks is a failure: it is to run every row.
                 status = Status.FAILED if name == SUBJECT else Status.UNAVAILABLE
@@ -157,7 +164,7 @@ def _measure_row(row: Row, peers: Sequence[Peer], rounds: int, plan: Plan) -> di
                 del samples[name]
     ours = samples.get(SUBJECT, [])
     for name, taken in samples.items():
-        cells[name] = cell(row, PEERS[name], taken, ours)
+        cells[name] = cell(row, by_name[name], taken, ours)
     return {peer.name: cells[peer.name] for peer in peers if peer.name in cells}
 
 
@@ -166,8 +173,9 @@ def _summary(results: Results, output: Path, elapsed: float) -> None:
     for judgement in results.judgements:
         by_row.setdefault(judgement.row, []).append(judgement)
     verdicts = [worst(judgements) for judgements in by_row.values()]
+    rows = f"{len(results.rows)} rows in {elapsed / 60:.1f} min"
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict if verdict in verdicts)
-    print(f"\n{len(verdicts)} rows in {elapsed / 60:.1f} min: {counts}; written to {output}")
+    print(f"\n{rows}; with targets: {counts or 'none'}; written to {output}")
     print("time is user and system CPU of the measured process per operation; x is the peer's over whorl's")
     for line in unavailable(results.cells):
         print(line)
@@ -177,15 +185,15 @@ def _summary(results: Results, output: Path, elapsed: float) -> None:
 
 def _profile(row: Row, peer: Peer, plan: Plan) -> int:
     """Keeps one row's process busy for the window, and says which process that is."""
-    if row.method in (Method.IMPORT, Method.HELD):
+    if row.method in (Method.IMPORT, Method.HELD, Method.START_UP) or row.unit is not Unit.CPU_US:
         raise ValueError(f"{row.name} has no steady load to profile")
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="whorl-bench-")))
         plan.native.write_certificate(directory)
         target = ""
         if row.method is Method.AGAINST_SERVER:
-            server = stack.enter_context(running(server_command(row, plan), plan.time_limit))
-            target = target_of(server.line())
+            command = server_command(row, plan, directory)
+            target = url_of(row, stack.enter_context(running(command, plan.time_limit)).line())
         worker = stack.enter_context(
             running(worker_command(row, peer, plan, directory, target), plan.time_limit)
         )

@@ -1,0 +1,154 @@
+//! One client's connection: bytes in, answers out, plain or inside TLS.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use anyhow::{Result, bail};
+use rustls::ServerConnection;
+
+use super::request::{Request, next_request};
+use crate::poll::{Poller, Waiting};
+
+/// Whether a connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum State {
+    Open,
+    /// No more requests are read; it closes when the answers are out.
+    Closing,
+    Closed,
+}
+
+impl State {
+    pub(super) fn is_open(self) -> bool {
+        self != Self::Closed
+    }
+}
+
+/// An answer and how much of it the socket has taken.
+struct Outgoing {
+    bytes: Rc<[u8]>,
+    sent: usize,
+}
+
+pub(super) struct Connection {
+    stream: TcpStream,
+    session: Option<Box<ServerConnection>>,
+    input: Vec<u8>,
+    output: VecDeque<Outgoing>,
+    waiting: Waiting,
+    state: State,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, session: Option<ServerConnection>) -> Result<Self> {
+        stream.set_nodelay(true)?;
+        let session = session.map(|mut session| {
+            session.set_buffer_limit(None);
+            Box::new(session)
+        });
+        Ok(Self {
+            stream,
+            session,
+            input: Vec::new(),
+            output: VecDeque::new(),
+            waiting: Waiting::Read,
+            state: State::Open,
+        })
+    }
+
+    pub(super) fn register(&self, poller: &Poller, token: usize) -> Result<()> {
+        poller.add(self.stream.as_fd(), token, self.waiting.interest())
+    }
+
+    /// Reads what is there. An error ends the connection.
+    pub(super) fn receive(&mut self, scratch: &mut [u8]) -> Result<()> {
+        let Some(session) = &mut self.session else {
+            match self.stream.read(scratch) {
+                Ok(0) => bail!("the client closed the connection"),
+                Ok(count) => self.input.extend_from_slice(scratch.get(..count).unwrap_or_default()),
+                Err(error) if is_temporary(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+            return Ok(());
+        };
+        match session.read_tls(&mut self.stream) {
+            Ok(0) => bail!("the client closed the connection"),
+            Ok(_) => {}
+            Err(error) if is_temporary(&error) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        let state = session.process_new_packets()?;
+        if state.plaintext_bytes_to_read() > 0 {
+            session.reader().take(state.plaintext_bytes_to_read() as u64).read_to_end(&mut self.input)?;
+        }
+        if state.peer_has_closed() {
+            bail!("the client ended the TLS session");
+        }
+        Ok(())
+    }
+
+    /// The next whole request, taken out of the input.
+    pub(super) fn next_request(&mut self) -> Option<Request> {
+        (self.state == State::Open).then(|| next_request(&mut self.input)).flatten()
+    }
+
+    pub(super) fn close_after_answer(&mut self) {
+        self.state = State::Closing;
+    }
+
+    pub(super) fn queue(&mut self, bytes: Rc<[u8]>) {
+        self.output.push_back(Outgoing { bytes, sent: 0 });
+    }
+
+    /// Writes what the socket takes.
+    pub(super) fn flush(&mut self, poller: &Poller, token: usize) -> Result<State> {
+        if let Some(session) = &mut self.session {
+            for answer in self.output.drain(..) {
+                session.writer().write_all(&answer.bytes)?;
+                if self.state == State::Closing {
+                    session.send_close_notify();
+                }
+            }
+            while session.wants_write() {
+                match session.write_tls(&mut self.stream) {
+                    Ok(_) => {}
+                    Err(error) if is_temporary(&error) => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            return self.settle(poller, token);
+        }
+        while let Some(answer) = self.output.front_mut() {
+            match self.stream.write(answer.bytes.get(answer.sent..).unwrap_or_default()) {
+                Ok(count) => answer.sent += count,
+                Err(error) if is_temporary(&error) => break,
+                Err(error) => return Err(error.into()),
+            }
+            if answer.sent == answer.bytes.len() {
+                self.output.pop_front();
+            }
+        }
+        self.settle(poller, token)
+    }
+
+    /// What is left to write decides what to wait for, and whether the end has come.
+    fn settle(&mut self, poller: &Poller, token: usize) -> Result<State> {
+        let left = match &self.session {
+            Some(session) => session.wants_write(),
+            None => !self.output.is_empty(),
+        };
+        self.waiting.update(left, poller, self.stream.as_fd(), token)?;
+        if self.state == State::Closing && !left {
+            self.state = State::Closed;
+        }
+        Ok(self.state)
+    }
+}
+
+fn is_temporary(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}

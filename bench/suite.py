@@ -1,0 +1,132 @@
+"""What a set of measurements is made of: rows, the targets they are held to, and the peers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bench.peers import Peer
+
+
+class Method(Enum):
+    """Who drives the measured process, and who reads its clock."""
+
+    #: The measured process runs batches of work and reads its own CPU clock.
+    ITSELF = "itself"
+    #: A native client drives a server in the measured process, and reads that process's CPU clock.
+    LOADED = "loaded"
+    #: The measured process is a client of the native HTTP server, and reads its own clock or memory.
+    AGAINST_SERVER = "against a server"
+    #: A native client opens connections and holds them; the measured process reads its own memory.
+    HELD = "held"
+    #: A fresh interpreter imports the peer and reads its own CPU clock.
+    IMPORT = "import"
+    #: A fresh interpreter makes a client, gets one answer and reads its own CPU clock, which began with it.
+    START_UP = "start-up"
+
+
+class Unit(Enum):
+    """Of a row's figures; less is better in each."""
+
+    CPU_US = "us"
+    BYTES = "B"
+    COUNT = ""
+
+
+#: In a target: whichever Python peer comes out best.
+BEST = "best peer"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A target: the peer's figure over the subject's is to be at least so much."""
+
+    against: str
+    least: float
+
+    @property
+    def text(self) -> str:
+        """As the table says it."""
+        return f"{self.against} x{self.least:.2f}"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A target: the subject's figure, in the row's unit, is to stay under so much."""
+
+    under: float
+    text: str
+
+
+Target = Ratio | Limit
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    `workload` names a function in bench.workloads, and for native references a kind of whorl-bench-client;
+    `load` is a kind of whorl-bench-load, `path` a page of whorl-bench-serve's HTTP server, `size` in bytes.
+    """
+
+    name: str
+    title: str
+    workload: str
+    method: Method = Method.ITSELF
+    load: str = ""
+    path: str = ""
+    size: int = 0
+    connections: int = 8
+    unit: Unit = Unit.CPU_US
+    targets: tuple[Target, ...] = ()
+    #: Certificates are made for it; a server of the runner's speaks TLS.
+    tls: bool = False
+    #: Operations per second are shown beside the figure.
+    throughput: bool = False
+    #: Native references that this row also has.
+    references: tuple[str, ...] = ()
+    #: In a process whose allocator has seen a large block freed; see bench.worker.age_heap.
+    aged_heap: bool = False
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A command of the measurements: every peer in every row makes one table."""
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    peers: Mapping[str, Peer]
+
+    def matching(self, patterns: str) -> list[Row]:
+        """The rows whose name matches one of the comma-separated globs.
+
+        Raises ValueError where there is none.
+        """
+        globs = [part.strip() for part in patterns.split(",") if part.strip()]
+        chosen = [row for row in self.rows if any(fnmatchcase(row.name, glob) for glob in globs)]
+        if not chosen:
+            raise ValueError(f"no row matches {patterns!r}; `python -m bench {self.name} --list` names them")
+        return chosen
+
+    def named(self, names: str) -> list[Peer]:
+        """The peers in a comma-separated list. Raises ValueError for one that is not known."""
+        chosen = []
+        for name in filter(None, (part.strip() for part in names.split(","))):
+            if name not in self.peers:
+                raise ValueError(f"no peer is called {name!r}; there are {', '.join(self.peers)}")
+            chosen.append(self.peers[name])
+        return chosen
+
+
+def size_name(size: int) -> str:
+    """A size in bytes as a row's name has it."""
+    for unit, factor in (("MiB", 1024 * 1024), ("KiB", 1024)):
+        if size >= factor:
+            return f"{size // factor}{unit}"
+    return f"{size}B"

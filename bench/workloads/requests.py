@@ -1,0 +1,134 @@
+"""A client's requests to the native HTTP server: batches of them, and what they cost beside time."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin
+
+from bench.clients import PIECE, Client, open_client
+from bench.workloads import DOCUMENT
+from bench.workloads.memory import BEFORE, peak_since_reset, raise_file_limit, reset_peak, resident_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from bench.workloads import Batch, Setting
+
+#: Seconds that a batch is to take, so that starting and ending its tasks is nothing beside its requests.
+_LONG_ENOUGH = 0.04
+#: Bodies streamed before the peak of memory is read.
+_STREAMED = 5
+#: Collections are counted in rounds of so many requests of each task, for so many requests in all or, where a
+#: client is slow, so many seconds.
+_ROUND = 10
+_OBSERVED = 10_000
+_OBSERVED_SECONDS = 5.0
+
+
+def get(setting: Setting) -> Batch:
+    """GETs, each body read as a whole."""
+    return _batch(setting, lambda client, times: client.get(setting.target, times, setting.size))
+
+
+def stream(setting: Setting) -> Batch:
+    """GETs, each body read by pieces."""
+    return _batch(setting, lambda client, times: client.stream(setting.target, times, setting.size))
+
+
+def post_json(setting: Setting) -> Batch:
+    """POSTs of a JSON document, which comes back."""
+    return _batch(setting, lambda client, times: client.post_json(setting.target, times, DOCUMENT))
+
+
+def _batch(setting: Setting, requests: Callable[[Client, int], Awaitable[None]]) -> Batch:
+    """One client; in a batch, `setting.connections` tasks make as many requests each.
+
+    The first batch is one request each, and the next ones grow until they are long enough: a client may be a
+    hundred times slower than another.
+    """
+    at_once, each = setting.connections, 1
+    client = setting.loop.run_until_complete(_open(setting))
+
+    async def main() -> None:
+        await asyncio.gather(*[requests(client, each) for _ in range(at_once)])
+
+    def batch() -> int:
+        nonlocal each
+        started, done = time.perf_counter(), at_once * each
+        setting.loop.run_until_complete(main())
+        if time.perf_counter() - started < _LONG_ENOUGH:
+            each *= 2
+        return done
+
+    return batch
+
+
+async def _open(setting: Setting) -> Client:
+    authority = setting.directory / "authority.pem"
+    # One more than the row's: for what the row itself asks the server.
+    return open_client(
+        setting.client, setting.connections + 1, authority if setting.target.startswith("https:") else None
+    )
+
+
+async def peak_memory(setting: Setting) -> float:
+    """By how many bytes resident memory grows, at its peak, while large bodies are streamed."""
+    client = await _open(setting)
+    # What a small body brings in (code, a connection, buffers of the usual size) is there before.
+    await client.stream(urljoin(setting.target, f"/bytes/{PIECE}"), _STREAMED, PIECE)
+    gc.collect()
+    reset_peak()
+    before = resident_bytes()
+    await client.stream(setting.target, _STREAMED, setting.size)
+    return max(0.0, float(peak_since_reset() - before))
+
+
+async def memory_in_flight(setting: Setting) -> float:
+    """Bytes of resident memory for each request that waits for its answer, connection and task included."""
+    raise_file_limit(setting.connections)
+    client = await _open(setting)
+    waiting: list[asyncio.Future[None]] = []
+    readings = []
+    for count in (BEFORE, setting.connections):
+        while len(waiting) < count:
+            waiting.append(asyncio.ensure_future(client.get(setting.target, 1, setting.size)))
+        held = asyncio.ensure_future(client.get(urljoin(setting.target, f"/held/{count}"), 1, 0))
+        # A request that fails ends the wait at once.
+        await asyncio.wait([held, *waiting], return_when=asyncio.FIRST_COMPLETED)
+        for one in (one for one in waiting if one.done()):
+            one.result()
+        await held
+        gc.collect()
+        readings.append(resident_bytes())
+    await client.get(urljoin(setting.target, "/release"), 1, 0)
+    await asyncio.gather(*waiting)
+    before, after = readings
+    return (after - before) / (setting.connections - BEFORE)
+
+
+async def collections(setting: Setting) -> float:
+    """Passes of the garbage collector, of any generation, in 1,000 requests."""
+    client = await _open(setting)
+
+    async def one_round() -> int:
+        tasks = [client.get(setting.target, _ROUND, setting.size) for _ in range(setting.connections)]
+        await asyncio.gather(*tasks)
+        return len(tasks) * _ROUND
+
+    seen = done = 0
+
+    def observe(phase: str, details: dict[str, int]) -> None:
+        nonlocal seen
+        seen += phase == "start"
+
+    await one_round()
+    gc.collect()
+    gc.callbacks.append(observe)
+    ends = time.perf_counter() + _OBSERVED_SECONDS
+    while done < _OBSERVED and time.perf_counter() < ends:
+        done += await one_round()
+    gc.callbacks.remove(observe)
+    return seen * 1000 / done

@@ -1,0 +1,442 @@
+//! What Python sees of a connection.
+
+use std::sync::Arc;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use pyo3::{PyTraverseError, PyVisit};
+use whorl_core::http1::{Limits, ResponseParser};
+use whorl_core::sched::{Owned, Owner};
+
+use super::{Future, HttpConnection, NANOSECONDS, ReadTimeout, Sending, Stage, State, cancel};
+use crate::event_loop::{EventLoop, clock};
+use crate::http::exchange::{Exchange, Wishes};
+use crate::http::fault;
+use crate::http::link::Link;
+use crate::http::pool::Lease;
+use crate::interpreter::new_future;
+use crate::transport::{Chunk, set_result};
+
+#[pymethods]
+impl HttpConnection {
+    #[new]
+    #[pyo3(signature = (loop_))]
+    fn new(loop_: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let owner = match loop_.cast::<EventLoop>() {
+            Ok(event_loop) => Arc::clone(event_loop.get().owner()),
+            Err(_) => Arc::new(Owner::new()),
+        };
+        let state = State {
+            link: None,
+            stage: Stage::New,
+            parser: ResponseParser::new(Limits::default()),
+            exchange: None,
+            future: Future::Reuse,
+            sending: Sending::Done,
+            writing_paused: false,
+            reading_paused: false,
+            drain_waiters: Vec::new(),
+            closed: None,
+            lease: None,
+            home: None,
+            read_timeout: ReadTimeout::default(),
+            served: 0,
+        };
+        Ok(Self { event_loop: loop_.clone().unbind(), state: Owned::new(owner, state) })
+    }
+
+    /// Await an answer: the request that is written next is answered by the exchange returned.
+    ///
+    /// `method` says how the answer is framed (RFC 9112, section 6.3). `read_timeout` is in seconds; the sizes are in bytes.
+    #[pyo3(signature = (method, *, read_until_eof=true, decompress=true, buffer_size=262_144,
+                        read_timeout=None, max_line_size=8190, max_field_size=8190, max_headers=128))]
+    #[expect(clippy::too_many_arguments, reason = "a method of Python's, with keywords")]
+    fn begin(
+        slf: &Bound<'_, Self>,
+        method: &str,
+        read_until_eof: bool,
+        decompress: bool,
+        buffer_size: usize,
+        read_timeout: Option<f64>,
+        max_line_size: usize,
+        max_field_size: usize,
+        max_headers: usize,
+    ) -> PyResult<Py<Exchange>> {
+        let wishes = Wishes { buffer_size, decompress, read_until_eof };
+        let limits = Limits::new(max_line_size, max_field_size, max_headers);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive time limit")]
+        let limit = |seconds: f64| (seconds * NANOSECONDS) as u64;
+        let read_timeout = read_timeout.filter(|seconds| *seconds > 0.0).map(limit);
+        Self::begin_with(slf, method, wishes, limits, read_timeout)
+    }
+
+    /// The request is written: the connection is free once its answer has come, and the peer's silence counts.
+    pub fn sent(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        let awaited = this.with(|state| {
+            state.sending = Sending::Done;
+            state.exchange.is_some()
+        })?;
+        if awaited { this.start_read_timeout(slf) } else { this.exchange_ended(slf) }
+    }
+
+    /// Write bytes, or a list of pieces.
+    fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        match data.cast_exact::<pyo3::types::PyList>() {
+            Ok(pieces) => self.write_chunks(py, Chunk::all(pieces.as_any())?.into_iter()),
+            Err(_) => self.write_chunks(py, std::iter::once(Chunk::new(data)?)),
+        }
+    }
+
+    /// A future for room to write, or None if there is.
+    fn drain_waiter(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        if !self.with(|state| state.writing_paused)? {
+            return Ok(None);
+        }
+        let future = new_future(self.event_loop.bind(py))?.unbind();
+        self.with(|state| state.drain_waiters.push(future.clone_ref(py)))?;
+        Ok(Some(future))
+    }
+
+    /// Hand everything that comes from now on to `sink`: `data_received`, `eof_received`, `connection_lost`,
+    /// `pause_writing`, `resume_writing`.
+    fn upgrade(slf: &Bound<'_, Self>, sink: Py<PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let former = this.with(|state| {
+            let timer = state.read_timeout.stop();
+            state.read_timeout.limit = None;
+            match state.stage {
+                Stage::Lost => (None, timer),
+                _ => (Some(std::mem::replace(&mut state.stage, Stage::Handed(sink))), timer),
+            }
+        })?;
+        cancel(py, former.1)?;
+        Self::resume_reading(slf)?;
+        match former.0 {
+            Some(Stage::Upgraded(kept)) => this.hand_over(slf, kept),
+            _ => Ok(()),
+        }
+    }
+
+    /// Close the connection; the place in the pool, if it has one, is given back.
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::give_up(slf)
+    }
+
+    /// Close the connection at once: what is not sent is dropped.
+    fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        slf.get().call_link(py, intern!(py, "abort"))?;
+        Self::give_up(slf)
+    }
+
+    /// Give the connection back to its pool; it is closed if an exchange on it is not over.
+    pub fn release(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let busy = slf.get().with(|state| {
+            state.exchange.is_some() || state.future == Future::Close || state.sending == Sending::Body
+        })?;
+        if busy { Self::give_up(slf) } else { slf.get().exchange_ended(slf) }
+    }
+
+    /// Whether it still has the place in the pool that it had when it was taken for the `served`th time.
+    fn is_leased(&self, served: u64) -> PyResult<bool> {
+        self.with(|state| state.served == served && state.lease.is_some())
+    }
+
+    /// Call `callback` when it is given back, or closed.
+    fn on_release(&self, callback: Py<PyAny>) -> PyResult<()> {
+        let mut callback = Some(callback);
+        self.with(|state| {
+            if let Some(lease) = &mut state.lease {
+                lease.callbacks.extend(callback.take());
+            }
+        })
+    }
+
+    /// The exchange that it is in.
+    #[getter]
+    fn exchange(&self, py: Python<'_>) -> PyResult<Option<Py<Exchange>>> {
+        self.with(|state| state.exchange.as_ref().map(|exchange| exchange.clone_ref(py)))
+    }
+
+    /// Close the connection when the exchange that it is in has ended.
+    fn force_close(&self) -> PyResult<()> {
+        self.with(|state| state.future = Future::Close)
+    }
+
+    /// Fail the exchange that the connection is in with `exc`.
+    #[pyo3(signature = (exc, exc_cause=None))]
+    fn set_exception(
+        slf: &Bound<'_, Self>,
+        exc: &Bound<'_, PyAny>,
+        exc_cause: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        if let Some(cause) = exc_cause {
+            exc.setattr("__cause__", cause)?;
+        }
+        let exchange = slf.get().with(|state| {
+            state.future = Future::Close;
+            state.exchange.as_ref().map(|exchange| exchange.clone_ref(py))
+        })?;
+        match exchange {
+            Some(exchange) => exchange.get().fail(exchange.bind(py), exc.clone().unbind()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it is connected and not closing.
+    fn is_connected(&self, py: Python<'_>) -> PyResult<bool> {
+        self.is_usable(py)
+    }
+
+    /// The transport, until it is closed.
+    #[getter]
+    fn transport<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(self.link(py)?.map(|link| link.object(py)))
+    }
+
+    /// Whether it must not serve another request.
+    #[getter]
+    fn should_close(&self) -> PyResult<bool> {
+        self.with(|state| state.future == Future::Close || state.exchange.is_some())
+    }
+
+    /// Whether another protocol has it.
+    #[getter]
+    fn upgraded(&self) -> PyResult<bool> {
+        self.with(|state| matches!(state.stage, Stage::Upgraded(_) | Stage::Handed(_)))
+    }
+
+    /// Whether the transport asks for a pause in writing.
+    #[getter]
+    fn writing_paused(&self) -> PyResult<bool> {
+        self.with(|state| state.writing_paused)
+    }
+
+    /// Whether the peer is made to wait.
+    #[getter]
+    fn _reading_paused(&self) -> PyResult<bool> {
+        self.with(|state| state.reading_paused)
+    }
+
+    /// The key of its place in the pool.
+    #[getter]
+    fn key(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let lease = self.with(|state| state.lease.as_ref().map(Lease::place))?;
+        match (lease, self.with(|state| state.home.as_ref().map(|home| home.clone_ref(py)))?) {
+            (Some(place), Some(home)) => home.get().key_of(py, place),
+            _ => Ok(None),
+        }
+    }
+
+    /// How many requests it was taken for.
+    #[getter]
+    fn served(&self) -> PyResult<u64> {
+        self.with(|state| state.served)
+    }
+
+    /// Seconds of silence after which an answer is given up; None: never.
+    #[getter]
+    fn read_timeout(&self) -> PyResult<Option<f64>> {
+        self.with(|state| state.read_timeout.limit.map(clock::seconds))
+    }
+
+    /// A future that is done when the connection is closed; None if it is.
+    #[getter]
+    fn closed(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let (known, lost) = self.with(|state| {
+            (state.closed.as_ref().map(|closed| closed.clone_ref(py)), matches!(state.stage, Stage::Lost))
+        })?;
+        if known.is_some() || lost {
+            return Ok(known);
+        }
+        let future = new_future(self.event_loop.bind(py))?.unbind();
+        let _former = self.with(|state| state.closed.replace(future.clone_ref(py)))?;
+        Ok(Some(future))
+    }
+
+    /// The loop.
+    #[getter]
+    fn _loop(&self, py: Python<'_>) -> Py<PyAny> {
+        self.event_loop.clone_ref(py)
+    }
+
+    /// Make the peer wait.
+    #[pyo3(name = "pause_reading")]
+    fn py_pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::pause_reading(slf)
+    }
+
+    /// Go on.
+    #[pyo3(name = "resume_reading")]
+    fn py_resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::resume_reading(slf)
+    }
+
+    fn _check_read_timeout(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let (wait, exchange, _timer) = this.with(|state| {
+            let timeout = &mut state.read_timeout;
+            let timer = timeout.timer.take();
+            let (Some(limit), Some(since)) = (timeout.limit, timeout.silent_since) else {
+                return (None, None, timer);
+            };
+            let left = since.saturating_add(limit).saturating_sub(clock::now());
+            let exchange = state.exchange.as_ref().map(|exchange| exchange.clone_ref(py));
+            (Some(left), exchange, timer)
+        })?;
+        match (wait, exchange) {
+            (Some(0), Some(exchange)) => {
+                let error = fault::error(py, "SocketTimeoutError", "Timeout on reading data from socket")?;
+                Self::give_up(slf)?;
+                exchange.get().fail(exchange.bind(py), error)
+            }
+            (Some(left), Some(_)) => this.set_read_timer(slf, left),
+            _ => Ok(()),
+        }
+    }
+
+    /// asyncio: the connection is there.
+    fn connection_made(&self, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+        let link = Link::of(transport);
+        let _former = self.with(|state| {
+            state.stage = Stage::Http;
+            state.link.replace(link)
+        })?;
+        Ok(())
+    }
+
+    /// asyncio: data has come; a transport of ours calls the native way instead.
+    pub fn data_received(slf: &Bound<'_, Self>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+        let taken = slf.get().take(slf.py(), data.as_bytes())?;
+        Self::on_data(slf, taken)
+    }
+
+    /// asyncio: the peer will send no more. The transport closes itself.
+    fn eof_received(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        let py = slf.py();
+        let (sink, timer) = slf.get().with(|state| {
+            let sink = match &state.stage {
+                Stage::Handed(sink) => Some(sink.clone_ref(py)),
+                _ => None,
+            };
+            (sink, state.read_timeout.stop())
+        })?;
+        cancel(py, timer)?;
+        match sink {
+            Some(sink) => sink.call_method0(py, intern!(py, "eof_received")).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// asyncio: the connection is gone.
+    fn connection_lost(slf: &Bound<'_, Self>, exc: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let cause = (!exc.is_none()).then_some(exc);
+        let lost = this.with(|state| {
+            let stage = std::mem::replace(&mut state.stage, Stage::Lost);
+            let timer = state.read_timeout.stop();
+            (
+                stage,
+                timer,
+                state.link.take(),
+                state.exchange.take(),
+                state.lease.take(),
+                state.closed.as_ref().map(|closed| closed.clone_ref(py)),
+                std::mem::take(&mut state.drain_waiters),
+                state.parser.finish(),
+                state.home.take(),
+            )
+        })?;
+        let (stage, timer, link, exchange, lease, closed, drain_waiters, finish, home) = lost;
+        cancel(py, timer)?;
+        match (lease, home) {
+            (Some(lease), _) => lease.end(py, None)?,
+            (None, Some(home)) => home.get().forget(slf)?,
+            (None, None) => {}
+        }
+        if let Some(exchange) = exchange {
+            // Our side closes by letting go of the transport first.
+            let by_us = link.is_none() && cause.is_none();
+            Self::end_exchange(exchange.bind(py), finish, cause, by_us)?;
+        }
+        for waiter in drain_waiters {
+            let waiter = waiter.bind(py);
+            if !waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
+                let error = fault::error(py, "ClientConnectionResetError", "Connection lost")?;
+                waiter.call_method1(intern!(py, "set_exception"), (error,))?;
+            }
+        }
+        if let Some(closed) = closed {
+            let closed = closed.bind(py);
+            match cause {
+                None => set_result(closed)?,
+                Some(cause) if !closed.call_method0(intern!(py, "done"))?.is_truthy()? => {
+                    closed.call_method1(intern!(py, "set_exception"), (fault::lost(py, cause)?,))?;
+                    // Who waits is told; that nobody waits is no error.
+                    closed.call_method0(intern!(py, "exception"))?;
+                }
+                Some(_) => {}
+            }
+        }
+        match stage {
+            Stage::Handed(sink) => sink.call_method1(py, intern!(py, "connection_lost"), (exc,)).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// asyncio: more is waiting to be sent than the high-water mark.
+    fn pause_writing(&self, py: Python<'_>) -> PyResult<()> {
+        match self.pause_or_resume(py, true)? {
+            Some(sink) => sink.call_method0(py, intern!(py, "pause_writing")).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// asyncio: there is room again.
+    fn resume_writing(&self, py: Python<'_>) -> PyResult<()> {
+        let sink = self.pause_or_resume(py, false)?;
+        for waiter in self.with(|state| std::mem::take(&mut state.drain_waiters))? {
+            set_result(waiter.bind(py))?;
+        }
+        match sink {
+            Some(sink) => sink.call_method0(py, intern!(py, "resume_writing")).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        self.state
+            .with(|state| {
+                if let Some(link) = &state.link {
+                    link.visit(visit)?;
+                }
+                if let Stage::Handed(sink) = &state.stage {
+                    visit.call(sink)?;
+                }
+                if let Some(lease) = &state.lease {
+                    lease.visit(visit)?;
+                }
+                visit.call(&state.exchange)?;
+                visit.call(&state.home)?;
+                visit.call(&state.closed)?;
+                visit.call(&state.read_timeout.timer)?;
+                state.drain_waiters.iter().try_for_each(|waiter| visit.call(waiter))
+            })
+            .unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self) {
+        let _exchange = self.state.with(|state| state.exchange.take());
+        let _link = self.state.with(|state| state.link.take());
+        let _lease = self.state.with(|state| (state.lease.take(), state.home.take()));
+        let _stage = self.state.with(|state| std::mem::replace(&mut state.stage, Stage::Lost));
+        let _timer = self.state.with(|state| state.read_timeout.timer.take());
+    }
+}

@@ -1,0 +1,536 @@
+//! A connection to a server: an asyncio protocol over a transport, with the HTTP/1.1 codec in it.
+//!
+//! A transport of ours hands its bytes over where they were received ([`HttpConnection::take`]), with no bytes object in
+//! between; any other loop's calls `data_received()`.
+
+mod methods;
+
+use std::sync::Arc;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use whorl_core::http1::{Error, Event, Finish, Limits, RequestKind, ResponseParser};
+use whorl_core::sched::Owned;
+
+use super::exchange::{self, Effects, Exchange, Phase, Wishes};
+use super::fault::{self, Fault};
+use super::link::Link;
+use super::pool::{ConnectionPool, Lease};
+use crate::errors::OrRaise;
+use crate::event_loop::clock;
+use crate::transport::Chunk;
+
+/// What the connection is doing.
+#[derive(Debug)]
+enum Stage {
+    /// It has no transport yet.
+    New,
+    /// Ready for a request, or answering one.
+    Http,
+    /// Another protocol's from here on: nobody has asked for its bytes yet.
+    Upgraded(Vec<u8>),
+    /// The same; they go there.
+    Handed(Py<PyAny>),
+    /// `connection_lost()` was called.
+    Lost,
+}
+
+/// How a connection may go on after the exchange that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Future {
+    /// It may serve another.
+    Reuse,
+    /// It is to be closed.
+    Close,
+}
+
+/// Whether a request is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    /// All of it is written, or there is none.
+    Done,
+    /// Its body is being written.
+    Body,
+}
+
+/// When to give up on a silent peer.
+#[derive(Debug, Default)]
+struct ReadTimeout {
+    /// Nanoseconds; none: never.
+    limit: Option<u64>,
+    /// Since when nothing has come; none while nothing is awaited.
+    silent_since: Option<u64>,
+    /// The timer, which looks when it is due whether anything has come since it was set.
+    timer: Option<Py<PyAny>>,
+}
+
+/// The state, which belongs to the loop's thread.
+#[derive(Debug)]
+struct State {
+    link: Option<Link>,
+    stage: Stage,
+    parser: ResponseParser,
+    exchange: Option<Py<Exchange>>,
+    future: Future,
+    sending: Sending,
+    writing_paused: bool,
+    reading_paused: bool,
+    drain_waiters: Vec<Py<PyAny>>,
+    closed: Option<Py<PyAny>>,
+    lease: Option<Lease>,
+    /// Where it is kept while nobody uses it.
+    home: Option<Py<ConnectionPool>>,
+    read_timeout: ReadTimeout,
+    served: u64,
+}
+
+/// What bytes came to, before anything is called.
+#[derive(Debug, Default)]
+pub struct Taken {
+    exchange: Option<Py<Exchange>>,
+    effects: Effects,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Default)]
+enum Outcome {
+    /// There is more to come.
+    #[default]
+    Open,
+    /// The message has ended.
+    Ended,
+    /// The exchange has failed, in its head or its body.
+    Failed(Fault, bool),
+    /// Bytes that nobody asked for.
+    Stray,
+    /// Bytes of another protocol.
+    Foreign(Vec<u8>),
+}
+
+/// A connection to a server. Source of the semantics: `aiohttp.client_proto.ResponseHandler`.
+#[pyclass(frozen, weakref, subclass, module = "whorl._core")]
+#[derive(Debug)]
+pub struct HttpConnection {
+    event_loop: Py<PyAny>,
+    state: Owned<State>,
+}
+
+const NANOSECONDS: f64 = 1e9;
+
+impl HttpConnection {
+    #[inline]
+    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> PyResult<R> {
+        self.state.with(act).or_raise()
+    }
+
+    /// Takes what the transport has received. Calls nothing foreign: the memory is the loop's.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    #[inline]
+    pub fn take(&self, py: Python<'_>, input: &[u8]) -> PyResult<Taken> {
+        let mut taken = Taken::default();
+        self.with(|state| state.take(py, input, &mut taken))??;
+        Ok(taken)
+    }
+
+    /// Does what the bytes ask for.
+    ///
+    /// # Errors
+    /// What the reader, the sink or a callback raises.
+    pub fn on_data(slf: &Bound<'_, Self>, taken: Taken) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let Taken { exchange, effects, outcome } = taken;
+        let exchange = exchange.map(|exchange| exchange.into_bound(py));
+        match outcome {
+            Outcome::Open => {}
+            // The connection is free before anybody is told, so that who is told finds it so.
+            Outcome::Ended => this.exchange_ended(slf)?,
+            Outcome::Failed(fault, in_head) => {
+                Self::give_up(slf)?;
+                let Some(exchange) = &exchange else { return Ok(()) };
+                exchange.get().act(exchange, effects)?;
+                let error = if in_head { fault.in_head(py)? } else { fault.in_body(py)? };
+                return exchange.get().fail(exchange, error);
+            }
+            Outcome::Stray => return Self::give_up(slf),
+            Outcome::Foreign(data) => {
+                if let Some(exchange) = &exchange {
+                    exchange.get().act(exchange, effects)?;
+                }
+                return this.hand_over(slf, data);
+            }
+        }
+        match &exchange {
+            Some(exchange) => exchange.get().act(exchange, effects),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes of another protocol, to who speaks it.
+    fn hand_over(&self, slf: &Bound<'_, Self>, data: Vec<u8>) -> PyResult<()> {
+        /// What is kept for a protocol that has not been set; more waits in the kernel.
+        const KEPT: usize = 256 * 1024;
+        let py = slf.py();
+        let mut data = Some(data);
+        let (sink, full) = self.with(|state| match &mut state.stage {
+            Stage::Handed(sink) => (Some(sink.clone_ref(py)), false),
+            Stage::Upgraded(kept) => {
+                kept.extend(data.take().unwrap_or_default());
+                (None, kept.len() > KEPT)
+            }
+            _ => (None, false),
+        })?;
+        if full {
+            Self::pause_reading(slf)?;
+        }
+        match (sink, data) {
+            (Some(sink), Some(data)) if !data.is_empty() => {
+                sink.call_method1(py, intern!(py, "data_received"), (PyBytes::new(py, &data),)).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All of the answer is here: the connection goes back to its pool, or is closed.
+    fn exchange_ended(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let (reuse, lease, timer, paused, _exchange) = self.with(|state| {
+            // A body that is still being sent is of no use to the server: the connection cannot serve another. It is let
+            // go of when its sender has heard of that (`sent()`, `close()`).
+            let sending = state.sending == Sending::Body;
+            if sending {
+                state.future = Future::Close;
+            }
+            let reuse = state.future == Future::Reuse;
+            let paused = std::mem::take(&mut state.reading_paused);
+            let lease = if sending { None } else { Some(state.lease.take()) };
+            (reuse, lease, state.read_timeout.stop(), paused, state.exchange.take())
+        })?;
+        cancel(py, timer)?;
+        let Some(lease) = lease else { return Ok(()) };
+        if paused && reuse {
+            self.call_link(py, intern!(py, "resume_reading"))?;
+        }
+        if !reuse {
+            self.close_link(py)?;
+        }
+        match lease {
+            Some(lease) => lease.end(py, reuse.then(|| slf.clone().unbind())),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes the connection, whatever it is doing, and gives its place in the pool back.
+    ///
+    /// # Errors
+    /// What a foreign transport raises.
+    pub fn give_up(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        // An exchange that it is in is told by `connection_lost()`.
+        let (lease, timer, link, unanswered) = this.with(|state| {
+            state.future = Future::Close;
+            let unanswered = matches!(state.stage, Stage::Http)
+                && (state.exchange.is_some() || state.sending == Sending::Body);
+            (state.lease.take(), state.read_timeout.stop(), state.link.take(), unanswered)
+        })?;
+        cancel(py, timer)?;
+        if let Some(link) = link {
+            // A transport that closes waits for its buffer to drain: for ever, if the peer does not read. The rest of a
+            // request whose answer nobody wants is not worth that.
+            let aborts = unanswered && link.has_unsent(py)?;
+            link.call(py, if aborts { intern!(py, "abort") } else { intern!(py, "close") })?;
+        }
+        match lease {
+            Some(lease) => lease.end(py, None),
+            None => Ok(()),
+        }
+    }
+
+    fn link(&self, py: Python<'_>) -> PyResult<Option<Link>> {
+        self.with(|state| state.link.as_ref().map(|link| link.clone_ref(py)))
+    }
+
+    fn call_link(&self, py: Python<'_>, method: &Bound<'_, PyString>) -> PyResult<()> {
+        match self.link(py)? {
+            Some(link) => link.call(py, method),
+            None => Ok(()),
+        }
+    }
+
+    fn close_link(&self, py: Python<'_>) -> PyResult<()> {
+        match self.with(|state| state.link.take())? {
+            Some(link) => link.call(py, intern!(py, "close")),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the peer wait, until [`HttpConnection::resume_reading`].
+    ///
+    /// # Errors
+    /// What a foreign transport raises.
+    pub fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let (first, timer) = this.with(|state| {
+            let first = !std::mem::replace(&mut state.reading_paused, true);
+            (first, first.then(|| state.read_timeout.stop()).flatten())
+        })?;
+        cancel(py, timer)?;
+        if first { this.call_link(py, intern!(py, "pause_reading")) } else { Ok(()) }
+    }
+
+    /// Goes on.
+    ///
+    /// # Errors
+    /// What a foreign transport raises.
+    pub fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if !this.with(|state| std::mem::take(&mut state.reading_paused))? {
+            return Ok(());
+        }
+        this.call_link(py, intern!(py, "resume_reading"))?;
+        this.start_read_timeout(slf)
+    }
+
+    /// Counts the peer's silence from now on.
+    fn start_read_timeout(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let delay = self.with(|state| {
+            let timeout = &mut state.read_timeout;
+            let limit = timeout.limit?;
+            timeout.silent_since = Some(clock::now());
+            timeout.timer.is_none().then_some(limit)
+        })?;
+        match delay {
+            Some(delay) => self.set_read_timer(slf, delay),
+            None => Ok(()),
+        }
+    }
+
+    fn set_read_timer(&self, slf: &Bound<'_, Self>, delay: u64) -> PyResult<()> {
+        let py = slf.py();
+        let method = slf.getattr(intern!(py, "_check_read_timeout"))?;
+        let timer = self
+            .event_loop
+            .bind(py)
+            .call_method1(intern!(py, "call_later"), (clock::seconds(delay), method))?;
+        let _former = self.with(|state| state.read_timeout.timer.replace(timer.unbind()))?;
+        Ok(())
+    }
+
+    /// Awaits an answer; `read_timeout` is in nanoseconds.
+    ///
+    /// # Errors
+    /// RuntimeError if it is in an exchange.
+    pub fn begin_with(
+        slf: &Bound<'_, Self>,
+        method: &str,
+        wishes: Wishes,
+        limits: Limits,
+        read_timeout: Option<u64>,
+    ) -> PyResult<Py<Exchange>> {
+        let py = slf.py();
+        let this = slf.get();
+        let kind = match method {
+            "HEAD" => RequestKind::Head,
+            "CONNECT" => RequestKind::Connect,
+            _ => RequestKind::Other,
+        };
+        let owner = Arc::clone(this.state.owner());
+        let exchange =
+            Exchange::make(py, this.event_loop.clone_ref(py), owner, slf.clone().unbind(), wishes)?.unbind();
+        let reference = exchange.clone_ref(py);
+        let begun = this.with(|state| {
+            if state.exchange.is_some() {
+                return false;
+            }
+            state.parser.set_limits(limits);
+            // 101 to a request that offered nothing is let through, as in aiohttp: the connection serves nobody else.
+            state.parser.await_response(kind, true);
+            state.exchange = Some(reference);
+            state.sending = Sending::Body;
+            state.read_timeout.limit = read_timeout;
+            true
+        })?;
+        if begun { Ok(exchange) } else { Err(exchange::busy()) }
+    }
+
+    /// Writes `chunks`.
+    ///
+    /// # Errors
+    /// ClientConnectionResetError once it is closed.
+    pub fn write_chunks(&self, py: Python<'_>, chunks: impl Iterator<Item = Chunk>) -> PyResult<()> {
+        match self.link(py)? {
+            Some(link) => link.write(py, chunks),
+            None => {
+                let text = "Cannot write to closing transport";
+                let error = fault::error(py, "ClientConnectionResetError", text)?;
+                Err(PyErr::from_value(error.into_bound(py)))
+            }
+        }
+    }
+
+    /// Makes it serve a place of a pool's.
+    pub fn set_lease(&self, py: Python<'_>, lease: Lease) -> PyResult<()> {
+        let home = lease.pool().clone_ref(py);
+        let _former = self.with(|state| {
+            state.served += 1;
+            if lease.is_for_one_request() {
+                state.future = Future::Close;
+            }
+            (state.lease.replace(lease), state.home.replace(home))
+        })?;
+        Ok(())
+    }
+
+    /// Whether it has a transport.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn is_open(&self) -> PyResult<bool> {
+        self.with(|state| state.link.is_some())
+    }
+
+    /// Whether it can take a request.
+    ///
+    /// # Errors
+    /// What a foreign transport raises.
+    pub fn is_usable(&self, py: Python<'_>) -> PyResult<bool> {
+        match self.link(py)? {
+            Some(link) => Ok(!link.is_closing(py)?),
+            None => Ok(false),
+        }
+    }
+}
+
+fn cancel(py: Python<'_>, timer: Option<Py<PyAny>>) -> PyResult<()> {
+    match timer {
+        Some(timer) => timer.call_method0(py, intern!(py, "cancel")).map(drop),
+        None => Ok(()),
+    }
+}
+
+impl ReadTimeout {
+    #[must_use]
+    fn stop(&mut self) -> Option<Py<PyAny>> {
+        self.silent_since = None;
+        self.timer.take()
+    }
+}
+
+impl State {
+    /// Parses `input`, which is everything that has arrived.
+    fn take(&mut self, py: Python<'_>, mut input: &[u8], taken: &mut Taken) -> PyResult<()> {
+        if let Stage::Upgraded(_) | Stage::Handed(_) = self.stage {
+            taken.outcome = Outcome::Foreign(input.to_vec());
+            return Ok(());
+        }
+        if let Some(since) = &mut self.read_timeout.silent_since {
+            *since = clock::now();
+        }
+        let Some(exchange) = &self.exchange else {
+            taken.outcome = Outcome::Stray;
+            return Ok(());
+        };
+        taken.exchange = Some(exchange.clone_ref(py));
+        let parser = &mut self.parser;
+        let (stage, future) = (&mut self.stage, &mut self.future);
+        let effects = &mut taken.effects;
+        taken.outcome = exchange.get().with(|exchange| {
+            loop {
+                let step = parser.parse(input).map_err(Fault::from).and_then(|(event, used)| {
+                    input = input.get(used..).unwrap_or_default();
+                    match event {
+                        Event::NeedMore => return Ok(Some(Outcome::Open)),
+                        Event::Informational(head) => {
+                            if head.status == 100 {
+                                exchange.take_continue(effects);
+                            }
+                        }
+                        Event::Head(head, framing) => {
+                            exchange.take_continue(effects);
+                            exchange.take_head(head, framing, effects)?;
+                            if exchange.ignores_body() {
+                                *future = Future::Close;
+                                exchange.take_end(effects)?;
+                                return Ok(Some(Outcome::Ended));
+                            }
+                        }
+                        Event::Data(data) => exchange.take_data(py, data, effects)?,
+                        Event::ChunkEnd => exchange.take_chunk_end(py, effects),
+                        Event::Trailers(_) => {}
+                        Event::End { keep_alive } => {
+                            // Bytes behind the answer are nobody's: the connection cannot be trusted with another.
+                            if !keep_alive || !input.is_empty() {
+                                *future = Future::Close;
+                            }
+                            exchange.take_end(effects)?;
+                            return Ok(Some(Outcome::Ended));
+                        }
+                        Event::Tunnel => {
+                            *stage = Stage::Upgraded(Vec::new());
+                            *future = Future::Close;
+                            return Ok(Some(Outcome::Foreign(input.to_vec())));
+                        }
+                    }
+                    Ok(None)
+                });
+                match step {
+                    Ok(None) => {}
+                    Ok(Some(outcome)) => return outcome,
+                    Err(fault) => {
+                        *future = Future::Close;
+                        return Outcome::Failed(fault, matches!(exchange.phase, Phase::Waiting));
+                    }
+                }
+            }
+        })?;
+        Ok(())
+    }
+}
+
+impl HttpConnection {
+    fn pause_or_resume(&self, py: Python<'_>, paused: bool) -> PyResult<Option<Py<PyAny>>> {
+        self.with(|state| {
+            state.writing_paused = paused;
+            match &state.stage {
+                Stage::Handed(sink) => Some(sink.clone_ref(py)),
+                _ => None,
+            }
+        })
+    }
+
+    /// The connection is gone: a body that ends with it is complete, anything else has failed.
+    fn end_exchange(
+        exchange: &Bound<'_, Exchange>,
+        finish: Result<Finish, Error>,
+        cause: Option<&Bound<'_, PyAny>>,
+        by_us: bool,
+    ) -> PyResult<()> {
+        let py = exchange.py();
+        let this = exchange.get();
+        let mut effects = Effects::default();
+        let waiting = this.with(|state| matches!(state.phase, Phase::Waiting))?;
+        if by_us && !waiting {
+            return this.fail_closed(exchange);
+        }
+        let fault = match finish {
+            Ok(_) if cause.is_none() && !waiting => match this.with(|state| state.take_end(&mut effects))? {
+                Ok(()) => return this.act(exchange, effects),
+                Err(fault) => Some(fault),
+            },
+            Ok(_) => None,
+            Err(error) => Some(Fault::from(error)),
+        };
+        let error = match (fault, cause) {
+            (Some(fault), _) if !waiting => fault::lost_in_body(py, &fault, cause)?,
+            (None, Some(cause)) if !waiting => fault::cut_in_body(py, cause)?,
+            _ => fault::lost_in_head(py, cause)?,
+        };
+        this.fail(exchange, error)
+    }
+}

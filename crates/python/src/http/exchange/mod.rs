@@ -1,0 +1,310 @@
+//! An exchange: one request's answer, from the moment it is awaited until its body has ended.
+//!
+//! The connection fills it, whatever the user does meanwhile; the response takes from it. It outlives the connection's
+//! part: a body that has arrived whole is here when the connection serves somebody else already.
+
+mod methods;
+mod state;
+
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyWeakrefMethods};
+use whorl_core::http1::{Framing, ResponseHead};
+use whorl_core::sched::{Owned, Owner};
+
+pub use state::{Delivery, Effects, Phase, State, Wishes};
+
+use super::body::{Body, Piece};
+use super::connection::HttpConnection;
+use super::deadlines::Deadline;
+use super::fault;
+use crate::errors::OrRaise;
+use crate::interpreter::new_future;
+use crate::transport::set_result;
+
+/// One request's answer. Made by `HttpConnection.begin()`.
+#[pyclass(frozen, weakref, module = "whorl._core")]
+#[derive(Debug)]
+pub struct Exchange {
+    event_loop: Py<PyAny>,
+    state: Owned<State>,
+}
+
+impl Exchange {
+    /// An answer that is awaited.
+    pub fn make<'py>(
+        py: Python<'py>,
+        event_loop: Py<PyAny>,
+        owner: Arc<Owner>,
+        connection: Py<HttpConnection>,
+        wishes: Wishes,
+    ) -> PyResult<Bound<'py, Self>> {
+        let state = State {
+            connection: Some(connection),
+            head: None,
+            framing: Framing::Empty,
+            phase: Phase::Waiting,
+            delivery: Delivery::Unasked,
+            body: Body::default(),
+            decoding: None,
+            received: false,
+            paused: false,
+            head_waiter: None,
+            body_waiters: Vec::new(),
+            awaited_reader: None,
+            deferred: false,
+            continue_waiter: None,
+            on_end: Vec::new(),
+            deadline: None,
+            raw_bytes: 0,
+            wishes,
+        };
+        Bound::new(py, Self { event_loop, state: Owned::new(owner, state) })
+    }
+
+    /// Opens the state; nothing foreign may run meanwhile.
+    #[inline]
+    pub fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> PyResult<R> {
+        self.state.with(act).or_raise()
+    }
+
+    /// Does what the state could not.
+    ///
+    /// # Errors
+    /// What the reader or a callback raises; RuntimeError on the wrong thread.
+    pub fn act(&self, slf: &Bound<'_, Self>, mut effects: Effects) -> PyResult<()> {
+        /// How often as many bytes as are buffered are decoded in one turn of the loop, at the most: what a bomb of a few
+        /// kilobytes comes to must not keep everybody else, and the time limits, from running.
+        const ROUNDS: usize = 16;
+        let py = slf.py();
+        let mut rounds = 0;
+        loop {
+            if effects.pause {
+                self.pause_connection(py)?;
+            }
+            let reader = self.reader(py)?;
+            if let Some(reader) = &reader {
+                self.feed(reader.bind(py), &effects.pieces)?;
+            }
+            if effects.ended {
+                self.ended(slf, reader.as_ref())?;
+            }
+            for future in effects.wake.drain(..) {
+                set_result(future.bind(py))?;
+            }
+            if !effects.pump {
+                return Ok(());
+            }
+            rounds += 1;
+            if rounds > ROUNDS {
+                return self.defer(slf);
+            }
+            effects = Effects::default();
+            let outcome = self.with(|state| state.pump(py, &mut effects))?;
+            if let Err(fault) = outcome {
+                let error = fault.in_body(py)?;
+                return self.fail(slf, error);
+            }
+        }
+    }
+
+    /// Goes on decoding in the next turn of the loop; the peer waits meanwhile.
+    fn defer(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        if self.with(|state| std::mem::replace(&mut state.deferred, true))? {
+            return Ok(());
+        }
+        self.pause_connection(py)?;
+        let go_on = slf.getattr(intern!(py, "_go_on"))?;
+        self.event_loop.bind(py).call_method1(intern!(py, "call_soon"), (go_on,)).map(drop)
+    }
+
+    /// The reader, if the body goes to one and its user still has it.
+    fn reader(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let reader = self.with(|state| match &state.delivery {
+            Delivery::Reader(reader) => Some(reader.clone_ref(py)),
+            _ => None,
+        })?;
+        Ok(reader.and_then(|reader| reader.bind(py).upgrade()).map(Bound::unbind))
+    }
+
+    /// The answer is over, well or not: tells the reader and who asked to be told.
+    fn ended(&self, slf: &Bound<'_, Self>, reader: Option<&Py<PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        let (error, callbacks, deadline) = self.with(|state| {
+            let error = match &state.phase {
+                Phase::Failed(error) => Some(error.clone_ref(py)),
+                _ => None,
+            };
+            (error, std::mem::take(&mut state.on_end), state.deadline.take())
+        })?;
+        if let Some(deadline) = deadline {
+            deadline.cancel(py)?;
+        }
+        if let Some(reader) = reader {
+            let reader = reader.bind(py);
+            match error {
+                None => reader.call_method0(intern!(py, "feed_eof"))?,
+                Some(error) => reader.call_method1(intern!(py, "set_exception"), (error,))?,
+            };
+        }
+        for callback in callbacks {
+            callback.call0(py)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the exchange with an exception, unless it is over already.
+    ///
+    /// # Errors
+    /// As [`Exchange::act`].
+    pub fn fail(&self, slf: &Bound<'_, Self>, error: Py<PyAny>) -> PyResult<()> {
+        let mut effects = Effects::default();
+        let failed = self.with(|state| state.transition_to_failed(error, &mut effects))?;
+        if failed { self.act(slf, effects) } else { Ok(()) }
+    }
+
+    /// The connection was closed by our side while the body was on its way: who waits is told as by `release()`, who comes
+    /// later gets aiohttp's RuntimeError.
+    ///
+    /// # Errors
+    /// As [`Exchange::act`].
+    pub fn fail_closed(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let awaited = self
+            .with(|state| !state.body_waiters.is_empty() || matches!(state.delivery, Delivery::Reader(_)))?;
+        let error = if awaited {
+            fault::error(py, "ClientConnectionError", "Connection closed")?
+        } else {
+            PyRuntimeError::new_err("Connection closed.").into_value(py).into_any()
+        };
+        self.fail(slf, error)
+    }
+
+    /// Sets the time until which it has to be over.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn set_deadline(&self, deadline: Deadline) -> PyResult<()> {
+        let _former = self.with(|state| state.deadline.replace(deadline))?;
+        Ok(())
+    }
+
+    /// A future for the head, as an awaitable hands it to its task.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn await_head(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let future = waiter(self.event_loop.bind(py))?;
+        // What `Future.__await__()` does: the task takes it for one that is being awaited.
+        future.setattr(py, intern!(py, "_asyncio_future_blocking"), true)?;
+        let reference = future.clone_ref(py);
+        let _former = self.with(|state| state.head_waiter.replace(reference))?;
+        Ok(future)
+    }
+
+    /// The head, if it has come.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn head_if_any(&self) -> PyResult<Option<Arc<ResponseHead>>> {
+        self.with(|state| state.head.clone())
+    }
+
+    /// Whether nothing more will come of it.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn is_done(&self) -> PyResult<bool> {
+        self.with(|state| matches!(state.phase, Phase::Ended | Phase::Failed(_)))
+    }
+
+    /// The body, if all of it has come and nobody reads it as a stream.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn take_whole(&self, py: Python<'_>) -> PyResult<Option<Py<PyBytes>>> {
+        let body = self.with(|state| {
+            let whole = matches!(state.phase, Phase::Ended)
+                && matches!(state.delivery, Delivery::Unasked | Delivery::Whole);
+            whole.then(|| std::mem::take(&mut state.body))
+        })?;
+        Ok(body.map(|body| body.into_bytes(py)))
+    }
+
+    /// The connection, until it has given all there is.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn connection<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, HttpConnection>>> {
+        let connection =
+            self.with(|state| state.connection.as_ref().map(|connection| connection.clone_ref(py)))?;
+        Ok(connection.map(|connection| connection.into_bound(py)))
+    }
+
+    /// Whether more can come: from the connection, or out of what has come.
+    fn is_connected(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.with(|state| state.received)? {
+            return Ok(true);
+        }
+        match self.connection(py)? {
+            Some(connection) => connection.get().is_open(),
+            None => Ok(false),
+        }
+    }
+
+    fn pause_connection(&self, py: Python<'_>) -> PyResult<()> {
+        match self.connection(py)? {
+            Some(connection) => HttpConnection::pause_reading(&connection),
+            None => Ok(()),
+        }
+    }
+
+    fn resume_connection(&self, py: Python<'_>) -> PyResult<()> {
+        match self.connection(py)? {
+            Some(connection) => HttpConnection::resume_reading(&connection),
+            None => Ok(()),
+        }
+    }
+
+    fn head(&self) -> PyResult<Arc<ResponseHead>> {
+        self.with(|state| state.head.clone())?
+            .ok_or_else(|| PyAssertionError::new_err("the response has not started"))
+    }
+
+    /// Hands `pieces` to `reader`.
+    fn feed(&self, reader: &Bound<'_, PyAny>, pieces: &[Piece]) -> PyResult<()> {
+        let py = reader.py();
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        if let Some(coded) = self.with(|state| state.decoding.is_some().then_some(state.raw_bytes))? {
+            reader.setattr(intern!(py, "total_compressed_bytes"), coded)?;
+        }
+        for piece in pieces {
+            match piece {
+                Piece::Data(data) => reader.call_method1(intern!(py, "feed_data"), (data,))?,
+                Piece::ChunkEnd => reader.call_method0(intern!(py, "end_http_chunk_receiving"))?,
+            };
+        }
+        Ok(())
+    }
+
+    /// Goes on with what waits to be decoded.
+    fn go_on(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        self.act(slf, Effects { pump: true, ..Effects::default() })
+    }
+}
+
+/// Futures for one event: the one that is there, unless it is done.
+fn waiter(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    new_future(event_loop).map(Bound::unbind)
+}
+
+/// RuntimeError for a second request on a connection that is answering one.
+pub fn busy() -> PyErr {
+    PyRuntimeError::new_err("the connection is in use: HTTP/1.1 answers one request after the other")
+}

@@ -1,0 +1,39 @@
+//! An awaitable that has its result already.
+
+use pyo3::exceptions::PyStopIteration;
+use pyo3::prelude::*;
+
+/// Awaiting it gives the value at once, without a suspension; once.
+#[pyclass(frozen, module = "whorl._core")]
+#[derive(Debug)]
+pub struct Ready {
+    value: Py<PyAny>,
+}
+
+impl Ready {
+    /// An awaitable for `value`.
+    pub const fn new(value: Py<PyAny>) -> Self {
+        Self { value }
+    }
+}
+
+/// The exception by which an iterator hands over what `await` gives.
+pub fn stop_iteration(value: Py<PyAny>) -> PyErr {
+    // One argument in a tuple of its own: a value that is a tuple would be taken for several.
+    PyStopIteration::new_err((value,))
+}
+
+#[pymethods]
+impl Ready {
+    const fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    const fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Err(stop_iteration(self.value.clone_ref(py)))
+    }
+}

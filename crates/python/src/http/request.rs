@@ -1,0 +1,377 @@
+//! A plain request: from `session.get(url)` to its response, without a coroutine.
+//!
+//! What the native way cannot do is done by the session's own coroutine, which is then what is awaited: the first request to
+//! a host, a request with options, one whose connection was lost, a redirect.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::connection::HttpConnection;
+use super::deadlines::RequestDeadlines;
+use super::exchange::Exchange;
+use super::outgoing::Outgoing;
+use super::pool::ConnectionPool;
+use super::prepared::{Prepared, Sent};
+use super::ready::{Ready, stop_iteration};
+use super::response::ResponseBase;
+use super::session::{Plain, SessionBase};
+use crate::interpreter::Guarded;
+use crate::transport::Chunk;
+
+/// What the user asked for.
+#[derive(Debug)]
+struct Asked {
+    session: Py<SessionBase>,
+    method: Py<PyString>,
+    url: Py<PyAny>,
+    allow_redirects: bool,
+    /// Other options: the native way takes header fields, and a body that is bytes or JSON.
+    options: Option<Py<PyDict>>,
+}
+
+/// A request whose head is awaited.
+#[derive(Debug)]
+struct Awaited {
+    plain: Arc<Plain>,
+    exchange: Py<Exchange>,
+    sent: Arc<Sent>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Nobody has awaited it.
+    New,
+    /// The answer is on its way.
+    Awaiting(Arc<Awaited>),
+    /// A coroutine does it.
+    Delegated(Py<PyAny>),
+    /// It is over.
+    Over,
+}
+
+/// What `ClientSession.get()` and its kin return: to be awaited, or entered with `async with`.
+#[pyclass(frozen, weakref, name = "_RequestContextManager", module = "whorl._core")]
+#[derive(Debug)]
+pub struct RequestContext {
+    asked: Asked,
+    stage: Guarded<Stage>,
+    response: Guarded<Option<Py<PyAny>>>,
+}
+
+const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
+
+impl RequestContext {
+    fn stage(&self, py: Python<'_>, stage: Stage) {
+        let _former = self.stage.with(py, |place| std::mem::replace(place, stage));
+    }
+
+    /// The first step.
+    fn start(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.send_plain(py)? {
+            Some((awaited, future)) => {
+                self.stage(py, Stage::Awaiting(Arc::new(awaited)));
+                Ok(future)
+            }
+            None => {
+                let coroutine = self.coroutine(py, intern!(py, "_request"))?;
+                self.delegate(py, coroutine)
+            }
+        }
+    }
+
+    /// Sends the request if that can be done here and now.
+    fn send_plain(&self, py: Python<'_>) -> PyResult<Option<(Awaited, Py<PyAny>)>> {
+        let Asked { session, method, url, options, .. } = &self.asked;
+        let session = session.bind(py);
+        let Some(plain) = SessionBase::plain(session)? else { return Ok(None) };
+        let Some(prepared) = SessionBase::prepare(session, &plain, url.bind(py))? else { return Ok(None) };
+        let method = method.bind(py);
+        let options = options.as_ref().map(|options| options.bind(py));
+        let Some(connection) = ConnectionPool::take_idle(plain.pool.bind(py), &prepared.get().key)? else {
+            return Ok(None);
+        };
+        let outgoing = match Outgoing::new(py, &plain, method.to_str()?, options) {
+            Ok(Some(outgoing)) => outgoing,
+            refused => {
+                HttpConnection::release(&connection)?;
+                return refused.map(|_| None);
+            }
+        };
+        let awaited = self.send_on(&connection, plain, prepared, &outgoing);
+        if awaited.is_err() {
+            HttpConnection::give_up(&connection)?;
+        }
+        awaited.map(Some)
+    }
+
+    /// Sends the request on `connection`.
+    fn send_on(
+        &self,
+        connection: &Bound<'_, HttpConnection>,
+        plain: Arc<Plain>,
+        prepared: Bound<'_, Prepared>,
+        outgoing: &Outgoing,
+    ) -> PyResult<(Awaited, Py<PyAny>)> {
+        let py = connection.py();
+        let method = self.asked.method.bind(py);
+        let head = prepared.get().head(method.to_str()?, &outgoing.fields)?;
+        let this = connection.get();
+        let exchange = HttpConnection::begin_with(
+            connection,
+            method.to_str()?,
+            plain.wishes,
+            plain.limits,
+            plain.read_timeout,
+        )?;
+        let head = PyBytes::new(py, &head);
+        let body = outgoing.body.as_ref().map(|body| Chunk::of_bytes(body.bind(py)));
+        this.write_chunks(py, std::iter::once(Chunk::of_bytes(&head)).chain(body))?;
+        HttpConnection::sent(connection)?;
+        if let Some(limit) = plain.total_timeout {
+            let deadline = RequestDeadlines::enter(plain.deadlines.bind(py), exchange.bind(py), limit)?;
+            exchange.get().set_deadline(deadline)?;
+        }
+        let future = exchange.get().await_head(py)?;
+        let sent = Sent { method: method.clone().unbind(), prepared: prepared.unbind(), head: head.unbind() };
+        Ok((Awaited { plain, exchange, sent: Arc::new(sent) }, future))
+    }
+
+    /// A coroutine of the session's for the same request.
+    fn coroutine(&self, py: Python<'_>, name: &Bound<'_, PyString>) -> PyResult<Py<PyAny>> {
+        let Asked { session, method, url, allow_redirects, options } = &self.asked;
+        let options = match options {
+            Some(options) => options.bind(py).copy()?,
+            None => PyDict::new(py),
+        };
+        options.set_item(intern!(py, "allow_redirects"), allow_redirects)?;
+        let method_of_session = session.bind(py).as_any().getattr(name)?;
+        Ok(method_of_session.call((method, url), Some(&options))?.unbind())
+    }
+
+    fn delegate(&self, py: Python<'_>, coroutine: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        let reference = coroutine.clone_ref(py);
+        self.stage(py, Stage::Delegated(reference));
+        let step = coroutine.call_method1(py, intern!(py, "send"), (py.None(),));
+        self.watch(py, step)
+    }
+
+    /// Keeps the response that a coroutine returns.
+    fn watch(&self, py: Python<'_>, step: PyResult<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+        if let Err(error) = &step {
+            if error.is_instance_of::<PyStopIteration>(py) {
+                let response = error.value(py).getattr(intern!(py, "value"))?.unbind();
+                let _former = self.response.with(py, |place| place.replace(response));
+            }
+            self.stage(py, Stage::Over);
+        }
+        step
+    }
+
+    /// The head has come, or will not.
+    fn finish(&self, py: Python<'_>, awaited: &Awaited) -> PyResult<Py<PyAny>> {
+        let Awaited { plain, exchange, sent } = awaited;
+        let Some(head) = exchange.get().head_if_any()? else {
+            return self.failed(py, awaited);
+        };
+        let class = plain.response_class.bind(py);
+        let session = self.asked.session.clone_ref(py).into_any();
+        let response = ResponseBase::make(class, exchange.clone_ref(py), Arc::clone(sent), session)?.unbind();
+        if head.fields.get("set-cookie").is_some() {
+            response.call_method0(py, intern!(py, "_keep_cookies"))?;
+        }
+        let redirected = self.asked.allow_redirects && REDIRECTS.contains(&head.status);
+        if redirected || (plain.raise_for_status && head.status >= 400) {
+            let session = self.asked.session.bind(py);
+            let arguments =
+                (response, self.asked.method.bind(py), self.asked.url.bind(py), self.asked.allow_redirects);
+            let coroutine = session.call_method1(intern!(py, "_go_on"), arguments)?.unbind();
+            return self.delegate(py, coroutine);
+        }
+        self.stage(py, Stage::Over);
+        let kept = response.clone_ref(py);
+        let _former = self.response.with(py, |place| place.replace(kept));
+        Err(stop_iteration(response))
+    }
+
+    fn failed(&self, py: Python<'_>, awaited: &Awaited) -> PyResult<Py<PyAny>> {
+        self.stage(py, Stage::Over);
+        let error = match awaited.exchange.get().check(py) {
+            Err(error) => error,
+            Ok(()) => PyRuntimeError::new_err("the request was awaited again before its answer had come"),
+        };
+        let session = self.asked.session.bind(py);
+        let method = self.asked.method.bind(py);
+        // Raises, unless the request is to be sent again (RFC 9112, section 9.3.1).
+        let sent = (&awaited.sent.prepared, &awaited.sent.head);
+        session.call_method1(intern!(py, "_refuse"), (error.value(py), method, sent.0, sent.1))?;
+        let coroutine = self.coroutine(py, intern!(py, "_request_again"))?;
+        self.delegate(py, coroutine)
+    }
+
+    fn step(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        enum Step {
+            Start,
+            Finish(Arc<Awaited>),
+            Send(Py<PyAny>),
+            Over,
+        }
+        let step = self.stage.with(py, |stage| match stage {
+            Stage::New => Step::Start,
+            Stage::Awaiting(awaited) => Step::Finish(Arc::clone(awaited)),
+            Stage::Delegated(coroutine) => Step::Send(coroutine.clone_ref(py)),
+            Stage::Over => Step::Over,
+        });
+        match step {
+            Step::Start => self.start(py),
+            Step::Finish(awaited) => self.finish(py, &awaited),
+            Step::Send(coroutine) => {
+                let step = coroutine.call_method1(py, intern!(py, "send"), (py.None(),));
+                self.watch(py, step)
+            }
+            Step::Over => Err(PyRuntimeError::new_err("cannot reuse already awaited request")),
+        }
+    }
+}
+
+#[pymethods]
+impl RequestContext {
+    #[new]
+    #[pyo3(signature = (session, method, url, allow_redirects, options))]
+    const fn new(
+        session: Py<SessionBase>,
+        method: Py<PyString>,
+        url: Py<PyAny>,
+        allow_redirects: bool,
+        options: Option<Py<PyDict>>,
+    ) -> Self {
+        let asked = Asked { session, method, url, allow_redirects, options };
+        Self { asked, stage: Guarded::new(Stage::New), response: Guarded::new(None) }
+    }
+
+    const fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    const fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    const fn __aenter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.step(py)
+    }
+
+    /// The response, once it was awaited.
+    #[getter]
+    fn _resp(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.response.with(py, |place| place.as_ref().map(|response| response.clone_ref(py)))
+    }
+
+    /// Go on: a coroutine's method.
+    fn send(&self, py: Python<'_>, arg: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let _ = arg;
+        self.step(py)
+    }
+
+    /// Raise an exception where it waits: a coroutine's method.
+    #[pyo3(signature = (typ, val=None, tb=None))]
+    fn throw(
+        &self,
+        py: Python<'_>,
+        typ: &Bound<'_, PyAny>,
+        val: Option<&Bound<'_, PyAny>>,
+        tb: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let stage = self.stage.with(py, |stage| std::mem::replace(stage, Stage::Over));
+        match stage {
+            Stage::Delegated(coroutine) => {
+                let reference = coroutine.clone_ref(py);
+                self.stage(py, Stage::Delegated(reference));
+                let step = coroutine.call_method1(py, intern!(py, "throw"), (typ, val, tb));
+                return self.watch(py, step);
+            }
+            Stage::Awaiting(awaited) => Exchange::abandon(awaited.exchange.bind(py))?,
+            Stage::New | Stage::Over => {}
+        }
+        let value = match val {
+            Some(value) if !value.is_none() => value.clone(),
+            _ => typ.clone(),
+        };
+        Err(PyErr::from_value(value))
+    }
+
+    /// Give it up: a coroutine's method.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let stage = self.stage.with(py, |stage| std::mem::replace(stage, Stage::Over));
+        match stage {
+            Stage::Delegated(coroutine) => coroutine.call_method0(py, intern!(py, "close")).map(drop),
+            Stage::Awaiting(awaited) => Exchange::abandon(awaited.exchange.bind(py)),
+            Stage::New | Stage::Over => Ok(()),
+        }
+    }
+
+    #[pyo3(signature = (*exc))]
+    fn __aexit__<'py>(
+        &self,
+        py: Python<'py>,
+        exc: &Bound<'py, pyo3::types::PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let Some(response) =
+            self.response.with(py, |place| place.as_ref().map(|response| response.clone_ref(py)))
+        else {
+            return Ok(Bound::new(py, Ready::new(py.None()))?.into_any());
+        };
+        let response = response.into_bound(py);
+        if let Ok(base) = response.cast::<ResponseBase>()
+            && base.get().release_ended(py)?
+        {
+            return Ok(Bound::new(py, Ready::new(py.None()))?.into_any());
+        }
+        response.call_method1(intern!(py, "__aexit__"), exc)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.asked.session)?;
+        visit.call(&self.asked.url)?;
+        visit.call(&self.asked.options)?;
+        // SAFETY: the collector runs attached; nothing but the visitor is called.
+        let py = unsafe { Python::assume_attached() };
+        self.response.with(py, |response| visit.call(&*response))?;
+        self.stage.with(py, |stage| match stage {
+            Stage::Delegated(coroutine) => visit.call(&*coroutine),
+            Stage::Awaiting(awaited) => visit.call(&awaited.exchange),
+            Stage::New | Stage::Over => Ok(()),
+        })
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        // An exchange stays: it does not know the request, and `drop()` has to let go of it.
+        let _coroutine = self.stage.with(py, |stage| match stage {
+            Stage::Delegated(_) => std::mem::replace(stage, Stage::Over),
+            Stage::New | Stage::Awaiting(_) | Stage::Over => Stage::Over,
+        });
+        let _response = self.response.with(py, Option::take);
+    }
+}
+
+impl Drop for RequestContext {
+    /// A request whose task is gone: nobody will take its answer.
+    fn drop(&mut self) {
+        Python::attach(|py| {
+            let stage = self.stage.with(py, |stage| std::mem::replace(stage, Stage::Over));
+            if let Stage::Awaiting(awaited) = stage
+                && let Err(error) = Exchange::abandon(awaited.exchange.bind(py))
+            {
+                error.write_unraisable(py, Some(awaited.exchange.bind(py)));
+            }
+        });
+    }
+}
