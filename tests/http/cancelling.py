@@ -13,8 +13,8 @@ MOST_STEPS = 200
 class _Steps:
     """Runs a coroutine in a task, and cancels that when the coroutine waits for the nth time.
 
-    ``when`` is ``"waiting"``: while it waits; or ``"woken"``: what it waited for has come, in the same turn of the
-    loop, and it has not run since.
+    ``when`` is ``"waiting"``: while it waits; or ``"woken"``: what it waited for has come, in the same turn
+    of the loop, and it has not run since.
     """
 
     def __init__(self, nth: int, when: str) -> None:
@@ -60,10 +60,11 @@ async def cancel_everywhere(
     *,
     when: str,
 ) -> int:
-    """Runs ``make()`` again and again, cancelled at its first, second, … wait, until it ends before it is reached.
+    """Runs ``make()`` again and again, cancelled at its first, second, … wait, until it ends before it is
+    reached.
 
-    ``after`` is awaited behind each, and looks at what is left. Returns at how many places it was cancelled. Fails if a
-    cancellation becomes anything but a :exc:`CancelledError`.
+    ``after`` is awaited behind each, and looks at what is left. Returns at how many places it was cancelled.
+    Fails if a cancellation becomes anything but a :exc:`CancelledError`.
     """
     for nth in range(1, MOST_STEPS):
         steps = _Steps(nth, when)

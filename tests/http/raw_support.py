@@ -71,7 +71,8 @@ class Peer:
 class RawServer:
     """Runs a script for each connection on 127.0.0.1, and closes the connection when it returns.
 
-    ``open`` and ``most_open`` count connections, ``accepted`` counts all of them; ``heads`` are the heads of requests.
+    ``open`` and ``most_open`` count connections, ``accepted`` counts all of them; ``heads`` are the heads of
+    requests.
     """
 
     def __init__(self, script: Script, **options: Any) -> None:

@@ -1,4 +1,5 @@
-"""Servers that break off, stall, or send what is no HTTP: each gets the exception that aiohttp's users expect."""
+"""Servers that break off, stall, or send what is no HTTP: each gets the exception that aiohttp's users
+expect."""
 
 from __future__ import annotations
 
@@ -120,7 +121,8 @@ async def test_a_stream_gives_what_came_before_the_break(client: Any, ending: st
 
 
 async def test_a_body_until_the_end_is_cut_by_a_reset(ours: Any) -> None:
-    """Of a body without a length, an orderly end is all there is to tell that it is whole: aiohttp takes any."""
+    """Of a body without a length, an orderly end is all there is to tell that it is whole: aiohttp takes
+    any."""
     response = b"HTTP/1.1 200 OK\r\n\r\nhello"
     async with RawServer(once(response)) as server:
         assert await fetch(ours, server) == b"hello"
@@ -155,8 +157,8 @@ async def test_garbage_in_place_of_a_head(client: Any, response: bytes) -> None:
 
 
 async def test_a_length_beside_chunks_is_refused(ours: Any) -> None:
-    """Stricter than aiohttp's parser for responses: two who frame a message differently can be played off against
-    each other (RFC 9112, section 6.3)."""
+    """Stricter than aiohttp's parser for responses: two who frame a message differently can be played off
+    against each other (RFC 9112, section 6.3)."""
     response = HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     async with RawServer(once(response, then="stall")) as server:
         with pytest.raises(ours.ClientResponseError):
@@ -280,7 +282,8 @@ async def test_a_connection_is_not_used_again(client: Any, response: bytes) -> N
 
 @pytest.mark.parametrize("rest", [b"garbage", b"\r\n\r\nx"])
 async def test_garbage_behind_an_answer(ours: Any, rest: bytes) -> None:
-    """The answer was whole, and is had; aiohttp raises if both come in one piece, and not if they come in two."""
+    """The answer was whole, and is had; aiohttp raises if both come in one piece, and not if they come in
+    two."""
     assert await _ask_thrice(ours, OK + rest) == 3
 
 
@@ -326,7 +329,8 @@ async def test_an_idle_connection_that_ends_is_forgotten(ours: Any, ending: str)
 
 
 async def test_an_answer_before_the_request_answers_nothing(ours: Any) -> None:
-    """Stricter than aiohttp, which takes what it finds for the answer: it was sent before anybody had asked."""
+    """Stricter than aiohttp, which takes what it finds for the answer: it was sent before anybody had
+    asked."""
     forged = answer(b"forged")
 
     async def script(peer: Peer) -> None:

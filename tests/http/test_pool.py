@@ -43,7 +43,8 @@ class Counting:
 )
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_limits_hold(ours: Any, options: dict[str, int], seed: int) -> None:
-    """With hundreds of tasks, of which some are cancelled, at any time; no place is lost, and all get their own."""
+    """With hundreds of tasks, of which some are cancelled, at any time; no place is lost, and all get their
+    own."""
     dice = random.Random(seed)
     counts = [Counting(dice), Counting(dice)]
     most = 0

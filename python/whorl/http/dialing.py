@@ -96,10 +96,11 @@ async def _race(
     loop: asyncio.AbstractEventLoop,
     delay: float,
 ) -> socket.socket | None:
-    """The socket that connects first; None if none does. No attempt goes on, and no other socket stays open, behind it.
+    """The socket that connects first; None if none does. No attempt goes on, and no other socket stays open,
+    behind it.
 
-    An attempt begins ``delay`` seconds after the one before it, or when one fails. asyncio has such a race too: what it
-    leaves when it is cancelled belongs to nobody.
+    An attempt begins ``delay`` seconds after the one before it, or when one fails. asyncio has such a race
+    too: what it leaves when it is cancelled belongs to nobody.
     """
     running: set[asyncio.Task[socket.socket]] = set()
     waiting = list(reversed(attempts))

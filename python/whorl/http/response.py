@@ -126,7 +126,8 @@ def warn_unclosed(loop: asyncio.AbstractEventLoop, method: str, url: URL) -> Non
 
 
 class _Content(StreamReader):
-    """The body of a response. Whoever has it has the response too, until it has come: so the connection stays open.
+    """The body of a response. Whoever has it has the response too, until it has come: so the connection stays
+    open.
 
     The exchange, to which the connection feeds it, keeps it only while somebody waits in it.
     """
