@@ -342,3 +342,47 @@ async def test_a_peer_that_does_not_read_keeps_nothing_open(ours: Any, ending: s
         await assert_nothing_acquired(session.connector)
         # The server's end stays; ours is gone.
         await until(lambda: descriptors() <= before + 1)
+
+
+@pytest.mark.parametrize("what", ["response", "request", "session"])
+async def test_the_collector_runs_on_another_thread(ours: Any, what: str) -> None:
+    """As it does in programs with threads: what it finds belongs to the loop's thread nevertheless."""
+    loop = asyncio.get_running_loop()
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda *_: None)
+    script = keeping_alive() if what != "response" else once(UNFINISHED, then="stall")
+    gc.collect()
+    gc.disable()
+    try:
+        async with RawServer(script) as server:
+            session: Any = ours.ClientSession()
+            response: Any = await session.get(server.url)
+            cycle: list[Any] = []
+            cycle.append(cycle)
+            if what == "response":
+                assert await response.content.readexactly(5) == b"hello"
+            else:
+                await response.read()
+            if what == "request":
+                request = session.get(server.url)
+                request.send(None)
+                cycle.append(request)
+                del request
+            if what == "session":
+                cycle.append(session)
+            connector = session.connector if what != "session" else None
+            response = None
+            if what == "session":
+                session = None
+            del cycle
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)
+                await asyncio.to_thread(gc.collect)
+                if what == "session":
+                    await until(lambda: not server.open)
+                else:
+                    await assert_nothing_acquired(connector)
+                    await session.close()
+    finally:
+        gc.enable()
+        loop.set_exception_handler(handler)

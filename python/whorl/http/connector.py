@@ -58,6 +58,14 @@ _CERTIFICATE_ERRORS = (ssl_module.CertificateError,)
 _SSL_ERRORS = (ssl_module.SSLError,)
 
 
+def finish_on(loop: asyncio.AbstractEventLoop, finish: Callable[[Any], None], warnings: Any) -> None:
+    """Ends what the collector has found: on the loop's thread, as the collector runs on any."""
+    if asyncio._get_running_loop() is loop or not loop.is_running():
+        finish(warnings)
+    else:
+        loop.call_soon_threadsafe(finish, warnings)
+
+
 class Connection:
     """A connection while a request has it. Source of the semantics: ``aiohttp.connector.Connection``."""
 
@@ -88,6 +96,9 @@ class Connection:
         return True
 
     def __del__(self, _warnings: Any = warnings) -> None:
+        finish_on(self._loop, self._finish, _warnings)
+
+    def _finish(self, _warnings: Any) -> None:
         protocol = self.protocol
         # With a request on it, it is its response that has to be released.
         if protocol is None or protocol.exchange is not None or protocol.upgraded:
@@ -213,8 +224,10 @@ class BaseConnector:
         self._closed = False
 
     def __del__(self, _warnings: Any = warnings) -> None:
-        if self._closed:
-            return
+        if not self._closed:
+            finish_on(self._loop, self._finish, _warnings)
+
+    def _finish(self, _warnings: Any) -> None:
         idle = self._pool.idle()
         self._close()
         if not idle:

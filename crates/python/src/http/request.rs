@@ -387,10 +387,17 @@ impl Drop for RequestContext {
     fn drop(&mut self) {
         Python::attach(|py| {
             let stage = self.stage.with(py, |stage| std::mem::replace(stage, Stage::Over));
-            if let Stage::Awaiting(awaited) = stage
-                && let Err(error) = Exchange::abandon(awaited.exchange.bind(py))
-            {
-                error.write_unraisable(py, Some(awaited.exchange.bind(py)));
+            let Stage::Awaiting(awaited) = stage else { return };
+            let exchange = awaited.exchange.bind(py);
+            let told = match exchange.get().is_done() {
+                Ok(_) => Exchange::abandon(exchange),
+                // The collector runs on any thread.
+                Err(_) => exchange
+                    .getattr(intern!(py, "abandon"))
+                    .and_then(|abandon| exchange.get().call_soon(py, (abandon,)).map(drop)),
+            };
+            if let Err(error) = told {
+                error.write_unraisable(py, Some(exchange));
             }
         });
     }

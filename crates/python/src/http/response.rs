@@ -194,9 +194,12 @@ impl Drop for ResponseBase {
             });
             let Some(exchange) = exchange else { return };
             let exchange = exchange.into_bound(py);
-            if exchange.get().is_done().unwrap_or(true) {
-                return;
-            }
+            let here = match exchange.get().is_done() {
+                Ok(true) => return,
+                Ok(false) => true,
+                // The collector runs on any thread.
+                Err(_) => false,
+            };
             let asked = match sent {
                 Some(sent) => {
                     Some((sent.method.clone_ref(py).into_any(), sent.prepared.get().url.clone_ref(py)))
@@ -204,9 +207,13 @@ impl Drop for ResponseBase {
                 None => asked,
             };
             let (method, url) = asked.unwrap_or_else(|| (py.None(), py.None()));
-            let told = exchange
-                .getattr(intern!(py, "_abandon_unclosed"))
-                .and_then(|abandon| abandon.call1((method, url)));
+            let told = exchange.getattr(intern!(py, "_abandon_unclosed")).and_then(|abandon| {
+                if here {
+                    abandon.call1((method, url))
+                } else {
+                    exchange.get().call_soon(py, (abandon, method, url))
+                }
+            });
             if let Err(error) = told {
                 error.write_unraisable(py, Some(&exchange));
             }

@@ -195,7 +195,7 @@ impl Exchange {
     ) -> PyResult<()> {
         let py = slf.py();
         let event_loop = slf.get().event_loop.bind(py);
-        if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
+        if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? || slf.get().is_done()? {
             return Ok(());
         }
         Self::abandon(slf)?;

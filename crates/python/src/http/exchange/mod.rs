@@ -184,6 +184,22 @@ impl Exchange {
         self.fail(slf, error)
     }
 
+    /// Calls something on the loop's thread: a callback and its arguments. Nothing is left to do if the loop is closed.
+    ///
+    /// # Errors
+    /// What `call_soon_threadsafe()` raises.
+    pub fn call_soon<'py>(
+        &self,
+        py: Python<'py>,
+        call: impl pyo3::call::PyCallArgs<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let event_loop = self.event_loop.bind(py);
+        if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
+            return Ok(py.None().into_bound(py));
+        }
+        event_loop.call_method1(intern!(py, "call_soon_threadsafe"), call)
+    }
+
     /// Sets the time until which it has to be over.
     ///
     /// # Errors
