@@ -539,7 +539,8 @@ class ClientSession(_core.SessionBase):
             # Without the request line and the empty line at the end.
             fields=encoded[encoded.index(b"\n") + 1 : -2],
             automatic=[
-                (name.lower().encode(), f"{name}: {value}\r\n".encode()) for name, value in automatic_headers()
+                (name.lower().encode(), f"{name}: {value}\r\n".encode())
+                for name, value in automatic_headers()
             ],
             json_serialize=self._json_serialize if self._json_serialize_bytes is None else None,
             cookies=jar._records if isinstance(jar, CookieJar) else {},
