@@ -15,6 +15,7 @@ from . import hdrs
 from .auth import BasicAuth, strip_auth_from_url
 from .cookiejar import CookieJar, filter_request_cookies
 from .exceptions import (
+    ClientConnectionError,
     ClientConnectorCertificateError,
     ClientConnectorError,
     ClientConnectorSSLError,
@@ -35,6 +36,8 @@ from .tracing import Trace
 
 if TYPE_CHECKING:
     from multidict import CIMultiDict
+
+    from whorl import _core
 
     from .middlewares import ClientMiddlewareType
     from .request import ClientRequest
@@ -130,9 +133,11 @@ class Call:
             if self._request is not None and self._request._body is not None:
                 await self._request._body.close()
             await self._check_status(response)
-            if when is not None and not response.closed and response._exchange is not None:
-                timer = loop.call_at(when, _time_out, response)
-                response._exchange.on_end(timer.cancel)
+            exchange = response._exchange
+            # What follows a change of protocol has limits of its own.
+            if when is not None and exchange is not None and not exchange.is_over() and not exchange.upgraded:
+                timer = loop.call_at(when, _time_out, exchange)
+                exchange.on_end(timer.cancel)
             response._history = tuple(self._history)
             for trace in self._traces:
                 await trace.send_request_end(self._method, self._traced_url, self._headers, response)
@@ -291,7 +296,9 @@ class Call:
     async def _exchange(self, request: ClientRequest) -> ClientResponse:
         """The innermost handler: a connection, the request on it, the head of its answer."""
         connector, options = self._session._connector, self._options
-        assert connector is not None
+        if connector is None:
+            # Closed, or detached, since the call began.
+            raise ClientConnectionError("Session is closed: the request cannot go on")
         if options.upload_tracker is not None:
             request._attempt = options.upload_tracker._begin()
         try:
@@ -390,7 +397,6 @@ def _origin(target: URL) -> URL:
         raise InvalidUrlRedirectClientError(target, "Invalid redirect URL origin") from error
 
 
-def _time_out(response: ClientResponse) -> None:
+def _time_out(exchange: _core.Exchange) -> None:
     """The total limit has passed while the body was on its way."""
-    if response._exchange is not None:
-        response._exchange.fail(TimeoutError())
+    exchange.fail(TimeoutError())

@@ -295,6 +295,7 @@ class BaseConnector:
                 grant = await self._wait_for_place(grant, traces)
                 if isinstance(grant, _core.HttpConnection):
                     return await self._reuse(req, key, grant, traces)
+            protocol: HttpConnection | None = None
             try:
                 for trace in traces:
                     await trace.send_connection_create_start()
@@ -302,9 +303,10 @@ class BaseConnector:
                 for trace in traces:
                     await trace.send_connection_create_end()
                 if self._closed:
-                    protocol.close()
                     raise ClientConnectionError("Connector is closed.")
             except BaseException:
+                if protocol is not None:
+                    protocol.close()
                 grant.give_back()
                 raise
             grant.opened(protocol)
@@ -569,7 +571,12 @@ class TCPConnector(BaseConnector):
                     interleave=self._interleave or (1 if self._happy_eyeballs_delay is not None else None),
                     socket_factory=self._socket_factory,
                 )
-                peer = sock.getpeername()
+                try:
+                    peer = sock.getpeername()
+                except OSError:
+                    # It has hung up already.
+                    sock.close()
+                    raise
                 try:
                     return await self._loop.create_connection(
                         self._factory, ssl=context, sock=sock, **options

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from asyncio import staggered
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
@@ -86,13 +85,51 @@ async def dial(
             except OSError:
                 continue
     else:
-        winner, _, failures = await staggered.staggered_race(attempts, delay, loop=loop)
-        if isinstance(winner, socket.socket):
-            return winner
-        for failure in failures:
-            if failure is not None and not isinstance(failure, OSError):
-                raise failure
+        sock = await _race(attempts, loop, delay)
+        if sock is not None:
+            return sock
     raise _summary(errors)
+
+
+async def _race(
+    attempts: Sequence[Callable[[], Coroutine[Any, Any, socket.socket]]],
+    loop: asyncio.AbstractEventLoop,
+    delay: float,
+) -> socket.socket | None:
+    """The socket that connects first; None if none does. No attempt goes on, and no other socket stays open,
+    behind it.
+
+    An attempt begins ``delay`` seconds after the one before it, or when one fails. asyncio has such a race
+    too: what it leaves when it is cancelled belongs to nobody.
+    """
+    running: set[asyncio.Task[socket.socket]] = set()
+    waiting = list(reversed(attempts))
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(loop.create_task(waiting.pop()()))
+            done, running_on = await asyncio.wait(
+                running, timeout=delay if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                if task.exception() is None:
+                    running.discard(task)
+                    return task.result()
+            for task in done:
+                error = task.exception()
+                if error is not None and not isinstance(error, OSError):
+                    raise error
+            running = running_on
+        return None
+    finally:
+        for task in running:
+            task.cancel()
+            task.add_done_callback(_close_loser)
+
+
+def _close_loser(task: asyncio.Task[socket.socket]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
 
 
 def _summary(errors: list[OSError]) -> OSError:
@@ -113,6 +150,7 @@ async def _connect(
     socket_factory: SocketFactoryType | None,
     errors: list[OSError],
 ) -> socket.socket:
+    """Connects to one address; an error is added to ``errors`` too."""
     family, kind, protocol, _, address = info
     sock: socket.socket | None = None
     try:

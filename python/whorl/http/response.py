@@ -8,8 +8,10 @@ import re
 import sys
 import traceback
 import warnings
+import weakref
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from http.cookies import SimpleCookie
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -170,7 +172,7 @@ class ClientResponse(_core.ResponseBase):
             if writer is not None and not writer.done():
                 self._stream_writer = stream_writer
                 self._upload = writer
-                writer.add_done_callback(self._uploaded)
+                writer.add_done_callback(partial(_uploaded, weakref.ref(self)))
         if loop is not None and loop.get_debug():
             self._source_traceback = traceback.extract_stack(sys._getframe(1))
 
@@ -382,7 +384,7 @@ class ClientResponse(_core.ResponseBase):
         exchange = await self._wait_for_head()
         if self._upload is not None and not exchange.upgraded:
             # A server that has answered wants no more of the body.
-            exchange.on_end(self._stop_upload)
+            exchange.on_end(partial(_answered, weakref.ref(self)))
         return self
 
     async def _wait_for_head(self) -> _core.Exchange:
@@ -496,7 +498,8 @@ class ClientResponse(_core.ResponseBase):
         exchange = self._head()
         if not exchange.has_body and exchange.is_over():
             return EMPTY_PAYLOAD
-        reader = StreamReader(exchange, exchange.buffer_size, loop=self._loop)
+        reader = _Content(exchange, exchange.buffer_size, loop=self._loop)
+        reader._response = self
         if self._released:
             reader.set_exception(ClientConnectionError("Connection closed"))
         elif self._body is not None:
@@ -510,7 +513,11 @@ class ClientResponse(_core.ResponseBase):
         """What :meth:`read` does where it has to wait, or where somebody else is concerned."""
         if self._body is None:
             try:
-                self._body = body = await self._receive()
+                body = await self._receive()
+                # Another task may have read it meanwhile.
+                if self._body is not None:
+                    return self._body
+                self._body = body
                 for trace in self._traces:
                     await trace.send_response_chunk_received(self.method, self.url, body)
             except BaseException:
@@ -531,6 +538,8 @@ class ClientResponse(_core.ResponseBase):
         body = exchange.body()
         while body is None:
             await exchange.body_waiter()
+            if self._body is not None:
+                return self._body
             body = exchange.body()
         return body
 
@@ -623,6 +632,47 @@ class ClientResponse(_core.ResponseBase):
         """The URL. Deprecated for ``url``."""
         warnings.warn("Deprecated, use .url #1654", DeprecationWarning, stacklevel=2)
         return self.url
+
+
+class _Content(StreamReader):
+    """The body of a response. Whoever has it has the response too, and so the connection stays open.
+
+    The exchange, at which the connection feeds it, keeps it only while somebody waits in it.
+    """
+
+    __slots__ = ("__weakref__", "_response")
+
+    _protocol: _core.Exchange
+    _response: ClientResponse
+
+    async def _wait(self, func_name: str) -> None:
+        self._protocol.keep_reader(self)
+        try:
+            await super()._wait(func_name)
+        finally:
+            self._rest()
+
+    async def wait_eof(self) -> None:
+        self._protocol.keep_reader(self)
+        try:
+            await super().wait_eof()
+        finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        if self._waiter is None and self._eof_waiter is None:
+            self._protocol.keep_reader(None)
+
+
+def _uploaded(response: weakref.ref[ClientResponse], task: asyncio.Task[None]) -> None:
+    if (alive := response()) is not None:
+        alive._uploaded(task)
+
+
+def _answered(response: weakref.ref[ClientResponse]) -> None:
+    """A server that has answered wants no more of the body."""
+    if (alive := response()) is not None:
+        alive._stop_upload()
 
 
 def _deprecated(name: str) -> None:

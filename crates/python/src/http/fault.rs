@@ -104,6 +104,12 @@ pub fn lost_in_head(py: Python<'_>, cause: Option<&Bound<'_, PyAny>>) -> PyResul
     }
 }
 
+/// The connection is lost by `cause` while a body is received that would have ended with it.
+pub fn cut_in_body(py: Python<'_>, cause: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    let message = format!("Response payload is not completed: {}", cause.repr()?);
+    because_of(client_exception(py, "ClientPayloadError")?.call1((message,))?, cause)
+}
+
 /// The connection is lost while the body is received.
 pub fn lost_in_body(py: Python<'_>, fault: &Fault, cause: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
     let Some(cause) = cause else { return fault.in_body(py) };

@@ -383,6 +383,7 @@ impl ConnectionPool {
                     visit.call(&idle.connection)?;
                 }
                 visit.call(&state.timer)?;
+                state.waiters.values().try_for_each(|waiter| visit.call(waiter))?;
                 state.leased.iter().try_for_each(|(_, leased)| visit.call(&leased.connection))
             })
             .unwrap_or(Ok(()))
@@ -391,6 +392,7 @@ impl ConnectionPool {
     fn __clear__(&self) {
         let _drained = self.state.with(|state| state.pool.close());
         let _leased = self.state.with(|state| std::mem::take(&mut state.leased));
+        let _waiters = self.state.with(|state| std::mem::take(&mut state.waiters));
         let _timer = self.state.with(|state| state.timer.take());
     }
 }

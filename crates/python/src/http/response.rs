@@ -59,7 +59,7 @@ impl ResponseBase {
     /// RuntimeError on the wrong thread.
     pub fn release_ended(&self, py: Python<'_>) -> PyResult<bool> {
         let ended = match self.exchange(py) {
-            Some(exchange) => exchange.get().is_done()?,
+            Some(exchange) => exchange.get().is_done_unread()?,
             None => false,
         };
         Ok(self.state.with(py, |state| {
@@ -180,7 +180,8 @@ impl ResponseBase {
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        let _exchange = self.state.with(py, |state| (state.exchange.take(), state.session.take()));
+        // Not the exchange: `drop()` looks at it, and it does not lead back here.
+        let _session = self.state.with(py, |state| state.session.take());
     }
 }
 

@@ -215,7 +215,7 @@ impl HttpConnection {
             self.call_link(py, intern!(py, "resume_reading"))?;
         }
         if !reuse {
-            self.close_link(py)?;
+            self.close_link(py, intern!(py, "close"))?;
         }
         match lease {
             Some(lease) => lease.end(py, reuse.then(|| slf.clone().unbind())),
@@ -231,12 +231,17 @@ impl HttpConnection {
         let py = slf.py();
         let this = slf.get();
         // An exchange that it is in is told by `connection_lost()`.
-        let (lease, timer) = this.with(|state| {
+        let (lease, timer, sending) = this.with(|state| {
             state.future = Future::Close;
-            (state.lease.take(), state.read_timeout.stop())
+            (
+                state.lease.take(),
+                state.read_timeout.stop(),
+                state.sending == Sending::Body && state.exchange.is_some(),
+            )
         })?;
         cancel(py, timer)?;
-        this.close_link(py)?;
+        // The rest of a body that nobody wants is not waited for: its sender may wait for room.
+        this.close_link(py, if sending { intern!(py, "abort") } else { intern!(py, "close") })?;
         match lease {
             Some(lease) => lease.end(py, None),
             None => Ok(()),
@@ -254,9 +259,9 @@ impl HttpConnection {
         }
     }
 
-    fn close_link(&self, py: Python<'_>) -> PyResult<()> {
+    fn close_link(&self, py: Python<'_>, method: &Bound<'_, PyString>) -> PyResult<()> {
         match self.with(|state| state.link.take())? {
-            Some(link) => link.call(py, intern!(py, "close")),
+            Some(link) => link.call(py, method),
             None => Ok(()),
         }
     }
@@ -519,10 +524,10 @@ impl HttpConnection {
             Ok(_) => None,
             Err(error) => Some(Fault::from(error)),
         };
-        let error = match fault {
-            _ if waiting => fault::lost_in_head(py, cause)?,
-            Some(fault) => fault::lost_in_body(py, &fault, cause)?,
-            None => fault::lost_in_head(py, cause)?,
+        let error = match (fault, cause) {
+            (Some(fault), _) if !waiting => fault::lost_in_body(py, &fault, cause)?,
+            (None, Some(cause)) if !waiting => fault::cut_in_body(py, cause)?,
+            _ => fault::lost_in_head(py, cause)?,
         };
         this.fail(exchange, error)
     }

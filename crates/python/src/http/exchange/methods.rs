@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyBytes, PyTuple, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::http1::Framing;
 
@@ -68,11 +68,12 @@ impl Exchange {
             return Err(PyRuntimeError::new_err("Connection closed."));
         }
         let future = waiter(this.event_loop.bind(py))?;
-        let _former = this.with(|state| {
+        let reference = future.clone_ref(py);
+        this.with(|state| {
             if matches!(state.delivery, Delivery::Unasked) {
                 state.delivery = Delivery::Whole;
             }
-            state.body_waiter.replace(future.clone_ref(py))
+            state.body_waiters.push(reference);
         })?;
         this.resume_connection(py)?;
         this.go_on(slf)?;
@@ -82,17 +83,32 @@ impl Exchange {
         Ok(future)
     }
 
-    /// Whether nobody has asked for the body as a stream.
-    fn is_whole(&self) -> PyResult<bool> {
-        self.with(|state| matches!(state.delivery, Delivery::Unasked | Delivery::Whole))
+    /// Decodes more of what has come, in a turn of its own.
+    fn _go_on(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        let paused = this.with(|state| {
+            state.deferred = false;
+            state.paused
+        })?;
+        if !paused {
+            this.resume_connection(slf.py())?;
+        }
+        this.go_on(slf)
+    }
+
+    /// Keep `reader` while somebody waits in it; None when nobody does.
+    fn keep_reader(&self, reader: Option<Py<PyAny>>) -> PyResult<()> {
+        let _former = self.with(|state| std::mem::replace(&mut state.awaited_reader, reader))?;
+        Ok(())
     }
 
     /// Hand the body to `reader`, a `StreamReader`, from now on; what has arrived goes first.
     fn attach(slf: &Bound<'_, Self>, reader: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
+        let reference = PyWeakrefReference::new(reader)?.unbind();
         let (body, chunked) = this.with(|state| {
-            state.delivery = Delivery::Reader(reader.clone().unbind());
+            state.delivery = Delivery::Reader(reference);
             (std::mem::take(&mut state.body), matches!(state.framing, Framing::Chunked))
         })?;
         if chunked {
@@ -154,6 +170,7 @@ impl Exchange {
         let this = slf.get();
         let (connection, deadline, _body, _former) = this.with(|state| {
             let former = std::mem::replace(&mut state.delivery, Delivery::Discarded);
+            state.decoding = None;
             (state.connection.take(), state.deadline.take(), std::mem::take(&mut state.body), former)
         })?;
         if let Some(deadline) = deadline {
@@ -298,7 +315,8 @@ impl Exchange {
                     visit.call(reader)?;
                 }
                 visit.call(&state.head_waiter)?;
-                visit.call(&state.body_waiter)?;
+                visit.call(&state.awaited_reader)?;
+                state.body_waiters.iter().try_for_each(|waiter| visit.call(waiter))?;
                 visit.call(&state.continue_waiter)?;
                 state.on_end.iter().try_for_each(|callback| visit.call(callback))
             })
@@ -308,9 +326,10 @@ impl Exchange {
     fn __clear__(&self) {
         let _connection = self.state.with(|state| state.connection.take());
         let _reader = self.state.with(|state| std::mem::replace(&mut state.delivery, Delivery::Discarded));
-        let _waiters = self
-            .state
-            .with(|state| (state.head_waiter.take(), state.body_waiter.take(), state.continue_waiter.take()));
+        let _waiters = self.state.with(|state| {
+            (state.head_waiter.take(), std::mem::take(&mut state.body_waiters), state.continue_waiter.take())
+        });
+        let _awaited = self.state.with(|state| state.awaited_reader.take());
         let _callbacks = self.state.with(|state| std::mem::take(&mut state.on_end));
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyWeakrefMethods};
 use whorl_core::http1::{Framing, ResponseHead};
 use whorl_core::sched::{Owned, Owner};
 
@@ -53,7 +53,9 @@ impl Exchange {
             received: false,
             paused: false,
             head_waiter: None,
-            body_waiter: None,
+            body_waiters: Vec::new(),
+            awaited_reader: None,
+            deferred: false,
             continue_waiter: None,
             on_end: Vec::new(),
             deadline: None,
@@ -74,15 +76,16 @@ impl Exchange {
     /// # Errors
     /// What the reader or a callback raises; RuntimeError on the wrong thread.
     pub fn act(&self, slf: &Bound<'_, Self>, mut effects: Effects) -> PyResult<()> {
+        /// How often as many bytes as are buffered are decoded in one turn of the loop, at the most: what a bomb of a few
+        /// kilobytes comes to must not keep everybody else, and the time limits, from running.
+        const ROUNDS: usize = 16;
         let py = slf.py();
+        let mut rounds = 0;
         loop {
             if effects.pause {
                 self.pause_connection(py)?;
             }
-            let reader = self.with(|state| match &state.delivery {
-                Delivery::Reader(reader) => Some(reader.clone_ref(py)),
-                _ => None,
-            })?;
+            let reader = self.reader(py)?;
             if let Some(reader) = &reader {
                 self.feed(reader.bind(py), &effects.pieces)?;
             }
@@ -95,6 +98,10 @@ impl Exchange {
             if !effects.pump {
                 return Ok(());
             }
+            rounds += 1;
+            if rounds > ROUNDS {
+                return self.defer(slf);
+            }
             effects = Effects::default();
             let outcome = self.with(|state| state.pump(py, &mut effects))?;
             if let Err(fault) = outcome {
@@ -102,6 +109,26 @@ impl Exchange {
                 return self.fail(slf, error);
             }
         }
+    }
+
+    /// Goes on decoding in the next turn of the loop; the peer waits meanwhile.
+    fn defer(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        if self.with(|state| std::mem::replace(&mut state.deferred, true))? {
+            return Ok(());
+        }
+        self.pause_connection(py)?;
+        let go_on = slf.getattr(intern!(py, "_go_on"))?;
+        self.event_loop.bind(py).call_method1(intern!(py, "call_soon"), (go_on,)).map(drop)
+    }
+
+    /// The reader, if the body goes to one and its user still has it.
+    fn reader(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let reader = self.with(|state| match &state.delivery {
+            Delivery::Reader(reader) => Some(reader.clone_ref(py)),
+            _ => None,
+        })?;
+        Ok(reader.and_then(|reader| reader.bind(py).upgrade()).map(Bound::unbind))
     }
 
     /// The answer is over, well or not: tells the reader and who asked to be told.
@@ -147,8 +174,8 @@ impl Exchange {
     /// As [`Exchange::act`].
     pub fn fail_closed(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let awaited =
-            self.with(|state| state.body_waiter.is_some() || matches!(state.delivery, Delivery::Reader(_)))?;
+        let awaited = self
+            .with(|state| !state.body_waiters.is_empty() || matches!(state.delivery, Delivery::Reader(_)))?;
         let error = if awaited {
             fault::error(py, "ClientConnectionError", "Connection closed")?
         } else {
@@ -193,6 +220,17 @@ impl Exchange {
     /// RuntimeError on the wrong thread.
     pub fn is_done(&self) -> PyResult<bool> {
         self.with(|state| matches!(state.phase, Phase::Ended | Phase::Failed(_)))
+    }
+
+    /// Whether nothing more will come of it, and nobody reads it as a stream.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn is_done_unread(&self) -> PyResult<bool> {
+        self.with(|state| {
+            matches!(state.phase, Phase::Ended | Phase::Failed(_))
+                && matches!(state.delivery, Delivery::Unasked | Delivery::Whole)
+        })
     }
 
     /// The body, if all of it has come and nobody reads it as a stream.

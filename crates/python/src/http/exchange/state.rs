@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyWeakrefReference};
 use whorl_core::client::coding::Decoder;
 use whorl_core::http1::{Framing, ResponseHead};
 
@@ -32,8 +32,9 @@ pub enum Delivery {
     Unasked,
     /// Somebody waits for the whole.
     Whole,
-    /// A `StreamReader` takes it as it comes.
-    Reader(Py<PyAny>),
+    /// A `StreamReader` takes it as it comes. It is its user's, and so is the response: a user who lets go of both wants
+    /// no more, and must not be kept waiting for the end of the body to be rid of them.
+    Reader(Py<PyWeakrefReference>),
     /// Nobody will ask.
     Discarded,
 }
@@ -79,7 +80,11 @@ pub struct State {
     pub received: bool,
     pub paused: bool,
     pub head_waiter: Option<Py<PyAny>>,
-    pub body_waiter: Option<Py<PyAny>>,
+    pub body_waiters: Vec<Py<PyAny>>,
+    /// The reader, while somebody waits in it: nothing else may know of who waits.
+    pub awaited_reader: Option<Py<PyAny>>,
+    /// Decoding goes on in a later turn of the loop.
+    pub deferred: bool,
     pub continue_waiter: Option<Py<PyAny>>,
     pub on_end: Vec<Py<PyAny>>,
     pub deadline: Option<Deadline>,
@@ -224,13 +229,13 @@ impl State {
         }
         self.phase = Phase::Ended;
         effects.ended = true;
-        effects.wake.extend(self.body_waiter.take());
+        effects.wake.append(&mut self.body_waiters);
         Ok(())
     }
 
     /// Decodes more of what waits, if there is room.
     pub fn pump(&mut self, py: Python<'_>, effects: &mut Effects) -> Result<(), Fault> {
-        let blocked = self.paused || self.is_over_limit(py);
+        let blocked = self.paused || self.deferred || self.is_over_limit(py);
         if blocked || !matches!(self.phase, Phase::Receiving) {
             return Ok(());
         }
@@ -255,7 +260,7 @@ impl State {
         self.phase = Phase::Failed(error);
         self.decoding = None;
         effects.wake.extend(self.head_waiter.take());
-        effects.wake.extend(self.body_waiter.take());
+        effects.wake.append(&mut self.body_waiters);
         effects.wake.extend(self.continue_waiter.take());
         effects.ended = true;
         true
