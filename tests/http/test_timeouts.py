@@ -270,9 +270,9 @@ async def test_a_task_group_cancels_its_requests(client: Any) -> None:
         with pytest.raises(BaseExceptionGroup) as raised:
             async with asyncio.TaskGroup() as group:
                 for _ in range(20):
-                    group.create_task(session.get(server.url)._coro)
+                    group.create_task(session.get(server.url))
                 await asyncio.sleep(SHORT)
-                group.create_task(session.get(server.url + "bad")._coro)
+                group.create_task(session.get(server.url + "bad"))
         assert len(raised.value.exceptions) == 1
         assert isinstance(raised.value.exceptions[0], client.ClientResponseError)
         await assert_nothing_acquired(session.connector)
