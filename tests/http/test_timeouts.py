@@ -267,12 +267,16 @@ async def test_a_task_group_cancels_its_requests(client: Any) -> None:
             await peer.gone()
 
     async with RawServer(script) as server, client.ClientSession() as session:
+
+        async def get(path: str) -> None:
+            await session.get(server.url + path)
+
         with pytest.raises(BaseExceptionGroup) as raised:
             async with asyncio.TaskGroup() as group:
                 for _ in range(20):
-                    group.create_task(session.get(server.url))
+                    group.create_task(get("good"))
                 await asyncio.sleep(SHORT)
-                group.create_task(session.get(server.url + "bad"))
+                group.create_task(get("bad"))
         assert len(raised.value.exceptions) == 1
         assert isinstance(raised.value.exceptions[0], client.ClientResponseError)
         await assert_nothing_acquired(session.connector)

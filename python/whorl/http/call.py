@@ -298,7 +298,7 @@ class Call:
         connector, options = self._session._connector, self._options
         if connector is None:
             # Closed, or detached, since the call began.
-            raise ClientConnectionError("Session is closed: the request cannot go on")
+            raise ClientConnectionError("Connector is closed.")
         if options.upload_tracker is not None:
             request._attempt = options.upload_tracker._begin()
         try:

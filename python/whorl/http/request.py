@@ -8,6 +8,7 @@ import re
 import sys
 import traceback
 import warnings
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -108,7 +109,8 @@ class ClientRequest:
     url = URL()
     method = hdrs.METH_GET
     auth: BasicAuth | None = None
-    response: ClientResponse | None = None
+    # A task that writes the body has the request: that must not keep a response that is dropped.
+    _response: weakref.ref[ClientResponse] | None = None
 
     _body: payload.Payload | None = None
     _skip_auto_headers: frozenset[str] = frozenset()
@@ -231,6 +233,11 @@ class ClientRequest:
     def request_info(self) -> RequestInfo:
         """What the response tells of this request."""
         return RequestInfo(self.url, self.method, CIMultiDictProxy(self.headers), self.original_url)
+
+    @property
+    def response(self) -> ClientResponse | None:
+        """The response, once the request is sent, for as long as somebody has it."""
+        return None if self._response is None else self._response()
 
     # Its header fields.
 
@@ -428,7 +435,7 @@ class ClientRequest:
             f"{self.method} {self._target()} HTTP/{self.version.major}.{self.version.minor}", self.headers
         )
         task = self._start_body(writer, conn)
-        self.response = response = self.response_class(
+        response = self.response_class(
             self.method,
             self.original_url,
             writer=task,
@@ -441,6 +448,7 @@ class ClientRequest:
             stream_writer=writer,
         )
         response._exchange = exchange
+        self._response = weakref.ref(response)
         return response
 
     def _start_body(self, writer: StreamWriter, conn: Connection) -> asyncio.Task[None] | None:

@@ -125,6 +125,50 @@ def warn_unclosed(loop: asyncio.AbstractEventLoop, method: str, url: URL) -> Non
     loop.call_exception_handler({"message": text})
 
 
+class _Content(StreamReader):
+    """The body of a response. Whoever has it has the response too, until it has come: so the connection stays
+    open.
+
+    The exchange, to which the connection feeds it, keeps it only while somebody waits in it.
+    """
+
+    __slots__ = ("__weakref__", "_response")
+
+    _protocol: _core.Exchange
+    _response: ClientResponse | None
+
+    def feed_eof(self) -> None:
+        self._response = None
+        super().feed_eof()
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        self._response = None
+        super().set_exception(exc, exc_cause)
+
+    async def _wait(self, func_name: str) -> None:
+        self._protocol.keep_reader(self)
+        try:
+            await super()._wait(func_name)
+        finally:
+            self._rest()
+
+    async def wait_eof(self) -> None:
+        self._protocol.keep_reader(self)
+        try:
+            await super().wait_eof()
+        finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        if self._waiter is None and self._eof_waiter is None:
+            self._protocol.keep_reader(None)
+
+
+def _uploaded(response: weakref.ref[ClientResponse], task: asyncio.Task[None]) -> None:
+    if (alive := response()) is not None:
+        alive._uploaded(task)
+
+
 class ClientResponse(_core.ResponseBase):
     """A response. Source of the semantics: ``aiohttp.ClientResponse``.
 
@@ -384,7 +428,7 @@ class ClientResponse(_core.ResponseBase):
         exchange = await self._wait_for_head()
         if self._upload is not None and not exchange.upgraded:
             # A server that has answered wants no more of the body.
-            exchange.on_end(partial(_answered, weakref.ref(self)))
+            exchange.on_end(self._upload.cancel)
         return self
 
     async def _wait_for_head(self) -> _core.Exchange:
@@ -499,13 +543,13 @@ class ClientResponse(_core.ResponseBase):
         if not exchange.has_body and exchange.is_over():
             return EMPTY_PAYLOAD
         reader = _Content(exchange, exchange.buffer_size, loop=self._loop)
-        reader._response = self
         if self._released:
             reader.set_exception(ClientConnectionError("Connection closed"))
         elif self._body is not None:
             # It was read whole: nothing is left.
             reader.feed_eof()
         else:
+            reader._response = self
             exchange.attach(reader)
         return reader
 
@@ -632,47 +676,6 @@ class ClientResponse(_core.ResponseBase):
         """The URL. Deprecated for ``url``."""
         warnings.warn("Deprecated, use .url #1654", DeprecationWarning, stacklevel=2)
         return self.url
-
-
-class _Content(StreamReader):
-    """The body of a response. Whoever has it has the response too, and so the connection stays open.
-
-    The exchange, at which the connection feeds it, keeps it only while somebody waits in it.
-    """
-
-    __slots__ = ("__weakref__", "_response")
-
-    _protocol: _core.Exchange
-    _response: ClientResponse
-
-    async def _wait(self, func_name: str) -> None:
-        self._protocol.keep_reader(self)
-        try:
-            await super()._wait(func_name)
-        finally:
-            self._rest()
-
-    async def wait_eof(self) -> None:
-        self._protocol.keep_reader(self)
-        try:
-            await super().wait_eof()
-        finally:
-            self._rest()
-
-    def _rest(self) -> None:
-        if self._waiter is None and self._eof_waiter is None:
-            self._protocol.keep_reader(None)
-
-
-def _uploaded(response: weakref.ref[ClientResponse], task: asyncio.Task[None]) -> None:
-    if (alive := response()) is not None:
-        alive._uploaded(task)
-
-
-def _answered(response: weakref.ref[ClientResponse]) -> None:
-    """A server that has answered wants no more of the body."""
-    if (alive := response()) is not None:
-        alive._stop_upload()
 
 
 def _deprecated(name: str) -> None:

@@ -80,6 +80,15 @@ impl Link {
         }
     }
 
+    /// Whether some of what was written waits in its buffer.
+    ///
+    /// # Errors
+    /// What a foreign transport raises.
+    pub fn has_unsent(&self, py: Python<'_>) -> PyResult<bool> {
+        let size = self.object(py).call_method0(intern!(py, "get_write_buffer_size"))?;
+        Ok(size.extract::<usize>()? > 0)
+    }
+
     /// Calls a method without arguments, such as `close`.
     ///
     /// # Errors

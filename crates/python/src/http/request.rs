@@ -16,7 +16,7 @@ use super::deadlines::RequestDeadlines;
 use super::exchange::Exchange;
 use super::outgoing::Outgoing;
 use super::pool::ConnectionPool;
-use super::prepared::Sent;
+use super::prepared::{Prepared, Sent};
 use super::ready::{Ready, stop_iteration};
 use super::response::ResponseBase;
 use super::session::{Plain, SessionBase};
@@ -102,10 +102,27 @@ impl RequestContext {
                 return refused.map(|_| None);
             }
         };
+        let awaited = self.send_on(&connection, plain, prepared, &outgoing);
+        if awaited.is_err() {
+            HttpConnection::give_up(&connection)?;
+        }
+        awaited.map(Some)
+    }
+
+    /// Sends the request on `connection`.
+    fn send_on(
+        &self,
+        connection: &Bound<'_, HttpConnection>,
+        plain: Arc<Plain>,
+        prepared: Bound<'_, Prepared>,
+        outgoing: &Outgoing,
+    ) -> PyResult<(Awaited, Py<PyAny>)> {
+        let py = connection.py();
+        let method = self.asked.method.bind(py);
         let head = prepared.get().head(method.to_str()?, &outgoing.fields)?;
         let this = connection.get();
         let exchange = HttpConnection::begin_with(
-            &connection,
+            connection,
             method.to_str()?,
             plain.wishes,
             plain.limits,
@@ -114,14 +131,14 @@ impl RequestContext {
         let head = PyBytes::new(py, &head);
         let body = outgoing.body.as_ref().map(|body| Chunk::of_bytes(body.bind(py)));
         this.write_chunks(py, std::iter::once(Chunk::of_bytes(&head)).chain(body))?;
-        HttpConnection::sent(&connection)?;
+        HttpConnection::sent(connection)?;
         if let Some(limit) = plain.total_timeout {
             let deadline = RequestDeadlines::enter(plain.deadlines.bind(py), exchange.bind(py), limit)?;
             exchange.get().set_deadline(deadline)?;
         }
         let future = exchange.get().await_head(py)?;
         let sent = Sent { method: method.clone().unbind(), prepared: prepared.unbind(), head: head.unbind() };
-        Ok(Some((Awaited { plain, exchange, sent: Arc::new(sent) }, future)))
+        Ok((Awaited { plain, exchange, sent: Arc::new(sent) }, future))
     }
 
     /// A coroutine of the session's for the same request.
@@ -346,7 +363,25 @@ impl RequestContext {
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        self.stage(py, Stage::Over);
+        // An exchange stays: it does not know the request, and `drop()` has to let go of it.
+        let _coroutine = self.stage.with(py, |stage| match stage {
+            Stage::Delegated(_) => std::mem::replace(stage, Stage::Over),
+            Stage::New | Stage::Awaiting(_) | Stage::Over => Stage::Over,
+        });
         let _response = self.response.with(py, Option::take);
+    }
+}
+
+impl Drop for RequestContext {
+    /// A request whose task is gone: nobody will take its answer.
+    fn drop(&mut self) {
+        Python::attach(|py| {
+            let stage = self.stage.with(py, |stage| std::mem::replace(stage, Stage::Over));
+            if let Stage::Awaiting(awaited) = stage
+                && let Err(error) = Exchange::abandon(awaited.exchange.bind(py))
+            {
+                error.write_unraisable(py, Some(awaited.exchange.bind(py)));
+            }
+        });
     }
 }

@@ -59,7 +59,7 @@ impl ResponseBase {
     /// RuntimeError on the wrong thread.
     pub fn release_ended(&self, py: Python<'_>) -> PyResult<bool> {
         let ended = match self.exchange(py) {
-            Some(exchange) => exchange.get().is_done_unread()?,
+            Some(exchange) => exchange.get().is_done()?,
             None => false,
         };
         Ok(self.state.with(py, |state| {
@@ -180,7 +180,7 @@ impl ResponseBase {
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        // Not the exchange: `drop()` looks at it, and it does not lead back here.
+        // The exchange stays: it does not know the response, and `drop()` has to let go of it.
         let _session = self.state.with(py, |state| state.session.take());
     }
 }

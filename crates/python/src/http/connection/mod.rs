@@ -215,7 +215,7 @@ impl HttpConnection {
             self.call_link(py, intern!(py, "resume_reading"))?;
         }
         if !reuse {
-            self.close_link(py, intern!(py, "close"))?;
+            self.close_link(py)?;
         }
         match lease {
             Some(lease) => lease.end(py, reuse.then(|| slf.clone().unbind())),
@@ -231,17 +231,19 @@ impl HttpConnection {
         let py = slf.py();
         let this = slf.get();
         // An exchange that it is in is told by `connection_lost()`.
-        let (lease, timer, sending) = this.with(|state| {
+        let (lease, timer, link, unanswered) = this.with(|state| {
             state.future = Future::Close;
-            (
-                state.lease.take(),
-                state.read_timeout.stop(),
-                state.sending == Sending::Body && state.exchange.is_some(),
-            )
+            let unanswered = matches!(state.stage, Stage::Http)
+                && (state.exchange.is_some() || state.sending == Sending::Body);
+            (state.lease.take(), state.read_timeout.stop(), state.link.take(), unanswered)
         })?;
         cancel(py, timer)?;
-        // The rest of a body that nobody wants is not waited for: its sender may wait for room.
-        this.close_link(py, if sending { intern!(py, "abort") } else { intern!(py, "close") })?;
+        if let Some(link) = link {
+            // A transport that closes waits for its buffer to drain: for ever, if the peer does not read. The rest of a
+            // request whose answer nobody wants is not worth that.
+            let aborts = unanswered && link.has_unsent(py)?;
+            link.call(py, if aborts { intern!(py, "abort") } else { intern!(py, "close") })?;
+        }
         match lease {
             Some(lease) => lease.end(py, None),
             None => Ok(()),
@@ -259,9 +261,9 @@ impl HttpConnection {
         }
     }
 
-    fn close_link(&self, py: Python<'_>, method: &Bound<'_, PyString>) -> PyResult<()> {
+    fn close_link(&self, py: Python<'_>) -> PyResult<()> {
         match self.with(|state| state.link.take())? {
-            Some(link) => link.call(py, method),
+            Some(link) => link.call(py, intern!(py, "close")),
             None => Ok(()),
         }
     }

@@ -102,6 +102,11 @@ impl Exchange {
         Ok(())
     }
 
+    /// Whether nobody has asked for the body as a stream.
+    fn is_whole(&self) -> PyResult<bool> {
+        self.with(|state| matches!(state.delivery, Delivery::Unasked | Delivery::Whole))
+    }
+
     /// Hand the body to `reader`, a `StreamReader`, from now on; what has arrived goes first.
     fn attach(slf: &Bound<'_, Self>, reader: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
@@ -329,7 +334,7 @@ impl Exchange {
         let _waiters = self.state.with(|state| {
             (state.head_waiter.take(), std::mem::take(&mut state.body_waiters), state.continue_waiter.take())
         });
-        let _awaited = self.state.with(|state| state.awaited_reader.take());
+        let _reader = self.state.with(|state| state.awaited_reader.take());
         let _callbacks = self.state.with(|state| std::mem::take(&mut state.on_end));
     }
 }

@@ -222,17 +222,6 @@ impl Exchange {
         self.with(|state| matches!(state.phase, Phase::Ended | Phase::Failed(_)))
     }
 
-    /// Whether nothing more will come of it, and nobody reads it as a stream.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
-    pub fn is_done_unread(&self) -> PyResult<bool> {
-        self.with(|state| {
-            matches!(state.phase, Phase::Ended | Phase::Failed(_))
-                && matches!(state.delivery, Delivery::Unasked | Delivery::Whole)
-        })
-    }
-
     /// The body, if all of it has come and nobody reads it as a stream.
     ///
     /// # Errors

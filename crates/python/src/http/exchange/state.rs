@@ -33,7 +33,7 @@ pub enum Delivery {
     /// Somebody waits for the whole.
     Whole,
     /// A `StreamReader` takes it as it comes. It is its user's, and so is the response: a user who lets go of both wants
-    /// no more, and must not be kept waiting for the end of the body to be rid of them.
+    /// no more, and must not have to wait for the end of the body to be rid of them.
     Reader(Py<PyWeakrefReference>),
     /// Nobody will ask.
     Discarded,
