@@ -99,6 +99,7 @@ class Call:
         auth: BasicAuth | None,
         options: Options,
         retries: bool = True,
+        elapsed: float = 0,
     ) -> None:
         self._session = session
         self._method = method
@@ -110,6 +111,9 @@ class Call:
         self._auth = auth
         self._cookies = options.cookies
         self._options = options
+        self._elapsed = elapsed
+        # Whether a redirect has led to another origin: the session's credentials are for where the user asked.
+        self._strayed = False
         self._history: list[ClientResponse] = []
         self._traces: list[Trace] = []
         self._retries = retries and session._retry_connection and method in IDEMPOTENT_METHODS
@@ -125,7 +129,9 @@ class Call:
         """
         session, options = self._session, self._options
         loop, timeout = session._loop, options.timeout
-        when = deadline(loop, timeout.total, timeout.ceil_threshold) if timeout.total else None
+        when = None
+        if timeout.total:
+            when = deadline(loop, timeout.total, timeout.ceil_threshold) - self._elapsed
         try:
             await self._start_traces()
             async with asyncio.timeout_at(when):
@@ -258,7 +264,7 @@ class Call:
             self._auth = url_auth
         if self._auth is None and session._default_auth is not None:
             base = session._base_url_origin
-            if base is None or base == url.origin():
+            if not self._strayed if base is None else base == url.origin():
                 self._auth = session._default_auth
         if self._auth is None and session._trust_env and url.host is not None:
             self._auth = await session._loop.run_in_executor(None, session._get_netrc_auth, url.host)
@@ -361,6 +367,7 @@ class Call:
         origin = _origin(target)
         if self._url.origin() != origin:
             self._auth = self._cookies = None
+            self._strayed = True
             for name in _CREDENTIALS:
                 self._headers.popall(name, None)
         self._url = target

@@ -385,8 +385,13 @@ class ClientSession(_core.SessionBase):
         middlewares: Sequence[ClientMiddlewareType] | None = None,
         upload_tracker: UploadTracker | None = None,
         retries: bool = True,
+        elapsed: float = 0,
     ) -> Call:
-        """The call that :meth:`request` describes."""
+        """The call that :meth:`request` describes.
+
+        :param retries: whether it may be sent again
+        :param elapsed: seconds since it began
+        """
         if upload_tracker is not None:
             upload_tracker._bind()
         try:
@@ -415,7 +420,7 @@ class ClientSession(_core.SessionBase):
                 read_until_eof=read_until_eof,
                 proxy=None if proxy is None else _proxy_url(proxy),
                 proxy_auth=self._default_proxy_auth if proxy_auth is None else proxy_auth,
-                proxy_headers=None if proxy is None else self._prepare_headers(proxy_headers),
+                proxy_headers=None if proxy is None else self._headers_for_proxy(proxy_headers),
                 timeout=self._timeout if isinstance(timeout, Sentinel) else request_timeout(timeout),
                 ssl=merge_ssl_params(ssl, verify_ssl, ssl_context, fingerprint),
                 server_hostname=server_hostname,
@@ -438,6 +443,7 @@ class ClientSession(_core.SessionBase):
                 auth=auth,
                 options=options,
                 retries=retries,
+                elapsed=elapsed,
             )
         except BaseException:
             if upload_tracker is not None:
@@ -481,6 +487,15 @@ class ClientSession(_core.SessionBase):
                 else:
                     result[name] = value
                     own.add(name)
+        return result
+
+    def _headers_for_proxy(self, headers: LooseHeaders | None) -> CIMultiDict[str]:
+        """As :meth:`_prepare_headers`; the session's credentials are for the servers, and no proxy's business."""
+        result = self._prepare_headers(headers)
+        given = CIMultiDict(headers or ())
+        for name in (hdrs.AUTHORIZATION, hdrs.COOKIE):
+            if name not in given:
+                result.popall(name, None)
         return result
 
     def _get_netrc_auth(self, host: str) -> BasicAuth | None:
@@ -572,11 +587,10 @@ class ClientSession(_core.SessionBase):
         return _core.Prepared(connection_key(url), url, url.raw_path_qs, subcomponent)
 
     async def _go_on(
-        self, response: ClientResponse, method: str, url: StrOrURL, allow_redirects: bool
+        self, method: str, url: StrOrURL, response: ClientResponse, **options: Any
     ) -> ClientResponse:
         """Follow a redirect that answered a plain request, or refuse its status."""
-        call = self._call(method, url, allow_redirects=allow_redirects)
-        return await call.run(response)
+        return await self._call(method, url, **options).run(response)
 
     async def _request_again(self, method: str, url: StrOrURL, **options: Any) -> ClientResponse:
         """Send a plain request again, as its connection was closed just then."""

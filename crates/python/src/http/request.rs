@@ -20,6 +20,7 @@ use super::prepared::{Prepared, Sent};
 use super::ready::{Ready, stop_iteration};
 use super::response::ResponseBase;
 use super::session::{Plain, SessionBase};
+use crate::event_loop::clock;
 use crate::interpreter::Guarded;
 use crate::transport::Chunk;
 
@@ -40,6 +41,15 @@ struct Awaited {
     plain: Arc<Plain>,
     exchange: Py<Exchange>,
     sent: Arc<Sent>,
+    /// Nanoseconds of the loop's clock.
+    started: u64,
+}
+
+impl Awaited {
+    /// Seconds since it was sent.
+    fn elapsed(&self) -> f64 {
+        clock::seconds(clock::now().saturating_sub(self.started))
+    }
 }
 
 #[derive(Debug)]
@@ -78,7 +88,7 @@ impl RequestContext {
                 Ok(future)
             }
             None => {
-                let coroutine = self.coroutine(py, intern!(py, "_request"))?;
+                let coroutine = self.coroutine(py, intern!(py, "_request"), None)?;
                 self.delegate(py, coroutine)
             }
         }
@@ -138,17 +148,25 @@ impl RequestContext {
         }
         let future = exchange.get().await_head(py)?;
         let sent = Sent { method: method.clone().unbind(), prepared: prepared.unbind(), head: head.unbind() };
-        Ok((Awaited { plain, exchange, sent: Arc::new(sent) }, future))
+        Ok((Awaited { plain, exchange, sent: Arc::new(sent), started: clock::now() }, future))
     }
 
-    /// A coroutine of the session's for the same request.
-    fn coroutine(&self, py: Python<'_>, name: &Bound<'_, PyString>) -> PyResult<Py<PyAny>> {
+    /// A coroutine of the session's for the same request, with some options beside the user's.
+    fn coroutine(
+        &self,
+        py: Python<'_>,
+        name: &Bound<'_, PyString>,
+        beside: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
         let Asked { session, method, url, allow_redirects, options } = &self.asked;
         let options = match options {
             Some(options) => options.bind(py).copy()?,
             None => PyDict::new(py),
         };
         options.set_item(intern!(py, "allow_redirects"), allow_redirects)?;
+        if let Some(beside) = beside {
+            options.update(beside.as_mapping())?;
+        }
         let method_of_session = session.bind(py).as_any().getattr(name)?;
         Ok(method_of_session.call((method, url), Some(&options))?.unbind())
     }
@@ -174,7 +192,7 @@ impl RequestContext {
 
     /// The head has come, or will not.
     fn finish(&self, py: Python<'_>, awaited: &Awaited) -> PyResult<Py<PyAny>> {
-        let Awaited { plain, exchange, sent } = awaited;
+        let Awaited { plain, exchange, sent, .. } = awaited;
         let Some(head) = exchange.get().head_if_any()? else {
             return self.failed(py, awaited);
         };
@@ -186,10 +204,10 @@ impl RequestContext {
         }
         let redirected = self.asked.allow_redirects && REDIRECTS.contains(&head.status);
         if redirected || (plain.raise_for_status && head.status >= 400) {
-            let session = self.asked.session.bind(py);
-            let arguments =
-                (response, self.asked.method.bind(py), self.asked.url.bind(py), self.asked.allow_redirects);
-            let coroutine = session.call_method1(intern!(py, "_go_on"), arguments)?.unbind();
+            let options = PyDict::new(py);
+            options.set_item(intern!(py, "response"), response)?;
+            options.set_item(intern!(py, "elapsed"), awaited.elapsed())?;
+            let coroutine = self.coroutine(py, intern!(py, "_go_on"), Some(&options))?;
             return self.delegate(py, coroutine);
         }
         self.stage(py, Stage::Over);
@@ -209,7 +227,9 @@ impl RequestContext {
         // Raises, unless the request is to be sent again (RFC 9112, section 9.3.1).
         let sent = (&awaited.sent.prepared, &awaited.sent.head);
         session.call_method1(intern!(py, "_refuse"), (error.value(py), method, sent.0, sent.1))?;
-        let coroutine = self.coroutine(py, intern!(py, "_request_again"))?;
+        let options = PyDict::new(py);
+        options.set_item(intern!(py, "elapsed"), awaited.elapsed())?;
+        let coroutine = self.coroutine(py, intern!(py, "_request_again"), Some(&options))?;
         self.delegate(py, coroutine)
     }
 
