@@ -141,8 +141,8 @@ async def test_credentials_do_not_cross(client: Any, tls: Any, place: str, how: 
 
 @ELSEWHERE
 async def test_the_session_s_auth_does_not_cross(ours: Any, tls: Any, place: str) -> None:
-    """It is for what the program asks for, not for where a server leads. aiohttp sends it everywhere unless there
-    is a ``base_url``."""
+    """It is for what the program asks for, not for where a server leads. aiohttp sends it everywhere unless
+    there is a ``base_url``."""
     async with Trail(ours, tls).running() as trail:
         async with trail.session(auth=ours.BasicAuth("user", "secret")) as session:
             for _ in range(2):
@@ -209,7 +209,8 @@ async def test_cookies_for_other_hosts_are_not_taken(client: Any, cookie: str) -
 
 @pytest.mark.parametrize("cookie", ["x=1; Domain=test", "x=1; Domain=.test"])
 async def test_cookies_for_a_top_level_domain_are_not_taken(ours: Any, cookie: str) -> None:
-    """aiohttp sends them to every host in it. Wider registries, such as ``co.uk``, would take the list of them."""
+    """aiohttp sends them to every host in it. Wider registries, such as ``co.uk``, would take the list of
+    them."""
     await _refused(ours, cookie)
 
 

@@ -112,7 +112,7 @@ class Call:
         self._cookies = options.cookies
         self._options = options
         self._elapsed = elapsed
-        # Whether a redirect has led to another origin: the session's credentials are for where the user asked.
+        # Whether a redirect led to another origin: the session's credentials are for where the user asked.
         self._strayed = False
         self._history: list[ClientResponse] = []
         self._traces: list[Trace] = []

@@ -490,7 +490,8 @@ class ClientSession(_core.SessionBase):
         return result
 
     def _headers_for_proxy(self, headers: LooseHeaders | None) -> CIMultiDict[str]:
-        """As :meth:`_prepare_headers`; the session's credentials are for the servers, and no proxy's business."""
+        """As :meth:`_prepare_headers`; the session's credentials are for the servers, and no proxy's
+        business."""
         result = self._prepare_headers(headers)
         given = CIMultiDict(headers or ())
         for name in (hdrs.AUTHORIZATION, hdrs.COOKIE):
