@@ -121,7 +121,8 @@ async def test_a_stream_gives_what_came_before_the_break(client: Any, ending: st
 
 
 async def test_a_body_until_the_end_is_cut_by_a_reset(ours: Any) -> None:
-    """Of a body without a length, an orderly end is all there is to tell that it is whole: aiohttp takes any."""
+    """Of a body without a length, an orderly end is all there is to tell that it is whole: aiohttp takes
+    any."""
     response = b"HTTP/1.1 200 OK\r\n\r\nhello"
     async with RawServer(once(response)) as server:
         assert await fetch(ours, server) == b"hello"
@@ -328,7 +329,8 @@ async def test_an_idle_connection_that_ends_is_forgotten(ours: Any, ending: str)
 
 
 async def test_an_answer_before_the_request_answers_nothing(ours: Any) -> None:
-    """Stricter than aiohttp, which takes what it finds for the answer: it was sent before anybody had asked."""
+    """Stricter than aiohttp, which takes what it finds for the answer: it was sent before anybody had
+    asked."""
     forged = answer(b"forged")
 
     async def script(peer: Peer) -> None:

@@ -16,7 +16,8 @@ WHEN = pytest.mark.parametrize("when", ["waiting", "woken"])
 
 
 async def echo(peer: Peer) -> None:
-    """Answers with the path and the body that it was sent, in pieces, so that a client has to wait for each."""
+    """Answers with the path and the body that it was sent, in pieces, so that a client has to wait for
+    each."""
     while True:
         head, body = await peer.request()
         path = head.split()[1]

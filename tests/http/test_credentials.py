@@ -297,7 +297,8 @@ async def test_the_session_s_credentials_are_not_for_the_proxy(ours: Any, tls: A
 
 
 async def test_the_proxy_s_credentials_do_not_reach_the_host(client: Any, tls: Any) -> None:
-    """Not even when a redirect leads away from the proxy's scheme: what is in the tunnel is the host's alone."""
+    """Not even when a redirect leads away from the proxy's scheme: what is in the tunnel is the host's
+    alone."""
     seen: list[bytes] = []
 
     async def host(peer: Peer) -> None:

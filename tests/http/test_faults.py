@@ -1,4 +1,5 @@
-"""Thousands of requests through a proxy that delays, cuts, truncates and resets: every one is accounted for."""
+"""Thousands of requests through a proxy that delays, cuts, truncates and resets: every one is accounted
+for."""
 
 from __future__ import annotations
 

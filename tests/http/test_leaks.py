@@ -118,7 +118,8 @@ async def test_a_task_that_nobody_keeps_reads_to_the_end(client: Any) -> None:
 
 
 async def test_two_tasks_read_one_response(ours: Any) -> None:
-    """Both get all of it. In aiohttp the second gets RuntimeError, and the first an error of its connection."""
+    """Both get all of it. In aiohttp the second gets RuntimeError, and the first an error of its
+    connection."""
     script = once(UNFINISHED, b"world", then="stall")
     async with RawServer(script) as server, ours.ClientSession() as session:
         async with session.get(server.url) as response:

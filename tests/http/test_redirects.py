@@ -13,7 +13,8 @@ KEPT = ("one that is new", "one that is kept alive")
 
 
 async def _follow(client: Any, method: str, status: int, **options: Any) -> list[tuple[str, bytes, bytes]]:
-    """What a server gets of a request that it redirects once; first on a new connection, then on a kept one."""
+    """What a server gets of a request that it redirects once; first on a new connection, then on a kept
+    one."""
     requests: list[tuple[str, bytes, bytes]] = []
 
     async def script(peer: Peer) -> None:
