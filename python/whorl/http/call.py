@@ -112,8 +112,6 @@ class Call:
         self._cookies = options.cookies
         self._options = options
         self._elapsed = elapsed
-        # Whether a redirect led to another origin: the session's credentials are for where the user asked.
-        self._strayed = False
         self._history: list[ClientResponse] = []
         self._traces: list[Trace] = []
         self._retries = retries and session._retry_connection and method in IDEMPOTENT_METHODS
@@ -264,7 +262,7 @@ class Call:
             self._auth = url_auth
         if self._auth is None and session._default_auth is not None:
             base = session._base_url_origin
-            if not self._strayed if base is None else base == url.origin():
+            if base is None or base == url.origin():
                 self._auth = session._default_auth
         if self._auth is None and session._trust_env and url.host is not None:
             self._auth = await session._loop.run_in_executor(None, session._get_netrc_auth, url.host)
@@ -367,7 +365,6 @@ class Call:
         origin = _origin(target)
         if self._url.origin() != origin:
             self._auth = self._cookies = None
-            self._strayed = True
             for name in _CREDENTIALS:
                 self._headers.popall(name, None)
         self._url = target

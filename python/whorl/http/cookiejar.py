@@ -320,10 +320,6 @@ class CookieJar(AbstractCookieJar):
         domain = domain.removeprefix(".")
         if domain and hostname and not domain_matches(domain, hostname):
             return
-        if domain and hostname and domain != hostname and "." not in domain:
-            # A top-level domain: it would go to whoever has a name in it.
-            internal_logger.debug("Dropped cookie %r of %s: %r is too wide a domain", name, hostname, domain)
-            return
         host_only = not domain and hostname is not None
         if host_only:
             assert hostname is not None

@@ -1,0 +1,331 @@
+"""Lookups that fail or lead nowhere, and TLS with the wrong certificates."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+import ssl
+from typing import Any
+
+import pytest
+
+from tests.http.raw_support import OK, Peer, RawServer, answer, assert_nothing_acquired, keeping_alive, until
+
+
+class Resolver:
+    """Finds what it was given, for any host."""
+
+    def __init__(self, *hosts: str, error: BaseException | None = None, delay: float = 0) -> None:
+        self._hosts = hosts
+        self._error = error
+        self._delay = delay
+        self.lookups = 0
+
+    async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[dict[str, Any]]:
+        self.lookups += 1
+        await asyncio.sleep(self._delay)
+        if self._error is not None:
+            raise self._error
+        families = [socket.AF_INET6 if ":" in address else socket.AF_INET for address in self._hosts]
+        return [
+            {"hostname": host, "host": address, "port": port, "family": found, "proto": 0, "flags": 0}
+            for address, found in zip(self._hosts, families, strict=True)
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+async def _get(session: Any, url: str, **options: Any) -> bytes:
+    async with session.get(url, **options) as response:
+        body: bytes = await response.read()
+        return body
+
+
+# Lookups.
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(None, "DNS lookup failed"),
+        socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+    ],
+    ids=["OSError", "gaierror"],
+)
+async def test_a_lookup_that_fails(client: Any, error: OSError) -> None:
+    resolver = Resolver(error=error)
+    async with client.ClientSession(connector=client.TCPConnector(resolver=resolver)) as session:
+        for _ in range(2):
+            with pytest.raises(client.ClientConnectorDNSError) as raised:
+                await session.get("http://a.test/")
+            assert isinstance(raised.value, client.ClientConnectorError)
+            assert raised.value.host == "a.test"
+        await assert_nothing_acquired(session.connector)
+    # A failure is not remembered.
+    assert resolver.lookups == 2
+
+
+async def test_a_lookup_that_finds_nothing(ours: Any) -> None:
+    """aiohttp tries to connect to nothing, and says so less clearly."""
+    async with ours.ClientSession(connector=ours.TCPConnector(resolver=Resolver())) as session:
+        with pytest.raises(ours.ClientConnectorDNSError, match="has no address for 'a.test'"):
+            await session.get("http://a.test/")
+        await assert_nothing_acquired(session.connector)
+
+
+async def test_a_host_that_does_not_exist(client: Any) -> None:
+    """By the system's resolver: names under ``.invalid`` do not (RFC 6761)."""
+    async with client.ClientSession() as session:
+        with pytest.raises(client.ClientConnectorDNSError):
+            await session.get("http://nowhere.invalid/", timeout=client.ClientTimeout(total=15))
+
+
+async def test_one_of_several_who_wait_for_a_lookup_is_cancelled(client: Any) -> None:
+    """Even if it is the one that began it."""
+    for which in range(3):
+        resolver = Resolver("127.0.0.1", delay=0.05)
+        async with RawServer(keeping_alive()) as server:
+            async with client.ClientSession(connector=client.TCPConnector(resolver=resolver)) as session:
+                url = f"http://a.test:{server.port}/"
+                tasks = [asyncio.ensure_future(_get(session, url)) for _ in range(3)]
+                await asyncio.sleep(0.01)
+                tasks[which].cancel()
+                outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+                assert isinstance(outcomes.pop(which), asyncio.CancelledError)
+                assert outcomes == [b"ok", b"ok"]
+                await assert_nothing_acquired(session.connector)
+        assert resolver.lookups == 1
+
+
+# Addresses that are dead.
+
+
+@pytest.fixture
+def deaf_port() -> Any:
+    """A port of 127.0.0.2 where connections never come about."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.2", 0))
+    listener.listen(0)
+    fillers = [socket.socket() for _ in range(3)]
+    for filler in fillers:
+        filler.setblocking(False)
+        filler.connect_ex(listener.getsockname())
+    yield listener.getsockname()[1]
+    for sock in [listener, *fillers]:
+        sock.close()
+
+
+async def _serve_at(host: str, port: int) -> asyncio.Server:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(OK)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    return await asyncio.start_server(serve, host, port)
+
+
+async def test_the_first_address_does_not_answer(client: Any, deaf_port: int) -> None:
+    """The next is tried a quarter of a second later (RFC 8305)."""
+    server = await _serve_at("127.0.0.1", deaf_port)
+    try:
+        connector = client.TCPConnector(resolver=Resolver("127.0.0.2", "127.0.0.2", "127.0.0.1"))
+        async with client.ClientSession(connector=connector) as session:
+            loop = asyncio.get_running_loop()
+            begun = loop.time()
+            assert await _get(session, f"http://a.test:{deaf_port}/") == b"ok"
+            assert 0.2 < loop.time() - begun < 3
+            await assert_nothing_acquired(connector)
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("delay", [0.25, None])
+async def test_the_first_addresses_refuse(client: Any, delay: float | None) -> None:
+    async with RawServer(keeping_alive()) as server:
+        addresses = [f"127.0.0.{last}" for last in (5, 4, 3, 2, 1)]
+        connector = client.TCPConnector(resolver=Resolver(*addresses), happy_eyeballs_delay=delay)
+        async with client.ClientSession(connector=connector) as session:
+            async with asyncio.timeout(1):
+                assert await _get(session, f"http://a.test:{server.port}/") == b"ok"
+
+
+async def test_a_family_that_does_not_work(client: Any) -> None:
+    async with RawServer(keeping_alive()) as server:
+        connector = client.TCPConnector(resolver=Resolver("::1", "::1", "127.0.0.1"))
+        async with client.ClientSession(connector=connector) as session:
+            async with asyncio.timeout(2):
+                assert await _get(session, f"http://a.test:{server.port}/") == b"ok"
+
+
+async def test_every_address_refuses(client: Any) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        connector = client.TCPConnector(resolver=Resolver("127.0.0.1", "127.0.0.2"))
+        async with client.ClientSession(connector=connector) as session:
+            with pytest.raises(client.ClientConnectorError) as raised:
+                await session.get(f"http://a.test:{port}/")
+            assert raised.value.port == port
+            await assert_nothing_acquired(connector)
+
+
+async def test_an_address_that_hangs_up_at_once(client: Any) -> None:
+    async def script(peer: Peer) -> None:
+        peer.reset()
+
+    async with RawServer(script) as server, client.ClientSession() as session:
+        for _ in range(5):
+            with pytest.raises(client.ClientConnectionError):
+                await session.get(server.url)
+        await assert_nothing_acquired(session.connector)
+
+
+# TLS.
+
+
+async def test_a_certificate_for_another_name(client: Any, tls: Any) -> None:
+    async with RawServer(keeping_alive(), ssl=tls.server()) as server:
+        connector = client.TCPConnector(resolver=Resolver("127.0.0.1"), ssl=tls.client())
+        async with client.ClientSession(connector=connector) as session:
+            with pytest.raises(client.ClientConnectorCertificateError) as raised:
+                await session.get(f"https://another.test:{server.port}/")
+            assert raised.value.host == "another.test"
+            assert isinstance(raised.value.certificate_error, ssl.SSLCertVerificationError)
+            await assert_nothing_acquired(connector)
+            await until(lambda: not server.open)
+            # With the name that the certificate has, it is as good as any.
+            assert (
+                await _get(session, f"https://another.test:{server.port}/", server_hostname="localhost")
+                == b"ok"
+            )
+
+
+async def test_a_certificate_that_nobody_vouches_for(client: Any, tls: Any) -> None:
+    async with RawServer(keeping_alive(), ssl=tls.server()) as server, client.ClientSession() as session:
+        for _ in range(2):
+            with pytest.raises(client.ClientConnectorCertificateError):
+                await session.get(server.url)
+        await assert_nothing_acquired(session.connector)
+        # No connection that was made without a look at the certificate serves a request that asks for one.
+        assert await _get(session, server.url, ssl=False) == b"ok"
+        with pytest.raises(client.ClientConnectorCertificateError):
+            await session.get(server.url)
+
+
+async def test_a_certificate_that_has_expired(client: Any, tls: Any) -> None:
+    async with RawServer(keeping_alive(), ssl=tls.expired()) as server, client.ClientSession() as session:
+        with pytest.raises(client.ClientConnectorCertificateError, match="expired"):
+            await session.get(server.url, ssl=tls.client())
+        assert await _get(session, server.url, ssl=False) == b"ok"
+
+
+async def test_fingerprints(client: Any, tls: Any) -> None:
+    der = ssl.PEM_cert_to_DER_cert(_certificate(tls.server_pem))
+    right = client.Fingerprint(hashlib.sha256(der).digest())
+    wrong = client.Fingerprint(hashlib.sha256(b"another").digest())
+    async with RawServer(keeping_alive(), ssl=tls.server()) as server, client.ClientSession() as session:
+        assert await _get(session, server.url, ssl=right) == b"ok"
+        with pytest.raises(client.ServerFingerprintMismatch) as raised:
+            await session.get(server.url, ssl=wrong)
+        assert raised.value.got == hashlib.sha256(der).digest()
+        assert await _get(session, server.url, ssl=right) == b"ok"
+        await assert_nothing_acquired(session.connector)
+        await until(lambda: server.open == 1)
+        assert server.accepted == 2
+        # Nothing was sent to who could not show the right one.
+        assert len(server.heads) == 2
+
+
+def _certificate(path: str) -> str:
+    with open(path) as file:
+        text = file.read()
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    return begin + text.split(begin)[1].split(end)[0] + end
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_versions(client: Any, tls: Any, version: ssl.TLSVersion) -> None:
+    context = tls.server()
+    context.minimum_version = context.maximum_version = version
+    async with RawServer(keeping_alive(answer(b"x" * 300_000)), ssl=context) as server:
+        async with client.ClientSession(connector=client.TCPConnector(ssl=tls.client())) as session:
+            for _ in range(3):
+                async with session.get(server.url) as response:
+                    transport = response.connection.transport if response.connection else None
+                    if transport is not None:
+                        assert transport.get_extra_info("ssl_object").version() == f"TLSv1.{version.name[-1]}"
+                    assert len(await response.read()) == 300_000
+            assert server.accepted == 1
+
+
+async def test_versions_that_do_not_meet(client: Any, tls: Any) -> None:
+    context, own = tls.server(), tls.client()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    own.minimum_version = ssl.TLSVersion.TLSv1_3
+    async with RawServer(keeping_alive(), ssl=context) as server, client.ClientSession() as session:
+        with pytest.raises(client.ClientConnectorError):
+            await session.get(server.url, ssl=own)
+        await assert_nothing_acquired(session.connector)
+
+
+async def test_a_server_without_tls(client: Any) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.reader.read(10)
+        await peer.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    async with RawServer(script) as server, client.ClientSession() as session:
+        with pytest.raises(client.ClientConnectorSSLError):
+            await session.get(f"https://127.0.0.1:{server.port}/")
+        await assert_nothing_acquired(session.connector)
+
+
+async def test_a_server_that_hangs_up_in_the_handshake(client: Any) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.reader.read(10)
+        if peer.number % 2:
+            peer.reset()
+
+    async with RawServer(script) as server, client.ClientSession() as session:
+        for _ in range(4):
+            with pytest.raises(client.ClientConnectionError):
+                await session.get(f"https://127.0.0.1:{server.port}/")
+        await assert_nothing_acquired(session.connector)
+
+
+@pytest.mark.parametrize("farewell", [True, False])
+@pytest.mark.parametrize("framing", ["length", "until the end"])
+async def test_the_end_of_tls(client: Any, tls: Any, framing: str, farewell: bool) -> None:
+    """With ``close_notify`` and without, which many servers do not send: as asyncio's transports do, the end
+    is taken for one. Only a body with a length, or in chunks, is known to be whole."""
+    length = "Content-Length: 5\r\n" if framing == "length" else ""
+    response = f"HTTP/1.1 200 OK\r\n{length}Connection: close\r\n\r\nhello".encode()
+
+    def serve(listener: socket.socket) -> None:
+        sock, _ = listener.accept()
+        with tls.server().wrap_socket(sock, server_side=True) as secure:
+            secure.recv(65536)
+            secure.sendall(response)
+            if farewell:
+                try:
+                    secure.unwrap()
+                except OSError:
+                    pass
+            else:
+                # Behind the back of TLS.
+                os.close(secure.detach())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.get_running_loop().run_in_executor(None, serve, listener)
+        async with client.ClientSession() as session:
+            url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+            assert await _get(session, url, ssl=tls.client()) == b"hello"
+            await assert_nothing_acquired(session.connector)
+        await serving
