@@ -302,4 +302,8 @@ def _covers(fixture: str, test: str) -> bool:
 
 
 def _tail(text: str, lines: int = 40) -> str:
-    return "\n".join(text.splitlines()[-lines:])
+    """The last of what was printed; of a traceback that faulthandler wrote, the first: where it happened."""
+    printed = text.splitlines()
+    begins = [number for number, line in enumerate(printed) if "most recent call first" in line]
+    shown = printed[begins[0] :][:lines] if begins else printed[-lines:]
+    return "\n".join(shown)

@@ -413,7 +413,7 @@ async def test_encodings_that_are_not_known(field: str) -> None:
         MultipartWriter().append("content", {name: value})
 
 
-def test_content_types_that_are_not_multipart() -> None:
+async def test_content_types_that_are_not_multipart() -> None:
     with pytest.raises(ValueError, match="'text/plain'"):
         MultipartReader({"Content-Type": "text/plain"}, stream_of())
     with pytest.raises(ValueError, match="boundary missed"):

@@ -392,6 +392,7 @@ impl ConnectionPool {
     fn __clear__(&self) {
         let _drained = self.state.with(|state| state.pool.close());
         let _leased = self.state.with(|state| std::mem::take(&mut state.leased));
+        let _waiters = self.state.with(|state| std::mem::take(&mut state.waiters));
         let _timer = self.state.with(|state| state.timer.take());
     }
 }

@@ -289,6 +289,12 @@ impl RequestContext {
         self.step(py)
     }
 
+    /// What is awaited: itself.
+    #[getter]
+    const fn _coro(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
     /// The response, once it was awaited.
     #[getter]
     fn _resp(&self, py: Python<'_>) -> Option<Py<PyAny>> {
@@ -315,7 +321,11 @@ impl RequestContext {
             Stage::Delegated(coroutine) => {
                 let reference = coroutine.clone_ref(py);
                 self.stage(py, Stage::Delegated(reference));
-                let step = coroutine.call_method1(py, intern!(py, "throw"), (typ, val, tb));
+                // Three arguments are deprecated since Python 3.12.
+                let step = match (val, tb) {
+                    (None, None) => coroutine.call_method1(py, intern!(py, "throw"), (typ,)),
+                    _ => coroutine.call_method1(py, intern!(py, "throw"), (typ, val, tb)),
+                };
                 return self.watch(py, step);
             }
             Stage::Awaiting(awaited) => Exchange::abandon(awaited.exchange.bind(py))?,

@@ -102,11 +102,6 @@ impl Exchange {
         Ok(())
     }
 
-    /// Whether nobody has asked for the body as a stream.
-    fn is_whole(&self) -> PyResult<bool> {
-        self.with(|state| matches!(state.delivery, Delivery::Unasked | Delivery::Whole))
-    }
-
     /// Hand the body to `reader`, a `StreamReader`, from now on; what has arrived goes first.
     fn attach(slf: &Bound<'_, Self>, reader: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
