@@ -90,7 +90,8 @@ class Proxy:
     @staticmethod
     def _reset(writer: asyncio.StreamWriter) -> None:
         sock = writer.get_extra_info("socket")
-        with contextlib.suppress(OSError):
+        # The other side may have gone first: there is no socket then, or a closed one.
+        with contextlib.suppress(OSError, AttributeError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
 
