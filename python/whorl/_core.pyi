@@ -21,6 +21,8 @@ from yarl import URL
 from whorl.http.response import ClientResponse
 
 __all__ = [
+    "CONTENT_FIELDS",
+    "CREDENTIAL_FIELDS",
     "Compressor",
     "ConnectionPool",
     "DatagramTransport",
@@ -50,6 +52,8 @@ __all__ = [
     "__version__",
     "after_fork_in_child",
     "encode_head",
+    "is_idempotent",
+    "redirect",
     "websocket_agreement",
     "websocket_offer",
 ]
@@ -345,6 +349,13 @@ class Listener:
     def close(self) -> None: ...
     def _resume(self) -> None: ...
 
+CONTENT_FIELDS: list[str]
+CREDENTIAL_FIELDS: list[str]
+
+def redirect(
+    status: int, method: str, *, has_location: bool, consumed: bool, followed: int, max_redirects: int
+) -> Literal["no", "same", "get", "too many", "consumed"]: ...
+def is_idempotent(method: str) -> bool: ...
 def encode_head(request_line: str, headers: Mapping[str, str]) -> bytes: ...
 
 @final

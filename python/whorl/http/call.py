@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from yarl import URL
 
+from whorl import _core
+
 from . import hdrs
 from .auth import BasicAuth, strip_auth_from_url
 from .cookiejar import CookieJar, filter_request_cookies
@@ -37,8 +39,6 @@ from .tracing import Trace
 if TYPE_CHECKING:
     from multidict import CIMultiDict
 
-    from whorl import _core
-
     from .middlewares import ClientMiddlewareType
     from .request import ClientRequest
     from .response import ClientResponse
@@ -47,10 +47,7 @@ if TYPE_CHECKING:
     from .typedefs import LooseCookies, Query
     from .upload import UploadTracker
 
-IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REDIRECT_SCHEMES: Final = frozenset({"http", "https", ""})
-_CREDENTIALS: Final = (hdrs.AUTHORIZATION, hdrs.COOKIE, hdrs.PROXY_AUTHORIZATION)
 # URL parsers drop these before they look at a URL.
 _DROPPED: Final = str.maketrans("", "", "\t\n\r")
 
@@ -114,7 +111,7 @@ class Call:
         self._elapsed = elapsed
         self._history: list[ClientResponse] = []
         self._traces: list[Trace] = []
-        self._retries = retries and session._retry_connection and method in IDEMPOTENT_METHODS
+        self._retries = retries and session._retry_connection and _core.is_idempotent(method)
         self._request: ClientRequest | None = None
         self._response: ClientResponse | None = None
 
@@ -186,9 +183,7 @@ class Call:
             if first is None:
                 response._keep_cookies()
             first = None
-            if response.status not in _REDIRECTS or not self._options.allow_redirects:
-                return response
-            if not await self._follow(request, response):
+            if not self._options.allow_redirects or not await self._follow(request, response):
                 return response
 
     # One hop.
@@ -333,43 +328,50 @@ class Call:
 
     async def _follow(self, request: ClientRequest, response: ClientResponse) -> bool:
         """Prepares the next hop; false if ``response`` leads nowhere and is the user's."""
-        options = self._options
+        body = request._body
+        location = response.headers.get(hdrs.LOCATION) or response.headers.get(hdrs.URI)
+        step = _core.redirect(
+            response.status,
+            response.method,
+            has_location=location is not None,
+            consumed=body is not None and body.consumed,
+            followed=len(self._history),
+            max_redirects=self._options.max_redirects,
+        )
+        if step == "no" or location is None:
+            return False
         for trace in self._traces:
             await trace.send_request_redirect(self._method, self._traced_url, self._headers, response)
         self._history.append(response)
-        if options.max_redirects and len(self._history) >= options.max_redirects:
+        if step == "too many":
             response.close()
             raise TooManyRedirects(self._history[0].request_info, tuple(self._history))
-        status, body = response.status, request._body
-        if (status == 303 and response.method != hdrs.METH_HEAD) or (
-            status in (301, 302) and response.method == hdrs.METH_POST
-        ):
-            # What every browser does.
-            self._method = hdrs.METH_GET
-            self._data = None
-            self._headers.popall(hdrs.CONTENT_LENGTH, None)
-        elif body is not None and body.consumed:
+        if step == "consumed":
             response.close()
             raise ClientPayloadError(
                 "Cannot follow redirect with a consumed request body. Use bytes, a seekable file-like object,"
                 " or set allow_redirects=False."
             )
+        if step == "get":
+            self._method = hdrs.METH_GET
+            self._data = None
+            self._drop_headers(_core.CONTENT_FIELDS)
         else:
             self._data = body
-        location = response.headers.get(hdrs.LOCATION) or response.headers.get(hdrs.URI)
-        if location is None:
-            return False
         # A redirect that is followed is not read.
         response._let_go()
         target = self._target(location)
         origin = _origin(target)
         if self._url.origin() != origin:
             self._auth = self._cookies = None
-            for name in _CREDENTIALS:
-                self._headers.popall(name, None)
+            self._drop_headers(_core.CREDENTIAL_FIELDS)
         self._url = target
         self._params = None
         return True
+
+    def _drop_headers(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._headers.popall(name, None)
 
     def _target(self, location: str) -> URL:
         try:

@@ -92,8 +92,7 @@ class ClientRequest:
     """A request, as middlewares see it. Source of the semantics: ``aiohttp.ClientRequest``.
 
     Made by the session. ``method``, ``url``, ``headers`` (mutable), ``body``, ``session``, ``proxy`` and
-    ``ssl`` are there to
-    be looked at; :meth:`update_body` replaces the body.
+    ``ssl`` are there to be looked at; :meth:`update_body` replaces the body.
     """
 
     GET_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE})

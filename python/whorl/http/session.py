@@ -17,7 +17,7 @@ from whorl import _core
 
 from . import hdrs, payload
 from .auth import BasicAuth, basicauth_from_netrc, netrc_from_env
-from .call import IDEMPOTENT_METHODS, Call, Options
+from .call import Call, Options
 from .connector import BaseConnector, TCPConnector, UnixConnector
 from .context import _RequestContextManager, _SessionRequestContextManager, _WSRequestContextManager
 from .cookiejar import CookieJar, DummyCookieJar
@@ -138,7 +138,6 @@ class ClientSession(_core.SessionBase):
         :class:`ClientTimeout`
     """
 
-    _closed_by_error = True
     _connector: BaseConnector | None = None
     _source_traceback: traceback.StackSummary | None = None
 
@@ -602,7 +601,7 @@ class ClientSession(_core.SessionBase):
         if (
             isinstance(error, ClientOSError | ServerDisconnectedError)
             and self._retry_connection
-            and method in IDEMPOTENT_METHODS
+            and _core.is_idempotent(method)
         ):
             return
         if isinstance(error, HttpProcessingError):

@@ -11,6 +11,7 @@ mod head;
 mod link;
 mod origin;
 mod outgoing;
+mod policy;
 mod pool;
 mod prepared;
 mod ready;
@@ -38,5 +39,6 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<session::SessionBase>()?;
     module.add_function(wrap_pyfunction!(encode::encode_head, module)?)?;
     coding::add_to(module)?;
+    policy::add_to(module)?;
     websocket::add_to(module)
 }

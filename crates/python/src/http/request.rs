@@ -11,6 +11,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 
+use whorl_core::client::redirect::{Answer, Body, Redirect, redirect};
+
 use super::connection::HttpConnection;
 use super::deadlines::RequestDeadlines;
 use super::exchange::Exchange;
@@ -72,8 +74,6 @@ pub struct RequestContext {
     stage: Guarded<Stage>,
     response: Guarded<Option<Py<PyAny>>>,
 }
-
-const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 
 impl RequestContext {
     fn stage(&self, py: Python<'_>, stage: Stage) {
@@ -202,7 +202,16 @@ impl RequestContext {
         if head.fields.get("set-cookie").is_some() {
             response.call_method0(py, intern!(py, "_keep_cookies"))?;
         }
-        let redirected = self.asked.allow_redirects && REDIRECTS.contains(&head.status);
+        let answer = Answer {
+            status: head.status,
+            has_location: head.fields.get("location").or_else(|| head.fields.get("uri")).is_some(),
+            method: sent.method.bind(py).to_str()?,
+            // Whatever it is, the coroutine looks closer.
+            body: Body::Replayable,
+            followed: 0,
+            max_redirects: 0,
+        };
+        let redirected = self.asked.allow_redirects && redirect(&answer) != Redirect::No;
         if redirected || (plain.raise_for_status && head.status >= 400) {
             let options = PyDict::new(py);
             options.set_item(intern!(py, "response"), response)?;

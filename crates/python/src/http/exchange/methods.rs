@@ -134,6 +134,7 @@ impl Exchange {
     /// Go on: called by the reader.
     #[pyo3(signature = (resume_parser=true))]
     fn resume_reading(slf: &Bound<'_, Self>, resume_parser: bool) -> PyResult<()> {
+        // aiohttp's protocol has such a parameter.
         let _ = resume_parser;
         let this = slf.get();
         this.with(|state| state.paused = false)?;

@@ -315,7 +315,7 @@ impl Exchange {
     }
 }
 
-/// Futures for one event: the one that is there, unless it is done.
+/// A new future, for who waits.
 fn waiter(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     new_future(event_loop).map(Bound::unbind)
 }
