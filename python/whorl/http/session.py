@@ -505,8 +505,8 @@ class ClientSession(_core.SessionBase):
         except LookupError:
             return None
 
-    # Plain requests: those without options, in a session that has nothing for each request to do. Their way
-    # is native.
+    # Plain requests: those with header fields and a body of bytes or JSON at the most, in a session that has
+    # nothing for each request to do. Their way is native.
 
     def _set_plain(self) -> None:
         """Tell the native half whether there are plain requests, and what they have in common."""
