@@ -15,32 +15,26 @@ from yarl import URL
 
 from whorl import _core
 
-from . import hdrs, payload
+from . import hdrs, payload, plain
 from .auth import BasicAuth, basicauth_from_netrc, netrc_from_env
 from .call import Call, Options
-from .connector import BaseConnector, TCPConnector, UnixConnector
+from .connector import BaseConnector, TCPConnector
 from .context import _RequestContextManager, _SessionRequestContextManager, _WSRequestContextManager
-from .cookiejar import CookieJar, DummyCookieJar
+from .cookiejar import CookieJar
 from .exceptions import (
-    ClientOSError,
-    ClientResponseError,
     InvalidURL,
     InvalidUrlClientError,
     NonHttpUrlClientError,
-    ServerDisconnectedError,
 )
 from .helpers import (
     DEFAULT_CHUNK_SIZE,
     HttpVersion,
     HttpVersion11,
     Sentinel,
-    is_canonical_ipv4_address,
-    is_ip_address,
     sentinel,
 )
-from .http_exceptions import HttpProcessingError
-from .request import ClientRequest, automatic_headers, connection_key
-from .response import ClientResponse, sent_request_info
+from .request import ClientRequest
+from .response import ClientResponse
 from .timeouts import ClientTimeout, request_timeout, session_timeout
 from .tls import SSLSetting, merge_ssl_params
 from .typedefs import DEFAULT_JSON_ENCODER
@@ -62,21 +56,6 @@ RequestContext: TypeAlias = _RequestContextManager | _core._RequestContextManage
 
 CharsetResolver = Callable[[ClientResponse, bytes], str]
 RaiseForStatus = bool | Callable[[ClientResponse], Awaitable[None]]
-
-# Fields that say something of the message or the connection: a session that sends them has no plain requests.
-_SPECIAL_HEADERS: Final = frozenset(
-    name.lower()
-    for name in (
-        hdrs.HOST,
-        hdrs.CONNECTION,
-        hdrs.CONTENT_ENCODING,
-        hdrs.CONTENT_LENGTH,
-        hdrs.COOKIE,
-        hdrs.EXPECT,
-        hdrs.TRANSFER_ENCODING,
-        hdrs.UPGRADE,
-    )
-)
 
 _AUTH_TEXT: Final = (
     "The 'auth' parameter is deprecated and will be removed in v4; pass headers={'Authorization': "
@@ -505,86 +484,16 @@ class ClientSession(_core.SessionBase):
         except LookupError:
             return None
 
-    # Plain requests: those with header fields and a body of bytes or JSON at the most, in a session that has
-    # nothing for each request to do. Their way is native.
+    # The native half calls these for plain requests.
 
     def _set_plain(self) -> None:
-        """Tell the native half whether there are plain requests, and what they have in common."""
-        connector, jar, headers = self._connector, self._cookie_jar, self._default_headers
-        plain = (
-            isinstance(connector, BaseConnector)
-            and type(connector) in (TCPConnector, UnixConnector)
-            and not connector.force_close
-            and type(jar) in (CookieJar, DummyCookieJar)
-            and self._request_class is ClientRequest
-            and self._version == HttpVersion11
-            and self._base_url is None
-            and isinstance(self._raise_for_status, bool)
-            and not self._loop.get_debug()
-            and not _SPECIAL_HEADERS & {name.lower() for name in headers}
-            and not any(
-                (
-                    self._default_auth,
-                    self._default_proxy,
-                    self._trust_env,
-                    self._trace_configs,
-                    self._middlewares,
-                    self._skip_auto_headers,
-                )
-            )
-        )
-        if not plain:
-            self._forbid_plain()
-            return
-        assert connector is not None
-        fields = headers.copy()
-        for name, value in automatic_headers():
-            fields.setdefault(name, value)
-        try:
-            encoded = _core.encode_head("GET / HTTP/1.1", fields)
-        except (TypeError, ValueError):
-            # The request that sends them says what is wrong.
-            self._forbid_plain()
-            return
-        self._allow_plain(
-            event_loop=self._loop,
-            pool=connector._pool,
-            connector=connector,
-            headers=headers,
-            # Without the request line and the empty line at the end.
-            fields=encoded[encoded.index(b"\n") + 1 : -2],
-            automatic=[
-                (name.lower().encode(), f"{name}: {value}\r\n".encode())
-                for name, value in automatic_headers()
-            ],
-            json_serialize=self._json_serialize if self._json_serialize_bytes is None else None,
-            cookies=jar._records if isinstance(jar, CookieJar) else {},
-            response_class=self._response_class,
-            decompress=self._auto_decompress,
-            buffer_size=self._read_bufsize,
-            read_timeout=self._timeout.sock_read,
-            total_timeout=self._timeout.total,
-            raise_for_status=self._raise_for_status is True,
-            max_line_size=self._max_line_size,
-            max_field_size=self._max_field_size,
-            max_headers=self._max_headers,
-        )
+        plain.set_plain(self)
 
     def _prepare(self, str_or_url: StrOrURL) -> _core.Prepared | None:
-        """What is to be known of a URL, or None if a request for it is not plain."""
-        try:
-            url = self._checked_url(str_or_url)
-        except (InvalidURL, NonHttpUrlClientError, TypeError):
-            return None
-        host = url.raw_host
-        if not host or url.raw_user is not None or url.raw_password is not None:
-            return None
-        if is_ip_address(host) and ":" not in host and not is_canonical_ipv4_address(host):
-            return None
-        subcomponent = url.host_port_subcomponent
-        if subcomponent is None:
-            return None
-        return _core.Prepared(connection_key(url), url, url.raw_path_qs, subcomponent)
+        return plain.prepare(self, str_or_url)
+
+    def _refuse(self, error: BaseException, method: str, prepared: _core.Prepared, head: bytes) -> None:
+        plain.refuse(self, error, method, prepared, head)
 
     async def _go_on(
         self, method: str, url: StrOrURL, response: ClientResponse, **options: Any
@@ -595,24 +504,6 @@ class ClientSession(_core.SessionBase):
     async def _request_again(self, method: str, url: StrOrURL, **options: Any) -> ClientResponse:
         """Send a plain request again, as its connection was closed just then."""
         return await self._call(method, url, retries=False, **options).run()
-
-    def _refuse(self, error: BaseException, method: str, prepared: _core.Prepared, head: bytes) -> None:
-        """Raise what a plain request failed with, unless it may be sent again."""
-        if (
-            isinstance(error, ClientOSError | ServerDisconnectedError)
-            and self._retry_connection
-            and _core.is_idempotent(method)
-        ):
-            return
-        if isinstance(error, HttpProcessingError):
-            raise ClientResponseError(
-                sent_request_info(method, prepared.url, head),
-                (),
-                status=error.code,
-                message=error.message,
-                headers=None if error.headers is None else CIMultiDict(error.headers),
-            ) from error
-        raise error
 
     def ws_connect(self, url: StrOrURL, **kwargs: Any) -> _WSRequestContextManager:
         """Open a WebSocket (RFC 6455); the result is awaited, or entered with ``async with``.

@@ -1,0 +1,149 @@
+"""Which requests of a session are plain, so that their way is native, and what they have in common.
+
+Plain are those with header fields and a body of bytes or JSON at the most, in a session that has nothing for
+each request to do. The native half calls these functions as methods of :class:`ClientSession`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from multidict import CIMultiDict
+
+from whorl import _core
+
+from . import hdrs
+from .connector import BaseConnector, TCPConnector, UnixConnector
+from .cookiejar import CookieJar, DummyCookieJar
+from .exceptions import (
+    ClientOSError,
+    ClientResponseError,
+    InvalidURL,
+    NonHttpUrlClientError,
+    ServerDisconnectedError,
+)
+from .helpers import HttpVersion11, is_canonical_ipv4_address, is_ip_address
+from .http_exceptions import HttpProcessingError
+from .request import ClientRequest, automatic_headers, connection_key
+from .response import sent_request_info
+
+if TYPE_CHECKING:
+    from .session import ClientSession
+    from .typedefs import StrOrURL
+
+__all__ = ["prepare", "refuse", "set_plain"]
+
+# Fields that say something of the message or the connection: a session that sends them has no plain requests.
+_SPECIAL_HEADERS: Final = frozenset(
+    name.lower()
+    for name in (
+        hdrs.HOST,
+        hdrs.CONNECTION,
+        hdrs.CONTENT_ENCODING,
+        hdrs.CONTENT_LENGTH,
+        hdrs.COOKIE,
+        hdrs.EXPECT,
+        hdrs.TRANSFER_ENCODING,
+        hdrs.UPGRADE,
+    )
+)
+
+
+def set_plain(session: ClientSession) -> None:
+    """Tell the native half whether there are plain requests, and what they have in common."""
+    connector, jar, headers = session._connector, session._cookie_jar, session._default_headers
+    plain = (
+        isinstance(connector, BaseConnector)
+        and type(connector) in (TCPConnector, UnixConnector)
+        and not connector.force_close
+        and type(jar) in (CookieJar, DummyCookieJar)
+        and session._request_class is ClientRequest
+        and session._version == HttpVersion11
+        and session._base_url is None
+        and isinstance(session._raise_for_status, bool)
+        and not session._loop.get_debug()
+        and not _SPECIAL_HEADERS & {name.lower() for name in headers}
+        and not any(
+            (
+                session._default_auth,
+                session._default_proxy,
+                session._trust_env,
+                session._trace_configs,
+                session._middlewares,
+                session._skip_auto_headers,
+            )
+        )
+    )
+    if not plain:
+        session._forbid_plain()
+        return
+    assert connector is not None
+    fields = headers.copy()
+    for name, value in automatic_headers():
+        fields.setdefault(name, value)
+    try:
+        encoded = _core.encode_head("GET / HTTP/1.1", fields)
+    except (TypeError, ValueError):
+        # The request that sends them says what is wrong.
+        session._forbid_plain()
+        return
+    session._allow_plain(
+        event_loop=session._loop,
+        pool=connector._pool,
+        connector=connector,
+        headers=headers,
+        # Without the request line and the empty line at the end.
+        fields=encoded[encoded.index(b"\n") + 1 : -2],
+        automatic=[
+            (name.lower().encode(), f"{name}: {value}\r\n".encode()) for name, value in automatic_headers()
+        ],
+        json_serialize=session._json_serialize if session._json_serialize_bytes is None else None,
+        cookies=jar._records if isinstance(jar, CookieJar) else {},
+        response_class=session._response_class,
+        decompress=session._auto_decompress,
+        buffer_size=session._read_bufsize,
+        read_timeout=session._timeout.sock_read,
+        total_timeout=session._timeout.total,
+        raise_for_status=session._raise_for_status is True,
+        max_line_size=session._max_line_size,
+        max_field_size=session._max_field_size,
+        max_headers=session._max_headers,
+    )
+
+
+def prepare(session: ClientSession, str_or_url: StrOrURL) -> _core.Prepared | None:
+    """What is to be known of a URL, or None if a request for it is not plain."""
+    try:
+        url = session._checked_url(str_or_url)
+    except (InvalidURL, NonHttpUrlClientError, TypeError):
+        return None
+    host = url.raw_host
+    if not host or url.raw_user is not None or url.raw_password is not None:
+        return None
+    if is_ip_address(host) and ":" not in host and not is_canonical_ipv4_address(host):
+        return None
+    subcomponent = url.host_port_subcomponent
+    if subcomponent is None:
+        return None
+    return _core.Prepared(connection_key(url), url, url.raw_path_qs, subcomponent)
+
+
+def refuse(
+    session: ClientSession, error: BaseException, method: str, prepared: _core.Prepared, head: bytes
+) -> None:
+    """Raise what a plain request failed with, unless it may be sent again."""
+    if (
+        isinstance(error, ClientOSError | ServerDisconnectedError)
+        and session._retry_connection
+        and _core.is_idempotent(method)
+    ):
+        return
+    if isinstance(error, HttpProcessingError):
+        raise ClientResponseError(
+            sent_request_info(method, prepared.url, head),
+            (),
+            status=error.code,
+            message=error.message,
+            headers=None if error.headers is None else CIMultiDict(error.headers),
+        ) from error
+    raise error
