@@ -555,6 +555,8 @@ class Compressor:
 class Prepared:
     def __new__(cls, key: tuple[Any, ...], url: URL, target: str, host: str) -> Self: ...
     @property
+    def connection_key(self) -> tuple[Any, ...]: ...
+    @property
     def url(self) -> URL: ...
 
 @final
@@ -578,15 +580,16 @@ class SessionBase:
         pool: ConnectionPool,
         connector: object,
         headers: CIMultiDict[str],
-        fields: bytes,
-        automatic: list[tuple[bytes, bytes]],
-        json_serialize: Callable[[Any], str] | None,
+        given: list[tuple[str, str]],
+        automatic: list[tuple[str, str]],
+        auth: str | None,
+        json_serialize: Callable[[Any], str] | Callable[[Any], bytes],
+        cookie_jar: object,
         cookies: dict[Any, Any],
         response_class: type[ResponseBase],
         decompress: bool,
         buffer_size: int,
-        read_timeout: float | None,
-        total_timeout: float | None,
+        timeout: object,
         raise_for_status: bool,
         max_line_size: int,
         max_field_size: int,

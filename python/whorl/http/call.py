@@ -125,7 +125,7 @@ class Call:
         session, options = self._session, self._options
         loop, timeout = session._loop, options.timeout
         when = None
-        if timeout.total:
+        if timeout.total is not None and timeout.total > 0:
             when = deadline(loop, timeout.total, timeout.ceil_threshold) - self._elapsed
         try:
             await self._start_traces()

@@ -37,7 +37,7 @@ from .tunnel import open_tunnel, proxy_request, start_tls
 
 if TYPE_CHECKING:
     from .abc import AbstractResolver
-    from .request import ClientRequest
+    from .request import ClientRequest, Destination
     from .timeouts import ClientTimeout
     from .tracing import Trace
 
@@ -297,17 +297,23 @@ class BaseConnector:
         :raises ClientConnectorError: if none can be made
         :raises asyncio.TimeoutError: when ``timeout.connect`` or ``timeout.sock_connect`` has passed
         """
+        protocol = await self._acquire(req, traces, timeout)
+        return Connection(self, req.connection_key, protocol, self._loop)
+
+    async def _acquire(
+        self, req: ClientRequest | Destination, traces: Sequence[Trace], timeout: ClientTimeout
+    ) -> HttpConnection:
+        """As :meth:`connect`, for who looks after the connection himself."""
         if self._closed:
             raise ClientConnectionError("Connector is closed.")
-        key = req.connection_key
-        grant = self._pool.checkout(key)
+        grant = self._pool.checkout(req.connection_key)
         if isinstance(grant, _core.HttpConnection):
-            return await self._reuse(req, key, grant, traces)
+            return await self._reuse(req, grant, traces)
         async with ceil_timeout(timeout.connect, timeout.ceil_threshold):
             if isinstance(grant, _core.PoolWaiter):
                 grant = await self._wait_for_place(grant, traces)
                 if isinstance(grant, _core.HttpConnection):
-                    return await self._reuse(req, key, grant, traces)
+                    return await self._reuse(req, grant, traces)
             protocol: HttpConnection | None = None
             try:
                 for trace in traces:
@@ -323,26 +329,25 @@ class BaseConnector:
                 grant.give_back()
                 raise
             grant.opened(protocol)
-        return Connection(self, key, protocol, self._loop)
+        return protocol
 
     async def _reuse(
-        self, req: ClientRequest, key: ConnectionKey, protocol: _core.HttpConnection, traces: list[Trace]
-    ) -> Connection:
+        self, req: ClientRequest | Destination, protocol: _core.HttpConnection, traces: Sequence[Trace]
+    ) -> HttpConnection:
         assert isinstance(protocol, HttpConnection)
-        connection = Connection(self, key, protocol, self._loop)
-        if req.proxy is not None:
-            # The field goes with every request; a new connection brings it about on its way.
-            proxy_request(req)
         try:
+            if req.proxy is not None:
+                # The field goes with every request; a new connection brings it about on its way.
+                proxy_request(req)
             for trace in traces:
                 await trace.send_connection_reuseconn()
         except BaseException:
-            connection.release()
+            protocol.release()
             raise
-        return connection
+        return protocol
 
     async def _wait_for_place(
-        self, place: _core.PoolWaiter, traces: list[Trace]
+        self, place: _core.PoolWaiter, traces: Sequence[Trace]
     ) -> _core.HttpConnection | _core.PoolSlot:
         try:
             for trace in traces:
@@ -356,7 +361,7 @@ class BaseConnector:
         return place.claim()
 
     async def _create_connection(
-        self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout
+        self, req: ClientRequest | Destination, traces: Sequence[Trace], timeout: ClientTimeout
     ) -> HttpConnection:
         raise NotImplementedError
 
@@ -434,6 +439,18 @@ class TCPConnector(BaseConnector):
         socket_factory: SocketFactoryType | None = None,
         ssl_shutdown_timeout: float | Sentinel | None = sentinel,
     ) -> None:
+        # First what may be refused: a connector that is half made has nothing to close.
+        self._ssl = merge_ssl_params(ssl, verify_ssl, ssl_context, fingerprint)
+        if isinstance(ssl_shutdown_timeout, Sentinel):
+            self._ssl_shutdown_timeout: float | None = 0
+        else:
+            text = "The ssl_shutdown_timeout parameter is deprecated and will be removed in aiohttp 4.0"
+            warnings.warn(text, DeprecationWarning, stacklevel=2)
+            self._ssl_shutdown_timeout = ssl_shutdown_timeout
+        self._local_infos: list[AddrInfoType] | None = None
+        if local_addr is not None:
+            local_family = socket.AF_INET6 if ":" in local_addr[0] else socket.AF_INET
+            self._local_infos = [(local_family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", local_addr)]
         super().__init__(
             keepalive_timeout=keepalive_timeout,
             force_close=force_close,
@@ -443,7 +460,6 @@ class TCPConnector(BaseConnector):
             loop=loop,
             timeout_ceil_threshold=timeout_ceil_threshold,
         )
-        self._ssl = merge_ssl_params(ssl, verify_ssl, ssl_context, fingerprint)
         self._resolver_owner = resolver is None
         self._resolver: AbstractResolver = DefaultResolver(loop=self._loop) if resolver is None else resolver
         self._use_dns_cache = use_dns_cache
@@ -455,19 +471,9 @@ class TCPConnector(BaseConnector):
             ttl=ttl_dns_cache,
             max_size=dns_cache_max_size,
         )
-        self._local_infos: list[AddrInfoType] | None = None
-        if local_addr is not None:
-            local_family = socket.AF_INET6 if ":" in local_addr[0] else socket.AF_INET
-            self._local_infos = [(local_family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", local_addr)]
         self._happy_eyeballs_delay = happy_eyeballs_delay
         self._interleave = interleave
         self._socket_factory = socket_factory
-        if isinstance(ssl_shutdown_timeout, Sentinel):
-            self._ssl_shutdown_timeout: float | None = 0
-        else:
-            text = "The ssl_shutdown_timeout parameter is deprecated and will be removed in aiohttp 4.0"
-            warnings.warn(text, DeprecationWarning, stacklevel=2)
-            self._ssl_shutdown_timeout = ssl_shutdown_timeout
 
     @property
     def family(self) -> int:
@@ -505,7 +511,7 @@ class TCPConnector(BaseConnector):
         return waiters
 
     async def _create_connection(
-        self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout
+        self, req: ClientRequest | Destination, traces: Sequence[Trace], timeout: ClientTimeout
     ) -> HttpConnection:
         if req.proxy is None:
             _, protocol = await self._connect_directly(req, traces, timeout)
@@ -521,7 +527,7 @@ class TCPConnector(BaseConnector):
 
     async def _connect_directly(
         self,
-        req: ClientRequest,
+        req: ClientRequest | Destination,
         traces: Sequence[Trace],
         timeout: ClientTimeout,
         *,
@@ -561,7 +567,7 @@ class TCPConnector(BaseConnector):
 
     async def _dial(
         self,
-        req: ClientRequest,
+        req: ClientRequest | Destination,
         host: str,
         infos: Sequence[AddrInfoType],
         context: ssl_module.SSLContext | None,
@@ -600,7 +606,9 @@ class TCPConnector(BaseConnector):
                     if not remaining:
                         raise
 
-    def _client_errors(self, req: ClientRequest, client_error: type[ClientConnectorError]) -> _ClientErrors:
+    def _client_errors(
+        self, req: ClientRequest | Destination, client_error: type[ClientConnectorError]
+    ) -> _ClientErrors:
         return _ClientErrors(req.connection_key, client_error)
 
 
@@ -663,7 +671,7 @@ class UnixConnector(BaseConnector):
         return self._path
 
     async def _create_connection(
-        self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout
+        self, req: ClientRequest | Destination, traces: Sequence[Trace], timeout: ClientTimeout
     ) -> HttpConnection:
         try:
             async with ceil_timeout(timeout.sock_connect, timeout.ceil_threshold):

@@ -27,6 +27,7 @@ from .abc import AbstractCookieJar, ClearCookiePredicate
 from .cookie_files import SavedCookie, read_cookie_file, write_cookie_file
 from .cookie_matching import default_path, domain_matches, parent_domains, path_prefixes
 from .cookies import (
+    cookie_pairs,
     encoded_length,
     is_sendable,
     make_morsel,
@@ -86,6 +87,18 @@ class _Record:
         self.prepared_length = 0
 
 
+class _Selection:
+    """What a request to some target sends."""
+
+    __slots__ = ("field", "records")
+
+    def __init__(self, records: dict[str, _Record]) -> None:
+        # By name, the narrowest last.
+        self.records = records
+        # The value of the Cookie field; made when it is first sent as such.
+        self.field: str | None = None
+
+
 def _origins(urls: StrOrURL | Iterable[StrOrURL] | None) -> frozenset[URL]:
     if urls is None:
         return frozenset()
@@ -132,7 +145,7 @@ class CookieJar(AbstractCookieJar):
         self._expire_heap: list[tuple[float, _Key]] = []
         self._uses = 0
         # What was sent to a scheme, authority and path, until any cookie changes.
-        self._selections: dict[tuple[str, str, str], dict[str, _Record]] = {}
+        self._selections: dict[tuple[str, str, str], _Selection] = {}
 
     @property
     def unsafe(self) -> bool:
@@ -202,10 +215,11 @@ class CookieJar(AbstractCookieJar):
                 saved.morsel["domain"] = ""
             url = URL.build(scheme="https", host=saved.domain) if saved.domain else _NOWHERE
             loaded._update_cookies([(saved.name, saved.morsel)], url, deadline=saved.deadline)
-        # The same dictionary, for the views that there are of it.
+        # The same dictionaries, for the views that there are of them.
         self._cookies.clear()
         self._cookies.update(loaded._cookies)
-        self._records = loaded._records
+        self._records.clear()
+        self._records.update(loaded._records)
         self._domain_counts = loaded._domain_counts
         self._expirations = loaded._expirations
         self._expire_heap = loaded._expire_heap
@@ -447,21 +461,37 @@ class CookieJar(AbstractCookieJar):
                 stacklevel=2,
             )
             request_url = URL(request_url)
-        target = (request_url.scheme, request_url.raw_authority, request_url.path)
-        selected = self._selections.get(target)
-        if selected is None:
-            selected = self._select(request_url)
-            if self._limits_enabled:
-                selected = self._within_limits(selected, request_url)
-            if len(self._selections) >= _MAX_SELECTIONS:
-                self._selections.clear()
-            self._selections[target] = selected
-        self._uses += 1
-        for name, record in selected.items():
-            record.last_used = self._uses
+        for name, record in self._use(request_url).records.items():
             # Not by BaseCookie's own __setitem__: this is what it would make.
             dict.__setitem__(filtered, name, record.prepared)
         return filtered
+
+    def _field_for(self, url: URL) -> str:
+        """The value of the Cookie field for what :meth:`filter_cookies` returns; empty if that is."""
+        self._do_expiration()
+        selection = self._use(url)
+        if selection.field is None:
+            prepared: BaseCookie[str] = BaseCookie()
+            for name, record in selection.records.items():
+                dict.__setitem__(prepared, name, record.prepared)
+            selection.field = cookie_pairs(prepared)
+        return selection.field
+
+    def _use(self, url: URL) -> _Selection:
+        """What is sent to ``url``, which counts as a use."""
+        target = (url.scheme, url.raw_authority, url.path)
+        selection = self._selections.get(target)
+        if selection is None:
+            selected = self._select(url)
+            if self._limits_enabled:
+                selected = self._within_limits(selected, url)
+            if len(self._selections) >= _MAX_SELECTIONS:
+                self._selections.clear()
+            selection = self._selections[target] = _Selection(selected)
+        self._uses += 1
+        for record in selection.records.values():
+            record.last_used = self._uses
+        return selection
 
     def _select(self, url: URL) -> dict[str, _Record]:
         hostname = url.raw_host or ""

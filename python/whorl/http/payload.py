@@ -234,7 +234,10 @@ class StringIOPayload(StringPayload):
 
 
 class JsonPayload(BytesPayload):
-    """``value`` as JSON, by ``dumps``, which returns text."""
+    """``value`` as JSON, by ``dumps``, which returns text; or bytes, as orjson's does.
+
+    :raises TypeError: if it returns something else
+    """
 
     def __init__(
         self,
@@ -245,7 +248,11 @@ class JsonPayload(BytesPayload):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        encoded = dumps(value).encode(encoding)
+        encoded: object = dumps(value)
+        if isinstance(encoded, str):
+            encoded = encoded.encode(encoding)
+        elif not isinstance(encoded, bytes):
+            raise TypeError(f"json_serialize must return text, not {type(encoded).__name__}: {encoded!r}")
         super().__init__(encoded, *args, content_type=content_type, encoding=encoding, **kwargs)
 
 

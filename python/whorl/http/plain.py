@@ -1,11 +1,13 @@
 """Which requests of a session are plain, so that their way is native, and what they have in common.
 
-Plain are those with header fields and a body of bytes or JSON at the most, in a session that has nothing for
-each request to do. The native half calls these functions as methods of :class:`ClientSession`.
+Plain are those whose body, if any, is bytes, text or JSON, in a session that has nothing for each request to
+do but sending its header fields and cookies. The native half calls these functions as methods of
+:class:`ClientSession`.
 """
 
 from __future__ import annotations
 
+from ssl import SSLContext
 from typing import TYPE_CHECKING, Final
 
 from multidict import CIMultiDict
@@ -13,25 +15,29 @@ from multidict import CIMultiDict
 from whorl import _core
 
 from . import hdrs
+from .auth import is_basic_auth
 from .connector import BaseConnector, TCPConnector, UnixConnector
 from .cookiejar import CookieJar, DummyCookieJar
 from .exceptions import (
     ClientOSError,
     ClientResponseError,
+    ConnectionTimeoutError,
     InvalidURL,
     NonHttpUrlClientError,
     ServerDisconnectedError,
 )
-from .helpers import HttpVersion11, is_canonical_ipv4_address, is_ip_address
+from .helpers import HttpVersion11, Sentinel, is_canonical_ipv4_address, is_ip_address
 from .http_exceptions import HttpProcessingError
-from .request import ClientRequest, automatic_headers, connection_key
+from .request import ClientRequest, ConnectionKey, Destination, automatic_headers, connection_key
 from .response import sent_request_info
+from .timeouts import ceil_timeout, request_timeout
 
 if TYPE_CHECKING:
+    from .connection import HttpConnection
     from .session import ClientSession
     from .typedefs import StrOrURL
 
-__all__ = ["prepare", "refuse", "set_plain"]
+__all__ = ["connect", "prepare", "refuse", "set_plain"]
 
 # Fields that say something of the message or the connection: a session that sends them has no plain requests.
 _SPECIAL_HEADERS: Final = frozenset(
@@ -52,6 +58,7 @@ _SPECIAL_HEADERS: Final = frozenset(
 def set_plain(session: ClientSession) -> None:
     """Tell the native half whether there are plain requests, and what they have in common."""
     connector, jar, headers = session._connector, session._cookie_jar, session._default_headers
+    auth = session._default_auth
     plain = (
         isinstance(connector, BaseConnector)
         and type(connector) in (TCPConnector, UnixConnector)
@@ -59,13 +66,13 @@ def set_plain(session: ClientSession) -> None:
         and type(jar) in (CookieJar, DummyCookieJar)
         and session._request_class is ClientRequest
         and session._version == HttpVersion11
-        and session._base_url is None
         and isinstance(session._raise_for_status, bool)
         and not session._loop.get_debug()
         and not _SPECIAL_HEADERS & {name.lower() for name in headers}
+        # The request that is sent otherwise says what is wrong.
+        and (auth is None or (is_basic_auth(auth) and hdrs.AUTHORIZATION not in headers))
         and not any(
             (
-                session._default_auth,
                 session._default_proxy,
                 session._trust_env,
                 session._trace_configs,
@@ -78,40 +85,33 @@ def set_plain(session: ClientSession) -> None:
         session._forbid_plain()
         return
     assert connector is not None
-    fields = headers.copy()
-    for name, value in automatic_headers():
-        fields.setdefault(name, value)
     try:
-        encoded = _core.encode_head("GET / HTTP/1.1", fields)
+        session._allow_plain(
+            event_loop=session._loop,
+            pool=connector._pool,
+            connector=connector,
+            headers=headers,
+            given=list(headers.items()),
+            automatic=[(name, value) for name, value in automatic_headers() if name not in headers],
+            auth=None if auth is None else auth.encode(),
+            json_serialize=session._json_serialize_bytes or session._json_serialize,
+            cookie_jar=jar,
+            cookies=jar._records if isinstance(jar, CookieJar) else {},
+            response_class=session._response_class,
+            decompress=session._auto_decompress,
+            buffer_size=session._read_bufsize,
+            timeout=session._timeout,
+            raise_for_status=session._raise_for_status is True,
+            max_line_size=session._max_line_size,
+            max_field_size=session._max_field_size,
+            max_headers=session._max_headers,
+        )
     except (TypeError, ValueError):
-        # The request that sends them says what is wrong.
+        # The request that sends such fields, or has such limits, says what is wrong.
         session._forbid_plain()
-        return
-    session._allow_plain(
-        event_loop=session._loop,
-        pool=connector._pool,
-        connector=connector,
-        headers=headers,
-        # Without the request line and the empty line at the end.
-        fields=encoded[encoded.index(b"\n") + 1 : -2],
-        automatic=[
-            (name.lower().encode(), f"{name}: {value}\r\n".encode()) for name, value in automatic_headers()
-        ],
-        json_serialize=session._json_serialize if session._json_serialize_bytes is None else None,
-        cookies=jar._records if isinstance(jar, CookieJar) else {},
-        response_class=session._response_class,
-        decompress=session._auto_decompress,
-        buffer_size=session._read_bufsize,
-        read_timeout=session._timeout.sock_read,
-        total_timeout=session._timeout.total,
-        raise_for_status=session._raise_for_status is True,
-        max_line_size=session._max_line_size,
-        max_field_size=session._max_field_size,
-        max_headers=session._max_headers,
-    )
 
 
-def prepare(session: ClientSession, str_or_url: StrOrURL) -> _core.Prepared | None:
+def prepare(session: ClientSession, str_or_url: StrOrURL, ssl: object = True) -> _core.Prepared | None:
     """What is to be known of a URL, or None if a request for it is not plain."""
     try:
         url = session._checked_url(str_or_url)
@@ -120,12 +120,38 @@ def prepare(session: ClientSession, str_or_url: StrOrURL) -> _core.Prepared | No
     host = url.raw_host
     if not host or url.raw_user is not None or url.raw_password is not None:
         return None
+    if not isinstance(ssl, bool | SSLContext):
+        return None
+    base = session._base_url_origin
+    if session._default_auth is not None and base is not None and base != url.origin():
+        return None
     if is_ip_address(host) and ":" not in host and not is_canonical_ipv4_address(host):
         return None
     subcomponent = url.host_port_subcomponent
     if subcomponent is None:
         return None
-    return _core.Prepared(connection_key(url), url, url.raw_path_qs, subcomponent)
+    return _core.Prepared(connection_key(url, ssl), url, url.raw_path_qs, subcomponent)
+
+
+async def connect(session: ClientSession, prepared: _core.Prepared, timeout: object) -> HttpConnection:
+    """A connection for a plain request that finds none idle.
+
+    :raises RuntimeError: if the session is closed
+    :raises ClientConnectorError: if none can be made
+    :raises asyncio.TimeoutError: when a limit has passed
+    """
+    if session.closed:
+        raise RuntimeError("Session is closed")
+    connector = session._connector
+    assert connector is not None
+    limits = session._timeout if isinstance(timeout, Sentinel) else request_timeout(timeout)
+    key = prepared.connection_key
+    assert isinstance(key, ConnectionKey)
+    async with ceil_timeout(limits.total, limits.ceil_threshold):
+        try:
+            return await connector._acquire(Destination(prepared.url, key), (), limits)
+        except TimeoutError as error:
+            raise ConnectionTimeoutError(f"Connection timeout to host {prepared.url}") from error
 
 
 def refuse(

@@ -83,6 +83,38 @@ def connection_key(url: URL, ssl: SSLSetting = True) -> ConnectionKey:
     return ConnectionKey(url.raw_host or "", url.port, url.scheme in SSL_SCHEMES, ssl, None, None, None)
 
 
+class Destination:
+    """Where a plain request goes: what a connector asks a :class:`ClientRequest` for."""
+
+    __slots__ = ("connection_key", "url")
+
+    proxy = None
+    server_hostname = None
+
+    def __init__(self, url: URL, connection_key: ConnectionKey) -> None:
+        self.url = url
+        self.connection_key = connection_key
+
+    @property
+    def host(self) -> str:
+        """As a request's."""
+        return self.connection_key.host
+
+    @property
+    def port(self) -> int | None:
+        """As a request's."""
+        return self.connection_key.port
+
+    @property
+    def ssl(self) -> SSLSetting:
+        """As a request's."""
+        return self.connection_key.ssl
+
+    def is_ssl(self) -> bool:
+        """As a request's."""
+        return self.connection_key.is_ssl
+
+
 def automatic_headers() -> Iterable[tuple[str, str]]:
     """The fields that every request has unless it is told otherwise."""
     return (*ClientRequest.DEFAULT_HEADERS.items(), (hdrs.USER_AGENT, SERVER_SOFTWARE))

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import traceback
 import warnings
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -489,8 +489,13 @@ class ClientSession(_core.SessionBase):
     def _set_plain(self) -> None:
         plain.set_plain(self)
 
-    def _prepare(self, str_or_url: StrOrURL) -> _core.Prepared | None:
-        return plain.prepare(self, str_or_url)
+    def _prepare(self, str_or_url: StrOrURL, ssl: object = True) -> _core.Prepared | None:
+        return plain.prepare(self, str_or_url, ssl)
+
+    def _connect(
+        self, prepared: _core.Prepared, timeout: object = sentinel
+    ) -> Coroutine[Any, Any, _core.HttpConnection]:
+        return plain.connect(self, prepared, timeout)
 
     def _refuse(self, error: BaseException, method: str, prepared: _core.Prepared, head: bytes) -> None:
         plain.refuse(self, error, method, prepared, head)

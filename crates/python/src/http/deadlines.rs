@@ -1,4 +1,4 @@
-//! The total time limits of a session's requests: one timer for all of them.
+//! The time limits of plain requests; the total ones of a session's share one timer.
 
 use std::sync::Arc;
 
@@ -14,10 +14,53 @@ use super::exchange::Exchange;
 use crate::errors::OrRaise;
 use crate::event_loop::clock;
 
+/// How long an answer may take, in nanoseconds. The other limits of a `ClientTimeout` are about new connections.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TimeLimits {
+    /// As a whole.
+    pub total: Option<u64>,
+    /// From one piece to the next.
+    pub read: Option<u64>,
+}
+
+impl TimeLimits {
+    /// Of seconds; none, 0 and less are no limit.
+    pub fn new(total: Option<f64>, read: Option<f64>) -> Self {
+        let limit = |seconds: Option<f64>| seconds.filter(|seconds| *seconds > 0.0).map(clock::deadline);
+        Self { total: limit(total), read: limit(read) }
+    }
+
+    /// What is left of the total limit after so many nanoseconds, rounded up to a whole second or to a 64th of the limit: each
+    /// length has a queue of its own.
+    pub fn total_after(&self, elapsed: u64) -> Option<u64> {
+        let total = self.total?;
+        let unit = (total / 64).clamp(1, 1_000_000_000);
+        Some(total.saturating_sub(elapsed).div_ceil(unit).max(1).saturating_mul(unit))
+    }
+
+    /// Of a `whorl.http.ClientTimeout`.
+    ///
+    /// # Errors
+    /// TypeError for a limit that is no number.
+    pub fn of_client_timeout(timeout: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = timeout.py();
+        let total = timeout.getattr(intern!(py, "total"))?.extract()?;
+        Ok(Self::new(total, timeout.getattr(intern!(py, "sock_read"))?.extract()?))
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     queue: Deadlines<Py<Exchange>>,
-    timer: Option<Py<PyAny>>,
+    timer: Option<Timer>,
+}
+
+/// The event loop's timer.
+#[derive(Debug)]
+struct Timer {
+    handle: Py<PyAny>,
+    /// Nanoseconds of the loop's clock.
+    when: u64,
 }
 
 /// When the exchanges of a session are given up.
@@ -52,6 +95,12 @@ impl Deadline {
     }
 }
 
+impl Timer {
+    fn cancel(self, py: Python<'_>) -> PyResult<()> {
+        self.handle.call_method0(py, intern!(py, "cancel")).map(drop)
+    }
+}
+
 impl RequestDeadlines {
     /// None so far.
     pub fn make(event_loop: Py<PyAny>, owner: Arc<Owner>) -> Self {
@@ -66,25 +115,31 @@ impl RequestDeadlines {
         let this = slf.get();
         let reference = exchange.clone().unbind();
         let now = clock::now();
-        let (slot, timed) = this
+        let when = now.saturating_add(limit);
+        let (slot, in_time) = this
             .state
-            .with(|state| (state.queue.insert(limit, now, reference), state.timer.is_some()))
+            .with(|state| {
+                let slot = state.queue.insert(limit, now, reference);
+                (slot, state.timer.as_ref().is_some_and(|timer| timer.when <= when))
+            })
             .or_raise()?;
-        if !timed {
-            this.set_timer(slf, limit)?;
+        if !in_time {
+            this.set_timer(slf, now, when)?;
         }
         Ok(Deadline { deadlines: slf.clone().unbind(), slot })
     }
 
-    fn set_timer(&self, slf: &Bound<'_, Self>, delay: u64) -> PyResult<()> {
+    /// The timer comes up at `when`, and no other time.
+    fn set_timer(&self, slf: &Bound<'_, Self>, now: u64, when: u64) -> PyResult<()> {
         let py = slf.py();
         let method = slf.getattr(intern!(py, "_expire"))?;
-        let timer = self
-            .event_loop
-            .bind(py)
-            .call_method1(intern!(py, "call_later"), (clock::seconds(delay), method))?;
-        let _former = self.state.with(|state| state.timer.replace(timer.unbind())).or_raise()?;
-        Ok(())
+        let delay = clock::seconds(when.saturating_sub(now));
+        let handle = self.event_loop.bind(py).call_method1(intern!(py, "call_later"), (delay, method))?;
+        let timer = Timer { handle: handle.unbind(), when };
+        match self.state.with(|state| state.timer.replace(timer)).or_raise()? {
+            Some(former) => former.cancel(py),
+            None => Ok(()),
+        }
     }
 }
 
@@ -110,7 +165,7 @@ impl RequestDeadlines {
             exchange.get().fail(exchange, PyTimeoutError::new_err(()).into_value(py).into_any())?;
         }
         match next {
-            Some(next) => this.set_timer(slf, next.saturating_sub(now)),
+            Some(next) => this.set_timer(slf, now, next),
             None => Ok(()),
         }
     }
@@ -118,14 +173,16 @@ impl RequestDeadlines {
     /// No exchange is given up any more.
     fn _close(&self, py: Python<'_>) -> PyResult<()> {
         match self.state.with(|state| state.timer.take()).or_raise()? {
-            Some(timer) => timer.call_method0(py, intern!(py, "cancel")).map(drop),
+            Some(timer) => timer.cancel(py),
             None => Ok(()),
         }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
-        self.state.with(|state| visit.call(&state.timer)).unwrap_or(Ok(()))
+        self.state
+            .with(|state| state.timer.as_ref().map_or(Ok(()), |timer| visit.call(&timer.handle)))
+            .unwrap_or(Ok(()))
     }
 
     fn __clear__(&self) {

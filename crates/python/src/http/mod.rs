@@ -9,6 +9,7 @@ mod exchange;
 mod fault;
 mod head;
 mod link;
+mod options;
 mod origin;
 mod outgoing;
 mod policy;

@@ -1,29 +1,29 @@
 //! A plain request on its way out: the fields and the body that its options come to.
 
-use pyo3::intern;
+use std::borrow::Cow;
+
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict, PyMapping, PyString};
 use whorl_core::http1::encode;
 
 use super::encode::utf8;
+use super::options::{Body, Options};
 use super::session::Plain;
 use crate::errors::OrRaise;
 
-/// aiohttp warns of larger bodies that are given as bytes; the coroutine does so.
-const LARGEST: usize = 1024 * 1024;
-
 /// Fields that say something of the message or the connection: a request that is given one is not plain.
-const SPECIAL: [&str; 9] = [
-    "authorization",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "cookie",
-    "expect",
-    "host",
-    "transfer-encoding",
-    "upgrade",
+const SPECIAL: [&[u8]; 8] = [
+    b"connection",
+    b"content-encoding",
+    b"content-length",
+    b"cookie",
+    b"expect",
+    b"host",
+    b"transfer-encoding",
+    b"upgrade",
 ];
+
+const CONTENT_TYPE: &[u8] = b"content-type";
 
 /// What a request of the method has if it is given no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,47 @@ enum Bodyless {
     LengthAndType,
 }
 
+/// A field that all plain requests of a session have, unless they name it themselves.
+#[derive(Debug)]
+pub struct Field {
+    name: Vec<u8>,
+    /// As it is sent.
+    line: Vec<u8>,
+}
+
+impl Field {
+    /// Encodes it.
+    ///
+    /// # Errors
+    /// ValueError for what cannot be sent.
+    pub fn new(name: &[u8], value: &[u8]) -> PyResult<Self> {
+        let mut line = Vec::new();
+        encode::field(&mut line, name, value).or_raise()?;
+        Ok(Self { name: name.to_vec(), line })
+    }
+
+    fn is(&self, name: &[u8]) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+}
+
+/// The fields that all plain requests of a session have, unless they name them themselves.
+#[derive(Debug)]
+pub struct Fields {
+    /// Those that the session was given: they come first.
+    pub given: Vec<Field>,
+    /// Those that every session has, but for the ones it was given.
+    pub automatic: Vec<Field>,
+    /// What the session's `auth` comes to, which goes with no other credentials.
+    pub auth: Option<Field>,
+}
+
+/// A field of the request's own.
+struct Own<'a> {
+    name: Cow<'a, [u8]>,
+    value: Cow<'a, [u8]>,
+}
+
 /// Fields and body of a plain request.
 #[derive(Debug, Default)]
 pub struct Outgoing {
@@ -45,11 +86,9 @@ pub struct Outgoing {
     pub body: Option<Py<PyBytes>>,
 }
 
-/// The media type of a body that nobody has given one.
-const OCTETS: &[u8] = b"application/octet-stream";
-
 impl Outgoing {
-    /// What `options` come to; none if they are not those of a plain request.
+    /// What `options` come to, with the value of the Cookie field if there is to be one; none if they are not those of a
+    /// plain request.
     ///
     /// # Errors
     /// What serialising `json` raises; ValueError for a header field that cannot be sent.
@@ -57,7 +96,8 @@ impl Outgoing {
         py: Python<'_>,
         plain: &Plain,
         method: &str,
-        options: Option<&Bound<'_, PyDict>>,
+        options: &Options<'_>,
+        cookies: Option<&Bound<'_, PyString>>,
     ) -> PyResult<Option<Self>> {
         let bodyless = match method {
             "GET" | "HEAD" | "OPTIONS" => Bodyless::Nothing,
@@ -65,83 +105,131 @@ impl Outgoing {
             "POST" | "PUT" | "PATCH" => Bodyless::LengthAndType,
             _ => return Ok(None),
         };
-        let mut outgoing = Self::default();
-        let mut headers = None;
-        let mut media_type: Option<&[u8]> = None;
-        for (name, value) in options.into_iter().flat_map(|options| options.iter()) {
-            let name = name.cast_into::<PyString>()?;
-            match name.to_str()? {
-                "headers" if value.is_none() => {}
-                "headers" => match value.cast_into_exact::<PyDict>() {
-                    Ok(fields) => headers = Some(fields),
-                    Err(_) => return Ok(None),
-                },
-                "data" if outgoing.body.is_none() => match value.cast_into_exact::<PyBytes>() {
-                    Ok(data) if data.as_bytes().len() <= LARGEST => {
-                        outgoing.body = Some(data.unbind());
-                        media_type = Some(OCTETS);
-                    }
-                    _ => return Ok(None),
-                },
-                "json" if outgoing.body.is_none() && !value.is_none() => {
-                    let Some(dumps) = &plain.json_serialize else { return Ok(None) };
-                    let text = dumps.call1(py, (value,))?.into_bound(py);
-                    let Ok(text) = text.cast_into::<PyString>() else { return Ok(None) };
-                    outgoing.body = Some(PyBytes::new(py, &utf8(&text)?).unbind());
-                    media_type = Some(b"application/json");
-                }
-                _ => return Ok(None),
-            }
-        }
-        let named_type = match &headers {
-            None => {
-                outgoing.fields.extend_from_slice(&plain.fields);
-                plain.has_media_type
-            }
-            Some(headers) => match outgoing.add(plain, headers)? {
-                Some(named_type) => named_type,
+        let pairs = match &options.headers {
+            None => Vec::new(),
+            Some(headers) => match pairs(headers)? {
+                Some(pairs) => pairs,
                 None => return Ok(None),
             },
         };
+        let mut own = Vec::with_capacity(pairs.len());
+        for (name, value) in &pairs {
+            let field = Own { name: utf8(name)?, value: utf8(value)? };
+            if !is_plain(&field.name, &own, &plain.fields) {
+                return Ok(None);
+            }
+            own.push(field);
+        }
+        let mut outgoing = Self::default();
+        let has_media_type = outgoing.add_fields(&plain.fields, &own)?;
+        if let Some(cookies) = cookies {
+            encode::field(&mut outgoing.fields, b"Cookie", &utf8(cookies)?).or_raise()?;
+        }
+        if let Some(auth) = &plain.fields.auth {
+            outgoing.fields.extend_from_slice(&auth.line);
+        }
+        let Some(media_type) = outgoing.take_body(py, plain, &options.body)? else { return Ok(None) };
         let length = outgoing.body.as_ref().map(|body| body.as_bytes(py).len());
         if length.is_some() || bodyless != Bodyless::Nothing {
             let length = length.unwrap_or(0).to_string();
             encode::field(&mut outgoing.fields, b"Content-Length", length.as_bytes()).or_raise()?;
         }
-        let media_type = media_type.or((bodyless == Bodyless::LengthAndType).then_some(OCTETS));
-        if let Some(media_type) = media_type.filter(|_| !named_type) {
+        if !has_media_type && (length.is_some() || bodyless == Bodyless::LengthAndType) {
             encode::field(&mut outgoing.fields, b"Content-Type", media_type).or_raise()?;
         }
         encode::end_of_head(&mut outgoing.fields);
         Ok(Some(outgoing))
     }
 
-    /// Adds the request's own fields, then those that every request has unless it names them. Says whether the media type
-    /// is named; none: they are not those of a plain request.
-    fn add(&mut self, plain: &Plain, headers: &Bound<'_, PyDict>) -> PyResult<Option<bool>> {
-        if !plain.has_automatic_fields_only {
-            return Ok(None);
-        }
-        let py = headers.py();
-        let mut own: Vec<Vec<u8>> = Vec::with_capacity(headers.len());
-        for (name, value) in headers.iter() {
-            let (Ok(name), Ok(value)) = (name.cast_into::<PyString>(), value.cast_into::<PyString>()) else {
-                return Ok(None);
-            };
-            let folded = name.call_method0(intern!(py, "lower"))?.cast_into::<PyString>()?;
-            let folded = folded.to_str()?.as_bytes().to_vec();
-            // Of two that differ in case alone the coroutine knows what aiohttp makes.
-            if SPECIAL.iter().any(|special| special.as_bytes() == folded) || own.contains(&folded) {
-                return Ok(None);
-            }
-            encode::field(&mut self.fields, &utf8(&name)?, &utf8(&value)?).or_raise()?;
-            own.push(folded);
-        }
-        for (name, line) in &plain.automatic {
-            if !own.contains(name) {
-                self.fields.extend_from_slice(line);
+    /// Adds the session's fields, each in the request's own form if it has one; then the rest of the request's, and those that
+    /// every request has. Says whether the media type is among them.
+    fn add_fields(&mut self, fields: &Fields, own: &[Own<'_>]) -> PyResult<bool> {
+        let mut added = Vec::with_capacity(own.len());
+        for field in &fields.given {
+            match own.iter().position(|own| field.is(&own.name)) {
+                None => self.fields.extend_from_slice(&field.line),
+                Some(place) if added.contains(&place) => {}
+                Some(place) => {
+                    added.push(place);
+                    encode::field(&mut self.fields, &own[place].name, &own[place].value).or_raise()?;
+                }
             }
         }
-        Ok(Some(own.iter().any(|name| name == b"content-type")))
+        for (place, field) in own.iter().enumerate() {
+            if !added.contains(&place) {
+                encode::field(&mut self.fields, &field.name, &field.value).or_raise()?;
+            }
+        }
+        for field in &fields.automatic {
+            if !own.iter().any(|own| field.is(&own.name)) {
+                self.fields.extend_from_slice(&field.line);
+            }
+        }
+        Ok(fields.given.iter().any(|field| field.is(CONTENT_TYPE))
+            || own.iter().any(|own| own.name.eq_ignore_ascii_case(CONTENT_TYPE)))
     }
+
+    /// Takes the body as bytes, and says of which media type they are; none if the session cannot make any of it.
+    fn take_body(
+        &mut self,
+        py: Python<'_>,
+        plain: &Plain,
+        body: &Body<'_>,
+    ) -> PyResult<Option<&'static [u8]>> {
+        let media_type: &[u8] = match body {
+            Body::Nothing => b"application/octet-stream",
+            Body::Bytes(bytes) => {
+                self.body = Some(bytes.clone().unbind());
+                b"application/octet-stream"
+            }
+            Body::Text(text) => {
+                self.body = Some(text.encode_utf8()?.unbind());
+                b"text/plain; charset=utf-8"
+            }
+            Body::Json(value) => {
+                let serialized = plain.json_serialize.bind(py).call1((value,))?;
+                let bytes = match serialized.cast_into_exact::<PyBytes>() {
+                    Ok(bytes) => bytes,
+                    Err(error) => match error.into_inner().cast_into::<PyString>() {
+                        Ok(text) => text.encode_utf8()?,
+                        // The coroutine says what is wrong.
+                        Err(_) => return Ok(None),
+                    },
+                };
+                self.body = Some(bytes.unbind());
+                b"application/json"
+            }
+        };
+        Ok(Some(media_type))
+    }
+}
+
+/// Name and value.
+type Pair<'py> = (Bound<'py, PyString>, Bound<'py, PyString>);
+
+/// Names and values of `headers`; none if they are not text.
+fn pairs<'py>(headers: &Bound<'py, PyAny>) -> PyResult<Option<Vec<Pair<'py>>>> {
+    let text = |(name, value): (Bound<'py, PyAny>, Bound<'py, PyAny>)| {
+        Some((name.cast_into::<PyString>().ok()?, value.cast_into::<PyString>().ok()?))
+    };
+    if let Ok(headers) = headers.cast_exact::<PyDict>() {
+        return Ok(headers.iter().map(text).collect());
+    }
+    let Ok(headers) = headers.cast::<PyMapping>() else { return Ok(None) };
+    let mut pairs = Vec::new();
+    for item in headers.items()? {
+        match text(item.extract()?) {
+            Some(pair) => pairs.push(pair),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(pairs))
+}
+
+/// Whether a plain request may have a field of that name beside those it has.
+fn is_plain(name: &[u8], own: &[Own<'_>], fields: &Fields) -> bool {
+    !SPECIAL.iter().any(|special| special.eq_ignore_ascii_case(name))
+        && !fields.auth.as_ref().is_some_and(|auth| auth.is(name))
+        // Of two that have one name the coroutine knows what aiohttp makes.
+        && !own.iter().any(|own| own.name.eq_ignore_ascii_case(name))
 }

@@ -1,7 +1,8 @@
 //! What is known of a URL, so that a request for it need not look at it again.
 
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyString};
 use whorl_core::client::pool::Key;
 use whorl_core::http1::{Version, encode};
 
@@ -21,6 +22,18 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// The same place, with `params` in the query.
+    ///
+    /// # Errors
+    /// What `URL.extend_query()` raises.
+    pub fn extended<'py>(&self, params: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+        let py = params.py();
+        let url = self.url.bind(py).call_method1(intern!(py, "extend_query"), (params,))?;
+        let target = url.getattr(intern!(py, "raw_path_qs"))?.cast_into::<PyString>()?;
+        let target = target.to_str()?.as_bytes().to_vec();
+        Bound::new(py, Self { key: self.key.clone(), url: url.unbind(), target, host: self.host.clone() })
+    }
+
     /// The head of a request for it: the request line, Host, and `fields`, which are encoded already.
     ///
     /// # Errors
@@ -43,6 +56,12 @@ impl Prepared {
         Ok(Self { key, url, target: target.as_bytes().to_vec(), host: host.as_bytes().to_vec() })
     }
 
+    /// The `ConnectionKey`.
+    #[getter]
+    fn connection_key(&self, py: Python<'_>) -> Py<PyAny> {
+        self.key.object().clone_ref(py)
+    }
+
     /// The URL as it was asked for.
     #[getter]
     fn url(&self, py: Python<'_>) -> Py<PyAny> {
@@ -54,7 +73,7 @@ impl Prepared {
 #[derive(Debug)]
 pub struct Sent {
     /// The method.
-    pub method: Py<pyo3::types::PyString>,
+    pub method: Py<PyString>,
     /// The URL.
     pub prepared: Py<Prepared>,
     /// The head, as it went out.

@@ -1,7 +1,7 @@
 //! A plain request: from `session.get(url)` to its response, without a coroutine.
 //!
-//! What the native way cannot do is done by the session's own coroutine, which is then what is awaited: the first request to
-//! a host, a request with options, one whose connection was lost, a redirect.
+//! What the native way cannot do is done by a coroutine of the session's, which is then what is awaited: a connection, if
+//! none is idle; and as a whole, a request that is not plain, one whose connection was lost, and a redirect.
 
 use std::sync::Arc;
 
@@ -14,8 +14,9 @@ use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::client::redirect::{Answer, Body, Redirect, redirect};
 
 use super::connection::HttpConnection;
-use super::deadlines::RequestDeadlines;
+use super::deadlines::{RequestDeadlines, TimeLimits};
 use super::exchange::Exchange;
+use super::options::Options;
 use super::outgoing::Outgoing;
 use super::pool::ConnectionPool;
 use super::prepared::{Prepared, Sent};
@@ -33,8 +34,27 @@ struct Asked {
     method: Py<PyString>,
     url: Py<PyAny>,
     allow_redirects: bool,
-    /// Other options: the native way takes header fields, and a body that is bytes or JSON.
+    /// The other keywords.
     options: Option<Py<PyDict>>,
+}
+
+/// A request that is ready to go.
+#[derive(Debug)]
+struct Planned {
+    plain: Arc<Plain>,
+    prepared: Py<Prepared>,
+    limits: TimeLimits,
+    raise_for_status: bool,
+    outgoing: Outgoing,
+    /// When it was first awaited, in nanoseconds of the loop's clock.
+    started: u64,
+}
+
+/// A request for which a connection is being made, or awaited.
+#[derive(Debug)]
+struct Connecting {
+    planned: Planned,
+    coroutine: Py<PyAny>,
 }
 
 /// A request whose head is awaited.
@@ -43,12 +63,13 @@ struct Awaited {
     plain: Arc<Plain>,
     exchange: Py<Exchange>,
     sent: Arc<Sent>,
-    /// Nanoseconds of the loop's clock.
+    raise_for_status: bool,
+    /// As it was planned.
     started: u64,
 }
 
 impl Awaited {
-    /// Seconds since it was sent.
+    /// Seconds since it began.
     fn elapsed(&self) -> f64 {
         clock::seconds(clock::now().saturating_sub(self.started))
     }
@@ -58,6 +79,8 @@ impl Awaited {
 enum Stage {
     /// Nobody has awaited it.
     New,
+    /// The way there is being opened.
+    Connecting(Arc<Connecting>),
     /// The answer is on its way.
     Awaiting(Arc<Awaited>),
     /// A coroutine does it.
@@ -82,73 +105,129 @@ impl RequestContext {
 
     /// The first step.
     fn start(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self.send_plain(py)? {
-            Some((awaited, future)) => {
-                self.stage(py, Stage::Awaiting(Arc::new(awaited)));
-                Ok(future)
-            }
-            None => {
-                let coroutine = self.coroutine(py, intern!(py, "_request"), None)?;
-                self.delegate(py, coroutine)
-            }
+        let Some(planned) = self.plan(py)? else {
+            let coroutine = self.coroutine(py, intern!(py, "_request"), None)?;
+            return self.delegate(py, coroutine);
+        };
+        let pool = planned.plain.pool.bind(py);
+        match ConnectionPool::take_idle(pool, &planned.prepared.get().key)? {
+            Some(connection) => self.send_on(&connection, &planned, planned.limits.total),
+            None => self.connect(py, planned),
         }
     }
 
-    /// Sends the request if that can be done here and now.
-    fn send_plain(&self, py: Python<'_>) -> PyResult<Option<(Awaited, Py<PyAny>)>> {
+    /// What there is to send; none if it is not for the native way.
+    fn plan(&self, py: Python<'_>) -> PyResult<Option<Planned>> {
         let Asked { session, method, url, options, .. } = &self.asked;
         let session = session.bind(py);
         let Some(plain) = SessionBase::plain(session)? else { return Ok(None) };
-        let Some(prepared) = SessionBase::prepare(session, &plain, url.bind(py))? else { return Ok(None) };
-        let method = method.bind(py);
         let options = options.as_ref().map(|options| options.bind(py));
-        let Some(connection) = ConnectionPool::take_idle(plain.pool.bind(py), &prepared.get().key)? else {
+        let Some(options) = Options::read(&plain, options)? else { return Ok(None) };
+        let Some(prepared) = SessionBase::prepare(session, &plain, url.bind(py), &options)? else {
             return Ok(None);
         };
-        let outgoing = match Outgoing::new(py, &plain, method.to_str()?, options) {
-            Ok(Some(outgoing)) => outgoing,
-            refused => {
-                HttpConnection::release(&connection)?;
-                return refused.map(|_| None);
-            }
+        let cookies = plain.cookies_for(prepared.get().url.bind(py))?;
+        let method = method.bind(py).to_str()?;
+        let Some(outgoing) = Outgoing::new(py, &plain, method, &options, cookies.as_ref())? else {
+            return Ok(None);
         };
-        let awaited = self.send_on(&connection, plain, prepared, &outgoing);
-        if awaited.is_err() {
-            HttpConnection::give_up(&connection)?;
-        }
-        awaited.map(Some)
+        let Options { limits, raise_for_status, .. } = options;
+        let prepared = prepared.unbind();
+        let started = clock::now();
+        Ok(Some(Planned { plain, prepared, limits, raise_for_status, outgoing, started }))
     }
 
-    /// Sends the request on `connection`.
+    /// Gets a connection that is not there yet.
+    fn connect(&self, py: Python<'_>, planned: Planned) -> PyResult<Py<PyAny>> {
+        let timeout = match &self.asked.options {
+            Some(options) => options.bind(py).get_item(intern!(py, "timeout"))?,
+            None => None,
+        };
+        let session = self.asked.session.bind(py);
+        let connect = session.as_any().getattr(intern!(py, "_connect"))?;
+        let prepared = &planned.prepared;
+        let coroutine = match timeout {
+            Some(timeout) => connect.call1((prepared, timeout))?,
+            None => connect.call1((prepared,))?,
+        };
+        let connecting = Arc::new(Connecting { planned, coroutine: coroutine.unbind() });
+        self.stage(py, Stage::Connecting(Arc::clone(&connecting)));
+        let step = connecting.coroutine.call_method1(py, intern!(py, "send"), (py.None(),));
+        self.connected(py, &connecting, step)
+    }
+
+    /// Goes on when the connection is there.
+    fn connected(
+        &self,
+        py: Python<'_>,
+        connecting: &Connecting,
+        step: PyResult<Py<PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let error = match step {
+            Ok(awaited) => return Ok(awaited),
+            Err(error) => error,
+        };
+        self.stage(py, Stage::Over);
+        if !error.is_instance_of::<PyStopIteration>(py) {
+            return Err(error);
+        }
+        let connection = error.value(py).getattr(intern!(py, "value"))?.cast_into::<HttpConnection>()?;
+        let planned = &connecting.planned;
+        let total = planned.limits.total_after(clock::now().saturating_sub(planned.started));
+        self.send_on(&connection, planned, total)
+    }
+
+    /// Sends the request on `connection`; for the rest it has so many nanoseconds.
     fn send_on(
         &self,
         connection: &Bound<'_, HttpConnection>,
-        plain: Arc<Plain>,
-        prepared: Bound<'_, Prepared>,
-        outgoing: &Outgoing,
-    ) -> PyResult<(Awaited, Py<PyAny>)> {
+        planned: &Planned,
+        total: Option<u64>,
+    ) -> PyResult<Py<PyAny>> {
+        let sent = self.try_send_on(connection, planned, total);
+        if sent.is_err() {
+            HttpConnection::give_up(connection)?;
+        }
+        sent
+    }
+
+    fn try_send_on(
+        &self,
+        connection: &Bound<'_, HttpConnection>,
+        planned: &Planned,
+        total: Option<u64>,
+    ) -> PyResult<Py<PyAny>> {
         let py = connection.py();
+        let Planned { plain, prepared, limits, outgoing, .. } = planned;
         let method = self.asked.method.bind(py);
         let head = prepared.get().head(method.to_str()?, &outgoing.fields)?;
-        let this = connection.get();
         let exchange = HttpConnection::begin_with(
             connection,
             method.to_str()?,
             plain.wishes,
             plain.limits,
-            plain.read_timeout,
+            limits.read,
         )?;
         let head = PyBytes::new(py, &head);
         let body = outgoing.body.as_ref().map(|body| Chunk::of_bytes(body.bind(py)));
-        this.write_chunks(py, std::iter::once(Chunk::of_bytes(&head)).chain(body))?;
+        connection.get().write_chunks(py, std::iter::once(Chunk::of_bytes(&head)).chain(body))?;
         HttpConnection::sent(connection)?;
-        if let Some(limit) = plain.total_timeout {
-            let deadline = RequestDeadlines::enter(plain.deadlines.bind(py), exchange.bind(py), limit)?;
+        if let Some(total) = total {
+            let deadline = RequestDeadlines::enter(plain.deadlines.bind(py), exchange.bind(py), total)?;
             exchange.get().set_deadline(deadline)?;
         }
         let future = exchange.get().await_head(py)?;
-        let sent = Sent { method: method.clone().unbind(), prepared: prepared.unbind(), head: head.unbind() };
-        Ok((Awaited { plain, exchange, sent: Arc::new(sent), started: clock::now() }, future))
+        let sent =
+            Sent { method: method.clone().unbind(), prepared: prepared.clone_ref(py), head: head.unbind() };
+        let awaited = Awaited {
+            plain: Arc::clone(plain),
+            exchange,
+            sent: Arc::new(sent),
+            raise_for_status: planned.raise_for_status,
+            started: planned.started,
+        };
+        self.stage(py, Stage::Awaiting(Arc::new(awaited)));
+        Ok(future)
     }
 
     /// A coroutine of the session's for the same request, with some options beside the user's.
@@ -212,7 +291,7 @@ impl RequestContext {
             max_redirects: 0,
         };
         let redirected = self.asked.allow_redirects && redirect(&answer) != Redirect::No;
-        if redirected || (plain.raise_for_status && head.status >= 400) {
+        if redirected || (awaited.raise_for_status && head.status >= 400) {
             let options = PyDict::new(py);
             options.set_item(intern!(py, "response"), response)?;
             options.set_item(intern!(py, "elapsed"), awaited.elapsed())?;
@@ -245,18 +324,24 @@ impl RequestContext {
     fn step(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         enum Step {
             Start,
+            Connect(Arc<Connecting>),
             Finish(Arc<Awaited>),
             Send(Py<PyAny>),
             Over,
         }
         let step = self.stage.with(py, |stage| match stage {
             Stage::New => Step::Start,
+            Stage::Connecting(connecting) => Step::Connect(Arc::clone(connecting)),
             Stage::Awaiting(awaited) => Step::Finish(Arc::clone(awaited)),
             Stage::Delegated(coroutine) => Step::Send(coroutine.clone_ref(py)),
             Stage::Over => Step::Over,
         });
         match step {
             Step::Start => self.start(py),
+            Step::Connect(connecting) => {
+                let step = connecting.coroutine.call_method1(py, intern!(py, "send"), (py.None(),));
+                self.connected(py, &connecting, step)
+            }
             Step::Finish(awaited) => self.finish(py, &awaited),
             Step::Send(coroutine) => {
                 let step = coroutine.call_method1(py, intern!(py, "send"), (py.None(),));
@@ -265,6 +350,22 @@ impl RequestContext {
             Step::Over => Err(PyRuntimeError::new_err("cannot reuse already awaited request")),
         }
     }
+}
+
+/// `coroutine.throw()`
+fn throw_into(
+    coroutine: &Bound<'_, PyAny>,
+    typ: &Bound<'_, PyAny>,
+    val: Option<&Bound<'_, PyAny>>,
+    tb: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Py<PyAny>> {
+    let throw = intern!(coroutine.py(), "throw");
+    // Three arguments are deprecated since Python 3.12.
+    let step = match (val, tb) {
+        (None, None) => coroutine.call_method1(throw, (typ,)),
+        _ => coroutine.call_method1(throw, (typ, val, tb)),
+    };
+    step.map(Bound::unbind)
 }
 
 #[pymethods]
@@ -327,14 +428,15 @@ impl RequestContext {
     ) -> PyResult<Py<PyAny>> {
         let stage = self.stage.with(py, |stage| std::mem::replace(stage, Stage::Over));
         match stage {
+            Stage::Connecting(connecting) => {
+                self.stage(py, Stage::Connecting(Arc::clone(&connecting)));
+                let step = throw_into(connecting.coroutine.bind(py), typ, val, tb);
+                return self.connected(py, &connecting, step);
+            }
             Stage::Delegated(coroutine) => {
                 let reference = coroutine.clone_ref(py);
                 self.stage(py, Stage::Delegated(reference));
-                // Three arguments are deprecated since Python 3.12.
-                let step = match (val, tb) {
-                    (None, None) => coroutine.call_method1(py, intern!(py, "throw"), (typ,)),
-                    _ => coroutine.call_method1(py, intern!(py, "throw"), (typ, val, tb)),
-                };
+                let step = throw_into(coroutine.bind(py), typ, val, tb);
                 return self.watch(py, step);
             }
             Stage::Awaiting(awaited) => Exchange::abandon(awaited.exchange.bind(py))?,
@@ -351,6 +453,9 @@ impl RequestContext {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let stage = self.stage.with(py, |stage| std::mem::replace(stage, Stage::Over));
         match stage {
+            Stage::Connecting(connecting) => {
+                connecting.coroutine.call_method0(py, intern!(py, "close")).map(drop)
+            }
             Stage::Delegated(coroutine) => coroutine.call_method0(py, intern!(py, "close")).map(drop),
             Stage::Awaiting(awaited) => Exchange::abandon(awaited.exchange.bind(py)),
             Stage::New | Stage::Over => Ok(()),
@@ -385,6 +490,7 @@ impl RequestContext {
         let py = unsafe { Python::assume_attached() };
         self.response.with(py, |response| visit.call(&*response))?;
         self.stage.with(py, |stage| match stage {
+            Stage::Connecting(connecting) => visit.call(&connecting.coroutine),
             Stage::Delegated(coroutine) => visit.call(&*coroutine),
             Stage::Awaiting(awaited) => visit.call(&awaited.exchange),
             Stage::New | Stage::Over => Ok(()),
@@ -394,7 +500,7 @@ impl RequestContext {
     fn __clear__(&self, py: Python<'_>) {
         // An exchange stays: it does not know the request, and `drop()` has to let go of it.
         let _coroutine = self.stage.with(py, |stage| match stage {
-            Stage::Delegated(_) => std::mem::replace(stage, Stage::Over),
+            Stage::Connecting(_) | Stage::Delegated(_) => std::mem::replace(stage, Stage::Over),
             Stage::New | Stage::Awaiting(_) | Stage::Over => Stage::Over,
         });
         let _response = self.response.with(py, Option::take);

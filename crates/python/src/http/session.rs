@@ -10,12 +10,15 @@ use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::http1::Limits;
 use whorl_core::sched::{Owned, Owner};
 
-use super::deadlines::RequestDeadlines;
+use super::deadlines::{RequestDeadlines, TimeLimits};
+use super::encode::utf8;
 use super::exchange::Wishes;
+use super::options::Options;
+use super::outgoing::{Field, Fields};
 use super::pool::ConnectionPool;
 use super::prepared::Prepared;
 use crate::errors::OrRaise;
-use crate::event_loop::{EventLoop, clock};
+use crate::event_loop::EventLoop;
 
 /// URLs that are remembered at the most; then all are forgotten.
 const REMEMBERED: usize = 1024;
@@ -30,25 +33,20 @@ pub struct Plain {
     pub response_class: Py<PyType>,
     pub wishes: Wishes,
     pub limits: Limits,
-    /// Nanoseconds.
-    pub read_timeout: Option<u64>,
-    /// Nanoseconds.
-    pub total_timeout: Option<u64>,
+    /// Of requests that have none of their own.
+    pub time_limits: TimeLimits,
+    /// `whorl.http.ClientTimeout`
+    pub timeout_class: Py<PyAny>,
     pub raise_for_status: bool,
     pub deadlines: Py<RequestDeadlines>,
     connector: Py<PyAny>,
     headers: Py<PyAny>,
     headers_version: u64,
-    /// The fields of every request, encoded.
-    pub fields: Vec<u8>,
-    /// Those of them that every session has, each by its name in lower case.
-    pub automatic: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Whether there are no others.
-    pub has_automatic_fields_only: bool,
-    /// Whether Content-Type is among them.
-    pub has_media_type: bool,
-    /// Makes the text of `json=`, if that is what the session's does.
-    pub json_serialize: Option<Py<PyAny>>,
+    /// The fields of every request.
+    pub fields: Fields,
+    /// Makes the text or the bytes of `json=`.
+    pub json_serialize: Py<PyAny>,
+    cookie_jar: Py<PyAny>,
     /// The records of the cookie jar; empty: there are no cookies.
     cookies: Py<PyDict>,
     prepared: Py<PyDict>,
@@ -78,7 +76,7 @@ impl SessionBase {
     pub fn plain(slf: &Bound<'_, Self>) -> PyResult<Option<Arc<Plain>>> {
         let py = slf.py();
         let Some(plain) = slf.get().plain.with(|plain| plain.clone()).or_raise()? else { return Ok(None) };
-        if !plain.cookies.bind(py).is_empty() || plain.is_patched(py)? {
+        if plain.is_patched(py)? {
             return Ok(None);
         }
         if version_of(plain.headers.bind(py))? != plain.headers_version {
@@ -88,11 +86,34 @@ impl SessionBase {
         Ok(Some(plain))
     }
 
-    /// What is known of `url`, which is remembered.
+    /// What is known of `url`, with the TLS setting and the additions to the query that are asked for.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn prepare<'py>(
+        slf: &Bound<'py, Self>,
+        plain: &Plain,
+        url: &Bound<'py, PyAny>,
+        options: &Options<'py>,
+    ) -> PyResult<Option<Bound<'py, Prepared>>> {
+        let py = slf.py();
+        let prepared = match &options.ssl {
+            None => Self::remembered(slf, plain, url)?,
+            // The setting may be a context of this one request: nobody keeps it.
+            Some(ssl) => {
+                let prepared = slf.call_method1(intern!(py, "_prepare"), (url, ssl))?;
+                prepared.cast_into::<Prepared>().ok()
+            }
+        };
+        match (prepared, &options.params) {
+            // What is wrong with them, the coroutine says.
+            (Some(prepared), Some(params)) => Ok(prepared.get().extended(params).ok()),
+            (prepared, _) => Ok(prepared),
+        }
+    }
+
+    /// What is known of `url`, which is remembered.
+    fn remembered<'py>(
         slf: &Bound<'py, Self>,
         plain: &Plain,
         url: &Bound<'py, PyAny>,
@@ -114,6 +135,20 @@ impl SessionBase {
 }
 
 impl Plain {
+    /// The value of the Cookie field of a request for `url`; none if there is none.
+    ///
+    /// # Errors
+    /// What the cookie jar raises.
+    pub fn cookies_for<'py>(&self, url: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyString>>> {
+        let py = url.py();
+        if self.cookies.bind(py).is_empty() {
+            return Ok(None);
+        }
+        let field = self.cookie_jar.bind(py).call_method1(intern!(py, "_field_for"), (url,))?;
+        let field = field.cast_into::<PyString>()?;
+        Ok(if field.is_empty()? { None } else { Some(field) })
+    }
+
     /// Whether somebody has put a method of their own into the connector.
     fn is_patched(&self, py: Python<'_>) -> PyResult<bool> {
         let attributes = self.connector.bind(py).getattr(intern!(py, "__dict__"))?;
@@ -129,11 +164,10 @@ impl SessionBase {
         Self { plain: Owned::new(Arc::new(Owner::new()), None) }
     }
 
-    /// Let plain requests take the native way; `fields` are those of every request, encoded.
-    #[pyo3(signature = (*, event_loop, pool, connector, headers, fields, automatic, json_serialize, cookies,
-                        response_class, decompress,
-                        buffer_size, read_timeout, total_timeout, raise_for_status, max_line_size, max_field_size,
-                        max_headers))]
+    /// Let plain requests take the native way; `given` and `automatic` are the fields of all of them.
+    #[pyo3(signature = (*, event_loop, pool, connector, headers, given, automatic, auth, json_serialize, cookie_jar,
+                        cookies, response_class, decompress, buffer_size, timeout, raise_for_status, max_line_size,
+                        max_field_size, max_headers))]
     #[expect(clippy::too_many_arguments, reason = "a method of Python's, with keywords")]
     fn _allow_plain(
         &self,
@@ -142,15 +176,16 @@ impl SessionBase {
         pool: Py<ConnectionPool>,
         connector: Py<PyAny>,
         headers: &Bound<'_, PyAny>,
-        fields: Vec<u8>,
-        automatic: Vec<(Vec<u8>, Vec<u8>)>,
-        json_serialize: Option<Py<PyAny>>,
+        given: Vec<(Bound<'_, PyString>, Bound<'_, PyString>)>,
+        automatic: Vec<(Bound<'_, PyString>, Bound<'_, PyString>)>,
+        auth: Option<&str>,
+        json_serialize: Py<PyAny>,
+        cookie_jar: Py<PyAny>,
         cookies: Py<PyDict>,
         response_class: Py<PyType>,
         decompress: bool,
         buffer_size: usize,
-        read_timeout: Option<f64>,
-        total_timeout: Option<f64>,
+        timeout: &Bound<'_, PyAny>,
         raise_for_status: bool,
         max_line_size: usize,
         max_field_size: usize,
@@ -160,7 +195,10 @@ impl SessionBase {
             Ok(event_loop) => Arc::clone(event_loop.get().owner()),
             Err(_) => Arc::new(Owner::new()),
         };
-        let limit = |seconds: Option<f64>| seconds.filter(|seconds| *seconds > 0.0).map(clock::deadline);
+        let encoded = |fields: Vec<(Bound<'_, PyString>, Bound<'_, PyString>)>| -> PyResult<Vec<Field>> {
+            fields.iter().map(|(name, value)| Field::new(&utf8(name)?, &utf8(value)?)).collect()
+        };
+        let auth = auth.map(|value| Field::new(b"Authorization", value.as_bytes())).transpose()?;
         let former = self.plain.with(|plain| plain.clone()).or_raise()?;
         let deadlines = match &former {
             Some(former) => former.deadlines.clone_ref(py),
@@ -173,18 +211,16 @@ impl SessionBase {
             response_class,
             wishes: Wishes { buffer_size, decompress, read_until_eof: true },
             limits: Limits::new(max_line_size, max_field_size, max_headers),
-            read_timeout: limit(read_timeout),
-            total_timeout: limit(total_timeout),
+            time_limits: TimeLimits::of_client_timeout(timeout)?,
+            timeout_class: timeout.get_type().into_any().unbind(),
             raise_for_status,
             deadlines,
             connector,
             headers: headers.clone().unbind(),
             headers_version: version_of(headers)?,
-            has_automatic_fields_only: headers.len()? == 0,
-            has_media_type: headers.contains("Content-Type")?,
-            fields,
-            automatic,
+            fields: Fields { given: encoded(given)?, automatic: encoded(automatic)?, auth },
             json_serialize,
+            cookie_jar,
             cookies,
             prepared: PyDict::new(py).unbind(),
         };
@@ -207,6 +243,8 @@ impl SessionBase {
         visit.call(&plain.pool)?;
         visit.call(&plain.connector)?;
         visit.call(&plain.headers)?;
+        visit.call(&plain.json_serialize)?;
+        visit.call(&plain.cookie_jar)?;
         visit.call(&plain.cookies)?;
         visit.call(&plain.prepared)?;
         visit.call(&plain.deadlines)

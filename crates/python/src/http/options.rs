@@ -1,0 +1,160 @@
+//! The options of a request, as far as a plain one may have them.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString};
+
+use super::deadlines::TimeLimits;
+use super::session::Plain;
+
+/// aiohttp warns of larger bodies that are given as bytes; the coroutine does so.
+const LARGEST: usize = 1024 * 1024;
+
+/// Options that ask for nothing if they are None.
+const OPTIONAL: [&str; 25] = [
+    "params",
+    "data",
+    "json",
+    "cookies",
+    "headers",
+    "skip_auto_headers",
+    "auth",
+    "compress",
+    "chunked",
+    "raise_for_status",
+    "proxy",
+    "proxy_auth",
+    "proxy_headers",
+    "verify_ssl",
+    "fingerprint",
+    "ssl_context",
+    "ssl",
+    "server_hostname",
+    "read_bufsize",
+    "auto_decompress",
+    "max_line_size",
+    "max_field_size",
+    "max_headers",
+    "middlewares",
+    "upload_tracker",
+];
+
+/// A body that takes no task to send.
+#[derive(Debug)]
+pub enum Body<'py> {
+    /// None.
+    Nothing,
+    /// `data=b"…"`
+    Bytes(Bound<'py, PyBytes>),
+    /// `data="…"`
+    Text(Bound<'py, PyString>),
+    /// `json=…`
+    Json(Bound<'py, PyAny>),
+}
+
+/// What a plain request asks for beside method and URL.
+#[derive(Debug)]
+pub struct Options<'py> {
+    /// What the query is extended by.
+    pub params: Option<Bound<'py, PyAny>>,
+    /// A mapping.
+    pub headers: Option<Bound<'py, PyAny>>,
+    /// What is sent.
+    pub body: Body<'py>,
+    /// A TLS setting that is not the default one.
+    pub ssl: Option<Bound<'py, PyAny>>,
+    /// How long it may take.
+    pub limits: TimeLimits,
+    /// Whether a status of 400 or more raises.
+    pub raise_for_status: bool,
+}
+
+impl<'py> Options<'py> {
+    /// Reads the keywords of the call; none if a plain request cannot have them.
+    ///
+    /// # Errors
+    /// TypeError for a time limit that is no number.
+    pub fn read(plain: &Plain, keywords: Option<&Bound<'py, PyDict>>) -> PyResult<Option<Self>> {
+        let mut options = Self {
+            params: None,
+            headers: None,
+            body: Body::Nothing,
+            ssl: None,
+            limits: plain.time_limits,
+            raise_for_status: plain.raise_for_status,
+        };
+        for (name, value) in keywords.into_iter().flat_map(|keywords| keywords.iter()) {
+            let name = name.cast_into::<PyString>()?;
+            let known = match name.to_str()? {
+                "timeout" => options.read_timeout(plain, value)?,
+                // For tracing, and for redirects: there are none yet.
+                "trace_request_ctx" | "max_redirects" => true,
+                name if value.is_none() => OPTIONAL.contains(&name),
+                "params" => {
+                    options.params = value.is_truthy()?.then_some(value);
+                    true
+                }
+                "headers" => {
+                    options.headers = Some(value);
+                    true
+                }
+                "data" | "json" if !matches!(options.body, Body::Nothing) => false,
+                "data" => options.read_data(value),
+                "json" => {
+                    options.body = Body::Json(value);
+                    true
+                }
+                "ssl" => {
+                    let is_default = value.cast::<PyBool>().is_ok_and(|value| value.is_true());
+                    options.ssl = (!is_default).then_some(value);
+                    true
+                }
+                "raise_for_status" => match value.cast_exact::<PyBool>() {
+                    Ok(value) => {
+                        options.raise_for_status = value.is_true();
+                        true
+                    }
+                    Err(_) => false,
+                },
+                "expect100" => !value.is_truthy()?,
+                "read_until_eof" => value.is_truthy()?,
+                _ => false,
+            };
+            if !known {
+                return Ok(None);
+            }
+        }
+        Ok(Some(options))
+    }
+
+    fn read_data(&mut self, data: Bound<'py, PyAny>) -> bool {
+        let data = match data.cast_into_exact::<PyBytes>() {
+            Ok(bytes) => {
+                let fits = bytes.as_bytes().len() <= LARGEST;
+                self.body = Body::Bytes(bytes);
+                return fits;
+            }
+            Err(error) => error.into_inner(),
+        };
+        match data.cast_into_exact::<PyString>() {
+            // No character takes more than four bytes.
+            Ok(text) if text.len().is_ok_and(|length| length <= LARGEST / 4) => {
+                self.body = Body::Text(text);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn read_timeout(&mut self, plain: &Plain, timeout: Bound<'py, PyAny>) -> PyResult<bool> {
+        if timeout.is_exact_instance(plain.timeout_class.bind(timeout.py())) {
+            self.limits = TimeLimits::of_client_timeout(&timeout)?;
+        } else if timeout.is_none() {
+            self.limits = TimeLimits::default();
+        } else if timeout.is_exact_instance_of::<PyFloat>() || timeout.is_exact_instance_of::<PyInt>() {
+            self.limits = TimeLimits::new(Some(timeout.extract()?), None);
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,332 @@
+"""Plain requests go by the native way, and send byte for byte what the coroutine sends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict, MultiDict
+from yarl import URL
+
+import whorl.http
+from tests.http.raw_support import OK, Peer, RawServer, answer, keeping_alive
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The .auth. parameter:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning"),
+]
+
+Keywords = dict[str, Any]
+
+
+def is_native(response: Any) -> bool:
+    """Whether the response's request took the native way."""
+    return response._sent is not None
+
+
+async def both_ways(
+    method: str, session: Keywords, request: Keywords, path: str = ""
+) -> tuple[list[bytes], list[bytes], list[Any]]:
+    """Heads and bodies of the same request sent three times, and the responses: as it is, on a new
+    connection; by the coroutine; as it is, on the same connection."""
+    bodies: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        while True:
+            _, body = await peer.request()
+            bodies.append(body)
+            await peer.send(OK[:-2] if method == "HEAD" else OK)
+
+    async with RawServer(script) as server:
+        if "base_url" in session:
+            url, session = path, {**session, "base_url": server.url + session["base_url"]}
+        else:
+            url = server.url + path
+        responses = []
+        async with whorl.http.ClientSession(**session) as opened:
+            for send in (opened.request, opened._request, opened.request):
+                async with await send(method, url, **request) as response:
+                    assert await response.read() == (b"" if method == "HEAD" else b"ok")
+                responses.append(response)
+        assert server.accepted == 1
+        return server.heads, bodies, responses
+
+
+def jar(*args: Any, **kwargs: Any) -> whorl.http.CookieJar:
+    return whorl.http.CookieJar(*args, unsafe=True, **kwargs)
+
+
+def me() -> whorl.http.BasicAuth:
+    return whorl.http.BasicAuth("me", "secret")
+
+
+#: Options that ask for nothing if they are None.
+ABSENT = """
+    params data json cookies headers skip_auto_headers auth compress chunked raise_for_status proxy proxy_auth
+    proxy_headers verify_ssl fingerprint ssl_context ssl server_hostname read_bufsize auto_decompress
+    max_line_size max_field_size max_headers middlewares upload_tracker trace_request_ctx
+"""
+
+PLAIN: dict[str, tuple[str, Keywords, Keywords]] = {
+    "nothing": ("GET", {}, {}),
+    "head": ("HEAD", {}, {}),
+    "delete": ("DELETE", {}, {}),
+    "empty-post": ("POST", {}, {}),
+    "params": ("GET", {}, {"params": {"b": "x y&z", "n": 5, "u": "ü"}}),
+    "params-pairs": ("GET", {}, {"params": [("b", "1"), ("b", "2")]}),
+    "params-multidict": ("GET", {}, {"params": MultiDict([("b", "1"), ("b", "2")])}),
+    "params-text": ("GET", {}, {"params": "b=1&c=%20"}),
+    "params-empty": ("GET", {}, {"params": {}}),
+    "headers": ("GET", {}, {"headers": {"X-One": "1", "Authorization": "Bearer x"}}),
+    "headers-automatic": ("GET", {}, {"headers": {"user-agent": "me", "Accept": "text/html"}}),
+    "headers-cimultidict": ("GET", {}, {"headers": CIMultiDict({"X-One": "1", "aCCept": "x"})}),
+    "headers-of-session": ("GET", {"headers": {"X-One": "1", "Authorization": "Bearer x"}}, {}),
+    "headers-of-both": (
+        "GET",
+        {"headers": [("X-One", "1"), ("X-Two", "2"), ("x-one", "3"), ("User-Agent", "me")]},
+        {"headers": {"X-three": "3", "x-ONE": "mine", "user-agent": "I"}},
+    ),
+    "media-type-of-session": ("POST", {"headers": {"Content-Type": "a/b"}}, {"data": b"x"}),
+    "media-type": ("POST", {}, {"data": b"x", "headers": {"content-type": "a/b"}}),
+    "bytes": ("PUT", {}, {"data": b"\x00\xff"}),
+    "no-bytes": ("PUT", {}, {"data": b""}),
+    "text": ("POST", {}, {"data": "grün"}),
+    "no-text": ("POST", {}, {"data": ""}),
+    "json": ("POST", {}, {"json": {"a": ["ü", 1]}}),
+    "json-null": ("POST", {}, {"json": None}),
+    "json-serialize": ("POST", {"json_serialize": lambda value: repr(value)}, {"json": [1]}),
+    # As with orjson, for which aiohttp has an option of its own.
+    "json-serialize-to-bytes": (
+        "POST",
+        {"json_serialize": lambda value: json.dumps(value).encode()},
+        {"json": [1]},
+    ),
+    "json-serialize-bytes": (
+        "POST",
+        {"json_serialize_bytes": lambda value: json.dumps(value).encode()},
+        {"json": [1]},
+    ),
+    "get-with-body": ("GET", {}, {"data": b"x"}),
+    "timeout": ("GET", {}, {"timeout": whorl.http.ClientTimeout(total=5, sock_read=3)}),
+    "timeout-number": ("GET", {}, {"timeout": 5}),
+    "timeout-none": ("GET", {}, {"timeout": None}),
+    "ssl": ("GET", {}, {"ssl": False}),
+    "cookies": ("GET", {"cookies": {"b": "2", "a": "1;,"}, "cookie_jar": jar}, {}),
+    "cookies-and-params": ("GET", {"cookies": {"b": "2"}, "cookie_jar": jar}, {"params": {"a": 1}}),
+    "auth-of-session": ("GET", {"auth": me}, {}),
+    "auth-and-cookies": ("GET", {"auth": me, "cookies": {"a": "1"}, "cookie_jar": jar}, {}),
+    "base-url": ("GET", {"base_url": "v1/"}, {"params": {"a": 1}}),
+    "auth-and-base-url": (
+        "GET",
+        {"base_url": "v1/", "auth": me},
+        {},
+    ),
+    "defaults": (
+        "GET",
+        {},
+        dict.fromkeys(ABSENT.split())
+        | {"expect100": False, "read_until_eof": True, "max_redirects": 3, "allow_redirects": False},
+    ),
+}
+
+NOT_PLAIN: dict[str, tuple[str, Keywords, Keywords]] = {
+    "method": ("PURGE", {}, {}),
+    "cookies": ("GET", {}, {"cookies": {"a": "1"}}),
+    "form": ("POST", {}, {"data": {"a": "1"}}),
+    "compress": ("POST", {}, {"data": b"x", "compress": True}),
+    "chunked": ("POST", {}, {"data": b"x", "chunked": True}),
+    "auth": ("GET", {}, {"auth": me}),
+    "cookie-field": ("GET", {}, {"headers": {"Cookie": "a=1"}}),
+    "host-field": ("GET", {}, {"headers": {"Host": "elsewhere"}}),
+    "header-twice": ("GET", {}, {"headers": MultiDict([("X-One", "1"), ("x-one", "2")])}),
+    "skipped": ("GET", {"skip_auto_headers": ["User-Agent"]}, {}),
+    "skipped-once": ("GET", {}, {"skip_auto_headers": ["User-Agent"]}),
+    "until-eof": ("GET", {}, {"read_until_eof": False}),
+    "trust-env": ("GET", {"trust_env": True}, {}),
+}
+
+
+def made(keywords: Keywords) -> Keywords:
+    """Calls what a test has to make itself."""
+    return {
+        name: value() if name in ("cookie_jar", "auth") and callable(value) else value
+        for name, value in keywords.items()
+    }
+
+
+@pytest.mark.parametrize("name", PLAIN)
+async def test_both_ways_send_the_same(name: str) -> None:
+    method, session, request = PLAIN[name]
+    heads, bodies, responses = await both_ways(method, made(session), made(request), "path?q=1#there")
+    new, by_coroutine, kept = zip(heads, bodies, responses, strict=True)
+    assert new[:2] == by_coroutine[:2]
+    assert kept[:2] == by_coroutine[:2]
+    assert [is_native(response) for response in responses] == [True, False, True]
+    for native in new[2], kept[2]:
+        assert native.url == by_coroutine[2].url
+        assert native.real_url == by_coroutine[2].real_url
+        assert native.request_info == by_coroutine[2].request_info
+
+
+@pytest.mark.parametrize("name", NOT_PLAIN)
+async def test_the_rest_goes_by_the_coroutine(name: str) -> None:
+    method, session, request = NOT_PLAIN[name]
+    _, _, responses = await both_ways(method, made(session), made(request))
+    assert not any(is_native(response) for response in responses)
+
+
+BAD: dict[str, tuple[Keywords, Keywords]] = {
+    "unknown": ({}, {"bogus": None}),
+    "params": ({}, {"params": {"a": object()}}),
+    "json": ({}, {"json": object()}),
+    "json-and-data": ({}, {"json": 1, "data": b"x"}),
+    "json-as-nothing": ({"json_serialize": lambda value: None}, {"json": 1}),
+    "header-value": ({}, {"headers": {"X": "a\r\nb"}}),
+    "header-name": ({}, {"headers": {"X Y": "a"}}),
+    "header-type": ({}, {"headers": {"X": 1}}),
+    "timeout": ({}, {"timeout": "5"}),
+    "ssl": ({}, {"ssl": "no"}),
+    "two-authorizations": (
+        {"auth": me},
+        {"headers": {"authorization": "x"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_both_ways_refuse_the_same(name: str) -> None:
+    session, request = map(made, BAD[name])
+    raised = []
+    async with RawServer(keeping_alive()) as server, whorl.http.ClientSession(**session) as opened:
+        for send in (opened.request, opened._request, opened.request):
+            with pytest.raises(Exception) as caught:
+                await send("POST", server.url, **request)
+            raised.append(caught.value)
+            async with opened.get(server.url) as response:
+                assert response.status == 200
+    for error in raised:
+        assert type(error) is type(raised[1])
+        assert str(error) == str(raised[1])
+
+
+async def test_cookies_that_are_set_are_sent() -> None:
+    """Not only those that the jar had when the session was made, and those that it has dropped no more."""
+    answers = [answer(b"", "Set-Cookie: a=1"), answer(b"", "Set-Cookie: b=2"), answer(b"")]
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(answers.pop(0) if answers else OK)
+
+    async with RawServer(script) as server, whorl.http.ClientSession(cookie_jar=jar()) as session:
+        for _ in range(4):
+            async with session.get(server.url) as response:
+                await response.read()
+        session.cookie_jar.clear(lambda morsel: morsel.key == "a")
+        async with session.get(server.url) as response:
+            await response.read()
+        session.cookie_jar.clear()
+        async with session.get(server.url) as response:
+            assert is_native(response)
+    cookies = [[line for line in head.split(b"\r\n") if line.startswith(b"Cookie")] for head in server.heads]
+    assert cookies == [
+        [],
+        [b"Cookie: a=1"],
+        [b"Cookie: a=1; b=2"],
+        [b"Cookie: a=1; b=2"],
+        [b"Cookie: b=2"],
+        [],
+    ]
+
+
+async def test_cookies_that_are_loaded_are_sent(tmp_path: Path) -> None:
+    saved = jar()
+    saved.update_cookies({"a": "1"}, URL("http://127.0.0.1/"))
+    saved.save(tmp_path / "cookies")
+    async with RawServer(keeping_alive()) as server, whorl.http.ClientSession(cookie_jar=jar()) as session:
+        async with session.get(server.url):
+            pass
+        kept = session.cookie_jar
+        assert isinstance(kept, whorl.http.CookieJar)
+        kept.load(tmp_path / "cookies")
+        async with session.get(server.url) as response:
+            assert is_native(response)
+    assert b"\r\nCookie: a=1\r\n" in server.heads[1]
+
+
+async def test_cookies_expire_between_requests() -> None:
+    async with RawServer(keeping_alive()) as server, whorl.http.ClientSession(cookie_jar=jar()) as session:
+        session.cookie_jar.update_cookies_from_headers(["a=1; Max-Age=1"], URL(server.url))
+        for _ in range(2):
+            async with session.get(server.url):
+                pass
+        await asyncio.sleep(1.1)
+        async with session.get(server.url):
+            pass
+    assert [b"Cookie: a=1" in head for head in server.heads] == [True, True, False]
+
+
+async def test_a_shorter_limit_moves_the_timer() -> None:
+    """One timer serves the limits of all requests: a request that has less time than those before it is not
+    kept waiting for theirs."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        await peer.request()
+        await peer.gone()
+
+    async with RawServer(script) as server, whorl.http.ClientSession() as session:
+        warm = [session.get(server.url) for _ in range(2)]
+        for response in await asyncio.gather(*(request.__aenter__() for request in warm)):
+            await response.read()
+        slow: Any = asyncio.create_task(session.get(server.url).__aenter__())  # type: ignore[arg-type]
+        await asyncio.sleep(0.01)
+        with pytest.raises(asyncio.TimeoutError):
+            await session.get(server.url, timeout=whorl.http.ClientTimeout(total=0.1))
+        assert not slow.done()
+        slow.cancel()
+    assert server.accepted == 2
+
+
+async def test_the_setting_of_tls_chooses_the_connection(tls: Any) -> None:
+    """A connection whose certificate nobody verified serves no request that wants it verified."""
+    async with RawServer(keeping_alive(), ssl=tls.server()) as server:
+        connector = whorl.http.TCPConnector(ssl=tls.client())
+        async with whorl.http.ClientSession(connector=connector) as session:
+            context = tls.client()
+            for setting in (True, False, context):
+                for _ in range(2):
+                    async with session.get(server.url, ssl=setting) as response:
+                        assert is_native(response)
+        assert server.accepted == 3
+
+
+async def test_the_request_decides_whether_a_status_raises() -> None:
+    script = keeping_alive(answer(b"no", status="404 Not Found"))
+    async with RawServer(script) as server:
+        for of_session in (False, True):
+            async with whorl.http.ClientSession(raise_for_status=of_session) as session:
+                for _ in range(2):
+                    async with session.get(server.url, raise_for_status=False) as response:
+                        assert response.status == 404
+                with pytest.raises(whorl.http.ClientResponseError, match="Not Found"):
+                    await session.get(server.url, raise_for_status=True)
+
+
+async def test_credentials_of_the_session_stay_with_its_base_url() -> None:
+    auth = me()
+    async with (
+        RawServer(keeping_alive()) as home,
+        RawServer(keeping_alive()) as away,
+        whorl.http.ClientSession(home.url, auth=auth) as session,
+    ):
+        for _ in range(2):
+            for url in ("", away.url):
+                async with session.get(url):
+                    pass
+    assert [b"Authorization" in head for head in home.heads] == [True, True]
+    assert [b"Authorization" in head for head in away.heads] == [False, False]
