@@ -9,7 +9,7 @@ import sys
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
@@ -29,7 +29,7 @@ from .exceptions import (
     UnixClientConnectorError,
 )
 from .helpers import Sentinel, sentinel
-from .request import ConnectionKey
+from .request import ConnectionKey, Destination
 from .resolver import DefaultResolver
 from .timeouts import ceil_timeout
 from .tls import SSLSetting, context_for, fingerprint_of, merge_ssl_params
@@ -37,7 +37,7 @@ from .tunnel import open_tunnel, proxy_request, start_tls
 
 if TYPE_CHECKING:
     from .abc import AbstractResolver
-    from .request import ClientRequest, Destination
+    from .request import ClientRequest
     from .timeouts import ClientTimeout
     from .tracing import Trace
 
@@ -336,7 +336,7 @@ class BaseConnector:
     ) -> HttpConnection:
         assert isinstance(protocol, HttpConnection)
         try:
-            if req.proxy is not None:
+            if not isinstance(req, Destination) and req.proxy is not None:
                 # The field goes with every request; a new connection brings it about on its way.
                 proxy_request(req)
             for trace in traces:
@@ -360,9 +360,9 @@ class BaseConnector:
             raise
         return place.claim()
 
-    async def _create_connection(
+    def _create_connection(
         self, req: ClientRequest | Destination, traces: Sequence[Trace], timeout: ClientTimeout
-    ) -> HttpConnection:
+    ) -> Coroutine[Any, Any, HttpConnection]:
         raise NotImplementedError
 
     def close(self, *, abort_ssl: bool = False) -> Awaitable[None]:
@@ -510,18 +510,22 @@ class TCPConnector(BaseConnector):
             waiters.append(self._loop.create_task(self._resolver.close()))
         return waiters
 
-    async def _create_connection(
+    def _create_connection(
         self, req: ClientRequest | Destination, traces: Sequence[Trace], timeout: ClientTimeout
-    ) -> HttpConnection:
-        if req.proxy is None:
-            _, protocol = await self._connect_directly(req, traces, timeout)
-            return protocol
+    ) -> Coroutine[Any, Any, HttpConnection]:
+        if isinstance(req, Destination) or req.proxy is None:
+            return self._connect_directly(req, traces, timeout)
+        return self._connect_by_proxy(req, timeout)
+
+    async def _connect_by_proxy(self, req: ClientRequest, timeout: ClientTimeout) -> HttpConnection:
         to_proxy = proxy_request(req)
-        transport, protocol = await self._connect_directly(
+        protocol = await self._connect_directly(
             to_proxy, [], timeout, client_error=ClientProxyConnectionError
         )
         if not req.is_ssl():
             return protocol
+        transport = protocol.transport
+        assert transport is not None
         await open_tunnel(self, req, to_proxy, transport, protocol)
         return await start_tls(self, req, transport, timeout)
 
@@ -532,7 +536,7 @@ class TCPConnector(BaseConnector):
         timeout: ClientTimeout,
         *,
         client_error: type[ClientConnectorError] = ClientConnectorError,
-    ) -> tuple[asyncio.Transport, HttpConnection]:
+    ) -> HttpConnection:
         host, port = req.host, req.port
         assert port is not None
         # One dot at the end makes a name absolute; more are a slip.
@@ -554,10 +558,10 @@ class TCPConnector(BaseConnector):
             with self._client_errors(req, client_error):
                 transport, protocol = await self._dial(req, host, infos, context, timeout)
             if fingerprint is None:
-                return transport, protocol
+                return protocol
             try:
                 fingerprint.check(transport)
-                return transport, protocol
+                return protocol
             except ServerFingerprintMismatch:
                 peer = transport.get_extra_info("peername")
                 transport.close()

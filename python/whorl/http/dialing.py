@@ -20,6 +20,9 @@ AddrInfoType = tuple[int, int, int, str, tuple[Any, ...]]
 SocketFactoryType = Callable[[AddrInfoType], socket.socket]
 """Makes the socket for an address."""
 
+Attempt = Callable[[], Coroutine[Any, Any, socket.socket]]
+"""Connects to one address."""
+
 
 def addr_infos(results: Sequence[ResolveResult], family: int) -> list[AddrInfoType]:
     """The addresses of a lookup, those of ``family`` only unless it is 0."""
@@ -58,7 +61,7 @@ def interleaved(infos: Sequence[AddrInfoType], first: int) -> list[AddrInfoType]
     return ahead + [info for row in zip_longest(*lists) for info in row if info is not None]
 
 
-async def dial(
+def dial(
     infos: Sequence[AddrInfoType],
     *,
     loop: asyncio.AbstractEventLoop,
@@ -66,7 +69,7 @@ async def dial(
     delay: float | None,
     interleave: int | None,
     socket_factory: SocketFactoryType | None,
-) -> socket.socket:
+) -> Coroutine[Any, Any, socket.socket]:
     """Connect to the first address that answers.
 
     :param delay: seconds before the next address is tried beside those that have not answered; None: one
@@ -74,11 +77,19 @@ async def dial(
     :raises OSError: if none answers: the one error, or one that names them all
     """
     errors: list[OSError] = []
+    if len(infos) == 1:
+        return _connect(infos[0], loop, local_infos, socket_factory, errors)
     attempts = [
         partial(_connect, info, loop, local_infos, socket_factory, errors)
         for info in (interleaved(infos, interleave) if interleave else infos)
     ]
-    if len(attempts) == 1 or delay is None:
+    return _dial_some(attempts, errors, loop, delay)
+
+
+async def _dial_some(
+    attempts: Sequence[Attempt], errors: list[OSError], loop: asyncio.AbstractEventLoop, delay: float | None
+) -> socket.socket:
+    if delay is None:
         for attempt in attempts:
             try:
                 return await attempt()
@@ -92,7 +103,7 @@ async def dial(
 
 
 async def _race(
-    attempts: Sequence[Callable[[], Coroutine[Any, Any, socket.socket]]],
+    attempts: Sequence[Attempt],
     loop: asyncio.AbstractEventLoop,
     delay: float,
 ) -> socket.socket | None:

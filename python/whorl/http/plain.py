@@ -161,6 +161,7 @@ def refuse(
     if (
         isinstance(error, ClientOSError | ServerDisconnectedError)
         and session._retry_connection
+        and not session.closed
         and _core.is_idempotent(method)
     ):
         return

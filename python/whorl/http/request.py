@@ -88,7 +88,6 @@ class Destination:
 
     __slots__ = ("connection_key", "url")
 
-    proxy = None
     server_hostname = None
 
     def __init__(self, url: URL, connection_key: ConnectionKey) -> None:
