@@ -26,7 +26,6 @@ __all__ = [
     "Compressor",
     "ConnectionPool",
     "DatagramTransport",
-    "Decompressor",
     "EventLoop",
     "Exchange",
     "Handle",
@@ -527,28 +526,11 @@ def websocket_agreement(compress: int, answer: str) -> tuple[int, bool, int, boo
 # The HTTP client
 
 @final
-class Decompressor:
-    """Decodes the body of a response, whose Content-Encoding is given, piece by piece.
-
-    ``decompress()`` returns no more than ``max_length`` bytes and keeps the rest; ``needs_input`` is false
-    while there may be more. ``finish()`` raises EOFError for a body that was cut.
-    """
-
-    def __new__(cls, encoding: str) -> Self: ...
-    def decompress(self, data: ReadableBuffer, max_length: int = -1) -> bytes: ...
-    def finish(self) -> None: ...
-    @property
-    def is_identity(self) -> bool: ...
-    @property
-    def needs_input(self) -> bool: ...
-
-@final
 class Compressor:
     """Encodes the body of a request as gzip or deflate, piece by piece."""
 
-    def __new__(cls, encoding: str, level: int = -1) -> Self: ...
+    def __new__(cls, encoding: str) -> Self: ...
     def compress(self, data: ReadableBuffer) -> bytes: ...
-    def flush(self) -> bytes: ...
     def finish(self) -> bytes: ...
 
 @final

@@ -8,6 +8,7 @@ use whorl_core::client::coding::Decoder;
 use whorl_core::http1::{Framing, ResponseHead};
 
 use crate::http::body::{Body, Piece};
+use crate::http::coding;
 use crate::http::connection::HttpConnection;
 use crate::http::deadlines::Deadline;
 use crate::http::fault::Fault;
@@ -44,14 +45,41 @@ pub enum Delivery {
 pub struct Decoding {
     decoder: Decoder,
     /// Coded bytes that wait for room.
-    pending: Vec<u8>,
+    pending: Pending,
     /// The decoder has more output than there was room for.
     more: bool,
 }
 
+/// Bytes that are taken from the front, a few at a time.
+#[derive(Debug, Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    /// So many of them are taken: moving the rest each time would take longer than decoding it.
+    taken: usize,
+}
+
+impl Pending {
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.taken..]
+    }
+
+    fn push(&mut self, data: &[u8]) {
+        self.bytes.drain(..self.taken);
+        self.taken = 0;
+        self.bytes.extend_from_slice(data);
+    }
+
+    fn take(&mut self, count: usize) {
+        self.taken += count;
+        if self.taken == self.bytes.len() {
+            *self = Self::default();
+        }
+    }
+}
+
 impl Decoding {
     fn waits(&self) -> bool {
-        self.more || !self.pending.is_empty()
+        self.more || !self.pending.rest().is_empty()
     }
 }
 
@@ -115,7 +143,7 @@ impl State {
     ) -> Result<(), Fault> {
         if self.wishes.decompress {
             self.decoding = decoder_for(&head)
-                .map(|decoder| Box::new(Decoding { decoder, pending: Vec::new(), more: false }));
+                .map(|decoder| Box::new(Decoding { decoder, pending: Pending::default(), more: false }));
         }
         self.framing = framing;
         self.head = Some(Arc::new(head));
@@ -147,13 +175,13 @@ impl State {
             }
             Some(decoding) => {
                 if decoding.waits() {
-                    decoding.pending.extend_from_slice(data);
+                    decoding.pending.push(data);
                     effects.pause |= self.is_over_limit(py);
                     return Ok(());
                 }
                 let used = self.decode(py, data, effects)?;
                 if let (Some(decoding), Some(rest)) = (&mut self.decoding, data.get(used..)) {
-                    decoding.pending.extend_from_slice(rest);
+                    decoding.pending.push(rest);
                 }
                 Ok(())
             }
@@ -164,8 +192,9 @@ impl State {
     fn decode(&mut self, py: Python<'_>, data: &[u8], effects: &mut Effects) -> Result<usize, Fault> {
         let Some(decoding) = &mut self.decoding else { return Ok(0) };
         let mut out = Vec::new();
+        let most = self.wishes.buffer_size.max(1);
         let progress =
-            decoding.decoder.decode(data, &mut out, self.wishes.buffer_size.max(1)).map_err(Fault::Coding)?;
+            coding::decode(py, &mut decoding.decoder, data, &mut out, most).map_err(Fault::Coding)?;
         decoding.more = progress.more;
         effects.pump |= progress.more || progress.consumed < data.len();
         if !out.is_empty() {
@@ -241,11 +270,10 @@ impl State {
         }
         let Some(decoding) = &mut self.decoding else { return Ok(()) };
         if decoding.waits() {
-            let pending = std::mem::take(&mut decoding.pending);
-            let used = self.decode(py, &pending, effects)?;
+            let mut pending = std::mem::take(&mut decoding.pending);
+            pending.take(self.decode(py, pending.rest(), effects)?);
             if let Some(decoding) = &mut self.decoding {
-                // What came meanwhile is behind it: nothing can, as this is one step.
-                decoding.pending = pending.get(used..).unwrap_or_default().to_vec();
+                decoding.pending = pending;
             }
         }
         self.end_if_drained(effects)
