@@ -23,7 +23,6 @@ from whorl.http.response import ClientResponse
 __all__ = [
     "CONTENT_FIELDS",
     "CREDENTIAL_FIELDS",
-    "Compressor",
     "ConnectionPool",
     "DatagramTransport",
     "EventLoop",
@@ -524,14 +523,6 @@ def websocket_offer(compress: int) -> str: ...
 def websocket_agreement(compress: int, answer: str) -> tuple[int, bool, int, bool] | None: ...
 
 # The HTTP client
-
-@final
-class Compressor:
-    """Encodes the body of a request as gzip or deflate, piece by piece."""
-
-    def __new__(cls, encoding: str) -> Self: ...
-    def compress(self, data: ReadableBuffer) -> bytes: ...
-    def finish(self) -> bytes: ...
 
 @final
 class Prepared:

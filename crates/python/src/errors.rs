@@ -4,7 +4,7 @@ use std::io;
 
 use pyo3::exceptions::{PyEOFError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use whorl_core::client::coding::{DecodeError, Finished, Undecodable};
+use whorl_core::client::coding::{DecodeError, Undecodable};
 use whorl_core::http1::encode::EncodeError;
 use whorl_core::net::WrongWaterMarks;
 use whorl_core::sched::Refused;
@@ -67,7 +67,7 @@ macro_rules! value_errors {
     };
 }
 
-value_errors!(WrongWaterMarks, EncodeError, Undecodable, Finished, Unsendable, Unacceptable);
+value_errors!(WrongWaterMarks, EncodeError, Undecodable, Unsendable, Unacceptable);
 
 /// Rust results as Python's.
 pub trait OrRaise<T> {

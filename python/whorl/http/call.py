@@ -328,6 +328,9 @@ class Call:
 
     async def _follow(self, request: ClientRequest, response: ClientResponse) -> bool:
         """Prepares the next hop; false if ``response`` leads nowhere and is the user's."""
+        if response.status // 100 != 3:
+            # Its header fields are not looked at.
+            return False
         body = request._body
         location = response.headers.get(hdrs.LOCATION) or response.headers.get(hdrs.URI)
         step = _core.redirect(

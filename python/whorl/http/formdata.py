@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import warnings
 from collections.abc import Iterable
@@ -42,7 +43,6 @@ class FormData:
         *,
         default_to_multipart: bool = False,
     ) -> None:
-        self._writer = MultipartWriter("form-data")
         # The parameters of the Content-Disposition, the other fields, and the value.
         self._fields: list[tuple[MultiDict[str], dict[str, str], Any]] = []
         self._is_multipart = default_to_multipart
@@ -53,6 +53,10 @@ class FormData:
         elif not isinstance(fields, (list, tuple)):
             fields = (fields,)
         self.add_fields(*fields)
+
+    @functools.cached_property
+    def _writer(self) -> MultipartWriter:
+        return MultipartWriter("form-data")
 
     @property
     def is_multipart(self) -> bool:

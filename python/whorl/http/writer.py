@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,7 @@ class StreamWriter(AbstractStreamWriter):
         # The head waits for the first piece of the body, so that both go out in one.
         self._head: bytes | None = None
         self._ended = False
-        self._compressor: _core.Compressor | None = None
+        self._compressor: zlib._Compress | None = None
 
     @property
     def transport(self) -> asyncio.Transport | None:
@@ -67,10 +68,14 @@ class StreamWriter(AbstractStreamWriter):
     def enable_compression(self, encoding: str = "deflate", strategy: int | None = None) -> None:
         """Compress the body: ``deflate`` (the zlib format) or ``gzip``.
 
-        :param strategy: for aiohttp's sake: the usual one is used whatever it is
         :raises ValueError: for another coding
         """
-        self._compressor = _core.Compressor(encoding)
+        if encoding not in ("deflate", "gzip"):
+            raise ValueError(f"a request body cannot be compressed as {encoding!r}: use 'deflate' or 'gzip'")
+        wbits = zlib.MAX_WBITS + 16 if encoding == "gzip" else zlib.MAX_WBITS
+        level, memory = zlib.Z_DEFAULT_COMPRESSION, zlib.DEF_MEM_LEVEL
+        chosen = zlib.Z_DEFAULT_STRATEGY if strategy is None else strategy
+        self._compressor = zlib.compressobj(level, zlib.DEFLATED, wbits, memory, chosen)
 
     async def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> None:
         """Write the head: ``status_line`` is the request line without its line end.
@@ -151,7 +156,7 @@ class StreamWriter(AbstractStreamWriter):
             return
         self._ended = True
         if self._compressor is not None:
-            chunk = (self._compressor.compress(chunk) if chunk else b"") + self._compressor.finish()
+            chunk = (self._compressor.compress(chunk) if chunk else b"") + self._compressor.flush()
         if self.length is not None:
             chunk = chunk[: self.length]
             self.length -= len(chunk)

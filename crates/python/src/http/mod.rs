@@ -39,7 +39,6 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<response::ResponseBase>()?;
     module.add_class::<session::SessionBase>()?;
     module.add_function(wrap_pyfunction!(encode::encode_head, module)?)?;
-    coding::add_to(module)?;
     policy::add_to(module)?;
     websocket::add_to(module)
 }

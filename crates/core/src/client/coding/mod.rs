@@ -1,12 +1,11 @@
-//! Content codings (RFC 9110, section 8.4): the decoding of response bodies and the encoding of request bodies.
+//! Content codings (RFC 9110, section 8.4): the decoding of response bodies.
 //!
-//! Both directions are incremental. Decoding is bounded as well: a caller says how many bytes it takes at most, and goes
-//! on later, so that a small body which decodes to gigabytes never occupies more memory than was asked for.
+//! Decoding is incremental and bounded: a caller says how many bytes it takes at most, and goes on later, so that a small
+//! body which decodes to gigabytes never occupies more memory than was asked for.
 
 mod brotli;
 mod decoder;
 mod deflate;
-mod encoder;
 #[cfg(test)]
 mod tests;
 mod zstd;
@@ -15,7 +14,6 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use decoder::{Decoder, Progress};
-pub use encoder::{Encoder, Finished, Level};
 
 /// A content coding that changes a body; `identity` changes nothing and has no value here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
