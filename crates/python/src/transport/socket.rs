@@ -15,8 +15,8 @@ pub enum Socket {
     Native(OwnedFd, i32),
     /// A `socket.socket`, by its object.
     Python(Py<PyAny>, RawFd),
-    /// Closed.
-    Closed,
+    /// Closed; with its object, if there was one.
+    Closed(Option<Py<PyAny>>),
 }
 
 impl Socket {
@@ -31,7 +31,7 @@ impl Socket {
         match self {
             Self::Native(fd, _) => fd.as_raw_fd(),
             Self::Python(_, fd) => *fd,
-            Self::Closed => -1,
+            Self::Closed(_) => -1,
         }
     }
 
@@ -47,7 +47,7 @@ impl Socket {
     pub fn object(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         match self {
             Self::Python(socket, _) => Ok(Some(socket.clone_ref(py))),
-            Self::Closed => Ok(None),
+            Self::Closed(socket) => Ok(socket.as_ref().map(|socket| socket.clone_ref(py))),
             Self::Native(fd, family) => {
                 let raw = fd.as_raw_fd();
                 let socket = new_object(py, raw, *family)?;
@@ -67,23 +67,37 @@ impl Socket {
     pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Python(socket, _) => visit.call(socket),
-            Self::Native(..) | Self::Closed => Ok(()),
+            Self::Closed(socket) => visit.call(socket),
+            Self::Native(..) => Ok(()),
         }
     }
 
-    /// Closes it, with `socket.close()` where there is an object.
-    pub fn close(self, py: Python<'_>) -> PyResult<()> {
+    /// Takes it out, for it to be closed.
+    #[must_use]
+    pub const fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Closed(None))
+    }
+
+    /// Closes it, with `socket.close()` where there is an object, and returns what is left.
+    ///
+    /// # Errors
+    /// What `socket.close()` raises.
+    pub fn close(self, py: Python<'_>) -> PyResult<Self> {
         match self {
-            Self::Python(socket, _) => socket.call_method0(py, intern!(py, "close")).map(drop),
+            Self::Python(socket, _) => {
+                socket.call_method0(py, intern!(py, "close"))?;
+                Ok(Self::Closed(Some(socket)))
+            }
             // Dropping a descriptor closes it.
-            Self::Native(..) | Self::Closed => Ok(()),
+            Self::Native(..) => Ok(Self::Closed(None)),
+            Self::Closed(socket) => Ok(Self::Closed(socket)),
         }
     }
 
     /// Closes the socket of a transport that is dropped without having been closed, with a ResourceWarning.
     pub fn close_unclosed(self, py: Python<'_>, transport: &str) {
         let shown = format!("<{transport} fd={}>", self.fd());
-        for outcome in [common::warn_unclosed(py, &shown), self.close(py)] {
+        for outcome in [common::warn_unclosed(py, &shown), self.close(py).map(drop)] {
             if let Err(error) = outcome {
                 // Warnings are errors, or closing failed, and a destructor has nobody to raise to.
                 error.write_unraisable(py, None);

@@ -96,9 +96,9 @@ impl DatagramTransport {
         let this = slf.get();
         let (protocol, _receiver) = this.with(|state| (state.protocol.take(), state.receiver.take()))?;
         let result = common::connection_lost(protocol.as_ref(), error);
-        let (socket, _peer) =
-            this.with(|state| (std::mem::replace(&mut state.socket, Socket::Closed), state.peer.take()))?;
-        socket.close(py)?;
+        let (socket, _peer) = this.with(|state| (state.socket.take(), state.peer.take()))?;
+        let closed = socket.close(py)?;
+        this.with(|state| state.socket = closed)?;
         result
     }
 

@@ -335,7 +335,8 @@ impl HasExtraInfo for DatagramTransport {
     fn socket_object(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         self.with(|state| match &state.socket {
             Socket::Python(socket, _) => Some(socket.clone_ref(py)),
-            Socket::Native(..) | Socket::Closed => None,
+            Socket::Closed(socket) => socket.as_ref().map(|socket| socket.clone_ref(py)),
+            Socket::Native(..) => None,
         })
     }
 }
@@ -343,8 +344,8 @@ impl HasExtraInfo for DatagramTransport {
 impl Drop for DatagramTransport {
     /// A transport that nobody closed, and nobody holds: said as asyncio says it, and its socket is closed.
     fn drop(&mut self) {
-        let socket = std::mem::replace(&mut self.state.get_mut().socket, Socket::Closed);
-        if !matches!(socket, Socket::Closed) {
+        let socket = self.state.get_mut().socket.take();
+        if !matches!(socket, Socket::Closed(_)) {
             Python::attach(|py| socket.close_unclosed(py, "DatagramTransport"));
         }
     }

@@ -61,7 +61,7 @@ impl DatagramTransport {
         let mut unsent = Some((content, destination));
         let (lost, sent) = this.with(|state| {
             // As in asyncio: an endpoint without a peer of its own sends until its socket is closed.
-            let gone = matches!(state.socket, Socket::Closed);
+            let gone = matches!(state.socket, Socket::Closed(_));
             if gone || (this.phase.load() == Phase::Lost && this.address.is_some()) {
                 let dropped = state.dropped;
                 state.dropped += 1;

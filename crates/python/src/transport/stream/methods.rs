@@ -73,9 +73,10 @@ impl StreamTransport {
         let result = common::connection_lost(protocol.as_ref().map(|protocol| &protocol.object), error);
         let (socket, _waiter) = this.with(|state| {
             this.phase.store(Phase::Lost);
-            (std::mem::replace(&mut state.socket, Socket::Closed), state.empty_waiter.take())
+            (state.socket.take(), state.empty_waiter.take())
         })?;
-        socket.close(py)?;
+        let closed = socket.close(py)?;
+        this.with(|state| state.socket = closed)?;
         if let Some(server) = server {
             server.bind(py).call_method1(intern!(py, "_detach"), (slf,))?;
         }

@@ -267,7 +267,7 @@ impl HasExtraInfo for StreamTransport {
 
     /// Made if there was none: outside the state, as it runs Python.
     fn socket_object(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let mut socket = self.with(|state| std::mem::replace(&mut state.socket, Socket::Closed))?;
+        let mut socket = self.with(|state| state.socket.take())?;
         let object = socket.object(py);
         self.with(|state| state.socket = socket)?;
         object
@@ -277,8 +277,8 @@ impl HasExtraInfo for StreamTransport {
 impl Drop for StreamTransport {
     /// A transport that nobody closed, and nobody holds: said as asyncio says it, and its socket is closed.
     fn drop(&mut self) {
-        let socket = std::mem::replace(&mut self.state.get_mut().socket, Socket::Closed);
-        if !matches!(socket, Socket::Closed) {
+        let socket = self.state.get_mut().socket.take();
+        if !matches!(socket, Socket::Closed(_)) {
             Python::attach(|py| socket.close_unclosed(py, "StreamTransport"));
         }
     }
