@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import warnings
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from .helpers import Sentinel
 
@@ -48,10 +49,36 @@ def deadline(loop: asyncio.AbstractEventLoop, delay: float, ceil_threshold: floa
     return math.ceil(when) if delay > ceil_threshold else when
 
 
-def ceil_timeout(delay: float | None, ceil_threshold: float = 5) -> asyncio.Timeout:
+class _Done:
+    """Awaiting it suspends nothing."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from ()
+
+
+class _NoLimit:
+    """What :func:`asyncio.timeout` is to None, at no cost."""
+
+    __slots__ = ()
+
+    _DONE: Final = _Done()
+
+    def __aenter__(self) -> _Done:
+        return self._DONE
+
+    def __aexit__(self, *exc: object) -> _Done:
+        return self._DONE
+
+
+_NO_LIMIT: Final = _NoLimit()
+
+
+def ceil_timeout(delay: float | None, ceil_threshold: float = 5) -> asyncio.Timeout | _NoLimit:
     """:func:`asyncio.timeout`, where None and 0 are no limit and long ones end on a whole second."""
     if delay is None or delay <= 0:
-        return asyncio.timeout(None)
+        return _NO_LIMIT
     return asyncio.timeout_at(deadline(asyncio.get_running_loop(), delay, ceil_threshold))
 
 
