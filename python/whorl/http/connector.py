@@ -301,12 +301,20 @@ class BaseConnector:
         return Connection(self, req.connection_key, protocol, self._loop)
 
     async def _acquire(
-        self, req: ClientRequest | Destination, traces: Sequence[Trace], timeout: ClientTimeout
+        self,
+        req: ClientRequest | Destination,
+        traces: Sequence[Trace],
+        timeout: ClientTimeout,
+        grant: _core.HttpConnection | _core.PoolSlot | _core.PoolWaiter | None = None,
     ) -> HttpConnection:
-        """As :meth:`connect`, for who looks after the connection himself."""
-        if self._closed:
-            raise ClientConnectionError("Connector is closed.")
-        grant = self._pool.checkout(req.connection_key)
+        """As :meth:`connect`, for who looks after the connection himself.
+
+        :param grant: what the pool has given already
+        """
+        if grant is None:
+            if self._closed:
+                raise ClientConnectionError("Connector is closed.")
+            grant = self._pool.checkout(req.connection_key)
         if isinstance(grant, _core.HttpConnection):
             return await self._reuse(req, grant, traces)
         async with ceil_timeout(timeout.connect, timeout.ceil_threshold):

@@ -7,6 +7,7 @@ do but sending its header fields and cookies. The native half calls these functi
 
 from __future__ import annotations
 
+import asyncio
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Final
 
@@ -30,7 +31,7 @@ from .helpers import HttpVersion11, Sentinel, is_canonical_ipv4_address, is_ip_a
 from .http_exceptions import HttpProcessingError
 from .request import ClientRequest, ConnectionKey, Destination, automatic_headers, connection_key
 from .response import sent_request_info
-from .timeouts import ceil_timeout, request_timeout
+from .timeouts import deadline, request_timeout
 
 if TYPE_CHECKING:
     from .connection import HttpConnection
@@ -133,23 +134,34 @@ def prepare(session: ClientSession, str_or_url: StrOrURL, ssl: object = True) ->
     return _core.Prepared(connection_key(url, ssl), url, url.raw_path_qs, subcomponent)
 
 
-async def connect(session: ClientSession, prepared: _core.Prepared, timeout: object) -> HttpConnection:
+async def connect(
+    session: ClientSession,
+    prepared: _core.Prepared,
+    grant: _core.PoolSlot | _core.PoolWaiter | None,
+    elapsed: float,
+    timeout: object,
+) -> HttpConnection:
     """A connection for a plain request that finds none idle.
 
+    :param grant: what the pool has given for it
+    :param elapsed: seconds since the request began
     :raises RuntimeError: if the session is closed
     :raises ClientConnectorError: if none can be made
     :raises asyncio.TimeoutError: when a limit has passed
     """
-    if session.closed:
-        raise RuntimeError("Session is closed")
     connector = session._connector
-    assert connector is not None
+    # Who was granted a place uses it.
+    if connector is None or (grant is None and connector.closed):
+        raise RuntimeError("Session is closed")
     limits = session._timeout if isinstance(timeout, Sentinel) else request_timeout(timeout)
     key = prepared.connection_key
     assert isinstance(key, ConnectionKey)
-    async with ceil_timeout(limits.total, limits.ceil_threshold):
+    when = None
+    if limits.total is not None and limits.total > 0:
+        when = deadline(session._loop, limits.total, limits.ceil_threshold) - elapsed
+    async with asyncio.timeout_at(when):
         try:
-            return await connector._acquire(Destination(prepared.url, key), (), limits)
+            return await connector._acquire(Destination(prepared.url, key), (), limits, grant)
         except TimeoutError as error:
             raise ConnectionTimeoutError(f"Connection timeout to host {prepared.url}") from error
 

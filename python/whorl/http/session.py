@@ -493,9 +493,13 @@ class ClientSession(_core.SessionBase):
         return plain.prepare(self, str_or_url, ssl)
 
     def _connect(
-        self, prepared: _core.Prepared, timeout: object = sentinel
+        self,
+        prepared: _core.Prepared,
+        grant: _core.PoolSlot | _core.PoolWaiter | None,
+        elapsed: float,
+        timeout: object = sentinel,
     ) -> Coroutine[Any, Any, _core.HttpConnection]:
-        return plain.connect(self, prepared, timeout)
+        return plain.connect(self, prepared, grant, elapsed, timeout)
 
     def _refuse(self, error: BaseException, method: str, prepared: _core.Prepared, head: bytes) -> None:
         plain.refuse(self, error, method, prepared, head)

@@ -11,23 +11,26 @@ use whorl_core::sched::{Owned, Owner};
 
 use super::connection::HttpConnection;
 use super::exchange::Exchange;
+use super::pool::PoolWaiter;
 use crate::errors::OrRaise;
 use crate::event_loop::clock;
 
-/// How long an answer may take, in nanoseconds. The other limits of a `ClientTimeout` are about new connections.
+/// How long an answer may take, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TimeLimits {
     /// As a whole.
     pub total: Option<u64>,
     /// From one piece to the next.
     pub read: Option<u64>,
+    /// Whether there is one for getting a connection, which a coroutine keeps.
+    pub has_connect: bool,
 }
 
 impl TimeLimits {
     /// Of seconds; none, 0 and less are no limit.
     pub fn new(total: Option<f64>, read: Option<f64>) -> Self {
         let limit = |seconds: Option<f64>| seconds.filter(|seconds| *seconds > 0.0).map(clock::deadline);
-        Self { total: limit(total), read: limit(read) }
+        Self { total: limit(total), read: limit(read), has_connect: false }
     }
 
     /// What is left of the total limit after so many nanoseconds, rounded up to a whole second or to a 64th of the limit: each
@@ -45,13 +48,38 @@ impl TimeLimits {
     pub fn of_client_timeout(timeout: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = timeout.py();
         let total = timeout.getattr(intern!(py, "total"))?.extract()?;
-        Ok(Self::new(total, timeout.getattr(intern!(py, "sock_read"))?.extract()?))
+        let limits = Self::new(total, timeout.getattr(intern!(py, "sock_read"))?.extract()?);
+        Ok(Self { has_connect: timeout.getattr(intern!(py, "connect"))?.is_truthy()?, ..limits })
+    }
+}
+
+/// What is given up when its time has come.
+#[derive(Debug)]
+pub enum Timed {
+    /// An answer.
+    Exchange(Py<Exchange>),
+    /// The wait for a connection.
+    Waiter(Py<PoolWaiter>),
+}
+
+impl Timed {
+    fn give_up(&self, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Self::Exchange(exchange) => {
+                let exchange = exchange.bind(py);
+                if let Some(connection) = exchange.get().connection(py)? {
+                    HttpConnection::give_up(&connection)?;
+                }
+                exchange.get().fail(exchange, PyTimeoutError::new_err(()).into_value(py).into_any())
+            }
+            Self::Waiter(waiter) => waiter.get().time_out(py),
+        }
     }
 }
 
 #[derive(Debug, Default)]
 struct State {
-    queue: Deadlines<Py<Exchange>>,
+    queue: Deadlines<Timed>,
     timer: Option<Timer>,
 }
 
@@ -63,7 +91,7 @@ struct Timer {
     when: u64,
 }
 
-/// When the exchanges of a session are given up.
+/// When the plain requests of a session are given up.
 #[pyclass(frozen, module = "whorl._core")]
 #[derive(Debug)]
 pub struct RequestDeadlines {
@@ -71,7 +99,7 @@ pub struct RequestDeadlines {
     state: Owned<State>,
 }
 
-/// An exchange's place among them.
+/// A place among them.
 #[derive(Debug)]
 pub struct Deadline {
     deadlines: Py<RequestDeadlines>,
@@ -79,12 +107,12 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// The exchange is over.
+    /// What it was for is over.
     ///
     /// # Errors
     /// RuntimeError on the wrong thread.
     pub fn cancel(self, py: Python<'_>) -> PyResult<()> {
-        let _exchange =
+        let _timed =
             self.deadlines.bind(py).get().state.with(|state| state.queue.remove(self.slot)).or_raise()?;
         Ok(())
     }
@@ -107,19 +135,18 @@ impl RequestDeadlines {
         Self { event_loop, state: Owned::new(owner, State::default()) }
     }
 
-    /// Gives `exchange` so many nanoseconds from now.
+    /// Gives it so many nanoseconds from now.
     ///
     /// # Errors
     /// RuntimeError on the wrong thread.
-    pub fn enter(slf: &Bound<'_, Self>, exchange: &Bound<'_, Exchange>, limit: u64) -> PyResult<Deadline> {
+    pub fn enter(slf: &Bound<'_, Self>, timed: Timed, limit: u64) -> PyResult<Deadline> {
         let this = slf.get();
-        let reference = exchange.clone().unbind();
         let now = clock::now();
         let when = now.saturating_add(limit);
         let (slot, in_time) = this
             .state
             .with(|state| {
-                let slot = state.queue.insert(limit, now, reference);
+                let slot = state.queue.insert(limit, now, timed);
                 (slot, state.timer.as_ref().is_some_and(|timer| timer.when <= when))
             })
             .or_raise()?;
@@ -157,12 +184,8 @@ impl RequestDeadlines {
                 (state.queue.next_deadline(), state.timer.take())
             })
             .or_raise()?;
-        for exchange in expired {
-            let exchange = exchange.bind(py);
-            if let Some(connection) = exchange.get().connection(py)? {
-                HttpConnection::give_up(&connection)?;
-            }
-            exchange.get().fail(exchange, PyTimeoutError::new_err(()).into_value(py).into_any())?;
+        for timed in expired {
+            timed.give_up(py)?;
         }
         match next {
             Some(next) => this.set_timer(slf, now, next),
@@ -170,7 +193,7 @@ impl RequestDeadlines {
         }
     }
 
-    /// No exchange is given up any more.
+    /// Nothing is given up any more.
     fn _close(&self, py: Python<'_>) -> PyResult<()> {
         match self.state.with(|state| state.timer.take()).or_raise()? {
             Some(timer) => timer.cancel(py),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use pyo3::exceptions::PyTimeoutError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -12,6 +13,8 @@ use whorl_core::client::pool::{self, Checkout, Key, Limits, Pool, Released, Tick
 use whorl_core::sched::{Owned, Owner};
 
 use super::connection::HttpConnection;
+use super::deadlines::Deadline;
+use super::exchange::await_future;
 use super::fault;
 use super::origin::Origin;
 use crate::errors::OrRaise;
@@ -76,6 +79,21 @@ pub struct PoolWaiter {
     pool: Py<ConnectionPool>,
     ticket: Ticket,
     future: Py<PyAny>,
+    /// Until when a plain request waits.
+    deadline: Owned<Option<Deadline>>,
+}
+
+/// What a request for a connection comes to.
+#[derive(Debug)]
+pub enum Grant<'py> {
+    /// One that was idle.
+    Connection(Bound<'py, HttpConnection>),
+    /// The place for a new one.
+    Slot(Bound<'py, PoolSlot>),
+    /// A place in the queue.
+    Waiter(Bound<'py, PoolWaiter>),
+    /// The pool is closed.
+    Closed,
 }
 
 impl Lease {
@@ -183,23 +201,14 @@ impl ConnectionPool {
         }
     }
 
-    /// An idle connection with `key` that can be used; none if there is none, or no place for another request.
+    /// A connection for `key`, or a place for one.
     ///
     /// # Errors
     /// RuntimeError on the wrong thread.
-    pub fn take_idle<'py>(
-        slf: &Bound<'py, Self>,
-        key: &Key<Origin>,
-    ) -> PyResult<Option<Bound<'py, HttpConnection>>> {
+    pub fn checkout_for<'py>(slf: &Bound<'py, Self>, key: &Key<Origin>) -> PyResult<Grant<'py>> {
         let this = slf.get();
-        let Some((lease, idle)) = this.with(|state| state.pool.checkout_idle(key, clock::now()))? else {
-            return Ok(None);
-        };
-        match this.use_checkout(slf, Checkout::Reuse(lease, idle))? {
-            Ok(connection) => Ok(Some(connection)),
-            Err(Place::Open(lease)) => this.release(slf, lease, None).map(|()| None),
-            Err(Place::Wait(_) | Place::Closed) => Ok(None),
-        }
+        let checkout = this.with(|state| state.pool.checkout(key, clock::now()))?;
+        Self::granted(slf, this.use_checkout(slf, checkout)?)
     }
 
     /// Gives a place back, with its connection if it can be used again.
@@ -308,10 +317,7 @@ impl ConnectionPool {
     /// A connection for `key`, a `ConnectionKey`: one that was idle, or the place for a new one (`PoolSlot`), or a place in
     /// the queue (`PoolWaiter`). Raises ClientConnectionError once the pool is closed.
     fn checkout<'py>(slf: &Bound<'py, Self>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let this = slf.get();
-        let key = Key::new(Origin::new(key)?);
-        let checkout = this.with(|state| state.pool.checkout(&key, clock::now()))?;
-        Self::granted(slf, this.use_checkout(slf, checkout)?)
+        Self::checkout_for(slf, &Key::new(Origin::new(key)?))?.into_object(slf.py())
     }
 
     /// The idle connections by key: pairs of the connection and the time since when, in seconds of the loop's clock.
@@ -401,26 +407,119 @@ impl ConnectionPool {
     fn granted<'py>(
         slf: &Bound<'py, Self>,
         granted: Result<Bound<'py, HttpConnection>, Place>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    ) -> PyResult<Grant<'py>> {
         let py = slf.py();
         let this = slf.get();
-        match granted {
-            Ok(connection) => Ok(connection.into_any()),
+        let owner = || Arc::clone(this.state.owner());
+        Ok(match granted {
+            Ok(connection) => Grant::Connection(connection),
             Err(Place::Open(lease)) => {
-                let lease = Owned::new(Arc::clone(this.state.owner()), Some(lease));
-                Ok(Bound::new(py, PoolSlot { pool: slf.clone().unbind(), lease })?.into_any())
+                let lease = Owned::new(owner(), Some(lease));
+                Grant::Slot(Bound::new(py, PoolSlot { pool: slf.clone().unbind(), lease })?)
             }
             Err(Place::Wait(ticket)) => {
                 let future = new_future(this.event_loop.bind(py))?.unbind();
                 let reference = future.clone_ref(py);
                 let _former = this.with(|state| state.waiters.insert(ticket, reference))?;
-                Ok(Bound::new(py, PoolWaiter { pool: slf.clone().unbind(), ticket, future })?.into_any())
+                let deadline = Owned::new(owner(), None);
+                Grant::Waiter(Bound::new(
+                    py,
+                    PoolWaiter { pool: slf.clone().unbind(), ticket, future, deadline },
+                )?)
             }
-            Err(Place::Closed) => {
+            Err(Place::Closed) => Grant::Closed,
+        })
+    }
+}
+
+impl<'py> Grant<'py> {
+    /// As Python gets it. Raises ClientConnectionError if the pool is closed.
+    fn into_object(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Connection(connection) => Ok(connection.into_any()),
+            Self::Slot(slot) => Ok(slot.into_any()),
+            Self::Waiter(waiter) => Ok(waiter.into_any()),
+            Self::Closed => {
                 let error = fault::error(py, "ClientConnectionError", "Connector is closed.")?;
                 Err(PyErr::from_value(error.into_bound(py)))
             }
         }
+    }
+}
+
+impl PoolWaiter {
+    /// Its future, as an awaitable hands it to its task.
+    ///
+    /// # Errors
+    /// What the future raises.
+    pub fn await_place(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        await_future(self.future.clone_ref(py), py)
+    }
+
+    /// Sets the time until which it waits.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn set_deadline(&self, deadline: Deadline) -> PyResult<()> {
+        let _former = self.deadline.with(|place| place.replace(deadline)).or_raise()?;
+        Ok(())
+    }
+
+    fn cancel_deadline(&self, py: Python<'_>) -> PyResult<()> {
+        match self.deadline.with(Option::take).or_raise()? {
+            Some(deadline) => deadline.cancel(py),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it waits no more.
+    ///
+    /// # Errors
+    /// What a foreign future raises.
+    pub fn is_done(&self, py: Python<'_>) -> PyResult<bool> {
+        self.future.bind(py).call_method0(intern!(py, "done"))?.is_truthy()
+    }
+
+    /// `withdraw()`, from any thread.
+    ///
+    /// # Errors
+    /// What `call_soon_threadsafe()` raises.
+    pub fn leave(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let pool = slf.get().pool.get();
+        if pool.state.with(|_| ()).is_ok() {
+            return Self::withdraw(slf);
+        }
+        let event_loop = pool.event_loop.bind(py);
+        if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
+            return Ok(());
+        }
+        let withdraw = slf.getattr(intern!(py, "withdraw"))?;
+        event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (withdraw,)).map(drop)
+    }
+
+    /// It has waited too long.
+    ///
+    /// # Errors
+    /// What a foreign future raises.
+    pub fn time_out(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_done(py)? {
+            return Ok(());
+        }
+        let error = PyTimeoutError::new_err(()).into_value(py);
+        self.future.bind(py).call_method1(intern!(py, "set_exception"), (error,)).map(drop)
+    }
+
+    /// Takes what was granted.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    pub fn take<'py>(slf: &Bound<'py, Self>) -> PyResult<Grant<'py>> {
+        let this = slf.get();
+        this.cancel_deadline(slf.py())?;
+        let pool = this.pool.bind(slf.py());
+        let checkout = pool.get().with(|state| state.pool.claim(this.ticket))?.unwrap_or(Checkout::Closed);
+        ConnectionPool::granted(pool, pool.get().use_checkout(pool, checkout)?)
     }
 }
 
@@ -456,15 +555,13 @@ impl PoolWaiter {
 
     /// Take what was granted: a connection, or the place for a new one.
     fn claim<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let this = slf.get();
-        let pool = this.pool.bind(slf.py());
-        let checkout = pool.get().with(|state| state.pool.claim(this.ticket))?.unwrap_or(Checkout::Closed);
-        ConnectionPool::granted(pool, pool.get().use_checkout(pool, checkout)?)
+        Self::take(slf)?.into_object(slf.py())
     }
 
     /// Leave the queue; what was granted meanwhile goes to the next.
-    fn withdraw(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn withdraw(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
+        this.cancel_deadline(slf.py())?;
         let pool = this.pool.bind(slf.py());
         let (_future, released) = pool.get().with(|state| {
             let future = state.waiters.remove(&this.ticket);

@@ -14,11 +14,11 @@ use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::client::redirect::{Answer, Body, Redirect, redirect};
 
 use super::connection::HttpConnection;
-use super::deadlines::{RequestDeadlines, TimeLimits};
+use super::deadlines::{RequestDeadlines, TimeLimits, Timed};
 use super::exchange::Exchange;
 use super::options::Options;
 use super::outgoing::Outgoing;
-use super::pool::ConnectionPool;
+use super::pool::{ConnectionPool, Grant, PoolWaiter};
 use super::prepared::{Prepared, Sent};
 use super::ready::{Ready, stop_iteration};
 use super::response::ResponseBase;
@@ -50,10 +50,17 @@ struct Planned {
     started: u64,
 }
 
-/// A request for which a connection is being made, or awaited.
+/// A request that waits for another to give its connection back.
+#[derive(Debug)]
+struct Waiting {
+    planned: Arc<Planned>,
+    waiter: Py<PoolWaiter>,
+}
+
+/// A request for which a coroutine makes a connection.
 #[derive(Debug)]
 struct Connecting {
-    planned: Planned,
+    planned: Arc<Planned>,
     coroutine: Py<PyAny>,
 }
 
@@ -68,6 +75,18 @@ struct Awaited {
     started: u64,
 }
 
+impl Planned {
+    /// Nanoseconds since it was first awaited.
+    fn elapsed(&self) -> u64 {
+        clock::now().saturating_sub(self.started)
+    }
+
+    /// What is left of the total limit, in nanoseconds.
+    fn total_left(&self) -> Option<u64> {
+        self.limits.total_after(self.elapsed())
+    }
+}
+
 impl Awaited {
     /// Seconds since it began.
     fn elapsed(&self) -> f64 {
@@ -79,7 +98,9 @@ impl Awaited {
 enum Stage {
     /// Nobody has awaited it.
     New,
-    /// The way there is being opened.
+    /// There is no place for another connection.
+    Waiting(Arc<Waiting>),
+    /// A connection is being made.
     Connecting(Arc<Connecting>),
     /// The answer is on its way.
     Awaiting(Arc<Awaited>),
@@ -109,10 +130,28 @@ impl RequestContext {
             let coroutine = self.coroutine(py, intern!(py, "_request"), None)?;
             return self.delegate(py, coroutine);
         };
+        let planned = Arc::new(planned);
         let pool = planned.plain.pool.bind(py);
-        match ConnectionPool::take_idle(pool, &planned.prepared.get().key)? {
-            Some(connection) => self.send_on(&connection, &planned, planned.limits.total),
-            None => self.connect(py, planned),
+        let grant = ConnectionPool::checkout_for(pool, &planned.prepared.get().key)?;
+        self.use_grant(py, Arc::clone(&planned), grant)
+    }
+
+    /// Goes on with what the pool gives.
+    fn use_grant(&self, py: Python<'_>, planned: Arc<Planned>, grant: Grant<'_>) -> PyResult<Py<PyAny>> {
+        match grant {
+            Grant::Connection(connection) => self.send_on(&connection, &planned),
+            Grant::Slot(slot) => self.connect(py, planned, Some(slot.as_any())),
+            Grant::Waiter(waiter) if planned.limits.has_connect => {
+                self.connect(py, planned, Some(waiter.as_any()))
+            }
+            Grant::Waiter(waiter) => {
+                let future = self.wait(planned, &waiter);
+                if future.is_err() {
+                    PoolWaiter::withdraw(&waiter)?;
+                }
+                future
+            }
+            Grant::Closed => self.connect(py, planned, None),
         }
     }
 
@@ -137,18 +176,48 @@ impl RequestContext {
         Ok(Some(Planned { plain, prepared, limits, raise_for_status, outgoing, started }))
     }
 
-    /// Gets a connection that is not there yet.
-    fn connect(&self, py: Python<'_>, planned: Planned) -> PyResult<Py<PyAny>> {
+    /// Waits for another request's connection.
+    fn wait(&self, planned: Arc<Planned>, waiter: &Bound<'_, PoolWaiter>) -> PyResult<Py<PyAny>> {
+        let py = waiter.py();
+        if let Some(total) = planned.total_left() {
+            let timed = Timed::Waiter(waiter.clone().unbind());
+            let deadline = RequestDeadlines::enter(planned.plain.deadlines.bind(py), timed, total)?;
+            waiter.get().set_deadline(deadline)?;
+        }
+        let future = waiter.get().await_place(py)?;
+        let waiting = Waiting { planned, waiter: waiter.clone().unbind() };
+        self.stage(py, Stage::Waiting(Arc::new(waiting)));
+        Ok(future)
+    }
+
+    /// It is its turn.
+    fn take_place(&self, py: Python<'_>, waiting: &Waiting) -> PyResult<Py<PyAny>> {
+        self.stage(py, Stage::Over);
+        let waiter = waiting.waiter.bind(py);
+        if !waiter.get().is_done(py)? {
+            PoolWaiter::withdraw(waiter)?;
+            return Err(awaited_again());
+        }
+        self.use_grant(py, Arc::clone(&waiting.planned), PoolWaiter::take(waiter)?)
+    }
+
+    /// Has a connection made, in the place that the pool has granted or will.
+    fn connect(
+        &self,
+        py: Python<'_>,
+        planned: Arc<Planned>,
+        grant: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
         let timeout = match &self.asked.options {
             Some(options) => options.bind(py).get_item(intern!(py, "timeout"))?,
             None => None,
         };
         let session = self.asked.session.bind(py);
         let connect = session.as_any().getattr(intern!(py, "_connect"))?;
-        let prepared = &planned.prepared;
+        let elapsed = clock::seconds(planned.elapsed());
         let coroutine = match timeout {
-            Some(timeout) => connect.call1((prepared, timeout))?,
-            None => connect.call1((prepared,))?,
+            Some(timeout) => connect.call1((&planned.prepared, grant, elapsed, timeout))?,
+            None => connect.call1((&planned.prepared, grant, elapsed))?,
         };
         let connecting = Arc::new(Connecting { planned, coroutine: coroutine.unbind() });
         self.stage(py, Stage::Connecting(Arc::clone(&connecting)));
@@ -172,31 +241,19 @@ impl RequestContext {
             return Err(error);
         }
         let connection = error.value(py).getattr(intern!(py, "value"))?.cast_into::<HttpConnection>()?;
-        let planned = &connecting.planned;
-        let total = planned.limits.total_after(clock::now().saturating_sub(planned.started));
-        self.send_on(&connection, planned, total)
+        self.send_on(&connection, &connecting.planned)
     }
 
-    /// Sends the request on `connection`; for the rest it has so many nanoseconds.
-    fn send_on(
-        &self,
-        connection: &Bound<'_, HttpConnection>,
-        planned: &Planned,
-        total: Option<u64>,
-    ) -> PyResult<Py<PyAny>> {
-        let sent = self.try_send_on(connection, planned, total);
+    /// Sends the request on `connection`.
+    fn send_on(&self, connection: &Bound<'_, HttpConnection>, planned: &Planned) -> PyResult<Py<PyAny>> {
+        let sent = self.try_send_on(connection, planned);
         if sent.is_err() {
             HttpConnection::give_up(connection)?;
         }
         sent
     }
 
-    fn try_send_on(
-        &self,
-        connection: &Bound<'_, HttpConnection>,
-        planned: &Planned,
-        total: Option<u64>,
-    ) -> PyResult<Py<PyAny>> {
+    fn try_send_on(&self, connection: &Bound<'_, HttpConnection>, planned: &Planned) -> PyResult<Py<PyAny>> {
         let py = connection.py();
         let Planned { plain, prepared, limits, outgoing, .. } = planned;
         let method = self.asked.method.bind(py);
@@ -212,8 +269,9 @@ impl RequestContext {
         let body = outgoing.body.as_ref().map(|body| Chunk::of_bytes(body.bind(py)));
         connection.get().write_chunks(py, std::iter::once(Chunk::of_bytes(&head)).chain(body))?;
         HttpConnection::sent(connection)?;
-        if let Some(total) = total {
-            let deadline = RequestDeadlines::enter(plain.deadlines.bind(py), exchange.bind(py), total)?;
+        if let Some(total) = planned.total_left() {
+            let timed = Timed::Exchange(exchange.clone_ref(py));
+            let deadline = RequestDeadlines::enter(plain.deadlines.bind(py), timed, total)?;
             exchange.get().set_deadline(deadline)?;
         }
         let future = exchange.get().await_head(py)?;
@@ -308,7 +366,7 @@ impl RequestContext {
         self.stage(py, Stage::Over);
         let error = match awaited.exchange.get().check(py) {
             Err(error) => error,
-            Ok(()) => PyRuntimeError::new_err("the request was awaited again before its answer had come"),
+            Ok(()) => awaited_again(),
         };
         let session = self.asked.session.bind(py);
         let method = self.asked.method.bind(py);
@@ -324,6 +382,7 @@ impl RequestContext {
     fn step(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         enum Step {
             Start,
+            Take(Arc<Waiting>),
             Connect(Arc<Connecting>),
             Finish(Arc<Awaited>),
             Send(Py<PyAny>),
@@ -331,6 +390,7 @@ impl RequestContext {
         }
         let step = self.stage.with(py, |stage| match stage {
             Stage::New => Step::Start,
+            Stage::Waiting(waiting) => Step::Take(Arc::clone(waiting)),
             Stage::Connecting(connecting) => Step::Connect(Arc::clone(connecting)),
             Stage::Awaiting(awaited) => Step::Finish(Arc::clone(awaited)),
             Stage::Delegated(coroutine) => Step::Send(coroutine.clone_ref(py)),
@@ -338,6 +398,7 @@ impl RequestContext {
         });
         match step {
             Step::Start => self.start(py),
+            Step::Take(waiting) => self.take_place(py, &waiting),
             Step::Connect(connecting) => {
                 let step = connecting.coroutine.call_method1(py, intern!(py, "send"), (py.None(),));
                 self.connected(py, &connecting, step)
@@ -350,6 +411,11 @@ impl RequestContext {
             Step::Over => Err(PyRuntimeError::new_err("cannot reuse already awaited request")),
         }
     }
+}
+
+/// Whoever awaits it goes on before what it waits for is there.
+fn awaited_again() -> PyErr {
+    PyRuntimeError::new_err("the request was awaited again before its answer had come")
 }
 
 /// `coroutine.throw()`
@@ -428,6 +494,7 @@ impl RequestContext {
     ) -> PyResult<Py<PyAny>> {
         let stage = self.stage.with(py, |stage| std::mem::replace(stage, Stage::Over));
         match stage {
+            Stage::Waiting(waiting) => PoolWaiter::withdraw(waiting.waiter.bind(py))?,
             Stage::Connecting(connecting) => {
                 self.stage(py, Stage::Connecting(Arc::clone(&connecting)));
                 let step = throw_into(connecting.coroutine.bind(py), typ, val, tb);
@@ -453,6 +520,7 @@ impl RequestContext {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let stage = self.stage.with(py, |stage| std::mem::replace(stage, Stage::Over));
         match stage {
+            Stage::Waiting(waiting) => PoolWaiter::withdraw(waiting.waiter.bind(py)),
             Stage::Connecting(connecting) => {
                 connecting.coroutine.call_method0(py, intern!(py, "close")).map(drop)
             }
@@ -490,6 +558,7 @@ impl RequestContext {
         let py = unsafe { Python::assume_attached() };
         self.response.with(py, |response| visit.call(&*response))?;
         self.stage.with(py, |stage| match stage {
+            Stage::Waiting(waiting) => visit.call(&waiting.waiter),
             Stage::Connecting(connecting) => visit.call(&connecting.coroutine),
             Stage::Delegated(coroutine) => visit.call(&*coroutine),
             Stage::Awaiting(awaited) => visit.call(&awaited.exchange),
@@ -498,32 +567,38 @@ impl RequestContext {
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        // An exchange stays: it does not know the request, and `drop()` has to let go of it.
+        // An exchange and a place in the queue stay: they do not know the request, and `drop()` has to let go of them.
         let _coroutine = self.stage.with(py, |stage| match stage {
             Stage::Connecting(_) | Stage::Delegated(_) => std::mem::replace(stage, Stage::Over),
-            Stage::New | Stage::Awaiting(_) | Stage::Over => Stage::Over,
+            Stage::New | Stage::Waiting(_) | Stage::Awaiting(_) | Stage::Over => Stage::Over,
         });
         let _response = self.response.with(py, Option::take);
     }
 }
 
 impl Drop for RequestContext {
-    /// A request whose task is gone: nobody will take its answer.
+    /// A request whose task is gone: nobody will take its answer. The collector runs on any thread.
     fn drop(&mut self) {
-        Python::attach(|py| {
-            let stage = self.stage.with(py, |stage| std::mem::replace(stage, Stage::Over));
-            let Stage::Awaiting(awaited) = stage else { return };
-            let exchange = awaited.exchange.bind(py);
-            let told = match exchange.get().is_done() {
-                Ok(_) => Exchange::abandon(exchange),
-                // The collector runs on any thread.
-                Err(_) => exchange
-                    .getattr(intern!(py, "abandon"))
-                    .and_then(|abandon| exchange.get().call_soon(py, (abandon,)).map(drop)),
-            };
-            if let Err(error) = told {
-                error.write_unraisable(py, Some(exchange));
+        Python::attach(|py| match self.stage.with(py, |stage| std::mem::replace(stage, Stage::Over)) {
+            Stage::Awaiting(awaited) => {
+                let exchange = awaited.exchange.bind(py);
+                let told = match exchange.get().is_done() {
+                    Ok(_) => Exchange::abandon(exchange),
+                    Err(_) => exchange
+                        .getattr(intern!(py, "abandon"))
+                        .and_then(|abandon| exchange.get().call_soon(py, (abandon,)).map(drop)),
+                };
+                if let Err(error) = told {
+                    error.write_unraisable(py, Some(exchange));
+                }
             }
+            Stage::Waiting(waiting) => {
+                let waiter = waiting.waiter.bind(py);
+                if let Err(error) = PoolWaiter::leave(waiter) {
+                    error.write_unraisable(py, Some(waiter));
+                }
+            }
+            Stage::New | Stage::Connecting(_) | Stage::Delegated(_) | Stage::Over => {}
         });
     }
 }

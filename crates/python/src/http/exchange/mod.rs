@@ -25,6 +25,15 @@ use crate::errors::OrRaise;
 use crate::interpreter::new_future;
 use crate::transport::set_result;
 
+/// What `Future.__await__()` does: the task takes `future` for one that is being awaited.
+///
+/// # Errors
+/// What the future raises.
+pub fn await_future(future: Py<PyAny>, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    future.setattr(py, intern!(py, "_asyncio_future_blocking"), true)?;
+    Ok(future)
+}
+
 /// One request's answer. Made by `HttpConnection.begin()`.
 #[pyclass(frozen, weakref, module = "whorl._core")]
 #[derive(Debug)]
@@ -214,9 +223,7 @@ impl Exchange {
     /// # Errors
     /// RuntimeError on the wrong thread.
     pub fn await_head(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let future = waiter(self.event_loop.bind(py))?;
-        // What `Future.__await__()` does: the task takes it for one that is being awaited.
-        future.setattr(py, intern!(py, "_asyncio_future_blocking"), true)?;
+        let future = await_future(waiter(self.event_loop.bind(py))?, py)?;
         let reference = future.clone_ref(py);
         let _former = self.with(|state| state.head_waiter.replace(reference))?;
         Ok(future)
