@@ -12,7 +12,15 @@ from multidict import CIMultiDict, MultiDict
 from yarl import URL
 
 import whorl.http
-from tests.http.raw_support import OK, Peer, RawServer, answer, keeping_alive
+from tests.http.raw_support import (
+    OK,
+    Peer,
+    RawServer,
+    answer,
+    assert_nothing_acquired,
+    keeping_alive,
+    until,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The .auth. parameter:DeprecationWarning"),
@@ -330,3 +338,66 @@ async def test_credentials_of_the_session_stay_with_its_base_url() -> None:
                     pass
     assert [b"Authorization" in head for head in home.heads] == [True, True]
     assert [b"Authorization" in head for head in away.heads] == [False, False]
+
+
+async def _hold(peer: Peer) -> None:
+    """Answers the first request after a while, and later ones at once."""
+    while True:
+        await peer.request()
+        if len(peer.server.heads) == 1:
+            await asyncio.sleep(0.2)
+        await peer.send(OK)
+
+
+@pytest.mark.parametrize("how", ["dropped", "closed", "cancelled", "timed out"])
+async def test_a_place_in_the_queue_is_left(how: str) -> None:
+    """By a request that waits for a connection and is given up: the one behind it is the next."""
+    connector = whorl.http.TCPConnector(limit=1)
+    async with RawServer(_hold) as server, whorl.http.ClientSession(connector=connector) as session:
+
+        async def get(**options: Any) -> bytes:
+            async with session.get(server.url, **options) as response:
+                return await response.read()
+
+        first = asyncio.ensure_future(get())
+        await until(lambda: server.heads)
+        if how in ("dropped", "closed"):
+            waiting: Any = session.get(server.url)
+            assert waiting.send(None) is not None
+        else:
+            limit = whorl.http.ClientTimeout(total=0.05 if how == "timed out" else 5)
+            second = asyncio.ensure_future(get(timeout=limit))
+            await asyncio.sleep(0)
+        third = asyncio.ensure_future(get())
+        await asyncio.sleep(0.01)
+        if how == "dropped":
+            del waiting
+        elif how == "closed":
+            waiting.close()
+        else:
+            if how == "cancelled":
+                second.cancel()
+            expected = asyncio.TimeoutError if how == "timed out" else asyncio.CancelledError
+            with pytest.raises(expected):
+                await second
+            assert not first.done()
+        assert list(await asyncio.gather(first, third)) == [b"ok", b"ok"]
+        assert len(server.heads) == 2
+        assert server.accepted == 1
+        await assert_nothing_acquired(connector)
+
+
+async def test_a_place_in_the_queue_is_waited_for_once() -> None:
+    connector = whorl.http.TCPConnector(limit=1)
+    async with RawServer(_hold) as server, whorl.http.ClientSession(connector=connector) as session:
+        first = asyncio.ensure_future(session.get(server.url).__aenter__())
+        await until(lambda: server.heads)
+        waiting: Any = session.get(server.url)
+        waiting.send(None)
+        with pytest.raises(RuntimeError, match="awaited again before"):
+            waiting.send(None)
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            waiting.send(None)
+        response: Any = await first
+        assert await response.read() == b"ok"
+        await assert_nothing_acquired(connector)
