@@ -60,6 +60,15 @@ impl Body {
         }
     }
 
+    /// Adds `data`, which is the caller's to give: if it is the first, it is not copied.
+    pub fn push_owned(&mut self, py: Python<'_>, data: Vec<u8>) {
+        if let Self::Empty = self {
+            *self = Self::Joined { bytes: data, chunk_ends: VecDeque::new() };
+        } else {
+            self.push(py, &data, None);
+        }
+    }
+
     /// A chunk ended after what is here.
     pub fn end_chunk(&mut self, py: Python<'_>) {
         self.as_joined(py);

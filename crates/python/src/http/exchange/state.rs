@@ -197,8 +197,13 @@ impl State {
             coding::decode(py, &mut decoding.decoder, data, &mut out, most).map_err(Fault::Coding)?;
         decoding.more = progress.more;
         effects.pump |= progress.more || progress.consumed < data.len();
-        if !out.is_empty() {
-            self.deliver(py, &out, effects);
+        match &self.delivery {
+            _ if out.is_empty() => {}
+            Delivery::Unasked | Delivery::Whole => {
+                self.body.push_owned(py, out);
+                effects.pause |= self.is_over_limit(py);
+            }
+            Delivery::Reader(_) | Delivery::Discarded => self.deliver(py, &out, effects),
         }
         Ok(progress.consumed)
     }
@@ -208,8 +213,8 @@ impl State {
             Delivery::Reader(_) => effects.pieces.push(Piece::Data(PyBytes::new(py, data).unbind())),
             Delivery::Discarded => {}
             Delivery::Unasked | Delivery::Whole => {
-                let expected = match (&self.framing, &self.decoding) {
-                    (Framing::Length(size), None) => usize::try_from(*size).ok(),
+                let expected = match &self.framing {
+                    Framing::Length(size) => usize::try_from(*size).ok(),
                     _ => None,
                 };
                 self.body.push(py, data, expected);
