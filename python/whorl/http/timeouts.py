@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from .helpers import Sentinel
 
@@ -19,6 +19,9 @@ __all__ = [
     "request_timeout",
     "session_timeout",
 ]
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +52,32 @@ def deadline(loop: asyncio.AbstractEventLoop, delay: float, ceil_threshold: floa
     return math.ceil(when) if delay > ceil_threshold else when
 
 
-class _Done:
-    """Awaiting it suspends nothing."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[Any, None, None]:
-        yield from ()
-
-
 class _NoLimit:
-    """What :func:`asyncio.timeout` is to None, at no cost."""
+    """What :func:`asyncio.timeout` is to None, at less cost."""
 
     __slots__ = ()
 
-    _DONE: Final = _Done()
+    def __aenter__(self) -> _Done[_NoLimit]:
+        return _Done(self)
 
-    def __aenter__(self) -> _Done:
-        return self._DONE
+    def __aexit__(self, *exc: object) -> _Done[None]:
+        return _Done(None)
 
-    def __aexit__(self, *exc: object) -> _Done:
-        return self._DONE
+    def when(self) -> None:
+        """Never."""
+
+
+class _Done(Generic[T]):
+    """Awaiting it gives ``result``, and suspends nothing."""
+
+    __slots__ = ("_result",)
+
+    def __init__(self, result: T) -> None:
+        self._result = result
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._result
+        yield
 
 
 _NO_LIMIT: Final = _NoLimit()
