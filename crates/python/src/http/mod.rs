@@ -12,6 +12,7 @@ mod link;
 mod options;
 mod origin;
 mod outgoing;
+mod planned;
 mod policy;
 mod pool;
 mod prepared;

@@ -8,47 +8,21 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 
 use whorl_core::client::redirect::{Answer, Body, Redirect, redirect};
 
 use super::connection::HttpConnection;
-use super::deadlines::{RequestDeadlines, TimeLimits, Timed};
+use super::deadlines::{RequestDeadlines, Timed};
 use super::exchange::Exchange;
-use super::options::Options;
-use super::outgoing::Outgoing;
+use super::planned::{Asked, Awaited, Planned};
 use super::pool::{ConnectionPool, Grant, PoolWaiter};
-use super::prepared::{Prepared, Sent};
 use super::ready::{Ready, stop_iteration};
 use super::response::ResponseBase;
-use super::session::{Plain, SessionBase};
+use super::session::SessionBase;
 use crate::event_loop::clock;
 use crate::interpreter::Guarded;
-use crate::transport::Chunk;
-
-/// What the user asked for.
-#[derive(Debug)]
-struct Asked {
-    session: Py<SessionBase>,
-    method: Py<PyString>,
-    url: Py<PyAny>,
-    allow_redirects: bool,
-    /// The other keywords.
-    options: Option<Py<PyDict>>,
-}
-
-/// A request that is ready to go.
-#[derive(Debug)]
-struct Planned {
-    plain: Arc<Plain>,
-    prepared: Py<Prepared>,
-    limits: TimeLimits,
-    raise_for_status: bool,
-    outgoing: Outgoing,
-    /// When it was first awaited, in nanoseconds of the loop's clock.
-    started: u64,
-}
 
 /// A request that waits for another to give its connection back.
 #[derive(Debug)]
@@ -62,36 +36,6 @@ struct Waiting {
 struct Connecting {
     planned: Arc<Planned>,
     coroutine: Py<PyAny>,
-}
-
-/// A request whose head is awaited.
-#[derive(Debug)]
-struct Awaited {
-    plain: Arc<Plain>,
-    exchange: Py<Exchange>,
-    sent: Arc<Sent>,
-    raise_for_status: bool,
-    /// As it was planned.
-    started: u64,
-}
-
-impl Planned {
-    /// Nanoseconds since it was first awaited.
-    fn elapsed(&self) -> u64 {
-        clock::now().saturating_sub(self.started)
-    }
-
-    /// What is left of the total limit, in nanoseconds.
-    fn total_left(&self) -> Option<u64> {
-        self.limits.total_after(self.elapsed())
-    }
-}
-
-impl Awaited {
-    /// Seconds since it began.
-    fn elapsed(&self) -> f64 {
-        clock::seconds(clock::now().saturating_sub(self.started))
-    }
 }
 
 #[derive(Debug)]
@@ -126,7 +70,7 @@ impl RequestContext {
 
     /// The first step.
     fn start(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let Some(planned) = self.plan(py)? else {
+        let Some(planned) = Planned::new(py, &self.asked)? else {
             let coroutine = self.coroutine(py, intern!(py, "_request"), None)?;
             return self.delegate(py, coroutine);
         };
@@ -153,27 +97,6 @@ impl RequestContext {
             }
             Grant::Closed => self.connect(py, planned, None),
         }
-    }
-
-    /// What there is to send; none if it is not for the native way.
-    fn plan(&self, py: Python<'_>) -> PyResult<Option<Planned>> {
-        let Asked { session, method, url, options, .. } = &self.asked;
-        let session = session.bind(py);
-        let Some(plain) = SessionBase::plain(session)? else { return Ok(None) };
-        let options = options.as_ref().map(|options| options.bind(py));
-        let Some(options) = Options::read(&plain, options)? else { return Ok(None) };
-        let Some(prepared) = SessionBase::prepare(session, &plain, url.bind(py), &options)? else {
-            return Ok(None);
-        };
-        let cookies = plain.cookies_for(prepared.get().url.bind(py))?;
-        let method = method.bind(py).to_str()?;
-        let Some(outgoing) = Outgoing::new(py, &plain, method, &options, cookies.as_ref())? else {
-            return Ok(None);
-        };
-        let Options { limits, raise_for_status, .. } = options;
-        let prepared = prepared.unbind();
-        let started = clock::now();
-        Ok(Some(Planned { plain, prepared, limits, raise_for_status, outgoing, started }))
     }
 
     /// Waits for another request's connection.
@@ -246,46 +169,16 @@ impl RequestContext {
 
     /// Sends the request on `connection`.
     fn send_on(&self, connection: &Bound<'_, HttpConnection>, planned: &Planned) -> PyResult<Py<PyAny>> {
-        let sent = self.try_send_on(connection, planned);
-        if sent.is_err() {
-            HttpConnection::give_up(connection)?;
+        match planned.send_on(connection, self.asked.method.bind(connection.py())) {
+            Ok((awaited, future)) => {
+                self.stage(connection.py(), Stage::Awaiting(Arc::new(awaited)));
+                Ok(future)
+            }
+            Err(error) => {
+                HttpConnection::give_up(connection)?;
+                Err(error)
+            }
         }
-        sent
-    }
-
-    fn try_send_on(&self, connection: &Bound<'_, HttpConnection>, planned: &Planned) -> PyResult<Py<PyAny>> {
-        let py = connection.py();
-        let Planned { plain, prepared, limits, outgoing, .. } = planned;
-        let method = self.asked.method.bind(py);
-        let head = prepared.get().head(method.to_str()?, &outgoing.fields)?;
-        let exchange = HttpConnection::begin_with(
-            connection,
-            method.to_str()?,
-            plain.wishes,
-            plain.limits,
-            limits.read,
-        )?;
-        let head = PyBytes::new(py, &head);
-        let body = outgoing.body.as_ref().map(|body| Chunk::of_bytes(body.bind(py)));
-        connection.get().write_chunks(py, std::iter::once(Chunk::of_bytes(&head)).chain(body))?;
-        HttpConnection::sent(connection)?;
-        if let Some(total) = planned.total_left() {
-            let timed = Timed::Exchange(exchange.clone_ref(py));
-            let deadline = RequestDeadlines::enter(plain.deadlines.bind(py), timed, total)?;
-            exchange.get().set_deadline(deadline)?;
-        }
-        let future = exchange.get().await_head(py)?;
-        let sent =
-            Sent { method: method.clone().unbind(), prepared: prepared.clone_ref(py), head: head.unbind() };
-        let awaited = Awaited {
-            plain: Arc::clone(plain),
-            exchange,
-            sent: Arc::new(sent),
-            raise_for_status: planned.raise_for_status,
-            started: planned.started,
-        };
-        self.stage(py, Stage::Awaiting(Arc::new(awaited)));
-        Ok(future)
     }
 
     /// A coroutine of the session's for the same request, with some options beside the user's.
