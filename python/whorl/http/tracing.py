@@ -54,16 +54,20 @@ TracingSignal = Signal[Any, Any, P]
 
 @dataclass(frozen=True, slots=True)
 class _Params:
-    pass
+    """That something happened says all."""
 
 
 @dataclass(frozen=True, slots=True)
 class _HostParams:
+    """What happened to the name of a host."""
+
     host: str
 
 
 @dataclass(frozen=True, slots=True)
 class _HeadParams:
+    """What happened to a request, or its head."""
+
     method: str
     url: URL
     headers: CIMultiDict[str]
@@ -71,6 +75,8 @@ class _HeadParams:
 
 @dataclass(frozen=True, slots=True)
 class _ChunkParams:
+    """What happened to a piece of a body."""
+
     method: str
     url: URL
     chunk: bytes
@@ -78,6 +84,8 @@ class _ChunkParams:
 
 @dataclass(frozen=True, slots=True)
 class _ResponseParams(_HeadParams):
+    """What happened to a request that has a response."""
+
     response: ClientResponse
 
 
