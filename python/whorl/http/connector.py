@@ -399,6 +399,8 @@ class BaseConnector:
 class TCPConnector(BaseConnector):
     """Connects to hosts by TCP, with TLS for https. Source of the semantics: ``aiohttp.TCPConnector``.
 
+    Parameters that are not here are :class:`BaseConnector`'s, or the deprecated forms of ``ssl``.
+
     :param ssl: the TLS setting of requests that have none: True, False, a context or a :class:`Fingerprint`
     :param use_dns_cache: keep the addresses of hosts
     :param ttl_dns_cache: for so many seconds; None: for ever
@@ -646,7 +648,7 @@ class UnixConnector(BaseConnector):
     """Connects to a Unix-domain socket, whatever the host. Source of the semantics:
     ``aiohttp.UnixConnector``.
 
-    :param path: the socket's path
+    :param path: the socket's path; the others are :class:`BaseConnector`'s
     """
 
     allowed_protocol_schema_set = HIGH_LEVEL_SCHEMES | {"unix"}
