@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bench.peers import Peer
 from bench.suite import BEST, Limit, Method, Ratio, Row, Suite, Target, Unit
 
@@ -16,74 +18,60 @@ _BESIDE_HYPER = Ratio("hyper", 1 / 1.15)
 _STREAMING_LIMIT = Limit(1.0 * _MIB, "under 1 MiB")
 
 
-def _gets() -> list[Row]:
-    targets: dict[int, tuple[Target, ...]] = {
-        32: (Ratio(_AIOHTTP, 10.0), Ratio("pyreqwest", 3.0), _BESIDE_HYPER)
-    }
-    return [
-        *(
-            _requests(
-                f"get-1KiB-{connections}",
-                f"GET 1 KiB, {connections} at once",
-                path=f"/bytes/{_KIB}",
-                size=_KIB,
-                connections=connections,
-                targets=targets.get(connections, ()),
-            )
-            for connections in (1, 32, 256)
-        ),
-        _requests("get-100KiB", "GET 100 KiB, 8 at once", path=f"/bytes/{100 * _KIB}", size=100 * _KIB),
-        _requests(
-            "get-10MiB",
-            "GET 10 MiB, streamed by 64 KiB",
-            "stream",
-            path=f"/bytes/{10 * _MIB}",
-            size=10 * _MIB,
-            connections=1,
-            targets=(Ratio(BEST, 1.0),),
-        ),
-        Row(
-            "get-10MiB-memory",
-            "GET 10 MiB, streamed: peak of resident memory over what it was before",
-            "peak_memory",
-            Method.AGAINST_SERVER,
-            path=f"/bytes/{10 * _MIB}",
-            size=10 * _MIB,
-            connections=1,
-            unit=Unit.BYTES,
-            targets=(_STREAMING_LIMIT,),
-            references=_HYPER,
-        ),
-    ]
-
-
-def _requests(
-    name: str,
-    title: str,
-    workload: str = "get",
-    *,
-    path: str,
-    size: int,
-    connections: int = 8,
-    targets: tuple[Target, ...] = (),
-    tls: bool = False,
+def _against_server(
+    name: str, title: str, workload: str, *, path: str = "/bytes/{size}", size: int = _KIB, **options: Any
 ) -> Row:
-    """A row of requests in a window."""
+    """A row of a client; the page of the native server may be called after the size of its body."""
     return Row(
         name,
         title,
         workload,
         Method.AGAINST_SERVER,
-        path=path,
+        path=path.format(size=size),
         size=size,
-        connections=connections,
-        targets=targets,
-        tls=tls,
-        throughput=True,
         references=_HYPER,
-        # What a program of some size sees, and a kindness to the loops that read into fresh buffers.
-        aged_heap=True,
+        **options,
     )
+
+
+def _requests(name: str, title: str, workload: str = "get", **options: Any) -> Row:
+    """A row of requests in a window."""
+    # An aged heap is what a program of some size has, and a kindness to loops that read into fresh buffers.
+    return _against_server(name, title, workload, throughput=True, aged_heap=True, **options)
+
+
+def _gets() -> list[Row]:
+    targets: dict[int, tuple[Target, ...]] = {
+        32: (Ratio(_AIOHTTP, 10.0), Ratio("pyreqwest", 3.0), _BESIDE_HYPER)
+    }
+    streamed: dict[str, Any] = {"size": 10 * _MIB, "connections": 1}
+    return [
+        *(
+            _requests(
+                f"get-1KiB-{connections}",
+                f"GET 1 KiB, {connections} at once",
+                connections=connections,
+                targets=targets.get(connections, ()),
+            )
+            for connections in (1, 32, 256)
+        ),
+        _requests("get-100KiB", "GET 100 KiB, 8 at once", size=100 * _KIB),
+        _requests(
+            "get-10MiB",
+            "GET 10 MiB, streamed by 64 KiB",
+            "stream",
+            targets=(Ratio(BEST, 1.0),),
+            **streamed,
+        ),
+        _against_server(
+            "get-10MiB-memory",
+            "GET 10 MiB, streamed: peak of resident memory over what it was before",
+            "peak_memory",
+            unit=Unit.BYTES,
+            targets=(_STREAMING_LIMIT,),
+            **streamed,
+        ),
+    ]
 
 
 def _bodies() -> list[Row]:
@@ -94,14 +82,13 @@ def _bodies() -> list[Row]:
             "POST JSON, JSON answer, 32 at once",
             "post_json",
             path="/json",
-            size=_KIB,
             connections=32,
             targets=five_times,
         ),
         _requests(
             "get-gzip",
             "GET 100 KiB of JSON text, gzip, 8 at once",
-            path=f"/gzip/{100 * _KIB}",
+            path="/gzip/{size}",
             size=100 * _KIB,
             targets=five_times,
         ),
@@ -109,23 +96,21 @@ def _bodies() -> list[Row]:
 
 
 def _connections() -> list[Row]:
+    closed = "/close/{size}"
     return [
-        _requests("connections", "connection opened, GET, closed", path=f"/close/{_KIB}", size=_KIB),
+        _requests("connections", "connection opened, GET, closed", path=closed),
         _requests(
             "tls-get",
             "TLS GET 1 KiB, keep-alive, 32 at once",
-            path=f"/bytes/{_KIB}",
-            size=_KIB,
             connections=32,
             targets=(Ratio(_AIOHTTP, 4.0),),
             tls=True,
         ),
-        _requests("tls-handshake", "TLS handshake, GET, closed", path=f"/close/{_KIB}", size=_KIB, tls=True),
+        _requests("tls-handshake", "TLS handshake, GET, closed", path=closed, tls=True),
     ]
 
 
 def _programs() -> list[Row]:
-    against_server = Method.AGAINST_SERVER
     return [
         Row("import", "import, beyond asyncio's", "", Method.IMPORT, references=_HYPER),
         Row(
@@ -138,28 +123,21 @@ def _programs() -> list[Row]:
             connections=1,
             references=_HYPER,
         ),
-        Row(
+        _against_server(
             "memory-in-flight",
             "memory of a request in flight, at 10,000",
             "memory_in_flight",
-            against_server,
-            path=f"/hold/{_KIB}",
-            size=_KIB,
+            path="/hold/{size}",
             connections=10_000,
             unit=Unit.BYTES,
             targets=(Ratio("aiohttp", 2.0), Ratio(_AIOHTTP, 2.0)),
-            references=_HYPER,
         ),
-        Row(
+        _against_server(
             "collections",
             "garbage collections in 1,000 GETs of 1 KiB, 32 at once",
             "collections",
-            against_server,
-            path=f"/bytes/{_KIB}",
-            size=_KIB,
             connections=32,
             unit=Unit.COUNT,
-            references=_HYPER,
         ),
     ]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,6 +15,9 @@ from tests.http.cancelling import cancel_everywhere
 from tests.http.raw_support import Peer, RawServer, assert_nothing_acquired, until
 
 WHEN = pytest.mark.parametrize("when", ["waiting", "woken"])
+KEPT_OR_CLOSED = pytest.mark.parametrize(
+    "options", [{}, {"force_close": True}], ids=["kept alive", "force_close"]
+)
 
 
 async def echo(peer: Peer) -> None:
@@ -36,11 +41,18 @@ async def echo(peer: Peer) -> None:
 class Watched:
     """A session, and the server it talks to; looks after each cancellation that both are clean."""
 
-    def __init__(self, client: Any, server: RawServer, session: Any) -> None:
-        self._client = client
-        self._server = server
+    def __init__(self, server: RawServer, session: Any) -> None:
+        self.server = server
         self.session = session
         self.url = server.url
+
+    async def fetch(self, path: str, expected: str, **options: Any) -> None:
+        method = "POST" if "data" in options else "GET"
+        async with self.session.request(method, self.url + path, **options) as response:
+            assert await response.text() == expected
+
+    async def cancel_everywhere(self, make: Callable[[], Coroutine[Any, Any, None]], when: str) -> int:
+        return await cancel_everywhere(make, self.look, when=when)
 
     async def look(self, nth: int) -> None:
         connector = self.session.connector
@@ -50,72 +62,69 @@ class Watched:
             return sum(map(len, connector._conns.values()))
 
         # What is no longer kept is closed, so the server has as many connections as are idle.
-        await until(lambda: self._server.open == idle())
-        path = f"after-{nth}"
-        async with self.session.get(self.url + path) as response:
-            assert await response.text() == f"/{path} "
+        await until(lambda: self.server.open == idle())
+        await self.fetch(f"after-{nth}", f"/after-{nth} ")
+
+
+@asynccontextmanager
+async def watching(
+    client: Any, server: RawServer | None = None, session: Any = None, **options: Any
+) -> AsyncIterator[Watched]:
+    """A session that has a connector with these ``options``."""
+    async with server or RawServer(echo) as server:
+        connector = client.TCPConnector(**options)
+        async with client.ClientSession(connector=connector, **(session or {})) as opened:
+            yield Watched(server, opened)
 
 
 @WHEN
-@pytest.mark.parametrize("options", [{}, {"force_close": True}], ids=["kept alive", "force_close"])
+@KEPT_OR_CLOSED
 async def test_a_get(client: Any, when: str, options: Any) -> None:
-    async with RawServer(echo) as server:
-        async with client.ClientSession(connector=client.TCPConnector(**options)) as session:
-            watched = Watched(client, server, session)
-
-            async def get() -> None:
-                async with session.get(server.url + "x") as response:
-                    assert await response.text() == "/x "
-
-            assert await cancel_everywhere(get, watched.look, when=when) >= 2
+    async with watching(client, **options) as watched:
+        assert await watched.cancel_everywhere(lambda: watched.fetch("x", "/x "), when) >= 2
 
 
 @WHEN
 async def test_a_body_that_is_read_as_a_stream(client: Any, when: str) -> None:
-    async with RawServer(echo) as server, client.ClientSession() as session:
-        watched = Watched(client, server, session)
+    async with watching(client) as watched:
 
         async def get() -> None:
-            async with session.get(server.url + "stream") as response:
+            async with watched.session.get(watched.url + "stream") as response:
                 content = b""
                 async for piece in response.content.iter_any():
                     content += piece
                 assert content == b"/stream "
 
-        assert await cancel_everywhere(get, watched.look, when=when) >= 2
+        assert await watched.cancel_everywhere(get, when) >= 2
 
 
 @WHEN
-@pytest.mark.parametrize("options", [{}, {"force_close": True}], ids=["kept alive", "force_close"])
+@KEPT_OR_CLOSED
 async def test_a_post_with_a_generator(client: Any, when: str, options: Any) -> None:
-    async with RawServer(echo) as server:
-        async with client.ClientSession(connector=client.TCPConnector(**options)) as session:
-            watched = Watched(client, server, session)
+    async def body() -> Any:
+        for _ in range(3):
+            yield b"piece"
+            await asyncio.sleep(0)
 
-            async def body() -> Any:
-                for _ in range(3):
-                    yield b"piece"
-                    await asyncio.sleep(0)
+    async with watching(client, **options) as watched:
 
-            async def post() -> None:
-                async with session.post(server.url + "p", data=body()) as response:
-                    assert await response.text() == "/p piecepiecepiece"
+        def post() -> Any:
+            return watched.fetch("p", "/p piecepiecepiece", data=body())
 
-            assert await cancel_everywhere(post, watched.look, when=when) >= 2
+        assert await watched.cancel_everywhere(post, when) >= 2
 
 
 @WHEN
 async def test_a_large_post(client: Any, when: str) -> None:
     """One that has to wait for room in the socket's buffer."""
     data = b"d" * 8_000_000
-    async with RawServer(echo) as server, client.ClientSession() as session:
-        watched = Watched(client, server, session)
+    async with watching(client) as watched:
 
         async def post() -> None:
-            async with session.post(server.url + "p", data=io.BytesIO(data)) as response:
+            async with watched.session.post(watched.url + "p", data=io.BytesIO(data)) as response:
                 assert len(await response.read()) == len(data) + 3
 
-        assert await cancel_everywhere(post, watched.look, when=when) >= 2
+        assert await watched.cancel_everywhere(post, when) >= 2
 
 
 @WHEN
@@ -131,26 +140,18 @@ async def test_expecting_100(client: Any, when: str) -> None:
             content = path + b" "
             await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content), content)
 
-    async with RawServer(script) as server, client.ClientSession() as session:
-        watched = Watched(client, server, session)
+    async with watching(client, RawServer(script)) as watched:
 
-        async def post() -> None:
-            async with session.post(server.url + "p", data=b"data", expect100=True) as response:
-                assert await response.text() == "/p "
+        def post() -> Any:
+            return watched.fetch("p", "/p ", data=b"data", expect100=True)
 
-        assert await cancel_everywhere(post, watched.look, when=when) >= 2
+        assert await watched.cancel_everywhere(post, when) >= 2
 
 
 @WHEN
 async def test_redirects(client: Any, when: str) -> None:
-    async with RawServer(echo) as server, client.ClientSession() as session:
-        watched = Watched(client, server, session)
-
-        async def get() -> None:
-            async with session.get(server.url + "to/to/to/end") as response:
-                assert await response.text() == "/end "
-
-        assert await cancel_everywhere(get, watched.look, when=when) >= 5
+    async with watching(client) as watched:
+        assert await watched.cancel_everywhere(lambda: watched.fetch("to/to/to/end", "/end "), when) >= 5
 
 
 @WHEN
@@ -161,30 +162,23 @@ async def test_waiting_in_the_pool(ours: Any, when: str, options: Any, freed: st
 
     aiohttp loses the place if the one that was just woken is cancelled: the last one waits for ever.
     """
-    async with RawServer(echo) as server:
-        connector = ours.TCPConnector(**options, force_close=freed == "closed")
-        async with ours.ClientSession(connector=connector) as session:
-            watched = Watched(ours, server, session)
+    async with watching(ours, **options, force_close=freed == "closed") as watched:
+        others: list[asyncio.Task[None]] = []
 
-            async def fetch(path: str) -> None:
-                async with session.get(server.url + path) as response:
-                    assert await response.text() == f"/{path} "
+        def start(path: str) -> None:
+            others.append(asyncio.ensure_future(watched.fetch(path, f"/{path} ")))
 
-            others: list[asyncio.Task[None]] = []
+        async def get() -> None:
+            start("first")
+            await asyncio.sleep(0)
+            asyncio.get_running_loop().call_soon(start, "last")
+            await watched.fetch("middle", "/middle ")
 
-            async def get() -> None:
-                others.append(asyncio.ensure_future(fetch("first")))
-                await asyncio.sleep(0)
-                asyncio.get_running_loop().call_soon(
-                    lambda: others.append(asyncio.ensure_future(fetch("last")))
-                )
-                await fetch("middle")
+        async def look(nth: int) -> None:
+            await asyncio.gather(*others)
+            await watched.look(nth)
 
-            async def look(nth: int) -> None:
-                await asyncio.gather(*others)
-                await watched.look(nth)
-
-            assert await cancel_everywhere(get, look, when=when) >= 3
+        assert await cancel_everywhere(get, look, when=when) >= 3
 
 
 class Resolver:
@@ -206,30 +200,17 @@ class Resolver:
 @WHEN
 async def test_lookups_and_dialling(client: Any, when: str) -> None:
     """At the first address, nobody listens."""
-    async with RawServer(echo) as server:
-        connector = client.TCPConnector(resolver=Resolver(), use_dns_cache=False, force_close=True)
-        async with client.ClientSession(connector=connector) as session:
-            watched = Watched(client, server, session)
-
-            async def get() -> None:
-                async with session.get(f"http://a.test:{server.port}/x") as response:
-                    assert await response.text() == "/x "
-
-            assert await cancel_everywhere(get, watched.look, when=when) >= 4
+    options: dict[str, Any] = {"resolver": Resolver(), "use_dns_cache": False, "force_close": True}
+    async with watching(client, **options) as watched:
+        watched.url = f"http://a.test:{watched.server.port}/"
+        assert await watched.cancel_everywhere(lambda: watched.fetch("x", "/x "), when) >= 4
 
 
 @WHEN
 async def test_tls(client: Any, when: str, tls: Any) -> None:
-    async with RawServer(echo, ssl=tls.server()) as server:
-        connector = client.TCPConnector(ssl=tls.client(), force_close=True)
-        async with client.ClientSession(connector=connector) as session:
-            watched = Watched(client, server, session)
-
-            async def get() -> None:
-                async with session.get(server.url + "x") as response:
-                    assert await response.text() == "/x "
-
-            assert await cancel_everywhere(get, watched.look, when=when) >= 3
+    server = RawServer(echo, ssl=tls.server())
+    async with watching(client, server, ssl=tls.client(), force_close=True) as watched:
+        assert await watched.cancel_everywhere(lambda: watched.fetch("x", "/x "), when) >= 3
 
 
 @WHEN
@@ -266,14 +247,10 @@ async def test_signals_and_middlewares(ours: Any, when: str) -> None:
         "on_request_headers_sent",
     ):
         getattr(tracing, name).append(step)
-    async with RawServer(echo) as server:
-        connector = ours.TCPConnector(limit=1, force_close=True)
-        options = {"connector": connector, "trace_configs": [tracing], "middlewares": [middleware]}
-        async with ours.ClientSession(**options) as session:
-            watched = Watched(ours, server, session)
+    session = {"trace_configs": [tracing], "middlewares": [middleware]}
+    async with watching(ours, session=session, limit=1, force_close=True) as watched:
 
-            async def post() -> None:
-                async with session.post(server.url + "x", data=b"data") as response:
-                    assert await response.text() == "/x data"
+        def post() -> Any:
+            return watched.fetch("x", "/x data", data=b"data")
 
-            assert await cancel_everywhere(post, watched.look, when=when) >= 8
+        assert await watched.cancel_everywhere(post, when) >= 8

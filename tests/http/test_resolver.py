@@ -212,8 +212,8 @@ async def test_cancelling_one_leaves_the_others_alone(first: bool) -> None:
     assert len(resolver.calls) == 1
 
 
-async def test_a_lookup_that_everybody_has_left_is_of_use_to_the_next() -> None:
-    resolver = FakeResolver("a")
+async def left_by_everybody(resolver: FakeResolver) -> DNSCache:
+    """A cache whose lookup of ``h`` has ended when nobody waited for it any longer."""
     resolver.go.clear()
     cache = DNSCache(resolver)
     task = asyncio.create_task(cache.resolve("h", 80))
@@ -222,6 +222,12 @@ async def test_a_lookup_that_everybody_has_left_is_of_use_to_the_next() -> None:
     await asyncio.wait([task])
     resolver.go.set()
     await turns()
+    return cache
+
+
+async def test_a_lookup_that_everybody_has_left_is_of_use_to_the_next() -> None:
+    resolver = FakeResolver("a")
+    cache = await left_by_everybody(resolver)
     assert hosts(cache.get("h", 80)) == ["a"]
     assert resolver.cancelled == 0
 
@@ -237,15 +243,8 @@ async def test_a_failure_is_everyones_and_is_not_remembered() -> None:
 
 
 async def test_a_failure_that_nobody_waits_for_is_no_noise() -> None:
-    resolver = FakeResolver()
-    resolver.go.clear()
-    cache = DNSCache(resolver)
-    task = asyncio.create_task(cache.resolve("h", 80))
-    await turns()
-    task.cancel()
-    await asyncio.wait([task])
-    resolver.go.set()
-    await turns()  # The loop's exception handler would fail the test.
+    cache = await left_by_everybody(FakeResolver())
+    # The loop's exception handler would fail the test.
     assert cache.get("h", 80) is None
 
 

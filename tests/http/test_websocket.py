@@ -13,7 +13,13 @@ from aiohttp import web
 
 from tests.http.websocket_support import Peer, bare_server, connected, on_both_loops, serving
 from whorl.http.exceptions import ClientConnectionResetError, WSMessageTypeError
-from whorl.http.websocket import WebSocketError, WSCloseCode, WSMessage, WSMessageTextBytes, WSMsgType
+from whorl.http.websocket_messages import (
+    WebSocketError,
+    WSCloseCode,
+    WSMessage,
+    WSMessageTextBytes,
+    WSMsgType,
+)
 
 
 async def echo(ws: web.WebSocketResponse) -> None:

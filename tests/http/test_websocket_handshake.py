@@ -13,15 +13,8 @@ import pytest
 from tests.http.websocket_support import Response
 from whorl.http import websocket_messages
 from whorl.http.exceptions import WSServerHandshakeError
-from whorl.http.websocket import (
-    Agreement,
-    Opening,
-    WSCloseCode,
-    WSMessage,
-    WSMsgType,
-    check_handshake,
-    prepare_handshake,
-)
+from whorl.http.websocket_handshake import Agreement, Opening, check_handshake, prepare_handshake
+from whorl.http.websocket_messages import WSCloseCode, WSMessage, WSMsgType
 
 
 def answered(opening: Opening, status: int = 101, **headers: str | None) -> Agreement:

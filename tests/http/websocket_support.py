@@ -16,7 +16,8 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 import whorl
-from whorl.http.websocket import ClientWebSocketResponse, check_handshake, prepare_handshake
+from whorl.http.websocket import ClientWebSocketResponse
+from whorl.http.websocket_handshake import check_handshake, prepare_handshake
 
 #: Seconds after which a test that waits for something gives up. Long, so that only a hang reaches it.
 PATIENCE = 20.0

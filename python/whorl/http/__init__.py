@@ -102,14 +102,8 @@ from .tracing import (
     TraceResponseChunkReceivedParams,
 )
 from .upload import UploadTracker
-from .websocket import (
-    ClientWebSocketResponse,
-    ClientWSTimeout,
-    WebSocketError,
-    WSCloseCode,
-    WSMessage,
-    WSMsgType,
-)
+from .websocket import ClientWebSocketResponse, ClientWSTimeout
+from .websocket_messages import WebSocketError, WSCloseCode, WSMessage, WSMsgType
 
 __all__ = [
     "EMPTY_PAYLOAD",

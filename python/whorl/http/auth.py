@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import binascii
-import netrc
 import os
 import warnings
 from base64 import b64decode, b64encode
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from yarl import URL
 
 from .log import client_logger
+
+if TYPE_CHECKING:
+    import netrc
 
 __all__ = [
     "BasicAuth",
@@ -122,6 +124,9 @@ def netrc_from_env() -> netrc.netrc | None:
     Returns None if there is none; one that cannot be read or parsed is logged. Reads from disk: not for the
     thread of an event loop.
     """
+    # Imported only where the environment is asked.
+    import netrc
+
     named = os.environ.get("NETRC")
     try:
         path = Path.home() / ".netrc" if named is None else Path(named)

@@ -31,7 +31,7 @@ from .exceptions import (
 from .helpers import Sentinel, sentinel
 from .request import ConnectionKey, Destination
 from .resolver import DefaultResolver
-from .timeouts import ceil_timeout
+from .timeouts import ceil_timeout, is_time_limit
 from .tls import SSLSetting, context_for, fingerprint_of, merge_ssl_params
 from .tunnel import open_tunnel, proxy_request, start_tls
 
@@ -407,6 +407,8 @@ class BaseConnector:
 class TCPConnector(BaseConnector):
     """Connects to hosts by TCP, with TLS for https. Source of the semantics: ``aiohttp.TCPConnector``.
 
+    Parameters that are not here are :class:`BaseConnector`'s, or the deprecated forms of ``ssl``.
+
     :param ssl: the TLS setting of requests that have none: True, False, a context or a :class:`Fingerprint`
     :param use_dns_cache: keep the addresses of hosts
     :param ttl_dns_cache: for so many seconds; None: for ever
@@ -553,7 +555,7 @@ class TCPConnector(BaseConnector):
         try:
             results = await self._dns_cache.resolve(host, port, traces)
         except OSError as error:
-            if error.errno is None and isinstance(error, TimeoutError):
+            if is_time_limit(error):
                 raise
             raise ClientConnectorDNSError(req.connection_key, error) from error
         infos = addr_infos(results, self._family)
@@ -646,7 +648,7 @@ class _ClientErrors:
             raise ClientConnectorCertificateError(self._key, error) from error
         if isinstance(error, _SSL_ERRORS):
             raise ClientConnectorSSLError(self._key, error) from error
-        if isinstance(error, OSError) and not (error.errno is None and isinstance(error, TimeoutError)):
+        if isinstance(error, OSError) and not is_time_limit(error):
             raise self._class(self._key, error) from error
 
 
@@ -654,7 +656,7 @@ class UnixConnector(BaseConnector):
     """Connects to a Unix-domain socket, whatever the host. Source of the semantics:
     ``aiohttp.UnixConnector``.
 
-    :param path: the socket's path
+    :param path: the socket's path; the others are :class:`BaseConnector`'s
     """
 
     allowed_protocol_schema_set = HIGH_LEVEL_SCHEMES | {"unix"}
@@ -689,7 +691,7 @@ class UnixConnector(BaseConnector):
             async with ceil_timeout(timeout.sock_connect, timeout.ceil_threshold):
                 _, protocol = await self._loop.create_unix_connection(self._factory, self._path)
         except OSError as error:
-            if error.errno is None and isinstance(error, TimeoutError):
+            if is_time_limit(error):
                 raise
             raise UnixClientConnectorError(self._path, req.connection_key, error) from error
         return protocol

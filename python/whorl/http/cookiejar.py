@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Final
 from yarl import URL
 
 from .abc import AbstractCookieJar, ClearCookiePredicate
-from .cookie_files import SavedCookie, read_cookie_file, write_cookie_file
 from .cookie_matching import default_path, domain_matches, parent_domains, path_prefixes
 from .cookies import (
     cookie_pairs,
@@ -186,6 +185,9 @@ class CookieJar(AbstractCookieJar):
 
     def save(self, file_path: PathLike) -> None:
         """Writes the cookies to a file, as JSON; a new file is readable by its owner alone."""
+        # Imported only for files: it brings in pickle.
+        from .cookie_files import SavedCookie, write_cookie_file
+
         write_cookie_file(
             file_path,
             [
@@ -204,6 +206,8 @@ class CookieJar(AbstractCookieJar):
         Takes the pickles of older versions of aiohttp too, as far as there are nothing but cookies in them. A
         file that is malformed raises, as :func:`read_cookie_file` says, and leaves the jar as it was.
         """
+        from .cookie_files import read_cookie_file
+
         loaded = CookieJar(
             unsafe=self._unsafe,
             quote_cookie=self._quote_cookie,

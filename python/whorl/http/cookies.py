@@ -8,7 +8,6 @@ something else, and old ones want their values back octet for octet. So the fiel
 
 from __future__ import annotations
 
-import calendar
 import re
 from collections.abc import Mapping, Sequence
 from http.cookies import BaseCookie, CookieError, Morsel, SimpleCookie
@@ -239,6 +238,9 @@ def parse_cookie_date(date: str) -> int | None:
     hour, minute, second = time
     if year < 1601 or not 1 <= day <= 31 or hour > 23 or minute > 59 or second > 59:
         return None
+    # Imported only for a date: it brings in datetime.
+    import calendar
+
     return calendar.timegm((year, month, day, hour, minute, second))
 
 

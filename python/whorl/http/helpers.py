@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import datetime
 import enum
 import os
 import re
@@ -11,12 +10,14 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from email.utils import parsedate
 from functools import lru_cache
 from types import MappingProxyType, TracebackType
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from multidict import MultiDict, MultiDictProxy
+
+if TYPE_CHECKING:
+    import datetime
 
 __all__ = [
     "DEBUG",
@@ -182,6 +183,10 @@ def must_be_empty_body(method: str, code: int) -> bool:
 
 def parse_http_date(date_str: str | None) -> datetime.datetime | None:
     """Reads a date as of Last-Modified (RFC 9110, section 5.6.7), in UTC; None if it is none."""
+    # Imported only for who asks: few programs read dates.
+    import datetime
+    from email.utils import parsedate
+
     if date_str is not None and (parts := parsedate(date_str)) is not None:
         try:
             return datetime.datetime(*parts[:6], tzinfo=datetime.UTC)

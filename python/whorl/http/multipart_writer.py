@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, cast
@@ -58,7 +58,7 @@ class MultipartWriter(Payload):
     _autoclose = True
 
     def __init__(self, subtype: str = "mixed", boundary: str | None = None) -> None:
-        boundary = uuid.uuid4().hex if boundary is None else boundary
+        boundary = os.urandom(16).hex() if boundary is None else boundary
         if not boundary.isascii():
             raise ValueError(f"boundary should contain ASCII only chars, got {boundary!r}")
         self._boundary = boundary.encode()

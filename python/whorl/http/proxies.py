@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from typing import NamedTuple
-from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
 
@@ -30,6 +29,9 @@ def proxies_from_env() -> dict[str, ProxyInfo]:
     left out, with a warning in the log, as in aiohttp. May read from disk: not for the thread of an event
     loop.
     """
+    # Imported only where the environment is asked: it brings in http.client, email and tempfile.
+    from urllib.request import getproxies
+
     proxies = getproxies()
     return {
         scheme: info
@@ -44,6 +46,8 @@ def get_env_proxy_for_url(url: URL) -> tuple[URL, BasicAuth | None]:
     Raises :exc:`LookupError` if there is none, or ``no_proxy`` excludes the host; unlike in aiohttp, an entry
     there may have a port (``localhost:8080``). May read from disk: not for the thread of an event loop.
     """
+    from urllib.request import getproxies
+
     if url.host is not None and _is_excluded(url.host, url.port):
         raise LookupError(f"Proxying is disallowed for `{url.host!r}`")
     proxy = getproxies().get(url.scheme) if url.scheme in _SCHEMES else None
@@ -54,6 +58,8 @@ def get_env_proxy_for_url(url: URL) -> tuple[URL, BasicAuth | None]:
 
 
 def _is_excluded(host: str, port: int | None) -> bool:
+    from urllib.request import proxy_bypass
+
     if proxy_bypass(host):
         return True
     # urllib would take the last group of an IPv6 address for the port.

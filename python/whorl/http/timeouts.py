@@ -16,6 +16,7 @@ __all__ = [
     "ClientTimeout",
     "ceil_timeout",
     "deadline",
+    "is_time_limit",
     "request_timeout",
     "session_timeout",
 ]
@@ -88,6 +89,11 @@ def ceil_timeout(delay: float | None, ceil_threshold: float = 5) -> asyncio.Time
     if delay is None or delay <= 0:
         return _NO_LIMIT
     return asyncio.timeout_at(deadline(asyncio.get_running_loop(), delay, ceil_threshold))
+
+
+def is_time_limit(error: OSError) -> bool:
+    """Whether it is a time limit that has passed: the system's own (``ETIMEDOUT``) has a number."""
+    return error.errno is None and isinstance(error, TimeoutError)
 
 
 def session_timeout(

@@ -48,12 +48,25 @@ P = TypeVar("P")
 TracingSignal = Signal[Any, Any, P]
 
 
-# What receivers get as their third argument.
+# What receivers get as their third argument: values. Every program that imports the client waits until its
+# dataclasses are made, which takes long for each, so there is one for each shape.
 
 
 @dataclass(frozen=True, slots=True)
-class TraceRequestStartParams:
-    """A request begins; ``headers`` may still be changed."""
+class _Params:
+    """That something happened says all."""
+
+
+@dataclass(frozen=True, slots=True)
+class _HostParams:
+    """What happened to the name of a host."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class _HeadParams:
+    """What happened to a request, or its head."""
 
     method: str
     url: URL
@@ -61,17 +74,8 @@ class TraceRequestStartParams:
 
 
 @dataclass(frozen=True, slots=True)
-class TraceRequestHeadersSentParams:
-    """The head of a request was sent."""
-
-    method: str
-    url: URL
-    headers: CIMultiDict[str]
-
-
-@dataclass(frozen=True, slots=True)
-class TraceRequestChunkSentParams:
-    """A piece of a request's body was sent."""
+class _ChunkParams:
+    """What happened to a piece of a body."""
 
     method: str
     url: URL
@@ -79,95 +83,107 @@ class TraceRequestChunkSentParams:
 
 
 @dataclass(frozen=True, slots=True)
-class TraceRequestRedirectParams:
+class _ResponseParams(_HeadParams):
+    """What happened to a request that has a response."""
+
+    response: ClientResponse
+
+
+class TraceRequestStartParams(_HeadParams):
+    """A request begins; ``headers`` may still be changed."""
+
+    __slots__ = ()
+
+
+class TraceRequestHeadersSentParams(_HeadParams):
+    """The head of a request was sent."""
+
+    __slots__ = ()
+
+
+class TraceRequestChunkSentParams(_ChunkParams):
+    """A piece of a request's body was sent."""
+
+    __slots__ = ()
+
+
+class TraceRequestRedirectParams(_ResponseParams):
     """The response is a redirect that is about to be followed."""
 
-    method: str
-    url: URL
-    headers: CIMultiDict[str]
-    response: ClientResponse
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TraceRequestEndParams:
+class TraceRequestEndParams(_ResponseParams):
     """The head of the last response has come."""
 
-    method: str
-    url: URL
-    headers: CIMultiDict[str]
-    response: ClientResponse
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class TraceRequestExceptionParams:
+class TraceRequestExceptionParams(_HeadParams):
     """The request ended with ``exception``."""
 
-    method: str
-    url: URL
-    headers: CIMultiDict[str]
     exception: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class TraceResponseChunkReceivedParams:
+class TraceResponseChunkReceivedParams(_ChunkParams):
     """A piece of a response's body was read."""
 
-    method: str
-    url: URL
-    chunk: bytes
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TraceConnectionQueuedStartParams:
+class TraceConnectionQueuedStartParams(_Params):
     """The request waits for one of the connections to become free."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class TraceConnectionQueuedEndParams:
+
+class TraceConnectionQueuedEndParams(_Params):
     """The request need not wait for a connection any longer."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class TraceConnectionCreateStartParams:
+
+class TraceConnectionCreateStartParams(_Params):
     """A connection is going to be made."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class TraceConnectionCreateEndParams:
+
+class TraceConnectionCreateEndParams(_Params):
     """A connection was made."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class TraceConnectionReuseconnParams:
+
+class TraceConnectionReuseconnParams(_Params):
     """The request takes a connection from the pool."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class TraceDnsResolveHostStartParams:
+
+class TraceDnsResolveHostStartParams(_HostParams):
     """The name of a host is going to be resolved."""
 
-    host: str
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TraceDnsResolveHostEndParams:
+class TraceDnsResolveHostEndParams(_HostParams):
     """The name of a host was resolved."""
 
-    host: str
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TraceDnsCacheHitParams:
+class TraceDnsCacheHitParams(_HostParams):
     """The addresses of a host were in the cache."""
 
-    host: str
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TraceDnsCacheMissParams:
+class TraceDnsCacheMissParams(_HostParams):
     """The addresses of a host were not in the cache."""
 
-    host: str
+    __slots__ = ()
 
 
 class _SignalOf(Generic[P]):

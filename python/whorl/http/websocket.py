@@ -1,4 +1,4 @@
-"""The WebSocket client: what ``ClientSession.ws_connect()`` returns, and the names that go with it.
+"""The WebSocket client: what ``ClientSession.ws_connect()`` returns.
 
 Methods and their semantics are aiohttp's; frames, messages and compression are native (RFC 6455, RFC 7692).
 """
@@ -23,8 +23,7 @@ from .typedefs import (
     JSONBytesEncoder,
     JSONEncoder,
 )
-from .websocket_handshake import Agreement, Opening, check_handshake, prepare_handshake
-from .websocket_messages import WebSocketError, WSCloseCode, WSMessage, WSMessageTextBytes, WSMsgType
+from .websocket_messages import WebSocketError, WSCloseCode, WSMessage, WSMsgType
 from .websocket_stream import (
     Connection,
     ConnectionEnded,
@@ -38,17 +37,8 @@ from .websocket_stream import (
 __all__ = [
     "DEFAULT_MAX_MSG_SIZE",
     "DEFAULT_WS_CLIENT_TIMEOUT",
-    "Agreement",
     "ClientWSTimeout",
     "ClientWebSocketResponse",
-    "Opening",
-    "WSCloseCode",
-    "WSMessage",
-    "WSMessageTextBytes",
-    "WSMsgType",
-    "WebSocketError",
-    "check_handshake",
-    "prepare_handshake",
 ]
 
 if sys.version_info >= (3, 13):

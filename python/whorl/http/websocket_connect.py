@@ -14,9 +14,8 @@ from .websocket import (
     DEFAULT_WS_CLIENT_TIMEOUT,
     ClientWebSocketResponse,
     ClientWSTimeout,
-    check_handshake,
-    prepare_handshake,
 )
+from .websocket_handshake import check_handshake, prepare_handshake
 
 if TYPE_CHECKING:
     import ssl as ssl_module

@@ -6,8 +6,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from multidict import CIMultiDict, MultiMapping
 
@@ -35,8 +34,7 @@ class Answer(Protocol):
     def history(self) -> tuple[Any, ...]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(NamedTuple):
     """What the client asks for, and will check the answer against."""
 
     #: Of the request.
@@ -49,8 +47,7 @@ class Opening:
     compress: int
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
+class Agreement(NamedTuple):
     """What client and server have agreed on."""
 
     #: The subprotocol, None without one.

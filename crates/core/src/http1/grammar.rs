@@ -2,21 +2,23 @@
 
 type Class = [bool; 256];
 
-const TOKEN: Class = {
+/// Letters, digits and `others`.
+const fn alphanumeric_or(others: &[u8]) -> Class {
     let mut class = [false; 256];
-    let others = b"!#$%&'*+-.^_`|~";
+    let mut byte = 0;
+    while byte < 256 {
+        class[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
     let mut index = 0;
     while index < others.len() {
         class[others[index] as usize] = true;
         index += 1;
     }
-    let mut byte = 0;
-    while byte < 256 {
-        class[byte] |= (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
     class
-};
+}
+
+const TOKEN: Class = alphanumeric_or(b"!#$%&'*+-.^_`|~");
 
 /// HTAB, SP, VCHAR and obs-text: what a field value or a reason consists of.
 const TEXT: Class = {
@@ -40,21 +42,7 @@ const TARGET: Class = {
 };
 
 /// `uri-host [ ":" port ]`: unreserved, sub-delims, percent-encoding, and what IP literals are written with.
-const HOST: Class = {
-    let mut class = [false; 256];
-    let others = b"-._~!$&'()*+,;=%:[]";
-    let mut index = 0;
-    while index < others.len() {
-        class[others[index] as usize] = true;
-        index += 1;
-    }
-    let mut byte = 0;
-    while byte < 256 {
-        class[byte] |= (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    class
-};
+const HOST: Class = alphanumeric_or(b"-._~!$&'()*+,;=%:[]");
 
 fn outside(class: &Class, bytes: &[u8]) -> Option<usize> {
     bytes.iter().position(|&byte| !class[usize::from(byte)])

@@ -100,12 +100,19 @@ enum Outcome {
     Open,
     /// The message has ended.
     Ended,
-    /// The exchange has failed, in its head or its body.
-    Failed(Fault, bool),
+    /// The exchange has failed, in this part of the message.
+    Failed(Fault, Part),
     /// Bytes that nobody asked for.
     Stray,
     /// Bytes of another protocol.
     Foreign(Vec<u8>),
+}
+
+/// The parts of a message, which fail as different exceptions.
+#[derive(Debug)]
+enum Part {
+    Head,
+    Body,
 }
 
 /// A connection to a server. Source of the semantics: `aiohttp.client_proto.ResponseHandler`.
@@ -148,11 +155,14 @@ impl HttpConnection {
             Outcome::Open => {}
             // The connection is free before anybody is told, so that who is told finds it so.
             Outcome::Ended => this.exchange_ended(slf)?,
-            Outcome::Failed(fault, in_head) => {
+            Outcome::Failed(fault, part) => {
                 Self::give_up(slf)?;
                 let Some(exchange) = &exchange else { return Ok(()) };
                 exchange.get().act(exchange, effects)?;
-                let error = if in_head { fault.in_head(py)? } else { fault.in_body(py)? };
+                let error = match part {
+                    Part::Head => fault.in_head(py)?,
+                    Part::Body => fault.in_body(py)?,
+                };
                 return exchange.get().fail(exchange, error);
             }
             Outcome::Stray => return Self::give_up(slf),
@@ -484,7 +494,11 @@ impl State {
                     Ok(Some(outcome)) => return outcome,
                     Err(fault) => {
                         *future = Future::Close;
-                        return Outcome::Failed(fault, matches!(exchange.phase, Phase::Waiting));
+                        let part = match exchange.phase {
+                            Phase::Waiting => Part::Head,
+                            _ => Part::Body,
+                        };
+                        return Outcome::Failed(fault, part);
                     }
                 }
             }
