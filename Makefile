@@ -124,6 +124,8 @@ matrix: $(STAMPS)/dev ## make test on every interpreter that is found
 
 .PHONY: bench
 bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/dist ## Measure against the peers (BENCH=loop for event loops, BENCH=http for HTTP clients)
+	@# As pip does when it installs: what imports cost is measured.
+	@$(PY) -m compileall -q python/whorl
 	$(call say,measuring $(BENCH) on $(TAG))
 	@$(PY) -m bench $(BENCH) $(ARGS)
 

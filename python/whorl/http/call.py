@@ -33,7 +33,7 @@ from .exceptions import (
 from .helpers import is_canonical_ipv4_address, is_ip_address
 from .middlewares import build_client_middlewares
 from .proxies import get_env_proxy_for_url
-from .timeouts import ClientTimeout, deadline
+from .timeouts import ClientTimeout, deadline, is_time_limit
 from .tracing import Trace
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ class Call:
                 self._data = request._body
             return None
         except OSError as error:
-            if error.errno is None and isinstance(error, TimeoutError):
+            if is_time_limit(error):
                 raise
             raise ClientOSError(*error.args) from error
 
