@@ -407,3 +407,28 @@ async def test_the_end_of_tls(client: Any, tls: Any, framing: str, farewell: boo
             assert await _get(session, url, ssl=tls.client()) == b"hello"
             await assert_nothing_acquired(session.connector)
         await serving
+
+
+async def test_who_wants_to_hear_of_the_end_of_tls(client: Any, tls: Any) -> None:
+    """Programs do as aiohttp's documents once said: they put a method of their own into the protocol."""
+    lost, ended = asyncio.Event(), asyncio.Event()
+
+    async with RawServer(keeping_alive(), ssl=tls.server()) as server:
+        async with client.ClientSession(connector=client.TCPConnector(ssl=tls.client())) as session:
+            await _get(session, server.url)
+            ((handler, _),) = next(iter(session.connector._conns.values()))
+            protocol = handler.transport._ssl_protocol
+            assert protocol._extra["ssl_object"].getpeercert()
+            original, original_eof = protocol.connection_lost, protocol.eof_received
+
+            def connection_lost(error: BaseException | None) -> None:
+                original(error)
+                lost.set()
+
+            protocol.connection_lost = connection_lost
+            protocol.eof_received = original_eof
+            handler.closed.add_done_callback(lambda _: ended.set())
+            del handler, protocol
+        async with asyncio.timeout(5):
+            await lost.wait()
+            await ended.wait()
