@@ -323,6 +323,8 @@ class TlsProtocol:
     @property
     def _sslobj(self) -> ssl.SSLObject: ...
     @property
+    def _extra(self) -> dict[str, Any]: ...
+    @property
     def _engine(self) -> Literal["native", "object"]: ...
     def _connection_lost(self, exc: BaseException | None) -> None: ...
     def _feed(self, data: ReadableBuffer) -> None: ...
@@ -404,7 +406,7 @@ class Exchange:
 
 @disjoint_base
 class HttpConnection(asyncio.Protocol):
-    def __new__(cls, loop_: asyncio.AbstractEventLoop) -> Self: ...
+    def __new__(cls, loop: asyncio.AbstractEventLoop, *args: object, **kwargs: object) -> Self: ...
     @property
     def transport(self) -> asyncio.Transport | None: ...
     @property
@@ -551,7 +553,8 @@ class SessionBase:
         *,
         event_loop: asyncio.AbstractEventLoop,
         pool: ConnectionPool,
-        connector: object,
+        classes: list[type],
+        attributes: dict[str, Any],
         headers: CIMultiDict[str],
         given: list[tuple[str, str]],
         automatic: list[tuple[str, str]],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import os
 import socket
 import ssl
@@ -188,6 +189,83 @@ async def test_an_address_that_hangs_up_at_once(client: Any) -> None:
         await assert_nothing_acquired(session.connector)
 
 
+# Classes that decide themselves.
+
+
+async def test_who_decides_which_hosts_are_connected_to(client: Any) -> None:
+    """As guards against requests forged on the server's side do, and tools of tests that send all to one
+    place."""
+
+    class Guard(client.TCPConnector):  # type: ignore[misc]
+        async def _resolve_host(self, host: str, port: int, traces: Any = None) -> Any:
+            if host == "internal.test":
+                raise OSError(None, "is not for you")
+            return await super()._resolve_host("127.0.0.1", server.port, traces=traces)
+
+    async with RawServer(keeping_alive()) as server, client.ClientSession(connector=Guard()) as session:
+        assert await _get(session, "http://public.test/") == b"ok"
+        with pytest.raises(client.ClientConnectorDNSError, match="is not for you"):
+            await session.get("http://internal.test/")
+
+
+@pytest.mark.parametrize("where", ["class", "instance"])
+async def test_who_decides_comes_later(client: Any, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nowhere(*args: Any, **kwargs: Any) -> Any:
+        raise OSError(None, "is not for you")
+
+    async with RawServer(keeping_alive()) as server, client.ClientSession() as session:
+        connector = client.TCPConnector if where == "class" else session.connector
+        for name in ("_resolve_host", "_wrap_create_connection", "_create_connection"):
+            with monkeypatch.context() as patch:
+                patch.setattr(connector, name, nowhere)
+                with pytest.raises(client.ClientOSError, match="is not for you"):
+                    await session.get(server.url)
+        assert await _get(session, server.url) == b"ok"
+
+
+async def test_a_connector_that_brings_its_own_transport(client: Any, tls: Any) -> None:
+    """As those that go by SOCKS do: the protocol takes over a transport that another one has used."""
+    protocols = "aiohttp.client_proto" if client.__name__ == "aiohttp" else "whorl.http.connection"
+    response_handler = importlib.import_module(protocols).ResponseHandler
+
+    class Handler(response_handler):  # type: ignore[misc]
+        def __init__(self, loop: Any, writer: asyncio.StreamWriter) -> None:
+            super().__init__(loop=loop)
+            self.writer = writer
+
+    class Detour(client.TCPConnector):  # type: ignore[misc]
+        async def _wrap_create_connection(
+            self, *args: Any, addr_infos: Any, req: Any, timeout: Any, client_error: Any = None, **kwargs: Any
+        ) -> Any:
+            asked.append((addr_infos[0][4][1], req.url.host, kwargs["server_hostname"]))
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"CONNECT a HTTP/1.1\r\n\r\n")
+            assert await reader.readexactly(len(OK)) == OK
+            if kwargs["ssl"] is not None:
+                await writer.start_tls(kwargs["ssl"], server_hostname=kwargs["server_hostname"])
+            handler = Handler(loop=self._loop, writer=writer)
+            writer.transport.set_protocol(handler)
+            handler.connection_made(writer.transport)
+            return writer.transport, handler
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        if secure:
+            await peer.writer.start_tls(tls.server())
+        await keeping_alive(answer(b"x" * 100_000))(peer)
+
+    for secure in (False, True):
+        asked: list[Any] = []
+        async with RawServer(script) as server:
+            connector = Detour(ssl=tls.client(), resolver=Resolver("127.0.0.1"))
+            async with client.ClientSession(connector=connector) as session:
+                for _ in range(2):
+                    url = f"http{'s' if secure else ''}://localhost:1/"
+                    assert await _get(session, url) == b"x" * 100_000
+        assert asked == [(1, "localhost", "localhost" if secure else None)]
+
+
 # TLS.
 
 
@@ -329,3 +407,28 @@ async def test_the_end_of_tls(client: Any, tls: Any, framing: str, farewell: boo
             assert await _get(session, url, ssl=tls.client()) == b"hello"
             await assert_nothing_acquired(session.connector)
         await serving
+
+
+async def test_who_wants_to_hear_of_the_end_of_tls(client: Any, tls: Any) -> None:
+    """Programs do as aiohttp's documents once said: they put a method of their own into the protocol."""
+    lost, ended = asyncio.Event(), asyncio.Event()
+
+    async with RawServer(keeping_alive(), ssl=tls.server()) as server:
+        async with client.ClientSession(connector=client.TCPConnector(ssl=tls.client())) as session:
+            await _get(session, server.url)
+            ((handler, _),) = next(iter(session.connector._conns.values()))
+            protocol = handler.transport._ssl_protocol
+            assert protocol._extra["ssl_object"].getpeercert()
+            original, original_eof = protocol.connection_lost, protocol.eof_received
+
+            def connection_lost(error: BaseException | None) -> None:
+                original(error)
+                lost.set()
+
+            protocol.connection_lost = connection_lost
+            protocol.eof_received = original_eof
+            handler.closed.add_done_callback(lambda _: ended.set())
+            del handler, protocol
+        async with asyncio.timeout(5):
+            await lost.wait()
+            await ended.wait()

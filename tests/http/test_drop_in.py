@@ -145,6 +145,8 @@ def test_the_client_is_whorls_under_every_name() -> None:
         assert connector.TCPConnector is aiohttp.TCPConnector is whorl.http.TCPConnector
         assert aiohttp.CookieJar is CookieJar is whorl.http.CookieJar
         assert client_reqrep.ClientRequest is whorl.http.ClientRequest
+        from aiohttp.client_proto import ResponseHandler
+        assert ResponseHandler is whorl.http.connection.HttpConnection
         from aiohttp.test_utils import TestClient
         import aiohttp.test_utils
         assert aiohttp.test_utils.ClientSession is whorl.http.ClientSession
@@ -290,6 +292,7 @@ def test_without_aiohttp_its_names_are_whorls() -> None:
         from aiohttp import hdrs
         from aiohttp.client_exceptions import *
         from aiohttp.client_exceptions import ClientConnectorError
+        from aiohttp.client_proto import ResponseHandler
         from aiohttp.connector import TCPConnector
         import whorl.http, whorl.http.exceptions
         assert aiohttp.ClientSession is aiohttp.client.ClientSession is whorl.http.ClientSession

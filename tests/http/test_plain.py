@@ -401,3 +401,108 @@ async def test_a_place_in_the_queue_is_waited_for_once() -> None:
         response: Any = await first
         assert await response.read() == b"ok"
         await assert_nothing_acquired(connector)
+
+
+SEAMS = [
+    (whorl.http.ClientSession, "_build_url"),
+    (whorl.http.ClientSession, "_prepare_headers"),
+    (whorl.http.TCPConnector, "connect"),
+    (whorl.http.BaseConnector, "connect"),
+    (whorl.http.ClientRequest, "__init__"),
+    (whorl.http.ClientRequest, "send"),
+    (whorl.http.ClientResponse, "__init__"),
+    (whorl.http.ClientResponse, "release"),
+    (whorl.http.ClientResponse, "start"),
+]
+
+
+@pytest.mark.parametrize(("owner", "name"), SEAMS, ids=lambda value: getattr(value, "__name__", value))
+async def test_what_a_tool_replaces_is_called(
+    owner: type, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    original = getattr(owner, name)
+
+    def replacement(*args: Any, **kwargs: Any) -> Any:
+        calls.append(args)
+        return original(*args, **kwargs)
+
+    async with (
+        RawServer(keeping_alive()) as server,
+        whorl.http.ClientSession() as before,
+    ):
+        async with before.get(server.url) as response:
+            assert is_native(response)
+        monkeypatch.setattr(owner, name, replacement)
+        async with whorl.http.ClientSession() as since:
+            for session in (before, since):
+                calls.clear()
+                for count in (1, 2):
+                    async with session.get(server.url) as response:
+                        assert not is_native(response)
+                    assert len(calls) >= count
+        monkeypatch.undo()
+        async with whorl.http.ClientSession() as session, session.get(server.url) as response:
+            assert is_native(response)
+
+
+async def test_what_a_tool_puts_into_a_connector_is_called() -> None:
+    async with RawServer(keeping_alive()) as server, whorl.http.ClientSession() as session:
+        async with session.get(server.url) as response:
+            assert is_native(response)
+        connector: Any = session.connector
+        original, requests = connector.connect, []
+
+        async def connect(req: Any, *args: Any, **kwargs: Any) -> Any:
+            requests.append(req)
+            return await original(req, *args, **kwargs)
+
+        connector.connect = connect
+        async with session.get(server.url) as response:
+            assert not is_native(response)
+    assert [type(request) for request in requests] == [whorl.http.ClientRequest]
+
+
+async def test_derived_classes_are_made_and_called(client: Any) -> None:
+    class Response(client.ClientResponse):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.steps = ["made"]
+
+        async def start(self, connection: Any) -> Any:
+            self.steps.append("started")
+            return await super().start(connection)
+
+        def release(self) -> Any:
+            self.steps.append("released")
+            return super().release()
+
+    with pytest.warns(DeprecationWarning, match="Inheritance class Session"):
+
+        class Session(client.ClientSession):  # type: ignore[misc]
+            def _prepare_headers(self, headers: Any) -> Any:
+                prepared = super()._prepare_headers(headers)
+                prepared["X-Signed"] = "yes"
+                return prepared
+
+    async with RawServer(keeping_alive()) as server, Session(response_class=Response) as session:
+        for _ in range(2):
+            async with session.get(server.url) as response:
+                assert await response.text() == "ok"
+            assert response.steps[:3] == ["made", "started", "released"]
+    assert all(b"X-Signed: yes" in head for head in server.heads)
+
+
+async def test_a_class_derived_for_other_reasons_is_as_fast() -> None:
+    class Response(whorl.http.ClientResponse):
+        async def shout(self) -> str:
+            return (await self.text()).upper()
+
+    async with (
+        RawServer(keeping_alive()) as server,
+        whorl.http.ClientSession(response_class=Response) as session,
+        session.get(server.url) as response,
+    ):
+        assert is_native(response)
+        assert isinstance(response, Response)
+        assert await response.shout() == "OK"

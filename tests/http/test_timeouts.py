@@ -90,6 +90,26 @@ async def test_total_does_not_outlive_the_answer(client: Any) -> None:
         assert server.accepted == 1
 
 
+async def test_total_outlives_the_session(client: Any) -> None:
+    """The connector is another's: the request goes on, and keeps its limit."""
+    async with RawServer(once(then="stall")) as server, client.TCPConnector() as connector:
+        session = client.ClientSession(
+            connector=connector, connector_owner=False, timeout=client.ClientTimeout(total=SHORT * 3)
+        )
+
+        async def get() -> None:
+            async with session.get(server.url):
+                pass
+
+        request = asyncio.create_task(get())
+        await until(lambda: server.heads)
+        await session.close()
+        with pytest.raises(asyncio.TimeoutError):
+            async with asyncio.timeout(5):
+                await request
+        assert not request.cancelled()
+
+
 async def test_total_does_not_end_a_websocket(client: Any) -> None:
     """It limits the handshake; what follows has limits of its own."""
 

@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -144,6 +145,14 @@ pub unsafe fn has_weak_references(object: *mut ffi::PyObject) -> bool {
         let offset = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
         offset <= 0 || !object.byte_offset(offset).cast::<*mut ffi::PyObject>().read().is_null()
     }
+}
+
+/// A number that `class` loses when it, or a class that it is derived from, is given another attribute; 0 if it has none.
+#[inline]
+pub fn class_version(class: &Bound<'_, PyType>) -> u32 {
+    // SAFETY: a class is a `PyTypeObject`, and the caller keeps it alive. The interpreter writes the number atomically where
+    // another thread may read it.
+    unsafe { AtomicU32::from_ptr(&raw mut (*class.as_type_ptr()).tp_version_tag).load(Ordering::Relaxed) }
 }
 
 /// Calls `callable` with up to three arguments, within `context`, or right here if the context cannot be entered because

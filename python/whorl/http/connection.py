@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from whorl import _core
 
-__all__ = ["HttpConnection"]
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["HttpConnection", "ResponseHandler"]
 
 
 class HttpConnection(_core.HttpConnection):
-    """A connection to a server, as a transport's protocol. What it does is native."""
+    """A connection to a server, as a transport's protocol. What it does is native.
+
+    A class derived from it may have further parameters.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """``__new__()`` has seen to it."""
 
     async def drain(self) -> None:
         """Wait for room in the transport's buffer.
@@ -18,3 +29,7 @@ class HttpConnection(_core.HttpConnection):
         waiter = self.drain_waiter()
         if waiter is not None:
             await waiter
+
+
+#: aiohttp's name for it, by which connectors that come with a transport of their own make one.
+ResponseHandler = HttpConnection

@@ -9,7 +9,7 @@ import sys
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
@@ -36,7 +36,7 @@ from .tls import SSLSetting, context_for, fingerprint_of, merge_ssl_params
 from .tunnel import open_tunnel, proxy_request, start_tls
 
 if TYPE_CHECKING:
-    from .abc import AbstractResolver
+    from .abc import AbstractResolver, ResolveResult
     from .request import ClientRequest
     from .timeouts import ClientTimeout
     from .tracing import Trace
@@ -368,9 +368,9 @@ class BaseConnector:
             raise
         return place.claim()
 
-    def _create_connection(
+    async def _create_connection(
         self, req: ClientRequest | Destination, traces: Sequence[Trace], timeout: ClientTimeout
-    ) -> Coroutine[Any, Any, HttpConnection]:
+    ) -> HttpConnection:
         raise NotImplementedError
 
     def close(self, *, abort_ssl: bool = False) -> Awaitable[None]:
@@ -520,12 +520,20 @@ class TCPConnector(BaseConnector):
             waiters.append(self._loop.create_task(self._resolver.close()))
         return waiters
 
-    def _create_connection(
+    # `_create_connection()`, `_resolve_host()` and `_wrap_create_connection()` have aiohttp's names and
+    # parameters: classes that decide which hosts are connected to, and on which way, override them.
+
+    async def _create_connection(
         self, req: ClientRequest | Destination, traces: Sequence[Trace], timeout: ClientTimeout
-    ) -> Coroutine[Any, Any, HttpConnection]:
+    ) -> HttpConnection:
         if isinstance(req, Destination) or req.proxy is None:
-            return self._connect_directly(req, traces, timeout)
-        return self._connect_by_proxy(req, timeout)
+            return await self._connect_directly(req, traces, timeout)
+        return await self._connect_by_proxy(req, timeout)
+
+    async def _resolve_host(
+        self, host: str, port: int, traces: Sequence[Trace] | None = None
+    ) -> list[ResolveResult]:
+        return await self._dns_cache.resolve(host, port, traces or ())
 
     async def _connect_by_proxy(self, req: ClientRequest, timeout: ClientTimeout) -> HttpConnection:
         to_proxy = proxy_request(req)
@@ -553,7 +561,7 @@ class TCPConnector(BaseConnector):
         if host.endswith(".."):
             host = host.rstrip(".") + "."
         try:
-            results = await self._dns_cache.resolve(host, port, traces)
+            results = await self._resolve_host(host, port, traces=traces)
         except OSError as error:
             if is_time_limit(error):
                 raise
@@ -564,9 +572,18 @@ class TCPConnector(BaseConnector):
             raise ClientConnectorDNSError(req.connection_key, nothing)
         context = context_for(req.ssl, self._ssl) if req.is_ssl() else None
         fingerprint = fingerprint_of(req.ssl, self._ssl) if req.is_ssl() else None
+        # Certificates have names without the dot.
+        server_hostname = None if context is None else (req.server_hostname or host).rstrip(".")
         while True:
-            with self._client_errors(req, client_error):
-                transport, protocol = await self._dial(req, host, infos, context, timeout)
+            transport, protocol = await self._wrap_create_connection(
+                self._factory,
+                addr_infos=infos,
+                req=req,
+                timeout=timeout,
+                client_error=client_error,
+                ssl=context,
+                server_hostname=server_hostname,
+            )
             if fingerprint is None:
                 return protocol
             try:
@@ -579,46 +596,48 @@ class TCPConnector(BaseConnector):
                 if not infos:
                     raise
 
-    async def _dial(
+    async def _wrap_create_connection(
         self,
+        *args: Any,
+        addr_infos: list[AddrInfoType],
         req: ClientRequest | Destination,
-        host: str,
-        infos: Sequence[AddrInfoType],
-        context: ssl_module.SSLContext | None,
         timeout: ClientTimeout,
+        client_error: type[ClientConnectorError] = ClientConnectorError,
+        **kwargs: Any,
     ) -> tuple[asyncio.Transport, HttpConnection]:
-        options: dict[str, Any] = {}
-        if context is not None:
-            # Certificates have names without the dot.
-            options["server_hostname"] = (req.server_hostname or host).rstrip(".")
-            if self._ssl_shutdown_timeout:
-                options["ssl_shutdown_timeout"] = self._ssl_shutdown_timeout
-        async with ceil_timeout(timeout.sock_connect, timeout.ceil_threshold):
-            remaining = list(infos)
-            while True:
-                sock = await dial(
-                    remaining,
-                    loop=self._loop,
-                    local_infos=self._local_infos,
-                    delay=self._happy_eyeballs_delay,
-                    interleave=self._interleave or (1 if self._happy_eyeballs_delay is not None else None),
-                    socket_factory=self._socket_factory,
-                )
-                try:
-                    peer = sock.getpeername()
-                except OSError:
-                    # It has hung up already.
-                    sock.close()
+        """Dial ``addr_infos``; the rest is for the loop's ``create_connection()``."""
+        if kwargs.get("ssl") and self._ssl_shutdown_timeout:
+            kwargs["ssl_shutdown_timeout"] = self._ssl_shutdown_timeout
+        with self._client_errors(req, client_error):
+            async with ceil_timeout(timeout.sock_connect, timeout.ceil_threshold):
+                return await self._dial(addr_infos, args, kwargs)
+
+    async def _dial(
+        self, infos: Sequence[AddrInfoType], args: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[asyncio.Transport, HttpConnection]:
+        remaining = list(infos)
+        while True:
+            sock = await dial(
+                remaining,
+                loop=self._loop,
+                local_infos=self._local_infos,
+                delay=self._happy_eyeballs_delay,
+                interleave=self._interleave or (1 if self._happy_eyeballs_delay is not None else None),
+                socket_factory=self._socket_factory,
+            )
+            try:
+                peer = sock.getpeername()
+            except OSError:
+                # It has hung up already.
+                sock.close()
+                raise
+            try:
+                return await self._loop.create_connection(*args, sock=sock, **options)
+            except OSError:
+                # Another address may do better, unless it is the certificate.
+                remaining = [info for info in remaining if info[4][:2] != tuple(peer)[:2]]
+                if not remaining:
                     raise
-                try:
-                    return await self._loop.create_connection(
-                        self._factory, ssl=context, sock=sock, **options
-                    )
-                except OSError:
-                    # Another address may do better, unless it is the certificate.
-                    remaining = [info for info in remaining if info[4][:2] != tuple(peer)[:2]]
-                    if not remaining:
-                        raise
 
     def _client_errors(
         self, req: ClientRequest | Destination, client_error: type[ClientConnectorError]

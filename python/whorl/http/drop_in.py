@@ -42,6 +42,7 @@ _ALL_NAMES = frozenset(
         "client_exceptions",
         "client_middleware_digest_auth",
         "client_middlewares",
+        "client_proto",
         "client_reqrep",
         "client_ws",
         "connector",

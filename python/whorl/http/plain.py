@@ -8,6 +8,7 @@ do but sending its header fields and cookies. The native half calls these functi
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Final
 
@@ -30,7 +31,7 @@ from .exceptions import (
 from .helpers import HttpVersion11, Sentinel, is_canonical_ipv4_address, is_ip_address
 from .http_exceptions import HttpProcessingError
 from .request import ClientRequest, ConnectionKey, Destination, automatic_headers, connection_key
-from .response import sent_request_info
+from .response import ClientResponse, sent_request_info
 from .timeouts import deadline, request_timeout
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from .session import ClientSession
     from .typedefs import StrOrURL
 
-__all__ = ["connect", "prepare", "refuse", "set_plain"]
+__all__ = ["connect", "prepare", "refuse", "set_plain", "set_seams"]
 
 # Fields that say something of the message or the connection: a session that sends them has no plain requests.
 _SPECIAL_HEADERS: Final = frozenset(
@@ -55,17 +56,44 @@ _SPECIAL_HEADERS: Final = frozenset(
     )
 )
 
+_SEAMS: Final[dict[type, dict[str, object]]] = {}
+
+
+def set_seams(owner: type, *names: str) -> None:
+    """Note methods of ``owner`` that a plain request does without.
+
+    Tools replace them, in the class, in one derived from it or in a connector, to see requests or to change
+    them: then no request is plain.
+    """
+    _SEAMS[owner] = {name: getattr(owner, name) for name in names}
+
+
+set_seams(TCPConnector, "connect", "_create_connection", "_wrap_create_connection")
+set_seams(UnixConnector, "connect", "_create_connection")
+set_seams(ClientRequest, "__init__", "is_ssl", "send", "update_auth", "update_cookies", "write_bytes")
+set_seams(ClientResponse, "__init__", "__aexit__", "release", "start")
+
+
+def _is_replaced(cls: type, attributes: Container[str] = ()) -> bool:
+    seams = next((_SEAMS[base] for base in cls.__mro__ if base in _SEAMS), None)
+    return seams is None or any(
+        name in attributes or getattr(cls, name) is not original for name, original in seams.items()
+    )
+
 
 def set_plain(session: ClientSession) -> None:
     """Tell the native half whether there are plain requests, and what they have in common."""
     connector, jar, headers = session._connector, session._cookie_jar, session._default_headers
     auth = session._default_auth
+    response_class = session._response_class
     plain = (
         isinstance(connector, BaseConnector)
         and type(connector) in (TCPConnector, UnixConnector)
+        and not _is_replaced(type(connector), vars(connector))
         and not connector.force_close
         and type(jar) in (CookieJar, DummyCookieJar)
         and session._request_class is ClientRequest
+        and not any(map(_is_replaced, (type(session), ClientRequest, response_class)))
         and session._version == HttpVersion11
         and isinstance(session._raise_for_status, bool)
         and not session._loop.get_debug()
@@ -90,7 +118,8 @@ def set_plain(session: ClientSession) -> None:
         session._allow_plain(
             event_loop=session._loop,
             pool=connector._pool,
-            connector=connector,
+            classes=[type(session), type(connector), ClientRequest, response_class],
+            attributes=vars(connector),
             headers=headers,
             given=list(headers.items()),
             automatic=[(name, value) for name, value in automatic_headers() if name not in headers],
@@ -98,7 +127,7 @@ def set_plain(session: ClientSession) -> None:
             json_serialize=session._json_serialize_bytes or session._json_serialize,
             cookie_jar=jar,
             cookies=jar._records if isinstance(jar, CookieJar) else {},
-            response_class=session._response_class,
+            response_class=response_class,
             decompress=session._auto_decompress,
             buffer_size=session._read_bufsize,
             timeout=session._timeout,

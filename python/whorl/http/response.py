@@ -526,7 +526,7 @@ class ClientResponse(_core.ResponseBase):
         exc_traceback: TracebackType | None,
     ) -> None:
         self._in_context = False
-        self._let_go()
+        _ = self.release()
         if self._upload is not None:
             await self.wait_for_close()
 

@@ -657,6 +657,7 @@ class ClientSession(_core.SessionBase):
 
 # What a tool replaces to answer requests itself.
 _REQUEST = ClientSession._request
+plain.set_seams(ClientSession, "_build_url", "_prepare_headers")
 
 
 def _proxy_url(proxy: StrOrURL) -> URL:

@@ -37,6 +37,7 @@ CLIENT_SIDE = (
     "client",
     "client_middleware_digest_auth",
     "client_middlewares",
+    "client_proto",
     "client_reqrep",
     "client_ws",
     "connector",

@@ -81,6 +81,15 @@ impl Timed {
 struct State {
     queue: Deadlines<Timed>,
     timer: Option<Timer>,
+    /// No more are to come.
+    closing: bool,
+}
+
+impl State {
+    /// The timer, if nobody needs it any more.
+    fn last_timer(&mut self) -> Option<Timer> {
+        if self.closing && self.queue.is_empty() { self.timer.take() } else { None }
+    }
 }
 
 /// The event loop's timer.
@@ -112,9 +121,17 @@ impl Deadline {
     /// # Errors
     /// RuntimeError on the wrong thread.
     pub fn cancel(self, py: Python<'_>) -> PyResult<()> {
-        let _timed =
-            self.deadlines.bind(py).get().state.with(|state| state.queue.remove(self.slot)).or_raise()?;
-        Ok(())
+        let (_timed, timer) = self
+            .deadlines
+            .bind(py)
+            .get()
+            .state
+            .with(|state| (state.queue.remove(self.slot), state.last_timer()))
+            .or_raise()?;
+        match timer {
+            Some(timer) => timer.cancel(py),
+            None => Ok(()),
+        }
     }
 
     /// Shows the garbage collector what is held.
@@ -193,9 +210,13 @@ impl RequestDeadlines {
         }
     }
 
-    /// Nothing is given up any more.
+    /// No more will come; those that are there keep their limits.
     fn _close(&self, py: Python<'_>) -> PyResult<()> {
-        match self.state.with(|state| state.timer.take()).or_raise()? {
+        let timer = self.state.with(|state| {
+            state.closing = true;
+            state.last_timer()
+        });
+        match timer.or_raise()? {
             Some(timer) => timer.cancel(py),
             None => Ok(()),
         }

@@ -19,6 +19,7 @@ use super::pool::ConnectionPool;
 use super::prepared::Prepared;
 use crate::errors::OrRaise;
 use crate::event_loop::EventLoop;
+use crate::ffi::class_version;
 
 /// URLs that are remembered at the most; then all are forgotten.
 const REMEMBERED: usize = 1024;
@@ -39,7 +40,10 @@ pub struct Plain {
     pub timeout_class: Py<PyAny>,
     pub raise_for_status: bool,
     pub deadlines: Py<RequestDeadlines>,
-    connector: Py<PyAny>,
+    /// Those whose methods make up a request, as they were.
+    classes: Vec<ClassAsItWas>,
+    /// The connector's own, where a method that is put there is found.
+    attributes: Py<PyDict>,
     headers: Py<PyAny>,
     headers_version: u64,
     /// The fields of every request.
@@ -50,6 +54,24 @@ pub struct Plain {
     /// The records of the cookie jar; empty: there are no cookies.
     cookies: Py<PyDict>,
     prepared: Py<PyDict>,
+}
+
+/// A class, and what tells whether anybody has changed it or what it inherits since.
+#[derive(Debug)]
+struct ClassAsItWas {
+    class: Py<PyType>,
+    version: u32,
+}
+
+impl ClassAsItWas {
+    fn new(class: &Bound<'_, PyType>) -> Self {
+        Self { version: class_version(class), class: class.clone().unbind() }
+    }
+
+    /// Whether it may have changed.
+    fn has_changed(&self, py: Python<'_>) -> bool {
+        self.version == 0 || class_version(self.class.bind(py)) != self.version
+    }
 }
 
 /// The native half of `whorl.http.ClientSession`.
@@ -76,10 +98,7 @@ impl SessionBase {
     pub fn plain(slf: &Bound<'_, Self>) -> PyResult<Option<Arc<Plain>>> {
         let py = slf.py();
         let Some(plain) = slf.get().plain.with(|plain| plain.clone()).or_raise()? else { return Ok(None) };
-        if plain.is_patched(py)? {
-            return Ok(None);
-        }
-        if version_of(plain.headers.bind(py))? != plain.headers_version {
+        if plain.is_stale(py)? {
             slf.call_method0(intern!(py, "_set_plain"))?;
             return slf.get().plain.with(|plain| plain.clone()).or_raise();
         }
@@ -149,10 +168,21 @@ impl Plain {
         Ok(if field.is_empty()? { None } else { Some(field) })
     }
 
-    /// Whether somebody has put a method of their own into the connector.
-    fn is_patched(&self, py: Python<'_>) -> PyResult<bool> {
-        let attributes = self.connector.bind(py).getattr(intern!(py, "__dict__"))?;
-        attributes.cast::<PyDict>()?.contains(intern!(py, "connect"))
+    /// Whether something has changed that decides what is plain.
+    fn is_stale(&self, py: Python<'_>) -> PyResult<bool> {
+        let attributes = self.attributes.bind(py);
+        let seams = [
+            intern!(py, "connect"),
+            intern!(py, "_create_connection"),
+            intern!(py, "_wrap_create_connection"),
+        ];
+        for name in seams {
+            if attributes.contains(name)? {
+                return Ok(true);
+            }
+        }
+        Ok(self.classes.iter().any(|class| class.has_changed(py))
+            || version_of(self.headers.bind(py))? != self.headers_version)
     }
 }
 
@@ -165,7 +195,7 @@ impl SessionBase {
     }
 
     /// Let plain requests take the native way; `given` and `automatic` are the fields of all of them.
-    #[pyo3(signature = (*, event_loop, pool, connector, headers, given, automatic, auth, json_serialize, cookie_jar,
+    #[pyo3(signature = (*, event_loop, pool, classes, attributes, headers, given, automatic, auth, json_serialize, cookie_jar,
                         cookies, response_class, decompress, buffer_size, timeout, raise_for_status, max_line_size,
                         max_field_size, max_headers))]
     #[expect(clippy::too_many_arguments, reason = "a method of Python's, with keywords")]
@@ -174,7 +204,8 @@ impl SessionBase {
         py: Python<'_>,
         event_loop: &Bound<'_, PyAny>,
         pool: Py<ConnectionPool>,
-        connector: Py<PyAny>,
+        classes: Vec<Bound<'_, PyType>>,
+        attributes: Py<PyDict>,
         headers: &Bound<'_, PyAny>,
         given: Vec<(Bound<'_, PyString>, Bound<'_, PyString>)>,
         automatic: Vec<(Bound<'_, PyString>, Bound<'_, PyString>)>,
@@ -215,7 +246,8 @@ impl SessionBase {
             timeout_class: timeout.get_type().into_any().unbind(),
             raise_for_status,
             deadlines,
-            connector,
+            classes: classes.iter().map(ClassAsItWas::new).collect(),
+            attributes,
             headers: headers.clone().unbind(),
             headers_version: version_of(headers)?,
             fields: Fields { given: encoded(given)?, automatic: encoded(automatic)?, auth },
@@ -241,7 +273,10 @@ impl SessionBase {
         let Ok(Some(plain)) = self.plain.with(|plain| plain.clone()) else { return Ok(()) };
         visit.call(&plain.event_loop)?;
         visit.call(&plain.pool)?;
-        visit.call(&plain.connector)?;
+        visit.call(&plain.attributes)?;
+        for class in &plain.classes {
+            visit.call(&class.class)?;
+        }
         visit.call(&plain.headers)?;
         visit.call(&plain.json_serialize)?;
         visit.call(&plain.cookie_jar)?;

@@ -21,9 +21,13 @@ use crate::transport::{Chunk, set_result};
 #[pymethods]
 impl HttpConnection {
     #[new]
-    #[pyo3(signature = (loop_))]
-    fn new(loop_: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let owner = match loop_.cast::<EventLoop>() {
+    #[pyo3(signature = (r#loop, *_args, **_kwargs))]
+    fn new(
+        r#loop: &Bound<'_, PyAny>,
+        _args: &Bound<'_, PyAny>,
+        _kwargs: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let owner = match r#loop.cast::<EventLoop>() {
             Ok(event_loop) => Arc::clone(event_loop.get().owner()),
             Err(_) => Arc::new(Owner::new()),
         };
@@ -43,7 +47,7 @@ impl HttpConnection {
             read_timeout: ReadTimeout::default(),
             served: 0,
         };
-        Ok(Self { event_loop: loop_.clone().unbind(), state: Owned::new(owner, state) })
+        Ok(Self { event_loop: r#loop.clone().unbind(), state: Owned::new(owner, state) })
     }
 
     /// Await an answer: the request that is written next is answered by the exchange returned.

@@ -120,7 +120,9 @@ pub enum Side<'a, 'py> {
 }
 
 /// TLS over a stream transport. Source of the semantics: `asyncio.sslproto.SSLProtocol`.
-#[pyclass(frozen, weakref, module = "whorl._core")]
+///
+/// It has a dictionary, as programs put a `connection_lost` of their own there to hear of the end.
+#[pyclass(frozen, weakref, dict, module = "whorl._core")]
 #[derive(Debug)]
 pub struct TlsProtocol {
     pub(super) event_loop: Py<EventLoop>,
@@ -608,6 +610,13 @@ impl TlsProtocol {
     #[getter]
     fn _sslobj(&self, py: Python<'_>) -> Py<PyAny> {
         self.ssl_object.clone_ref(py)
+    }
+
+    /// What `get_extra_info()` of the transport knows of TLS, once the handshake is over.
+    #[getter]
+    fn _extra<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let extra = self.with(|state| state.extra.as_ref().map(|extra| extra.clone_ref(py)))?;
+        Ok(extra.map_or_else(|| PyDict::new(py), |extra| extra.into_bound(py)))
     }
 
     /// Which engine carries the data: 'native' or 'object'.
