@@ -490,7 +490,7 @@ class PoolWaiter:
     @property
     def future(self) -> asyncio.Future[None]: ...
     def claim(self) -> HttpConnection | PoolSlot: ...
-    def withdraw(self) -> None: ...
+    def give_back(self) -> None: ...
 
 # The HTTP client
 
@@ -553,8 +553,8 @@ class SessionBase:
         *,
         event_loop: asyncio.AbstractEventLoop,
         pool: ConnectionPool,
+        connector: object,
         classes: list[type],
-        attributes: dict[str, Any],
         headers: CIMultiDict[str],
         given: list[tuple[str, str]],
         automatic: list[tuple[str, str]],

@@ -387,20 +387,184 @@ async def test_a_place_in_the_queue_is_left(how: str) -> None:
         await assert_nothing_acquired(connector)
 
 
-async def test_a_place_in_the_queue_is_waited_for_once() -> None:
+@pytest.mark.parametrize("where", ["in the queue", "before the head"])
+async def test_a_request_is_awaited_once(where: str) -> None:
+    """Whoever awaited it first goes on; the other is told."""
     connector = whorl.http.TCPConnector(limit=1)
     async with RawServer(_hold) as server, whorl.http.ClientSession(connector=connector) as session:
-        first = asyncio.ensure_future(session.get(server.url).__aenter__())
+        first: Any = session.get(server.url)
+        tasks = [asyncio.ensure_future(first.__aenter__())]
         await until(lambda: server.heads)
-        waiting: Any = session.get(server.url)
-        waiting.send(None)
+        request: Any = first
+        if where == "in the queue":
+            request = session.get(server.url)
+            tasks.append(asyncio.ensure_future(request.__aenter__()))
+            await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="awaited again before"):
-            waiting.send(None)
+            await request
+        if where == "in the queue":
+            with pytest.raises(RuntimeError, match="awaited again before"):
+                request.send(None)
+        for task in tasks:
+            assert await (await task).read() == b"ok"
         with pytest.raises(RuntimeError, match="cannot reuse"):
-            waiting.send(None)
-        response: Any = await first
-        assert await response.read() == b"ok"
+            await request
         await assert_nothing_acquired(connector)
+
+
+REFUSED_LIMITS: list[Keywords] = [{"connect": "1"}, {"total": 3, "ceil_threshold": None}]
+
+
+@pytest.mark.parametrize("limits", REFUSED_LIMITS, ids=["connect", "ceil_threshold"])
+@pytest.mark.parametrize("queued", [False, True])
+async def test_a_place_is_given_back_if_the_limits_are_refused(limits: Keywords, queued: bool) -> None:
+    connector = whorl.http.TCPConnector(limit=1)
+    async with RawServer(_hold) as server, whorl.http.ClientSession(connector=connector) as session:
+        held: Any = None
+        if queued:
+            held = asyncio.ensure_future(session.get(server.url).__aenter__())
+            await until(lambda: server.heads)
+        timeout = whorl.http.ClientTimeout(**limits)
+        if queued and "connect" not in limits:
+            # It waits in the queue before anybody looks.
+            refused = asyncio.ensure_future(session.get(server.url, timeout=timeout).__aenter__())
+            await asyncio.sleep(0)
+            refused.cancel()
+        else:
+            with pytest.raises(TypeError):
+                await session.get(server.url, timeout=timeout)
+        if held is not None:
+            await (await held).read()
+        async with asyncio.timeout(5), session.get(server.url) as response:
+            assert await response.read() == b"ok"
+
+
+async def test_limits_without_end() -> None:
+    limits = whorl.http.ClientTimeout(total=float("inf"), connect=float("inf"), sock_connect=float("inf"))
+    async with RawServer(keeping_alive()) as server, whorl.http.ClientSession() as session:
+        for _ in range(2):
+            async with session.get(server.url, timeout=limits) as response:
+                assert await response.read() == b"ok"
+
+
+async def test_a_session_detached_while_its_request_waits() -> None:
+    """The request goes on, and another session's after it."""
+    connector = whorl.http.TCPConnector(limit=1)
+    async with RawServer(_hold) as server:
+        async with whorl.http.ClientSession(connector=connector) as other:
+            session = whorl.http.ClientSession(connector=connector, connector_owner=False)
+            first: Any = asyncio.ensure_future(other.get(server.url).__aenter__())
+            await until(lambda: server.heads)
+            second: Any = asyncio.ensure_future(session.get(server.url).__aenter__())
+            await asyncio.sleep(0)
+            session.detach()
+            # Its connection cannot be used again: a new one has to be made.
+            (await first).close()
+            assert await (await second).read() == b"ok"
+            async with asyncio.timeout(5), other.get(server.url) as response:
+                assert await response.read() == b"ok"
+
+
+REDIRECT = answer(b"", "Location: /there", status="307 Temporary Redirect")
+
+
+@pytest.mark.parametrize("ending", ["redirect", "status", "lost"])
+async def test_json_is_made_once(ending: str) -> None:
+    """Whatever becomes of the request, and of the value meanwhile."""
+    made: list[Any] = []
+
+    def serialize(value: Any) -> str:
+        made.append(value)
+        return json.dumps(value)
+
+    value = {"a": 1}
+    bodies: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        while True:
+            _, body = await peer.request()
+            bodies.append(body)
+            value["a"] += 1
+            if len(bodies) == 1 and ending == "lost":
+                return
+            if len(bodies) == 1 and ending == "redirect":
+                await peer.send(REDIRECT)
+            else:
+                await peer.send(answer(b"", status="404 No") if ending == "status" else OK)
+
+    async with (
+        RawServer(script) as server,
+        whorl.http.ClientSession(json_serialize=serialize, raise_for_status=True) as session,
+    ):
+        if ending == "status":
+            with pytest.raises(whorl.http.ClientResponseError):
+                await session.put(server.url, json=value)
+        else:
+            async with session.put(server.url, json=value) as response:
+                assert response.request_info.headers["Content-Type"] == "application/json"
+            assert bodies == [b'{"a": 1}'] * 2
+    assert len(made) == 1
+
+
+async def test_an_address_that_makes_no_sense(ours: Any) -> None:
+    async with ours.ClientSession() as session:
+        with pytest.raises(ours.ClientConnectorError):
+            await session.get("http://[::1%25nowhere]:9/")
+
+
+async def test_a_cookie_jar_with_a_filter_of_its_own() -> None:
+    async with RawServer(keeping_alive()) as server:
+        async with whorl.http.ClientSession(cookies={"a": "1"}, cookie_jar=jar()) as session:
+            kept: Any = session.cookie_jar
+            for count in range(3):
+                if count == 1:
+                    kept.filter_cookies = lambda url: {"over": "1"}
+                async with session.get(server.url):
+                    pass
+    assert [b"over=1" in head for head in server.heads] == [False, True, True]
+
+
+async def test_truth_values(client: Any) -> None:
+    """Anything is true or false."""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            head, _ = await peer.request()
+            await peer.send(OK if b"/there" in head else REDIRECT)
+
+    async with RawServer(script) as server, client.ClientSession() as session:
+        for value, status in (("yes", 200), (1, 200), (0, 307), (None, 307), ("", 307)):
+            for options in ({}, {"auto_decompress": value, "read_until_eof": value}, {"max_redirects": None}):
+                async with session.get(server.url, allow_redirects=value, **options) as response:
+                    assert response.status == status
+
+
+async def test_a_status_that_comes_after_the_session_was_detached(client: Any) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await asyncio.sleep(0.05)
+        await peer.send(answer(b"", status="404 Not Found"))
+
+    async with RawServer(script) as server, client.TCPConnector() as connector:
+        session = client.ClientSession(connector=connector, connector_owner=False, raise_for_status=True)
+        request = asyncio.ensure_future(session.get(server.url).__aenter__())
+        await until(lambda: server.heads)
+        await session.close()
+        with pytest.raises(client.ClientResponseError, match="Not Found"):
+            await request
+
+
+async def test_chunked_by_a_field(ours: Any) -> None:
+    """A length beside it would let two who read the message disagree (RFC 9112, section 6.3); aiohttp sends
+    both."""
+    async with RawServer(keeping_alive()) as server, ours.ClientSession() as session:
+        async with session.post(
+            server.url, data=b"abc", headers={"Transfer-Encoding": "chunked"}
+        ) as response:
+            assert response.status == 200
+    (head,) = server.heads
+    assert b"chunked" in head
+    assert b"content-length" not in head.lower()
 
 
 SEAMS = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from http.cookies import BaseCookie
@@ -59,7 +60,7 @@ class Options:
     cookies: LooseCookies | None
     skip_auto_headers: Iterable[str] | None
     allow_redirects: bool
-    max_redirects: int
+    max_redirects: int | None
     compress: str | bool | None
     chunked: bool | None
     expect100: bool
@@ -124,6 +125,7 @@ class Call:
         """
         session, options = self._session, self._options
         loop, timeout = session._loop, options.timeout
+        self._response = first
         when = None
         if timeout.total is not None and timeout.total > 0:
             when = deadline(loop, timeout.total, timeout.ceil_threshold) - self._elapsed
@@ -305,8 +307,8 @@ class Call:
         except TimeoutError as error:
             raise ConnectionTimeoutError(f"Connection timeout to host {request.url}") from error
         connection.options = {
-            "read_until_eof": options.read_until_eof,
-            "decompress": options.auto_decompress,
+            "read_until_eof": bool(options.read_until_eof),
+            "decompress": bool(options.auto_decompress),
             "buffer_size": options.read_bufsize,
             "read_timeout": options.timeout.sock_read,
             "max_line_size": options.max_line_size,
@@ -339,7 +341,7 @@ class Call:
             has_location=location is not None,
             consumed=body is not None and body.consumed,
             followed=len(self._history),
-            max_redirects=self._options.max_redirects,
+            max_redirects=sys.maxsize if self._options.max_redirects is None else self._options.max_redirects,
         )
         if step == "no" or location is None:
             return False

@@ -311,13 +311,15 @@ class BaseConnector:
 
         :param grant: what the pool has given already
         """
+        # First what may be refused: a place that was granted has to be given back.
+        limit = ceil_timeout(timeout.connect, timeout.ceil_threshold)
         if grant is None:
             if self._closed:
                 raise ClientConnectionError("Connector is closed.")
             grant = self._pool.checkout(req.connection_key)
         if isinstance(grant, _core.HttpConnection):
             return await self._reuse(req, grant, traces)
-        async with ceil_timeout(timeout.connect, timeout.ceil_threshold):
+        async with limit:
             if isinstance(grant, _core.PoolWaiter):
                 grant = await self._wait_for_place(grant, traces)
                 if isinstance(grant, _core.HttpConnection):
@@ -364,7 +366,7 @@ class BaseConnector:
             for trace in traces:
                 await trace.send_connection_queued_end()
         except BaseException:
-            place.withdraw()
+            place.give_back()
             raise
         return place.claim()
 
@@ -562,11 +564,11 @@ class TCPConnector(BaseConnector):
             host = host.rstrip(".") + "."
         try:
             results = await self._resolve_host(host, port, traces=traces)
+            infos = addr_infos(results, self._family)
         except OSError as error:
             if is_time_limit(error):
                 raise
             raise ClientConnectorDNSError(req.connection_key, error) from error
-        infos = addr_infos(results, self._family)
         if not infos:
             nothing = OSError(f"{host} has no address of the family {self._family!r}")
             raise ClientConnectorDNSError(req.connection_key, nothing)

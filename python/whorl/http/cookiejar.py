@@ -26,6 +26,7 @@ from yarl import URL
 from .abc import AbstractCookieJar, ClearCookiePredicate
 from .cookie_matching import default_path, domain_matches, parent_domains, path_prefixes
 from .cookies import (
+    build_cookie_header,
     cookie_pairs,
     encoded_length,
     is_sendable,
@@ -472,6 +473,9 @@ class CookieJar(AbstractCookieJar):
 
     def _field_for(self, url: URL) -> str:
         """The value of the Cookie field for what :meth:`filter_cookies` returns; empty if that is."""
+        if getattr(self.filter_cookies, "__func__", None) is not _FILTER_COOKIES:
+            # A tool has put its own there.
+            return build_cookie_header(self.filter_cookies(url))
         self._do_expiration()
         selection = self._use(url)
         if selection.field is None:
@@ -596,6 +600,9 @@ def filter_request_cookies(
     jar = _UnlimitedCookieJar(quote_cookie=quote_cookie, treat_as_secure_origin=treat_as_secure_origin)
     jar.update_cookies(cookies)
     return jar.filter_cookies(request_url)
+
+
+_FILTER_COOKIES: Final = CookieJar.filter_cookies
 
 
 class DummyCookieJar(AbstractCookieJar):

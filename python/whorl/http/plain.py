@@ -92,6 +92,7 @@ def set_plain(session: ClientSession) -> None:
         and not _is_replaced(type(connector), vars(connector))
         and not connector.force_close
         and type(jar) in (CookieJar, DummyCookieJar)
+        and "filter_cookies" not in vars(jar)
         and session._request_class is ClientRequest
         and not any(map(_is_replaced, (type(session), ClientRequest, response_class)))
         and session._version == HttpVersion11
@@ -118,8 +119,8 @@ def set_plain(session: ClientSession) -> None:
         session._allow_plain(
             event_loop=session._loop,
             pool=connector._pool,
+            connector=connector,
             classes=[type(session), type(connector), ClientRequest, response_class],
-            attributes=vars(connector),
             headers=headers,
             given=list(headers.items()),
             automatic=[(name, value) for name, value in automatic_headers() if name not in headers],
@@ -165,6 +166,7 @@ def prepare(session: ClientSession, str_or_url: StrOrURL, ssl: object = True) ->
 
 async def connect(
     session: ClientSession,
+    connector: BaseConnector,
     prepared: _core.Prepared,
     grant: _core.PoolSlot | _core.PoolWaiter | None,
     elapsed: float,
@@ -178,21 +180,25 @@ async def connect(
     :raises ClientConnectorError: if none can be made
     :raises asyncio.TimeoutError: when a limit has passed
     """
-    connector = session._connector
-    # Who was granted a place uses it.
-    if connector is None or (grant is None and connector.closed):
+    if grant is None and connector.closed:
         raise RuntimeError("Session is closed")
     limits = session._timeout if isinstance(timeout, Sentinel) else request_timeout(timeout)
     key = prepared.connection_key
     assert isinstance(key, ConnectionKey)
-    when = None
-    if limits.total is not None and limits.total > 0:
-        when = deadline(session._loop, limits.total, limits.ceil_threshold) - elapsed
-    async with asyncio.timeout_at(when):
-        try:
-            return await connector._acquire(Destination(prepared.url, key), (), limits, grant)
-        except TimeoutError as error:
-            raise ConnectionTimeoutError(f"Connection timeout to host {prepared.url}") from error
+    try:
+        when = None
+        if limits.total is not None and limits.total > 0:
+            when = deadline(session._loop, limits.total, limits.ceil_threshold) - elapsed
+        async with asyncio.timeout_at(when):
+            try:
+                return await connector._acquire(Destination(prepared.url, key), (), limits, grant)
+            except TimeoutError as error:
+                raise ConnectionTimeoutError(f"Connection timeout to host {prepared.url}") from error
+    except BaseException:
+        # Nothing happens if it was used.
+        if grant is not None:
+            grant.give_back()
+        raise
 
 
 def refuse(

@@ -400,10 +400,11 @@ class ClientRequest:
                 self.headers[hdrs.CONTENT_LENGTH] = "0"
             return
         self._body = body = _payload_of(data)
-        if not self.chunked and hdrs.CONTENT_LENGTH not in self.headers:
+        chunked = self.chunked or "chunked" in self.headers.get(hdrs.TRANSFER_ENCODING, "").lower()
+        if not chunked and hdrs.CONTENT_LENGTH not in self.headers:
             if body.size is not None:
                 self.headers[hdrs.CONTENT_LENGTH] = str(body.size)
-            elif "chunked" not in self.headers.get(hdrs.TRANSFER_ENCODING, "").lower():
+            else:
                 self.chunked = True
         for name, value in body.headers.items():
             if name not in self.headers and not self._skips(name):

@@ -238,7 +238,7 @@ class ClientSession(_core.SessionBase):
         :param headers: header fields; of the same name, they replace the session's
         :param skip_auto_headers: names of fields that are not added by themselves
         :param allow_redirects: whether redirects are followed
-        :param max_redirects: how many at the most
+        :param max_redirects: how many at the most; None: any number
         :param compress: compress the body: ``"deflate"``, ``"gzip"``, True
         :param chunked: send the body in chunks
         :param expect100: wait for 100 Continue before the body is sent
@@ -339,7 +339,7 @@ class ClientSession(_core.SessionBase):
         skip_auto_headers: Iterable[str] | None = None,
         auth: BasicAuth | None = None,
         allow_redirects: bool = True,
-        max_redirects: int = 10,
+        max_redirects: int | None = 10,
         compress: str | bool | None = None,
         chunked: bool | None = None,
         expect100: bool = False,
@@ -362,18 +362,22 @@ class ClientSession(_core.SessionBase):
         max_headers: int | None = None,
         middlewares: Sequence[ClientMiddlewareType] | None = None,
         upload_tracker: UploadTracker | None = None,
+        sent: bytes | None = None,
+        begun: bool = False,
         retries: bool = True,
         elapsed: float = 0,
     ) -> Call:
         """The call that :meth:`request` describes.
 
+        :param sent: the body, if it was sent before
+        :param begun: whether it has an answer already, so that a closed session does not matter
         :param retries: whether it may be sent again
         :param elapsed: seconds since it began
         """
         if upload_tracker is not None:
             upload_tracker._bind()
         try:
-            if self.closed:
+            if self.closed and not begun:
                 raise RuntimeError("Session is closed")
             if auth is not None:
                 _deprecated(_AUTH_TEXT, 2)
@@ -382,7 +386,11 @@ class ClientSession(_core.SessionBase):
             if data is not None and json is not None:
                 raise ValueError("data and json parameters can not be used at the same time")
             if json is not None:
-                data = self._json_payload(json)
+                data = (
+                    self._json_payload(json)
+                    if sent is None
+                    else payload.BytesPayload(sent, content_type="application/json")
+                )
             if chunked is not None and not isinstance(chunked, bool):
                 _deprecated("Chunk size is deprecated #1615", 2)
             proxy = self._default_proxy if proxy is None else proxy
@@ -448,8 +456,8 @@ class ClientSession(_core.SessionBase):
             url = self._build_url(str_or_url)
         except ValueError as error:
             raise InvalidUrlClientError(str_or_url) from error
-        assert self._connector is not None
-        if url.scheme not in self._connector.allowed_protocol_schema_set:
+        # A request that goes on without a connector has been checked.
+        if self._connector is not None and url.scheme not in self._connector.allowed_protocol_schema_set:
             raise NonHttpUrlClientError(url)
         return url
 
@@ -494,12 +502,13 @@ class ClientSession(_core.SessionBase):
 
     def _connect(
         self,
+        connector: BaseConnector,
         prepared: _core.Prepared,
         grant: _core.PoolSlot | _core.PoolWaiter | None,
         elapsed: float,
         timeout: object = sentinel,
     ) -> Coroutine[Any, Any, _core.HttpConnection]:
-        return plain.connect(self, prepared, grant, elapsed, timeout)
+        return plain.connect(self, connector, prepared, grant, elapsed, timeout)
 
     def _refuse(self, error: BaseException, method: str, prepared: _core.Prepared, head: bytes) -> None:
         plain.refuse(self, error, method, prepared, head)
@@ -508,7 +517,7 @@ class ClientSession(_core.SessionBase):
         self, method: str, url: StrOrURL, response: ClientResponse, **options: Any
     ) -> ClientResponse:
         """Follow a redirect that answered a plain request, or refuse its status."""
-        return await self._call(method, url, **options).run(response)
+        return await self._call(method, url, begun=True, **options).run(response)
 
     async def _request_again(self, method: str, url: StrOrURL, **options: Any) -> ClientResponse:
         """Send a plain request again, as its connection was closed just then."""

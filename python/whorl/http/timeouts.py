@@ -50,7 +50,7 @@ DEFAULT_TIMEOUT: Final = ClientTimeout(total=5 * 60, sock_connect=30)
 def deadline(loop: asyncio.AbstractEventLoop, delay: float, ceil_threshold: float) -> float:
     """When a limit of ``delay`` seconds that starts now ends, on the loop's clock."""
     when = loop.time() + delay
-    return math.ceil(when) if delay > ceil_threshold else when
+    return math.ceil(when) if ceil_threshold < delay < math.inf else when
 
 
 class _NoLimit:

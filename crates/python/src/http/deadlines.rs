@@ -201,12 +201,13 @@ impl RequestDeadlines {
                 (state.queue.next_deadline(), state.timer.take())
             })
             .or_raise()?;
+        let mut outcome = Ok(());
         for timed in expired {
-            timed.give_up(py)?;
+            outcome = outcome.and(timed.give_up(py));
         }
         match next {
-            Some(next) => this.set_timer(slf, now, next),
-            None => Ok(()),
+            Some(next) => outcome.and(this.set_timer(slf, now, next)),
+            None => outcome,
         }
     }
 

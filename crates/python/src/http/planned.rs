@@ -54,6 +54,8 @@ pub struct Awaited {
     pub exchange: Py<Exchange>,
     /// What a response tells of it.
     pub sent: Arc<Sent>,
+    /// What went with it, in case it has to be sent again.
+    pub body: Option<Py<PyBytes>>,
     /// Whether a status of 400 or more raises.
     pub raise_for_status: bool,
     /// As it was planned.
@@ -130,6 +132,7 @@ impl Planned {
             plain: Arc::clone(plain),
             exchange,
             sent: Arc::new(sent),
+            body: outgoing.body.as_ref().map(|body| body.clone_ref(py)),
             raise_for_status: self.raise_for_status,
             started: self.started,
         };

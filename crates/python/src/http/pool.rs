@@ -480,7 +480,7 @@ impl PoolWaiter {
         self.future.bind(py).call_method0(intern!(py, "done"))?.is_truthy()
     }
 
-    /// `withdraw()`, from any thread.
+    /// `give_back()`, from any thread.
     ///
     /// # Errors
     /// What `call_soon_threadsafe()` raises.
@@ -488,14 +488,14 @@ impl PoolWaiter {
         let py = slf.py();
         let pool = slf.get().pool.get();
         if pool.state.with(|_| ()).is_ok() {
-            return Self::withdraw(slf);
+            return Self::give_back(slf);
         }
         let event_loop = pool.event_loop.bind(py);
         if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
             return Ok(());
         }
-        let withdraw = slf.getattr(intern!(py, "withdraw"))?;
-        event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (withdraw,)).map(drop)
+        let give_back = slf.getattr(intern!(py, "give_back"))?;
+        event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (give_back,)).map(drop)
     }
 
     /// It has waited too long.
@@ -559,7 +559,7 @@ impl PoolWaiter {
     }
 
     /// Leave the queue; what was granted meanwhile goes to the next.
-    pub fn withdraw(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.cancel_deadline(slf.py())?;
         let pool = this.pool.bind(slf.py());

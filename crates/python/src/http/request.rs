@@ -91,7 +91,7 @@ impl RequestContext {
             Grant::Waiter(waiter) => {
                 let future = self.wait(planned, &waiter);
                 if future.is_err() {
-                    PoolWaiter::withdraw(&waiter)?;
+                    PoolWaiter::give_back(&waiter)?;
                 }
                 future
             }
@@ -115,12 +115,12 @@ impl RequestContext {
 
     /// It is its turn.
     fn take_place(&self, py: Python<'_>, waiting: &Waiting) -> PyResult<Py<PyAny>> {
-        self.stage(py, Stage::Over);
         let waiter = waiting.waiter.bind(py);
         if !waiter.get().is_done(py)? {
-            PoolWaiter::withdraw(waiter)?;
+            // Whoever waits for it goes on waiting.
             return Err(awaited_again());
         }
+        self.stage(py, Stage::Over);
         self.use_grant(py, Arc::clone(&waiting.planned), PoolWaiter::take(waiter)?)
     }
 
@@ -138,9 +138,10 @@ impl RequestContext {
         let session = self.asked.session.bind(py);
         let connect = session.as_any().getattr(intern!(py, "_connect"))?;
         let elapsed = clock::seconds(planned.elapsed());
+        let (connector, prepared) = (&planned.plain.connector, &planned.prepared);
         let coroutine = match timeout {
-            Some(timeout) => connect.call1((&planned.prepared, grant, elapsed, timeout))?,
-            None => connect.call1((&planned.prepared, grant, elapsed))?,
+            Some(timeout) => connect.call1((connector, prepared, grant, elapsed, timeout))?,
+            None => connect.call1((connector, prepared, grant, elapsed))?,
         };
         let connecting = Arc::new(Connecting { planned, coroutine: coroutine.unbind() });
         self.stage(py, Stage::Connecting(Arc::clone(&connecting)));
@@ -179,6 +180,22 @@ impl RequestContext {
                 Err(error)
             }
         }
+    }
+
+    /// A coroutine of the session's that goes on with a request, with an option beside the user's.
+    fn coroutine_after(
+        &self,
+        awaited: &Awaited,
+        name: &Bound<'_, PyString>,
+        beside: &Bound<'_, PyDict>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = name.py();
+        beside.set_item(intern!(py, "elapsed"), awaited.elapsed())?;
+        if let Some(body) = &awaited.body {
+            // JSON is not made again: the value may be another one by now.
+            beside.set_item(intern!(py, "sent"), body)?;
+        }
+        self.coroutine(py, name, Some(beside))
     }
 
     /// A coroutine of the session's for the same request, with some options beside the user's.
@@ -245,8 +262,7 @@ impl RequestContext {
         if redirected || (awaited.raise_for_status && head.status >= 400) {
             let options = PyDict::new(py);
             options.set_item(intern!(py, "response"), response)?;
-            options.set_item(intern!(py, "elapsed"), awaited.elapsed())?;
-            let coroutine = self.coroutine(py, intern!(py, "_go_on"), Some(&options))?;
+            let coroutine = self.coroutine_after(awaited, intern!(py, "_go_on"), &options)?;
             return self.delegate(py, coroutine);
         }
         self.stage(py, Stage::Over);
@@ -267,8 +283,7 @@ impl RequestContext {
         let sent = (&awaited.sent.prepared, &awaited.sent.head);
         session.call_method1(intern!(py, "_refuse"), (error.value(py), method, sent.0, sent.1))?;
         let options = PyDict::new(py);
-        options.set_item(intern!(py, "elapsed"), awaited.elapsed())?;
-        let coroutine = self.coroutine(py, intern!(py, "_request_again"), Some(&options))?;
+        let coroutine = self.coroutine_after(awaited, intern!(py, "_request_again"), &options)?;
         self.delegate(py, coroutine)
     }
 
@@ -331,19 +346,21 @@ fn throw_into(
 impl RequestContext {
     #[new]
     #[pyo3(signature = (session, method, url, allow_redirects, options))]
-    const fn new(
+    fn new(
         session: Py<SessionBase>,
         method: Py<PyString>,
         url: Py<PyAny>,
-        allow_redirects: bool,
+        allow_redirects: &Bound<'_, PyAny>,
         options: Option<Py<PyDict>>,
-    ) -> Self {
+    ) -> PyResult<Self> {
+        let allow_redirects = allow_redirects.is_truthy()?;
         let asked = Asked { session, method, url, allow_redirects, options };
-        Self { asked, stage: Guarded::new(Stage::New), response: Guarded::new(None) }
+        Ok(Self { asked, stage: Guarded::new(Stage::New), response: Guarded::new(None) })
     }
 
-    const fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
-        slf
+    fn __await__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
+        let awaited = slf.stage.with(slf.py(), |stage| !matches!(stage, Stage::New | Stage::Over));
+        if awaited { Err(awaited_again()) } else { Ok(slf) }
     }
 
     const fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -387,7 +404,7 @@ impl RequestContext {
     ) -> PyResult<Py<PyAny>> {
         let stage = self.stage.with(py, |stage| std::mem::replace(stage, Stage::Over));
         match stage {
-            Stage::Waiting(waiting) => PoolWaiter::withdraw(waiting.waiter.bind(py))?,
+            Stage::Waiting(waiting) => PoolWaiter::give_back(waiting.waiter.bind(py))?,
             Stage::Connecting(connecting) => {
                 self.stage(py, Stage::Connecting(Arc::clone(&connecting)));
                 let step = throw_into(connecting.coroutine.bind(py), typ, val, tb);
@@ -413,7 +430,7 @@ impl RequestContext {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let stage = self.stage.with(py, |stage| std::mem::replace(stage, Stage::Over));
         match stage {
-            Stage::Waiting(waiting) => PoolWaiter::withdraw(waiting.waiter.bind(py)),
+            Stage::Waiting(waiting) => PoolWaiter::give_back(waiting.waiter.bind(py)),
             Stage::Connecting(connecting) => {
                 connecting.coroutine.call_method0(py, intern!(py, "close")).map(drop)
             }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -42,8 +43,8 @@ pub struct Plain {
     pub deadlines: Py<RequestDeadlines>,
     /// Those whose methods make up a request, as they were.
     classes: Vec<ClassAsItWas>,
-    /// The connector's own, where a method that is put there is found.
-    attributes: Py<PyDict>,
+    /// Makes new connections. A method that is put there is found in its attributes.
+    pub connector: Py<PyAny>,
     headers: Py<PyAny>,
     headers_version: u64,
     /// The fields of every request.
@@ -125,8 +126,12 @@ impl SessionBase {
             }
         };
         match (prepared, &options.params) {
-            // What is wrong with them, the coroutine says.
-            (Some(prepared), Some(params)) => Ok(prepared.get().extended(params).ok()),
+            (Some(prepared), Some(params)) => match prepared.get().extended(params) {
+                Ok(extended) => Ok(Some(extended)),
+                // What is wrong with them, the coroutine says.
+                Err(error) if error.is_instance_of::<PyException>(py) => Ok(None),
+                Err(error) => Err(error),
+            },
             (prepared, _) => Ok(prepared),
         }
     }
@@ -170,7 +175,7 @@ impl Plain {
 
     /// Whether something has changed that decides what is plain.
     fn is_stale(&self, py: Python<'_>) -> PyResult<bool> {
-        let attributes = self.attributes.bind(py);
+        let attributes = self.connector.bind(py).getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
         let seams = [
             intern!(py, "connect"),
             intern!(py, "_create_connection"),
@@ -195,7 +200,7 @@ impl SessionBase {
     }
 
     /// Let plain requests take the native way; `given` and `automatic` are the fields of all of them.
-    #[pyo3(signature = (*, event_loop, pool, classes, attributes, headers, given, automatic, auth, json_serialize, cookie_jar,
+    #[pyo3(signature = (*, event_loop, pool, connector, classes, headers, given, automatic, auth, json_serialize, cookie_jar,
                         cookies, response_class, decompress, buffer_size, timeout, raise_for_status, max_line_size,
                         max_field_size, max_headers))]
     #[expect(clippy::too_many_arguments, reason = "a method of Python's, with keywords")]
@@ -204,8 +209,8 @@ impl SessionBase {
         py: Python<'_>,
         event_loop: &Bound<'_, PyAny>,
         pool: Py<ConnectionPool>,
+        connector: Py<PyAny>,
         classes: Vec<Bound<'_, PyType>>,
-        attributes: Py<PyDict>,
         headers: &Bound<'_, PyAny>,
         given: Vec<(Bound<'_, PyString>, Bound<'_, PyString>)>,
         automatic: Vec<(Bound<'_, PyString>, Bound<'_, PyString>)>,
@@ -247,7 +252,7 @@ impl SessionBase {
             raise_for_status,
             deadlines,
             classes: classes.iter().map(ClassAsItWas::new).collect(),
-            attributes,
+            connector,
             headers: headers.clone().unbind(),
             headers_version: version_of(headers)?,
             fields: Fields { given: encoded(given)?, automatic: encoded(automatic)?, auth },
@@ -273,7 +278,8 @@ impl SessionBase {
         let Ok(Some(plain)) = self.plain.with(|plain| plain.clone()) else { return Ok(()) };
         visit.call(&plain.event_loop)?;
         visit.call(&plain.pool)?;
-        visit.call(&plain.attributes)?;
+        visit.call(&plain.connector)?;
+        visit.call(&plain.response_class)?;
         for class in &plain.classes {
             visit.call(&class.class)?;
         }
