@@ -574,6 +574,7 @@ SEAMS = [
     (whorl.http.BaseConnector, "connect"),
     (whorl.http.ClientRequest, "__init__"),
     (whorl.http.ClientRequest, "send"),
+    (whorl.http.ClientRequest, "update_headers"),
     (whorl.http.ClientResponse, "__init__"),
     (whorl.http.ClientResponse, "release"),
     (whorl.http.ClientResponse, "start"),
@@ -670,3 +671,41 @@ async def test_a_class_derived_for_other_reasons_is_as_fast() -> None:
         assert is_native(response)
         assert isinstance(response, Response)
         assert await response.shout() == "OK"
+
+
+async def test_a_tool_that_adds_to_every_request(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And sends it elsewhere, in clear text: as tools of tests do that answer for any server."""
+    requests, connectors = client.ClientRequest, client.TCPConnector
+    original = requests.__init__
+
+    def init(request: Any, *args: Any, **kwargs: Any) -> None:
+        original(request, *args, **kwargs)
+        request.update_headers({**request.headers, "X-Scheme": request.url.scheme})
+
+    async def here(connector: Any, host: str, port: int, traces: Any = None) -> Any:
+        return [
+            {
+                "hostname": host,
+                "host": "127.0.0.1",
+                "port": server.port,
+                "family": connector._family,
+                "proto": 0,
+                "flags": 0,
+            }
+        ]
+
+    async with RawServer(keeping_alive()) as server, client.ClientSession() as session:
+        monkeypatch.setattr(requests, "__init__", init)
+        monkeypatch.setattr(requests, "is_ssl", lambda request: False)
+        monkeypatch.setattr(connectors, "_resolve_host", here)
+        for _ in range(2):
+            async with session.get("https://a.test/", headers={"X-One": "1"}) as response:
+                assert await response.text() == "ok"
+        if client is whorl.http:
+            # It is not kept for those who ask for TLS; aiohttp goes by the URL.
+            assert [key.is_ssl for key in session.connector._conns] == [False]
+    for head in server.heads:
+        assert head.count(b"Host:") == 1
+        assert b"Host: a.test\r\n" in head
+        assert b"X-One: 1\r\n" in head
+        assert b"X-Scheme: https\r\n" in head

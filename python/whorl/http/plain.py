@@ -70,7 +70,16 @@ def set_seams(owner: type, *names: str) -> None:
 
 set_seams(TCPConnector, "connect", "_create_connection", "_wrap_create_connection")
 set_seams(UnixConnector, "connect", "_create_connection")
-set_seams(ClientRequest, "__init__", "is_ssl", "send", "update_auth", "update_cookies", "write_bytes")
+set_seams(
+    ClientRequest,
+    "__init__",
+    "is_ssl",
+    "send",
+    "update_auth",
+    "update_cookies",
+    "update_headers",
+    "write_bytes",
+)
 set_seams(ClientResponse, "__init__", "__aexit__", "release", "start")
 
 

@@ -203,7 +203,7 @@ class ClientRequest:
         self._traces: list[Trace] = [] if traces is None else traces
         self._continues = False
 
-        self._set_headers(headers)
+        self.update_headers(headers)
         self._set_automatic_headers(skip_auto_headers)
         if cookies:
             self.update_cookies(cookies)
@@ -250,10 +250,14 @@ class ClientRequest:
     @property
     def connection_key(self) -> ConnectionKey:
         """What requests must have in common to share a connection."""
+        key = connection_key(self.url, self._ssl)
+        if self.is_ssl() != key.is_ssl:
+            # As a tool would have it: what goes in clear text is not for requests that ask for TLS.
+            key = key._replace(is_ssl=not key.is_ssl)
         if self.proxy is None and self.server_hostname is None:
-            return connection_key(self.url, self._ssl)
+            return key
         proxied = self.proxy_headers
-        return connection_key(self.url, self._ssl)._replace(
+        return key._replace(
             proxy=self.proxy,
             proxy_auth=self.proxy_auth,
             proxy_headers_hash=hash(tuple(proxied.items())) if proxied else None,
@@ -272,7 +276,8 @@ class ClientRequest:
 
     # Its header fields.
 
-    def _set_headers(self, headers: LooseHeaders | None) -> None:
+    def update_headers(self, headers: LooseHeaders | None) -> None:
+        """Replace the header fields by ``headers``, behind a Host field for the URL."""
         host = self.url.host_port_subcomponent
         assert host is not None
         self.headers: CIMultiDict[str] = CIMultiDict([(hdrs.HOST, host)])
