@@ -126,8 +126,7 @@ def adopt(vocabulary: ModuleType) -> None:
 
     For programs in which aiohttp's server and this client live together: its messages and ours are then
     compared with the same ``WSMsgType``, by ``is`` as well. To be called before the first connection is made.
-
-    :raises AttributeError: if the module has not all of them; nothing has changed then
+    A class that the module does not have, as aiohttp before 3.14 has no ``WSMessageTextBytes``, stays ours.
     """
     names = ("WSCloseCode", "WSMessage", "WSMessageTextBytes", "WSMsgType", "WebSocketError")
-    globals().update({name: getattr(vocabulary, name) for name in names})
+    globals().update({name: getattr(vocabulary, name) for name in names if hasattr(vocabulary, name)})
