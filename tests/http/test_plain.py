@@ -554,6 +554,17 @@ async def test_a_status_that_comes_after_the_session_was_detached(client: Any) -
             await request
 
 
+async def test_a_body_of_no_bytes(ours: Any) -> None:
+    """From Python 3.12 on asyncio's transport does not close once it was given an empty piece to write. aiohttp
+    gives it one."""
+    async with RawServer(keeping_alive()) as server:
+        async with asyncio.timeout(5), ours.ClientSession() as session:
+            for _ in range(3):
+                async with session.post(server.url, data=b"") as response:
+                    assert await response.read() == b"ok"
+        await until(lambda: not server.open)
+
+
 async def test_chunked_by_a_field(ours: Any) -> None:
     """A length beside it would let two who read the message disagree (RFC 9112, section 6.3); aiohttp sends
     both."""

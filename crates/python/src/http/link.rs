@@ -59,7 +59,10 @@ impl Link {
             Self::Foreign(transport) => {
                 let pieces = PyList::empty(py);
                 for chunk in chunks {
-                    pieces.append(PyBytes::new(py, chunk.as_ref()))?;
+                    // asyncio's transport, from Python 3.12 on, never gets rid of an empty piece, and never closes then.
+                    if !chunk.as_ref().is_empty() {
+                        pieces.append(PyBytes::new(py, chunk.as_ref()))?;
+                    }
                 }
                 transport.bind(py).call_method1(intern!(py, "writelines"), (pieces,)).map(drop)
             }
