@@ -555,8 +555,8 @@ async def test_a_status_that_comes_after_the_session_was_detached(client: Any) -
 
 
 async def test_a_body_of_no_bytes(ours: Any) -> None:
-    """From Python 3.12 on asyncio's transport does not close once it was given an empty piece to write. aiohttp
-    gives it one."""
+    """From Python 3.12 on asyncio's transport does not close once it was given an empty piece to write, as
+    aiohttp does."""
     async with RawServer(keeping_alive()) as server:
         async with asyncio.timeout(5), ours.ClientSession() as session:
             for _ in range(3):
