@@ -38,7 +38,7 @@ struct Pair {
     model: BTreeMap<(u64, u64), Life>,
     deadlines: Vec<u64>,
     /// How many of them are cancelled.
-    husks: usize,
+    cancelled: usize,
     now: u64,
 }
 
@@ -59,21 +59,21 @@ impl Pair {
             return;
         }
         self.model.insert((self.deadlines[age as usize], age), Life::Cancelled);
-        self.husks += 1;
-        self.timers.husks().note();
+        self.cancelled += 1;
+        self.timers.cancelled().note();
         let sweeps = self.timers.is_sweep_due();
-        let expected = self.husks >= 64 && self.husks * 2 > self.model.len();
-        assert_eq!(sweeps, expected, "{} husks of {}", self.husks, self.model.len());
+        let expected = self.cancelled >= 64 && self.cancelled * 2 > self.model.len();
+        assert_eq!(sweeps, expected, "{} cancelled of {}", self.cancelled, self.model.len());
         if sweeps {
-            let mut husks = Vec::new();
+            let mut cancelled = Vec::new();
             let (model, deadlines) = (&self.model, &self.deadlines);
-            let is_husk = |age: &u64| model.get(&(deadlines[*age as usize], *age)) == Some(&Life::Cancelled);
-            self.timers.sweep(is_husk, &mut husks);
-            assert_eq!(husks.len(), self.husks, "a sweep takes every husk");
-            self.husks = 0;
-            for age in husks {
+            let is_cancelled_entry = |age: &u64| model.get(&(deadlines[*age as usize], *age)) == Some(&Life::Cancelled);
+            self.timers.sweep(is_cancelled_entry, &mut cancelled);
+            assert_eq!(cancelled.len(), self.cancelled, "a sweep takes every cancelled entry");
+            self.cancelled = 0;
+            for age in cancelled {
                 let former = self.model.remove(&(self.deadlines[age as usize], age));
-                assert_eq!(former, Some(Life::Cancelled), "a sweep takes nothing but husks");
+                assert_eq!(former, Some(Life::Cancelled), "a sweep takes nothing but cancelled");
             }
         }
     }
@@ -86,8 +86,8 @@ impl Pair {
             assert_eq!(taken, due.map(|(_, age)| age));
             match due.and_then(|due| self.model.remove(&due)) {
                 Some(Life::Cancelled) => {
-                    self.husks -= 1;
-                    self.timers.note_husk();
+                    self.cancelled -= 1;
+                    self.timers.forget_cancelled();
                 }
                 Some(Life::Waiting) => {}
                 None => break,
@@ -102,7 +102,7 @@ impl Pair {
         expected.sort_unstable();
         assert_eq!(drained, expected);
         self.model.clear();
-        self.husks = 0;
+        self.cancelled = 0;
     }
 }
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVarTuple, cast
 from whorl import _core
 from whorl.asyncio_private import base_events, unix_events
 from whorl.process import watch_child
-from whorl.server import with_clients
+from whorl.asyncio_server import with_clients
 from whorl.sock import SocketMethods
 
 if TYPE_CHECKING:

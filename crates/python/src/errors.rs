@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use whorl_core::client::coding::{DecodeError, Undecodable};
 use whorl_core::http1::encode::EncodeError;
 use whorl_core::net::WrongWaterMarks;
-use whorl_core::sched::Refused;
+use whorl_core::sched::BorrowError;
 use whorl_core::websocket::{Unacceptable, Unsendable};
 
 /// An error on its way to Python.
@@ -16,7 +16,7 @@ pub trait IntoPyErr {
     fn into_py_err(self) -> PyErr;
 }
 
-impl IntoPyErr for Refused {
+impl IntoPyErr for BorrowError {
     fn into_py_err(self) -> PyErr {
         PyRuntimeError::new_err(match self {
             Self::OtherThread => {

@@ -343,14 +343,14 @@ unsafe extern "C" {
 }
 
 /// A bytes object that is being written, by who has the only reference to it.
-pub struct BytesInMaking<'py> {
+pub struct BytesWriter<'py> {
     /// Null once it is finished.
     object: *mut ffi::PyObject,
     capacity: usize,
     py: Python<'py>,
 }
 
-impl<'py> BytesInMaking<'py> {
+impl<'py> BytesWriter<'py> {
     /// Room for `capacity` bytes, not initialised.
     ///
     /// # Errors
@@ -386,7 +386,7 @@ impl<'py> BytesInMaking<'py> {
     }
 }
 
-impl Drop for BytesInMaking<'_> {
+impl Drop for BytesWriter<'_> {
     fn drop(&mut self) {
         // SAFETY: null, or the only reference; a bytes object's end runs no foreign code.
         unsafe { ffi::Py_XDECREF(self.object) };

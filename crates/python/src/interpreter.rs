@@ -71,7 +71,7 @@ fn call_for_loop<'py>(
 /// A value that one thread opens at a time: under the GIL or, on a free-threaded interpreter, a lock.
 ///
 /// Not under the object's critical section, which may let the thread be stopped while it waits for another: whoever has the
-/// loop's state open must never be, as others wait for it (see [`whorl_core::sched::Owner`]).
+/// loop's state open must never be, as others wait for it (see [`whorl_core::sched::LoopOwner`]).
 #[derive(Debug)]
 pub struct Guarded<T> {
     #[cfg(Py_GIL_DISABLED)]

@@ -1,15 +1,15 @@
 //! What runs next, and how long the loop may sleep: plain data, generic over what is scheduled.
 //!
-//! One turn of a loop is: take what other threads left in the [`Inbox`], look for readiness when [`Pace`] says it is time,
+//! One turn of a loop is: take what other threads left in the [`InjectionQueue`], look for readiness when [`Pace`] says it is time,
 //! move due timers out of [`Timers`], then run what was ready when the turn began. The loop that owns the I/O performs
 //! these steps; nothing here blocks or reads a clock.
 
-mod inbox;
+mod injection_queue;
 mod owner;
 mod pace;
 mod timers;
 
-pub use inbox::Inbox;
-pub use owner::{Owned, Owner, Refused, Tenure, this_thread};
+pub use injection_queue::InjectionQueue;
+pub use owner::{BorrowError, LoopOwner, OwnerCell, OwnerGuard, this_thread};
 pub use pace::Pace;
-pub use timers::{Husks, Timers};
+pub use timers::{CancelledTimers, Timers};

@@ -1,8 +1,8 @@
 //! One owner: state that belongs to the thread which runs the loop.
 //!
-//! An [`Owner`] is shared by everything that belongs to one loop. While the loop runs, its thread holds the [`Tenure`] and
-//! every [`Owned`] value opens for that thread alone, at the cost of one load, and another thread is refused. While it does
-//! not run, whoever comes takes the tenure for the length of one access, and a second thread waits that long.
+//! A [`LoopOwner`] is shared by everything that belongs to one loop. While the loop runs, its thread holds the [`OwnerGuard`] and
+//! every [`OwnerCell`] value opens for that thread alone, at the cost of one load, and another thread is refused. While it does
+//! not run, whoever comes takes the guard for the length of one access, and a second thread waits that long.
 
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
@@ -10,11 +10,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// No thread holds the tenure.
-const NOBODY: usize = 0;
+/// No thread holds the guard.
+const NO_THREAD: usize = 0;
 
-/// Set beside the thread that holds the tenure for one access only.
-const BRIEFLY: usize = 1;
+/// Set beside the thread that holds the guard for one access only.
+const ONE_ACCESS: usize = 1;
 
 /// A number that no other living thread of the process has, never zero and even (it is an address): a read of the thread
 /// pointer, which is cheaper than the address of a thread-local of a shared library.
@@ -27,20 +27,20 @@ pub fn this_thread() -> usize {
 
 /// Which thread the state of one loop belongs to at the moment.
 #[derive(Debug, Default)]
-pub struct Owner {
+pub struct LoopOwner {
     thread: AtomicUsize,
 }
 
-/// Why an [`Owned`] value did not open.
+/// Why an [`OwnerCell`] value did not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// Another thread has the tenure.
+pub enum BorrowError {
+    /// Another thread has the guard.
     OtherThread,
     /// This thread has it open already, further up the stack.
     Reentered,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for BorrowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OtherThread => "the loop belongs to another thread at the moment",
@@ -49,140 +49,149 @@ impl fmt::Display for Refused {
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for BorrowError {}
 
-impl Owner {
+impl LoopOwner {
     /// An owner that is nobody yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether the calling thread holds the tenure.
+    /// Whether the calling thread holds the guard.
     #[must_use]
     pub fn is_here(&self) -> bool {
-        self.thread.load(Ordering::Relaxed) & !BRIEFLY == this_thread()
+        self.thread.load(Ordering::Relaxed) & !ONE_ACCESS == this_thread()
     }
 
-    /// Whether any thread holds the tenure for longer than one access.
+    /// Whether any thread holds the guard for longer than one access.
     #[must_use]
     pub fn is_held(&self) -> bool {
         let holder = self.thread.load(Ordering::Relaxed);
-        holder != NOBODY && holder & BRIEFLY == 0
+        holder != NO_THREAD && holder & ONE_ACCESS == 0
     }
 
-    /// Takes the tenure for the calling thread, until the value returned is dropped.
+    /// Takes the guard for the calling thread, until the value returned is dropped.
     ///
     /// # Errors
-    /// [`Refused::OtherThread`] while another thread holds it.
-    pub fn take(&self) -> Result<Tenure<'_>, Refused> {
+    /// [`BorrowError::OtherThread`] while another thread holds it.
+    pub fn take(&self) -> Result<OwnerGuard<'_>, BorrowError> {
         self.take_as(this_thread(), 0)
     }
 
-    /// Takes the tenure for one access.
+    /// Takes the guard for one access.
     #[inline]
-    fn take_briefly(&self) -> Result<Tenure<'_>, Refused> {
-        self.take_as(this_thread(), BRIEFLY)
+    fn take_for_one_access(&self) -> Result<OwnerGuard<'_>, BorrowError> {
+        self.take_as(this_thread(), ONE_ACCESS)
     }
 
     #[inline]
-    fn take_as(&self, here: usize, brevity: usize) -> Result<Tenure<'_>, Refused> {
-        if self.thread.load(Ordering::Relaxed) & !BRIEFLY == here {
-            return Ok(Tenure { owner: self, outermost: false, on_this_thread: PhantomData });
+    fn take_as(&self, here: usize, duration_flag: usize) -> Result<OwnerGuard<'_>, BorrowError> {
+        if self.thread.load(Ordering::Relaxed) & !ONE_ACCESS == here {
+            return Ok(OwnerGuard { owner: self, outermost: false, on_this_thread: PhantomData });
         }
         loop {
-            match self.thread.compare_exchange(NOBODY, here | brevity, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Ok(Tenure { owner: self, outermost: true, on_this_thread: PhantomData }),
+            match self.thread.compare_exchange(
+                NO_THREAD,
+                here | duration_flag,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Ok(OwnerGuard { owner: self, outermost: true, on_this_thread: PhantomData }),
                 // It ends by itself: no foreign code runs in there.
-                Err(holder) if holder & BRIEFLY != 0 => std::thread::yield_now(),
-                Err(_) => return Err(Refused::OtherThread),
+                Err(holder) if holder & ONE_ACCESS != 0 => std::thread::yield_now(),
+                Err(_) => return Err(BorrowError::OtherThread),
             }
         }
     }
 
-    /// Takes the tenure from a thread that does not exist any more: in the child of a `fork`, whose only thread is the
+    /// Takes the guard from a thread that does not exist any more: in the child of a `fork`, whose only thread is the
     /// caller.
     pub fn reset_after_fork(&self) {
-        self.thread.store(NOBODY, Ordering::Relaxed);
+        self.thread.store(NO_THREAD, Ordering::Relaxed);
     }
 }
 
-/// The calling thread's hold on an [`Owner`]; an inner one (the thread had it before) gives nothing back on drop.
+/// The calling thread's hold on a [`LoopOwner`]; an inner one (the thread had it before) gives nothing back on drop.
 #[derive(Debug)]
 #[must_use]
-pub struct Tenure<'owner> {
-    owner: &'owner Owner,
+pub struct OwnerGuard<'owner> {
+    owner: &'owner LoopOwner,
     outermost: bool,
     /// It must not be sent: it is proof of the thread that it was made on.
     on_this_thread: PhantomData<*const ()>,
 }
 
-impl Drop for Tenure<'_> {
+impl Drop for OwnerGuard<'_> {
     fn drop(&mut self) {
         if self.outermost {
-            self.owner.thread.store(NOBODY, Ordering::Release);
+            self.owner.thread.store(NO_THREAD, Ordering::Release);
         }
     }
 }
 
 /// A value that only the owner's thread can open, and only once at a time.
 ///
-/// [`Owned::with`] must not run foreign code (drop a reference to an object with a finaliser, allocate where a garbage
+/// [`OwnerCell::with`] must not run foreign code (drop a reference to an object with a finaliser, allocate where a garbage
 /// collector may run): such code could come back here and be refused. Take out what is needed, then act on it.
 #[derive(Debug)]
-pub struct Owned<T> {
-    owner: Arc<Owner>,
+pub struct OwnerCell<T> {
+    owner: Arc<LoopOwner>,
     open: Cell<bool>,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: `value` and `open` are touched only under a `Tenure`, which one thread holds at a time; taking it is an acquire
+// SAFETY: `value` and `open` are touched only under an `OwnerGuard`, which one thread holds at a time; taking it is an acquire
 // and giving it back a release, so the former holder's writes are seen. `T: Send` as it moves from holder to holder.
-unsafe impl<T: Send> Sync for Owned<T> {}
+unsafe impl<T: Send> Sync for OwnerCell<T> {}
 
-impl<T> Owned<T> {
+impl<T> OwnerCell<T> {
     /// Puts `value` under `owner`.
-    pub const fn new(owner: Arc<Owner>, value: T) -> Self {
+    pub const fn new(owner: Arc<LoopOwner>, value: T) -> Self {
         Self { owner, open: Cell::new(false), value: UnsafeCell::new(value) }
     }
 
     /// The owner this value is under.
     #[must_use]
-    pub const fn owner(&self) -> &Arc<Owner> {
+    pub const fn owner(&self) -> &Arc<LoopOwner> {
         &self.owner
     }
 
     /// Opens the value for the length of `act`.
     ///
     /// # Errors
-    /// [`Refused`] when another thread has the tenure, or this one has the value open already.
+    /// [`BorrowError`] when another thread has the guard, or this one has the value open already.
     #[inline]
-    pub fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> Result<R, Refused> {
-        let tenure = self.owner.take_briefly()?;
-        self.with_tenure(&tenure, act)
+    pub fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> Result<R, BorrowError> {
+        let guard = self.owner.take_for_one_access()?;
+        self.with_guard(&guard, act)
     }
 
-    /// The same for who holds the tenure already, and so need not ask which thread this is.
+    /// The same for who holds the guard already, and so need not ask which thread this is.
     ///
     /// # Errors
-    /// [`Refused::Reentered`] when this thread has the value open already; [`Refused::OtherThread`] when the tenure is of
+    /// [`BorrowError::Reentered`] when this thread has the value open already; [`BorrowError::OtherThread`] when the guard is of
     /// another owner.
     #[inline]
-    pub fn with_tenure<R>(&self, tenure: &Tenure<'_>, act: impl FnOnce(&mut T) -> R) -> Result<R, Refused> {
+    pub fn with_guard<R>(
+        &self,
+        guard: &OwnerGuard<'_>,
+        act: impl FnOnce(&mut T) -> R,
+    ) -> Result<R, BorrowError> {
         struct Close<'a>(&'a Cell<bool>);
         impl Drop for Close<'_> {
             fn drop(&mut self) {
                 self.0.set(false);
             }
         }
-        if !std::ptr::eq(tenure.owner, &raw const *self.owner) {
-            return Err(Refused::OtherThread);
+        if !std::ptr::eq(guard.owner, &raw const *self.owner) {
+            return Err(BorrowError::OtherThread);
         }
         if self.open.replace(true) {
-            return Err(Refused::Reentered);
+            return Err(BorrowError::Reentered);
         }
         let close = Close(&self.open);
-        // SAFETY: the tenure keeps other threads out and `open` keeps this one from opening it twice, so the reference is
+        // SAFETY: the guard keeps other threads out and `open` keeps this one from opening it twice, so the reference is
         // the only one until `close` is dropped.
         let result = act(unsafe { &mut *self.value.get() });
         drop(close);
@@ -199,13 +208,13 @@ impl<T> Owned<T> {
 mod tests {
     use super::*;
 
-    fn owned() -> Arc<Owned<u32>> {
-        Arc::new(Owned::new(Arc::new(Owner::new()), 7))
+    fn cell() -> Arc<OwnerCell<u32>> {
+        Arc::new(OwnerCell::new(Arc::new(LoopOwner::new()), 7))
     }
 
     #[test]
     fn opens_for_whoever_comes_while_nobody_owns_it() {
-        let value = owned();
+        let value = cell();
         assert_eq!(value.with(|v| *v), Ok(7));
         let other = Arc::clone(&value);
         let seen = std::thread::spawn(move || other.with(|v| std::mem::replace(v, 8))).join();
@@ -215,29 +224,29 @@ mod tests {
 
     #[test]
     fn refuses_other_threads_during_a_tenure() {
-        let value = owned();
+        let value = cell();
         let owner = Arc::clone(value.owner());
-        let tenure = owner.take();
-        assert!(tenure.is_ok() && owner.is_here());
+        let guard = owner.take();
+        assert!(guard.is_ok() && owner.is_here());
         let other = Arc::clone(&value);
         let seen = std::thread::spawn(move || other.with(|v| *v)).join();
-        assert_eq!(seen.ok(), Some(Err(Refused::OtherThread)));
+        assert_eq!(seen.ok(), Some(Err(BorrowError::OtherThread)));
         assert_eq!(value.with(|v| *v), Ok(7));
-        assert!(owner.is_held(), "an access within the tenure does not end it");
-        drop(tenure);
+        assert!(owner.is_held(), "an access within the guard does not end it");
+        drop(guard);
         assert!(!owner.is_held());
     }
 
     #[test]
     fn refuses_to_open_twice() {
-        let value = owned();
-        assert_eq!(value.with(|_| value.with(|v| *v)), Ok(Err(Refused::Reentered)));
+        let value = cell();
+        assert_eq!(value.with(|_| value.with(|v| *v)), Ok(Err(BorrowError::Reentered)));
         assert_eq!(value.with(|v| *v), Ok(7));
     }
 
     #[test]
     fn many_threads_wait_for_each_others_accesses() {
-        let value = owned();
+        let value = cell();
         let threads: Vec<_> = (0..4)
             .map(|_| {
                 let value = Arc::clone(&value);
@@ -250,11 +259,11 @@ mod tests {
 
     #[test]
     fn who_takes_the_tenure_waits_for_accesses_and_refuses_from_then_on() {
-        let value = owned();
+        let value = cell();
         let other = Arc::clone(&value);
         let accesses = std::thread::spawn(move || while other.with(|v| *v += 1).is_ok() {});
-        let tenure = value.owner().take();
-        assert!(tenure.is_ok() && value.owner().is_held());
+        let guard = value.owner().take();
+        assert!(guard.is_ok() && value.owner().is_held());
         let seen = value.with(|v| *v);
         assert!(accesses.join().is_ok());
         assert_eq!(value.with(|v| *v), seen);

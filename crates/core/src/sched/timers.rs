@@ -39,9 +39,9 @@ impl<H> Ord for Entry<H> {
 
 /// How many cancelled entries a heap of timers has: a timer that is cancelled notes itself, on whatever thread that is.
 #[derive(Clone, Debug, Default)]
-pub struct Husks(Arc<AtomicUsize>);
+pub struct CancelledTimers(Arc<AtomicUsize>);
 
-impl Husks {
+impl CancelledTimers {
     /// Notes one more.
     pub fn note(&self) {
         self.0.fetch_add(1, Memory::Relaxed);
@@ -63,18 +63,18 @@ impl Husks {
 
 /// Timers by deadline, in nanoseconds of the caller's clock.
 ///
-/// A cancelled timer stays in the heap as a husk until it comes up or until husks are the greater part, when one sweep
-/// drops them all: cancelling costs O(1), and a million timers made and cancelled hold no more than a few hundred husks.
+/// A cancelled timer stays in the heap as a cancelled entry until it comes up or until cancelled entries are the greater part, when one sweep
+/// drops them all: cancelling costs O(1), and a million timers made and cancelled hold no more than a few hundred cancelled entries.
 #[derive(Debug)]
 pub struct Timers<H> {
     heap: BinaryHeap<Entry<H>>,
     next_serial: u64,
-    husks: Husks,
+    cancelled: CancelledTimers,
 }
 
 impl<H> Default for Timers<H> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new(), next_serial: 0, husks: Husks::default() }
+        Self { heap: BinaryHeap::new(), next_serial: 0, cancelled: CancelledTimers::default() }
     }
 }
 
@@ -86,7 +86,7 @@ impl<H> Timers<H> {
         self.heap.push(Entry { deadline, serial, item });
     }
 
-    /// When the next timer comes up; a husk counts, it only makes the loop look once too often.
+    /// When the next timer comes up; a cancelled entry counts, it only makes the loop look once too often.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         self.heap.peek().map(|entry| entry.deadline)
@@ -103,40 +103,40 @@ impl<H> Timers<H> {
 
     /// Where an entry notes that it is cancelled.
     #[must_use]
-    pub const fn husks(&self) -> &Husks {
-        &self.husks
+    pub const fn cancelled(&self) -> &CancelledTimers {
+        &self.cancelled
     }
 
     /// Whether a [`Timers::sweep`] is due.
     #[must_use]
     pub fn is_sweep_due(&self) -> bool {
-        let husks = self.husks.count();
-        husks >= SWEEP_AT_LEAST && husks * 2 > self.heap.len()
+        let cancelled = self.cancelled.count();
+        cancelled >= SWEEP_AT_LEAST && cancelled * 2 > self.heap.len()
     }
 
-    /// Notes that a husk came up by itself.
-    pub fn note_husk(&self) {
-        self.husks.forget_one();
+    /// Notes that a cancelled entry came up by itself.
+    pub fn forget_cancelled(&self) {
+        self.cancelled.forget_one();
     }
 
-    /// Takes out every entry that `is_husk`, into `husks`, to be dropped where dropping is allowed.
-    pub fn sweep(&mut self, mut is_husk: impl FnMut(&H) -> bool, husks: &mut Vec<H>) {
+    /// Takes out every entry that `is_cancelled_entry`, into `cancelled`, to be dropped where dropping is allowed.
+    pub fn sweep(&mut self, mut is_cancelled_entry: impl FnMut(&H) -> bool, cancelled: &mut Vec<H>) {
         let entries = std::mem::take(&mut self.heap).into_vec();
-        let count = self.husks.count().min(entries.len());
+        let count = self.cancelled.count().min(entries.len());
         let mut kept = Vec::with_capacity(entries.len() - count);
-        husks.reserve(count);
+        cancelled.reserve(count);
         for entry in entries {
-            if is_husk(&entry.item) {
-                husks.push(entry.item);
+            if is_cancelled_entry(&entry.item) {
+                cancelled.push(entry.item);
             } else {
                 kept.push(entry);
             }
         }
         self.heap = BinaryHeap::from(kept);
-        self.husks.forget_all();
+        self.cancelled.forget_all();
     }
 
-    /// How many entries there are, husks included.
+    /// How many entries there are, cancelled ones included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.heap.len()
@@ -155,7 +155,7 @@ impl<H> Timers<H> {
 
     /// Takes every entry out, in no order.
     pub fn drain(&mut self) -> Vec<H> {
-        self.husks.forget_all();
+        self.cancelled.forget_all();
         std::mem::take(&mut self.heap).into_vec().into_iter().map(|entry| entry.item).collect()
     }
 }
@@ -184,16 +184,16 @@ mod tests {
     }
 
     #[test]
-    fn husks_do_not_pile_up() {
+    fn cancelled_timers_do_not_pile_up() {
         let mut timers = Timers::default();
-        let mut husks = Vec::new();
+        let mut cancelled = Vec::new();
         let mut most = 0;
         for deadline in 0..100_000 {
             timers.push(deadline, true);
-            timers.husks().note();
+            timers.cancelled().note();
             if timers.is_sweep_due() {
-                timers.sweep(|cancelled| *cancelled, &mut husks);
-                husks.clear();
+                timers.sweep(|cancelled| *cancelled, &mut cancelled);
+                cancelled.clear();
             }
             most = most.max(timers.len());
         }
@@ -219,10 +219,10 @@ mod tests {
             for item in &items {
                 timers.push(item.0, *item);
             }
-            let mut husks = Vec::new();
-            timers.sweep(|item| item.1, &mut husks);
-            prop_assert!(husks.iter().all(|item| item.1));
-            prop_assert_eq!(husks.len() + timers.len(), items.len());
+            let mut cancelled = Vec::new();
+            timers.sweep(|item| item.1, &mut cancelled);
+            prop_assert!(cancelled.iter().all(|item| item.1));
+            prop_assert_eq!(cancelled.len() + timers.len(), items.len());
             let kept: Vec<_> = std::iter::from_fn(|| timers.pop_due(u64::MAX)).collect();
             prop_assert!(kept.iter().all(|item| !item.1));
             prop_assert!(kept.is_sorted_by_key(|item| item.0));
@@ -273,16 +273,16 @@ mod tests {
                         if std::mem::replace(cancelled, true) {
                             continue;
                         }
-                        let husks = model.values().filter(|cancelled| **cancelled).count();
-                        timers.husks().note();
+                        let cancelled = model.values().filter(|cancelled| **cancelled).count();
+                        timers.cancelled().note();
                         let sweeps = timers.is_sweep_due();
-                        prop_assert_eq!(sweeps, husks >= SWEEP_AT_LEAST && 2 * husks > model.len());
+                        prop_assert_eq!(sweeps, cancelled >= SWEEP_AT_LEAST && 2 * cancelled > model.len());
                         if sweeps {
                             let mut swept = Vec::new();
                             timers.sweep(|key| model.get(key) == Some(&true), &mut swept);
-                            prop_assert_eq!(swept.len(), husks);
-                            for husk in swept {
-                                prop_assert_eq!(model.remove(&husk), Some(true));
+                            prop_assert_eq!(swept.len(), cancelled);
+                            for entry in swept {
+                                prop_assert_eq!(model.remove(&entry), Some(true));
                             }
                         }
                     }
@@ -293,7 +293,7 @@ mod tests {
                             let first = model.pop_first();
                             prop_assert_eq!(first.map(|(first, _)| first), Some(key));
                             if first.is_some_and(|(_, cancelled)| cancelled) {
-                                timers.note_husk();
+                                timers.forget_cancelled();
                             }
                         }
                         let next = model.keys().next();

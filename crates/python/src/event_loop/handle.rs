@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::CompareOp;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyClass, PyTraverseError, PyVisit, ffi, intern};
-use whorl_core::sched::{Husks, this_thread};
+use whorl_core::sched::{CancelledTimers, this_thread};
 
 use super::EventLoop;
 use crate::ffi::Call;
@@ -47,11 +47,11 @@ enum Stage {
     /// It waits to be run, and other threads may wait for its end: see [`ThreadSafeHandle`].
     Shared(Scheduled),
     /// It waits for a descriptor, and runs each time that is ready, until it is cancelled.
-    Standing(Scheduled),
+    Repeating(Scheduled),
     /// It is running or has run; the callback, its arguments and its context are let go.
     Done,
     /// It has run, and is being shown to an exception handler or in a report.
-    Shown(Scheduled),
+    Reporting(Scheduled),
     /// It was cancelled.
     Cancelled,
 }
@@ -82,12 +82,12 @@ impl Handle {
     }
 
     /// A handle that runs whenever its descriptor is ready.
-    pub fn standing(
+    pub fn repeating(
         py: Python<'_>,
         scheduled: Scheduled,
         source_traceback: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'_, Self>> {
-        untracked(py, Self::at(Stage::Standing(scheduled), source_traceback))
+        untracked(py, Self::at(Stage::Repeating(scheduled), source_traceback))
     }
 
     const fn at(stage: Stage, source_traceback: Option<Py<PyAny>>) -> Self {
@@ -99,17 +99,17 @@ impl Handle {
         slf.get().stage.with(slf.py(), act)
     }
 
-    /// Pending to Done. A standing handle stays what it is, and a shared one until [`ThreadSafeHandle`] begins it.
+    /// Pending to Done. A repeating handle stays what it is, and a shared one until [`ThreadSafeHandle`] begins it.
     #[inline]
     fn begin(slf: &Bound<'_, Self>) -> Begun {
         Self::with(slf, |stage| match stage {
-            Stage::Standing(scheduled) => Begun::Call(scheduled.clone_ref(slf.py())),
+            Stage::Repeating(scheduled) => Begun::Call(scheduled.clone_ref(slf.py())),
             Stage::Pending(_) => match mem::replace(stage, Stage::Done) {
                 Stage::Pending(scheduled) => Begun::Call(scheduled),
                 _ => Begun::Nothing,
             },
             Stage::Shared(_) => Begun::Shared,
-            Stage::Done | Stage::Shown(_) | Stage::Cancelled => Begun::Nothing,
+            Stage::Done | Stage::Reporting(_) | Stage::Cancelled => Begun::Nothing,
         })
     }
 
@@ -135,7 +135,7 @@ impl Handle {
     ///
     /// Never on a free-threaded interpreter, where a count of one does not say that no other thread is about to raise it.
     #[inline]
-    pub fn is_spent(slf: &Bound<'_, Self>) -> bool {
+    pub fn is_recyclable(slf: &Bound<'_, Self>) -> bool {
         if cfg!(Py_GIL_DISABLED) {
             return false;
         }
@@ -148,7 +148,7 @@ impl Handle {
         alone && slf.get().source_traceback.is_none() && Self::with(slf, |stage| matches!(stage, Stage::Done))
     }
 
-    /// Done to Pending again, for a handle that `is_spent`.
+    /// Done to Pending again, for a handle that `is_recyclable`.
     #[inline]
     pub fn transition_to_pending(slf: &Bound<'_, Self>, scheduled: Scheduled) {
         // What is replaced is `Done`, which holds nothing.
@@ -166,8 +166,8 @@ impl Handle {
         Self::with(slf, |stage| match stage {
             Stage::Pending(scheduled)
             | Stage::Shared(scheduled)
-            | Stage::Standing(scheduled)
-            | Stage::Shown(scheduled) => {
+            | Stage::Repeating(scheduled)
+            | Stage::Reporting(scheduled) => {
                 Some(scheduled.call.parts().iter().map(|part| part.clone_ref(py)).collect())
             }
             Stage::Done | Stage::Cancelled => None,
@@ -232,7 +232,7 @@ impl Handle {
         })
     }
 
-    /// Puts what it ran back for the length of `act`, so that its repr names the callback. A standing handle still has it.
+    /// Puts what it ran back for the length of `act`, so that its repr names the callback. A repeating handle still has it.
     fn show(slf: &Bound<'_, Self>, scheduled: Scheduled, act: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
         let mut kept = Some(scheduled);
         Self::with(slf, |stage| {
@@ -240,12 +240,12 @@ impl Handle {
                 && let Some(scheduled) = kept.take()
             {
                 // What is replaced is `Done`, which holds nothing.
-                *stage = Stage::Shown(scheduled);
+                *stage = Stage::Reporting(scheduled);
             }
         });
         let result = act();
         let shown = Self::with(slf, |stage| match stage {
-            Stage::Shown(_) => Some(mem::replace(stage, Stage::Done)),
+            Stage::Reporting(_) => Some(mem::replace(stage, Stage::Done)),
             _ => None,
         });
         // Here, outside the stage, as finalisers may run.
@@ -287,7 +287,8 @@ impl Handle {
         // SAFETY: the collector's thread is attached, and nobody has the stage open where it can run.
         let py = unsafe { Python::assume_attached() };
         this.get().stage.with(py, |stage| {
-            if let Stage::Pending(scheduled) | Stage::Shared(scheduled) | Stage::Standing(scheduled) = stage {
+            if let Stage::Pending(scheduled) | Stage::Shared(scheduled) | Stage::Repeating(scheduled) = stage
+            {
                 for part in scheduled.call.parts() {
                     visit.call(part)?;
                 }
@@ -363,8 +364,8 @@ impl Handle {
         Self::with(slf, |stage| match stage {
             Stage::Pending(scheduled)
             | Stage::Shared(scheduled)
-            | Stage::Standing(scheduled)
-            | Stage::Shown(scheduled) => Some(scheduled.context.clone_ref(slf.py())),
+            | Stage::Repeating(scheduled)
+            | Stage::Reporting(scheduled) => Some(scheduled.context.clone_ref(slf.py())),
             Stage::Done | Stage::Cancelled => None,
         })
     }
@@ -498,7 +499,7 @@ pub struct TimerHandle {
     /// Seconds on the loop's clock.
     when: f64,
     /// Where it is noted that this one is cancelled.
-    husks: Husks,
+    cancelled: CancelledTimers,
 }
 
 impl TimerHandle {
@@ -509,15 +510,15 @@ impl TimerHandle {
         Handle::visit(handle, visit)
     }
 
-    /// A timer that comes up at `when`, in seconds on the loop's clock, and is noted in `husks` when it is cancelled.
+    /// A timer that comes up at `when`, in seconds on the loop's clock, and is noted in `cancelled` when it is cancelled.
     pub fn make(
         py: Python<'_>,
         when: f64,
-        husks: Husks,
+        cancelled: CancelledTimers,
         scheduled: Scheduled,
         source_traceback: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'_, Self>> {
-        let timer = Self { when, husks };
+        let timer = Self { when, cancelled };
         let handle = PyClassInitializer::from(Handle::at(Stage::Pending(scheduled), source_traceback));
         untracked(py, handle.add_subclass(timer))
     }
@@ -533,7 +534,7 @@ impl TimerHandle {
     /// Cancel the callback. If it has run or was cancelled before, this has no effect.
     fn cancel(slf: &Bound<'_, Self>) {
         if Handle::transition_to_cancelled(slf.as_super()) {
-            slf.get().husks.note();
+            slf.get().cancelled.note();
         }
     }
 

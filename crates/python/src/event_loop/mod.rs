@@ -1,7 +1,7 @@
 //! The event loop: asyncio's semantics over whorl-core's reactor and scheduler.
 //!
-//! Who may touch what: everything in [`State`] belongs to the thread that runs the loop (see [`whorl_core::sched::Owner`]);
-//! other threads leave their [`Mail`] in the inbox. No method keeps `State` open while it calls Python, drops a reference that may
+//! Who may touch what: everything in [`LoopState`] belongs to the thread that runs the loop (see [`whorl_core::sched::LoopOwner`]);
+//! other threads leave their [`Injected`] in the injection_queue. No method keeps `LoopState` open while it calls Python, drops a reference that may
 //! run a finaliser, or allocates an object that the garbage collector tracks: all three may come back to the loop.
 
 pub mod clock;
@@ -23,7 +23,7 @@ use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::net::ReadBuffer;
 use whorl_core::reactor::{Change, Interest, Poller, Sources, Token};
-use whorl_core::sched::{Husks, Inbox, Owned, Owner, Pace, Refused, Timers};
+use whorl_core::sched::{BorrowError, CancelledTimers, InjectionQueue, LoopOwner, OwnerCell, Pace, Timers};
 
 pub use handle::{Handle, Scheduled, ThreadSafeHandle, TimerHandle, leaves_the_loop};
 pub use source::{Side, Source, Watch};
@@ -35,14 +35,14 @@ use crate::transport::StreamTransport;
 const READ_SIZE: usize = 256 * 1024;
 
 /// Spent handles kept at the most.
-const SPENT: usize = 1024;
+const MOST_RECYCLED: usize = 1024;
 
 /// How often this process is the child of a `fork` of the one that loaded the module.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
 /// What another thread leaves for the loop.
 #[derive(Debug)]
-pub enum Mail {
+pub enum Injected {
     /// Run it in the next turn.
     Soon(Py<Handle>),
     /// Run it at its deadline.
@@ -51,11 +51,11 @@ pub enum Mail {
 
 /// What belongs to the loop's thread.
 #[derive(Debug, Default)]
-pub struct State {
+pub struct LoopState {
     /// What runs in the next turn.
     pub ready: VecDeque<Py<Handle>>,
     /// Handles that have run and that nobody holds, to be used again.
-    pub spent: Vec<Py<Handle>>,
+    pub recycled: Vec<Py<Handle>>,
     /// What runs later.
     pub timers: Timers<Py<TimerHandle>>,
     /// Who is told of which descriptor.
@@ -70,15 +70,15 @@ pub struct State {
     pub poller: Option<Arc<Poller>>,
 }
 
-impl State {
+impl LoopState {
     /// Takes cancelled timers out once they are the greater part; they are to be dropped outside the state.
     #[must_use]
     pub fn sweep_timers(&mut self, py: Python<'_>) -> Vec<Py<TimerHandle>> {
-        let mut husks = Vec::new();
+        let mut cancelled = Vec::new();
         if self.timers.is_sweep_due() {
-            self.timers.sweep(|timer| Handle::is_cancelled(timer.bind(py).as_super()), &mut husks);
+            self.timers.sweep(|timer| Handle::is_cancelled(timer.bind(py).as_super()), &mut cancelled);
         }
-        husks
+        cancelled
     }
 }
 
@@ -86,11 +86,11 @@ impl State {
 #[pyclass(frozen, subclass, module = "whorl._core")]
 #[derive(Debug)]
 pub struct EventLoop {
-    owner: Arc<Owner>,
-    state: Owned<State>,
-    read_buffer: Owned<ReadBuffer>,
-    inbox: Inbox<Mail>,
-    husks: Husks,
+    owner: Arc<LoopOwner>,
+    state: OwnerCell<LoopState>,
+    read_buffer: OwnerCell<ReadBuffer>,
+    injection_queue: InjectionQueue<Injected>,
+    cancelled: CancelledTimers,
     closed: AtomicBool,
     debug: AtomicBool,
     task_factory: AtomicBool,
@@ -111,17 +111,17 @@ impl EventLoop {
     /// # Errors
     /// RuntimeError on a thread other than the one that runs the loop.
     #[inline]
-    pub fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> PyResult<R> {
+    pub fn with<R>(&self, act: impl FnOnce(&mut LoopState) -> R) -> PyResult<R> {
         self.state.with(act).or_raise()
     }
 
     /// The buffer that sockets are read into.
-    pub const fn read_buffer(&self) -> &Owned<ReadBuffer> {
+    pub const fn read_buffer(&self) -> &OwnerCell<ReadBuffer> {
         &self.read_buffer
     }
 
     /// Whose state this is.
-    pub const fn owner(&self) -> &Arc<Owner> {
+    pub const fn owner(&self) -> &Arc<LoopOwner> {
         &self.owner
     }
 
@@ -132,8 +132,8 @@ impl EventLoop {
     }
 
     /// Where this loop's timers note that they are cancelled.
-    pub const fn husks(&self) -> &Husks {
-        &self.husks
+    pub const fn cancelled(&self) -> &CancelledTimers {
+        &self.cancelled
     }
 
     /// Whether the loop is in debug mode.
@@ -244,7 +244,7 @@ impl EventLoop {
 
     /// Makes a handle of `scheduled` and puts it behind what is ready.
     ///
-    /// On another thread than the loop's it goes through the inbox. asyncio forbids the call there, but looks only in debug
+    /// On another thread than the loop's it goes through the injection_queue. asyncio forbids the call there, but looks only in debug
     /// mode; futures call it after their state has changed, so that an error here would lose a wake-up for good.
     #[inline]
     pub fn push_call(
@@ -256,7 +256,7 @@ impl EventLoop {
         let this = slf.get();
         let mut scheduled = Some(scheduled);
         let reused = this.state.with(|state| {
-            let handle = state.spent.pop_if(|_| traceback.is_none())?;
+            let handle = state.recycled.pop_if(|_| traceback.is_none())?;
             Handle::transition_to_pending(handle.bind(py), scheduled.take()?);
             state.ready.push_back(handle.clone_ref(py));
             Some(handle)
@@ -268,26 +268,26 @@ impl EventLoop {
                 .ok_or_else(|| PyRuntimeError::new_err("internal error of whorl: a lost handle"));
         };
         let handle = Handle::make(py, scheduled, traceback)?.unbind();
-        Self::push_or_leave(slf, handle.clone_ref(py))?;
+        Self::push_or_inject(slf, handle.clone_ref(py))?;
         Ok(handle)
     }
 
-    /// Puts `handle` behind what is ready; while another thread has the loop it goes through the inbox.
-    pub fn push_or_leave(slf: &Bound<'_, Self>, handle: Py<Handle>) -> PyResult<()> {
+    /// Puts `handle` behind what is ready; while another thread has the loop it goes through the injection_queue.
+    pub fn push_or_inject(slf: &Bound<'_, Self>, handle: Py<Handle>) -> PyResult<()> {
         let mut handle = Some(handle);
         let this = slf.get();
         match (this.state.with(|state| state.ready.extend(handle.take())), handle) {
-            (Err(Refused::OtherThread), Some(handle)) => this.leave(Mail::Soon(handle)),
+            (Err(BorrowError::OtherThread), Some(handle)) => this.inject(Injected::Soon(handle)),
             (outcome, _) => outcome.or_raise(),
         }
     }
 
-    /// Leaves `mail` for the loop's thread.
-    pub fn leave(&self, mail: Mail) -> PyResult<()> {
-        self.inbox.push(mail).or_raise()
+    /// Leaves `injected` for the loop's thread.
+    pub fn inject(&self, injected: Injected) -> PyResult<()> {
+        self.injection_queue.push(injected).or_raise()
     }
 
-    /// Enters a timer, on another thread through the inbox.
+    /// Enters a timer, on another thread through the injection_queue.
     pub fn push_timer(slf: &Bound<'_, Self>, timer: &Bound<'_, TimerHandle>) -> PyResult<()> {
         let entry = timer.clone().unbind();
         let deadline = clock::deadline(timer.get().deadline());
@@ -296,8 +296,8 @@ impl EventLoop {
             state.sweep_timers(slf.py())
         });
         match pushed {
-            Ok(_husks) => Ok(()),
-            Err(Refused::OtherThread) => slf.get().leave(Mail::Timer(timer.clone().unbind())),
+            Ok(_cancelled) => Ok(()),
+            Err(BorrowError::OtherThread) => slf.get().inject(Injected::Timer(timer.clone().unbind())),
             Err(refused) => Err(refused.into_py_err()),
         }
     }
@@ -314,21 +314,21 @@ impl EventLoop {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let owner = Arc::new(Owner::new());
-        let inbox = Inbox::new().or_raise()?;
+        let owner = Arc::new(LoopOwner::new());
+        let injection_queue = InjectionQueue::new().or_raise()?;
         let poller = Poller::new().or_raise()?;
-        let mut state = State::default();
-        if let Some(fd) = inbox.fd() {
+        let mut state = LoopState::default();
+        if let Some(fd) = injection_queue.fd() {
             let (token, _) = state.sources.insert(fd, Interest::READ, Source::Waker);
             poller.add(fd, token, Interest::READ).or_raise()?;
         }
         state.poller = Some(Arc::new(poller));
         Ok(Self {
-            husks: state.timers.husks().clone(),
-            state: Owned::new(Arc::clone(&owner), state),
-            read_buffer: Owned::new(Arc::clone(&owner), ReadBuffer::new(READ_SIZE)),
+            cancelled: state.timers.cancelled().clone(),
+            state: OwnerCell::new(Arc::clone(&owner), state),
+            read_buffer: OwnerCell::new(Arc::clone(&owner), ReadBuffer::new(READ_SIZE)),
             owner,
-            inbox,
+            injection_queue,
             closed: AtomicBool::new(false),
             debug: AtomicBool::new(false),
             task_factory: AtomicBool::new(false),
@@ -380,12 +380,12 @@ impl EventLoop {
         let _ready = self.with(|state| std::mem::take(&mut state.ready))?;
         let _timers = self.with(|state| state.timers.drain())?;
         let _sources = self.with(|state| state.sources.drain())?;
-        let _spent = self.with(|state| std::mem::take(&mut state.spent))?;
+        let _recycled = self.with(|state| std::mem::take(&mut state.recycled))?;
         let _to_flush = self.with(|state| std::mem::take(&mut state.to_flush))?;
         let _poller = self.with(|state| state.poller.take())?;
-        let mut mail = Vec::new();
-        self.inbox.drain(|item| mail.push(item));
-        self.inbox.close();
+        let mut injected = Vec::new();
+        self.injection_queue.drain(|item| injected.push(item));
+        self.injection_queue.close();
         Ok(())
     }
 

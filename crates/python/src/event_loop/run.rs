@@ -8,10 +8,10 @@ use std::time::Duration;
 use pyo3::intern;
 use pyo3::prelude::*;
 use whorl_core::reactor::{Event, Events, Poller};
-use whorl_core::sched::Tenure;
+use whorl_core::sched::OwnerGuard;
 
 use super::source::Dispatch;
-use super::{EventLoop, Handle, Mail, SPENT, clock};
+use super::{EventLoop, Handle, Injected, MOST_RECYCLED, clock};
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::transport::StreamTransport;
 
@@ -23,12 +23,12 @@ const EVENTS: usize = 512;
 const STALE_WAITS: u32 = 16;
 
 /// Handles that have run which are kept together.
-const SPENT_LOT: usize = 32;
+const RECYCLE_LOT: usize = 32;
 
 /// Transports that are to be told of an event.
 type Deferred = Vec<(Dispatch, Event)>;
 
-/// How a look at the descriptors may wait.
+/// How a poll of the descriptors may wait.
 enum Wait {
     /// Something is ready to run.
     No,
@@ -55,38 +55,38 @@ impl EventLoop {
     /// KeyboardInterrupt and SystemExit raised by what ran; OSError if the poller fails.
     pub fn run_turns(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
-        let tenure = this.owner.take().or_raise()?;
+        let guard = this.owner.take().or_raise()?;
         let mut events = Events::with_capacity(EVENTS);
         let mut batch = VecDeque::new();
-        let mut spent = Vec::with_capacity(SPENT_LOT);
+        let mut recycled = Vec::with_capacity(RECYCLE_LOT);
         let mut stale_waits = 0;
-        let mut look = true;
+        let mut poll = true;
         let mut deferred = Deferred::new();
         loop {
-            if this.inbox.has_mail() {
-                this.take_mail()?;
+            if !this.injection_queue.is_empty() {
+                this.take_injected()?;
             }
-            if look {
-                let stale = Self::look(slf, &mut events, &mut deferred)?;
+            if poll {
+                let stale = Self::poll(slf, &mut events, &mut deferred)?;
                 stale_waits = if stale { stale_waits + 1 } else { 0 };
                 if stale_waits >= STALE_WAITS {
                     this.renew_poller()?;
                     stale_waits = 0;
                 }
             }
-            this.state.with_tenure(&tenure, |state| mem::swap(&mut batch, &mut state.ready)).or_raise()?;
+            this.state.with_guard(&guard, |state| mem::swap(&mut batch, &mut state.ready)).or_raise()?;
             let ran = batch.len();
-            if let Err(error) = Self::run_batch(slf, &tenure, &mut batch, &mut spent) {
+            if let Err(error) = Self::run_batch(slf, &guard, &mut batch, &mut recycled) {
                 this.put_back(batch)?;
                 return Err(error);
             }
             for (dispatch, event) in deferred.drain(..) {
-                Self::perform(slf, dispatch, event)?;
+                Self::run_dispatch(slf, dispatch, event)?;
             }
             let (stopping, unsent) = this
                 .state
-                .with_tenure(&tenure, |state| {
-                    look = state.pace.is_time_to_look(ran, clock::now) || state.ready.is_empty();
+                .with_guard(&guard, |state| {
+                    poll = state.pace.is_time_to_look(ran, clock::now) || state.ready.is_empty();
                     (state.stopping, !state.to_flush.is_empty())
                 })
                 .or_raise()?;
@@ -108,14 +108,16 @@ impl EventLoop {
         })
     }
 
-    fn take_mail(&self) -> PyResult<()> {
-        let mut mail = Vec::new();
-        self.inbox.drain(|item| mail.push(item));
+    fn take_injected(&self) -> PyResult<()> {
+        let mut injected = Vec::new();
+        self.injection_queue.drain(|item| injected.push(item));
         self.with(|state| {
-            for item in mail {
+            for item in injected {
                 match item {
-                    Mail::Soon(handle) => state.ready.push_back(handle),
-                    Mail::Timer(timer) => state.timers.push(clock::deadline(timer.get().deadline()), timer),
+                    Injected::Soon(handle) => state.ready.push_back(handle),
+                    Injected::Timer(timer) => {
+                        state.timers.push(clock::deadline(timer.get().deadline()), timer)
+                    }
                 }
             }
         })
@@ -126,7 +128,7 @@ impl EventLoop {
     ///
     /// What was scheduled before comes first, as in asyncio, or a task that is about to be cancelled would still take a
     /// connection or data, which would be lost: if anything is ready to run, transports are told after the batch.
-    fn look(slf: &Bound<'_, Self>, events: &mut Events, deferred: &mut Deferred) -> PyResult<bool> {
+    fn poll(slf: &Bound<'_, Self>, events: &mut Events, deferred: &mut Deferred) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
         let foreign_now = Self::foreign_now(slf)?;
@@ -151,9 +153,9 @@ impl EventLoop {
         match wait {
             Wait::No => poller.wait(events, limit),
             // The one place where the interpreter is let go of.
-            Wait::Nanos(_) | Wait::Forever if this.inbox.doze() => {
+            Wait::Nanos(_) | Wait::Forever if this.injection_queue.park() => {
                 let outcome = py.detach(|| poller.wait(events, limit));
-                this.inbox.rise();
+                this.injection_queue.unpark();
                 outcome
             }
             // Another thread has left something meanwhile.
@@ -163,19 +165,19 @@ impl EventLoop {
         // A signal may have ended the wait. Its Python handler runs here, where what it raises leaves `run_forever()` as it
         // leaves `select()` in asyncio, and not in whatever callback is next.
         py.check_signals()?;
-        let stale = Self::tell(slf, events, later.then_some(deferred))?;
-        if this.inbox.has_mail() {
-            this.take_mail()?;
+        let stale = Self::dispatch_events(slf, events, later.then_some(deferred))?;
+        if !this.injection_queue.is_empty() {
+            this.take_injected()?;
         }
         let foreign_now = Self::foreign_now(slf)?;
-        let _husks = this.with(|state| {
+        let _cancelled = this.with(|state| {
             let now = clock::now();
             state.pace.looked(now, !events.is_empty());
             let now = foreign_now.unwrap_or(now);
             while let Some(timer) = state.timers.pop_due(now) {
                 let timer = timer.into_bound(py).into_super();
                 if Handle::is_cancelled(&timer) {
-                    state.timers.note_husk();
+                    state.timers.forget_cancelled();
                 }
                 // A cancelled one does nothing when it is run; it goes the same way, so that it is dropped there.
                 state.ready.push_back(timer.unbind());
@@ -186,7 +188,11 @@ impl EventLoop {
     }
 
     /// Tells those whose descriptors are ready; with `later`, what is not a matter of queued callbacks is left in there.
-    fn tell(slf: &Bound<'_, Self>, events: &Events, mut later: Option<&mut Deferred>) -> PyResult<bool> {
+    fn dispatch_events(
+        slf: &Bound<'_, Self>,
+        events: &Events,
+        mut later: Option<&mut Deferred>,
+    ) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
         let mut stale = false;
@@ -198,26 +204,26 @@ impl EventLoop {
             })?;
             stale |= matches!(dispatch, Dispatch::Stale);
             if matches!(dispatch, Dispatch::Waker) {
-                this.inbox.hush();
+                this.injection_queue.drain_waker();
             }
             match &mut later {
                 Some(later) => later.push((dispatch, event)),
                 // After an error the rest of the events is not lost: the poller is level-triggered and tells them again.
-                None => Self::perform(slf, dispatch, event)?,
+                None => Self::run_dispatch(slf, dispatch, event)?,
             }
         }
         Ok(stale)
     }
 
     /// Tells one source; in debug mode one that takes longer than `loop.slow_callback_duration` is reported.
-    fn perform(slf: &Bound<'_, Self>, dispatch: Dispatch, event: Event) -> PyResult<()> {
+    fn run_dispatch(slf: &Bound<'_, Self>, dispatch: Dispatch, event: Event) -> PyResult<()> {
         if !slf.get().is_debug() {
-            return dispatch.perform(slf, event);
+            return dispatch.run(slf, event);
         }
         let py = slf.py();
         let source = dispatch.object(py);
         let start = clock::now();
-        dispatch.perform(slf, event)?;
+        dispatch.run(slf, event)?;
         let seconds = clock::seconds(clock::now() - start);
         let limit: f64 = slf.getattr(intern!(py, "slow_callback_duration"))?.extract()?;
         match source {
@@ -232,9 +238,9 @@ impl EventLoop {
     #[inline]
     fn run_batch(
         slf: &Bound<'_, Self>,
-        tenure: &Tenure<'_>,
+        guard: &OwnerGuard<'_>,
         batch: &mut VecDeque<Py<Handle>>,
-        spent: &mut Vec<Py<Handle>>,
+        recycled: &mut Vec<Py<Handle>>,
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
@@ -245,28 +251,28 @@ impl EventLoop {
                 Handle::run_timed(&handle, slf)?;
             } else {
                 Handle::run(&handle, slf)?;
-                if Handle::is_spent(&handle) {
-                    spent.push(handle.unbind());
+                if Handle::is_recyclable(&handle) {
+                    recycled.push(handle.unbind());
                     // Not all at the end: what the next callbacks schedule is put into handles that are still in the cache.
-                    if spent.len() == SPENT_LOT {
-                        this.keep_spent(tenure, spent)?;
+                    if recycled.len() == RECYCLE_LOT {
+                        this.recycle(guard, recycled)?;
                     }
                 }
             }
         }
-        this.keep_spent(tenure, spent)
+        this.recycle(guard, recycled)
     }
 
     /// Keeps handles to be used again, as long as there are not too many.
-    fn keep_spent(&self, tenure: &Tenure<'_>, spent: &mut Vec<Py<Handle>>) -> PyResult<()> {
+    fn recycle(&self, guard: &OwnerGuard<'_>, recycled: &mut Vec<Py<Handle>>) -> PyResult<()> {
         self.state
-            .with_tenure(tenure, |state| {
-                if state.spent.len() < SPENT {
-                    state.spent.append(spent);
+            .with_guard(guard, |state| {
+                if state.recycled.len() < MOST_RECYCLED {
+                    state.recycled.append(recycled);
                 }
             })
             .or_raise()?;
-        spent.clear();
+        recycled.clear();
         Ok(())
     }
 

@@ -134,7 +134,7 @@ fn soon_threadsafe(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<P
         return EventLoop::push_call(slf, scheduled, traceback).map(Py::into_any);
     }
     let handle = ThreadSafeHandle::make(py, scheduled, traceback)?;
-    EventLoop::push_or_leave(slf, handle.clone().unbind())?;
+    EventLoop::push_or_inject(slf, handle.clone().unbind())?;
     Ok(handle.into_any().unbind())
 }
 
@@ -183,7 +183,7 @@ fn timer(
     when: f64,
 ) -> PyResult<Py<PyAny>> {
     let (scheduled, traceback) = scheduled(slf, args, method, 1, &["callback", leading])?;
-    let timer = TimerHandle::make(slf.py(), when, slf.get().husks().clone(), scheduled, traceback)?;
+    let timer = TimerHandle::make(slf.py(), when, slf.get().cancelled().clone(), scheduled, traceback)?;
     EventLoop::push_timer(slf, &timer)?;
     Ok(timer.into_any().unbind())
 }

@@ -32,7 +32,7 @@ fn is_plain_socket(sock: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// What the loop knows of a descriptor before an attempt.
-enum Standing {
+enum Repeating {
     /// Nothing that matters: try.
     Unknown,
     /// The last read took all, and the poller has reported nothing since: wait.
@@ -71,8 +71,8 @@ impl EventLoop {
         mut kind: Kind,
     ) -> PyResult<Py<PyAny>> {
         match Self::standing(slf, sock, fd, direction)? {
-            Standing::Drained => {}
-            Standing::Unknown => match kind.attempt(slf, sock, fd)? {
+            Repeating::Drained => {}
+            Repeating::Unknown => match kind.attempt(slf, sock, fd)? {
                 Attempt::Done(outcome) => return outcome.map(Bound::unbind),
                 Attempt::Drained(result) => return Ok(result.unbind()),
                 Attempt::Blocked => {}
@@ -86,9 +86,9 @@ impl EventLoop {
         sock: &Bound<'_, PyAny>,
         fd: RawFd,
         direction: Direction,
-    ) -> PyResult<Standing> {
+    ) -> PyResult<Repeating> {
         if direction == Direction::Write {
-            return Ok(Standing::Unknown);
+            return Ok(Repeating::Unknown);
         }
         let drained = slf.get().with(|state| {
             let watch = state.sources.token_of(fd).and_then(|token| match state.sources.get(token) {
@@ -99,7 +99,7 @@ impl EventLoop {
                 matches!(watch.reader, Side::Lingering { drained: true }) && watch.is_of(sock)
             })
         })?;
-        Ok(if drained { Standing::Drained } else { Standing::Unknown })
+        Ok(if drained { Repeating::Drained } else { Repeating::Unknown })
     }
 
     /// Has `kind` wait for readiness; the future that it completes.

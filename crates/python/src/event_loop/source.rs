@@ -13,7 +13,7 @@ use crate::transport::{DatagramTransport, Listener, ReadPipeTransport, StreamTra
 /// Who is told when a descriptor is ready.
 #[derive(Debug)]
 pub enum Source {
-    /// The inbox's wake-up.
+    /// The injection queue's wake-up.
     Waker,
     /// `add_reader()` and `add_writer()`.
     Watch(Watch),
@@ -157,7 +157,7 @@ impl Watch {
 pub enum Dispatch {
     /// Nothing: its callbacks are queued.
     Nothing,
-    /// Take the wake-ups back; what woke the loop is in the inbox.
+    /// Take the wake-ups back; what woke the loop is in the injection_queue.
     Waker,
     /// The source is gone: the event belongs to its former life.
     Stale,
@@ -254,7 +254,7 @@ impl Dispatch {
     ///
     /// # Errors
     /// SystemExit and KeyboardInterrupt from protocols.
-    pub fn perform(self, event_loop: &Bound<'_, EventLoop>, event: Event) -> PyResult<()> {
+    pub fn run(self, event_loop: &Bound<'_, EventLoop>, event: Event) -> PyResult<()> {
         let py = event_loop.py();
         let readiness = event.readiness;
         match self {

@@ -143,7 +143,7 @@ pub fn is_gone(py: Python<'_>, error: &PyErr) -> bool {
     errno.is_ok_and(|errno| errno == libc::EBADF || errno == libc::ENOENT)
 }
 
-fn standing_handle<'py>(
+fn repeating_handle<'py>(
     slf: &Bound<'py, EventLoop>,
     callback: &Bound<'py, PyAny>,
     args: &Bound<'py, PyTuple>,
@@ -151,7 +151,7 @@ fn standing_handle<'py>(
     let py = slf.py();
     let call = Call::new(callback.as_borrowed(), args.iter_borrowed());
     let traceback = if slf.get().is_debug() { Some(source_traceback(py)?) } else { None };
-    Handle::standing(py, Scheduled { call, context: copy_context(py)? }, traceback).map(Bound::unbind)
+    Handle::repeating(py, Scheduled { call, context: copy_context(py)? }, traceback).map(Bound::unbind)
 }
 
 #[pymethods]
@@ -168,7 +168,7 @@ impl EventLoop {
         args: &Bound<'_, PyTuple>,
     ) -> PyResult<()> {
         Self::check_unowned(slf, fileno(fd)?)?;
-        Self::watch(slf, fd, Direction::Read, standing_handle(slf, callback, args)?)
+        Self::watch(slf, fd, Direction::Read, repeating_handle(slf, callback, args)?)
     }
 
     /// Stop calling back when `fd` is ready for reading. Returns True if there was a callback.
@@ -190,7 +190,7 @@ impl EventLoop {
         args: &Bound<'_, PyTuple>,
     ) -> PyResult<()> {
         Self::check_unowned(slf, fileno(fd)?)?;
-        Self::watch(slf, fd, Direction::Write, standing_handle(slf, callback, args)?)
+        Self::watch(slf, fd, Direction::Write, repeating_handle(slf, callback, args)?)
     }
 
     /// Stop calling back when `fd` is ready for writing. Returns True if there was a callback.
@@ -214,7 +214,7 @@ impl EventLoop {
         callback: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
     ) -> PyResult<Py<Handle>> {
-        let handle = standing_handle(slf, callback, args)?;
+        let handle = repeating_handle(slf, callback, args)?;
         Self::watch(slf, fd, Direction::Read, handle.clone_ref(slf.py()))?;
         Ok(handle)
     }
@@ -232,7 +232,7 @@ impl EventLoop {
         callback: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
     ) -> PyResult<Py<Handle>> {
-        let handle = standing_handle(slf, callback, args)?;
+        let handle = repeating_handle(slf, callback, args)?;
         Self::watch(slf, fd, Direction::Write, handle.clone_ref(slf.py()))?;
         Ok(handle)
     }

@@ -7,7 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::client::deadlines::{Deadlines, Slot};
-use whorl_core::sched::{Owned, Owner};
+use whorl_core::sched::{LoopOwner, OwnerCell};
 
 use super::connection::HttpConnection;
 use super::exchange::Exchange;
@@ -105,7 +105,7 @@ struct Timer {
 #[derive(Debug)]
 pub struct RequestDeadlines {
     event_loop: Py<PyAny>,
-    state: Owned<State>,
+    state: OwnerCell<State>,
 }
 
 /// A place among them.
@@ -148,8 +148,8 @@ impl Timer {
 
 impl RequestDeadlines {
     /// None so far.
-    pub fn make(event_loop: Py<PyAny>, owner: Arc<Owner>) -> Self {
-        Self { event_loop, state: Owned::new(owner, State::default()) }
+    pub fn make(event_loop: Py<PyAny>, owner: Arc<LoopOwner>) -> Self {
+        Self { event_loop, state: OwnerCell::new(owner, State::default()) }
     }
 
     /// Gives it so many nanoseconds from now.

@@ -112,7 +112,7 @@ impl Planned {
         let exchange = HttpConnection::begin_with(
             connection,
             method.to_str()?,
-            plain.wishes,
+            plain.options,
             plain.limits,
             limits.read,
         )?;

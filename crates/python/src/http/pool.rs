@@ -10,7 +10,7 @@ use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 use slab::Slab;
 use whorl_core::client::pool::{self, Checkout, Key, Limits, Pool, Released, Ticket};
-use whorl_core::sched::{Owned, Owner};
+use whorl_core::sched::{LoopOwner, OwnerCell};
 
 use super::connection::HttpConnection;
 use super::deadlines::Deadline;
@@ -51,7 +51,7 @@ struct State {
 pub struct ConnectionPool {
     event_loop: Py<PyAny>,
     force_close: bool,
-    state: Owned<State>,
+    state: OwnerCell<State>,
 }
 
 /// The place that a connection holds in its pool while a request has it.
@@ -69,7 +69,7 @@ pub struct Lease {
 #[derive(Debug)]
 pub struct PoolSlot {
     pool: Py<ConnectionPool>,
-    lease: Owned<Option<pool::Lease>>,
+    lease: OwnerCell<Option<pool::Lease>>,
 }
 
 /// A place in the queue.
@@ -80,7 +80,7 @@ pub struct PoolWaiter {
     ticket: Ticket,
     future: Py<PyAny>,
     /// Until when a plain request waits.
-    deadline: Owned<Option<Deadline>>,
+    deadline: OwnerCell<Option<Deadline>>,
 }
 
 /// What a request for a connection comes to.
@@ -302,7 +302,7 @@ impl ConnectionPool {
     ) -> Self {
         let owner = match loop_.cast::<EventLoop>() {
             Ok(event_loop) => Arc::clone(event_loop.get().owner()),
-            Err(_) => Arc::new(Owner::new()),
+            Err(_) => Arc::new(LoopOwner::new()),
         };
         let limits = Limits {
             total: limit,
@@ -311,7 +311,7 @@ impl ConnectionPool {
         };
         let state =
             State { pool: Pool::new(limits), leased: Slab::new(), waiters: HashMap::new(), timer: None };
-        Self { event_loop: loop_.clone().unbind(), force_close, state: Owned::new(owner, state) }
+        Self { event_loop: loop_.clone().unbind(), force_close, state: OwnerCell::new(owner, state) }
     }
 
     /// A connection for `key`, a `ConnectionKey`: one that was idle, or the place for a new one (`PoolSlot`), or a place in
@@ -414,14 +414,14 @@ impl ConnectionPool {
         Ok(match granted {
             Ok(connection) => Grant::Connection(connection),
             Err(Place::Open(lease)) => {
-                let lease = Owned::new(owner(), Some(lease));
+                let lease = OwnerCell::new(owner(), Some(lease));
                 Grant::Slot(Bound::new(py, PoolSlot { pool: slf.clone().unbind(), lease })?)
             }
             Err(Place::Wait(ticket)) => {
                 let future = new_future(this.event_loop.bind(py))?.unbind();
                 let reference = future.clone_ref(py);
                 let _former = this.with(|state| state.waiters.insert(ticket, reference))?;
-                let deadline = Owned::new(owner(), None);
+                let deadline = OwnerCell::new(owner(), None);
                 Grant::Waiter(Bound::new(
                     py,
                     PoolWaiter { pool: slf.clone().unbind(), ticket, future, deadline },

@@ -9,11 +9,11 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::http1::Limits;
-use whorl_core::sched::{Owned, Owner};
+use whorl_core::sched::{LoopOwner, OwnerCell};
 
 use super::deadlines::{RequestDeadlines, TimeLimits};
 use super::encode::utf8;
-use super::exchange::Wishes;
+use super::exchange::ResponseOptions;
 use super::options::Options;
 use super::outgoing::{Field, Fields};
 use super::pool::ConnectionPool;
@@ -30,10 +30,10 @@ const REMEMBERED: usize = 1024;
 #[derive(Debug)]
 pub struct Plain {
     pub event_loop: Py<PyAny>,
-    pub owner: Arc<Owner>,
+    pub owner: Arc<LoopOwner>,
     pub pool: Py<ConnectionPool>,
     pub response_class: Py<PyType>,
-    pub wishes: Wishes,
+    pub options: ResponseOptions,
     pub limits: Limits,
     /// Of requests that have none of their own.
     pub time_limits: TimeLimits,
@@ -79,7 +79,7 @@ impl ClassAsItWas {
 #[pyclass(frozen, subclass, module = "whorl._core")]
 #[derive(Debug)]
 pub struct SessionBase {
-    plain: Owned<Option<Arc<Plain>>>,
+    plain: OwnerCell<Option<Arc<Plain>>>,
 }
 
 fn version_of(headers: &Bound<'_, PyAny>) -> PyResult<u64> {
@@ -196,7 +196,7 @@ impl SessionBase {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
-        Self { plain: Owned::new(Arc::new(Owner::new()), None) }
+        Self { plain: OwnerCell::new(Arc::new(LoopOwner::new()), None) }
     }
 
     /// Let plain requests take the native way; `given` and `automatic` are the fields of all of them.
@@ -229,7 +229,7 @@ impl SessionBase {
     ) -> PyResult<()> {
         let owner = match event_loop.cast::<EventLoop>() {
             Ok(event_loop) => Arc::clone(event_loop.get().owner()),
-            Err(_) => Arc::new(Owner::new()),
+            Err(_) => Arc::new(LoopOwner::new()),
         };
         let encoded = |fields: Vec<(Bound<'_, PyString>, Bound<'_, PyString>)>| -> PyResult<Vec<Field>> {
             fields.iter().map(|(name, value)| Field::new(&utf8(name)?, &utf8(value)?)).collect()
@@ -245,7 +245,7 @@ impl SessionBase {
             owner,
             pool,
             response_class,
-            wishes: Wishes { buffer_size, decompress, read_until_eof: true },
+            options: ResponseOptions { buffer_size, decompress, read_until_eof: true },
             limits: Limits::new(max_line_size, max_field_size, max_headers),
             time_limits: TimeLimits::of_client_timeout(timeout)?,
             timeout_class: timeout.get_type().into_any().unbind(),

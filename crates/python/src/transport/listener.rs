@@ -8,12 +8,12 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, sockopt};
 use whorl_core::reactor::{Interest, Token};
-use whorl_core::sched::Owned;
+use whorl_core::sched::OwnerCell;
 
 use super::address::Address;
 use super::socket::Socket;
 use super::stream::StreamTransport;
-use super::tls::{Side, TlsOptions, TlsProtocol, Told, Waiter};
+use super::tls::{HandshakeWaiter, Notified, TlsOptions, TlsProtocol, TlsSide};
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::{EventLoop, Source, leaves_the_loop};
 use crate::ffi::{call_in_context, copy_context, copy_of_context};
@@ -47,7 +47,7 @@ pub struct Listener {
     server: Option<Py<PyAny>>,
     /// For connections under TLS.
     tls: Option<TlsOptions>,
-    state: Owned<State>,
+    state: OwnerCell<State>,
 }
 
 impl Listener {
@@ -129,9 +129,9 @@ impl Listener {
                     inner,
                     &protocol,
                     options,
-                    &Side::Server,
-                    Waiter::Server,
-                    Told::Nothing,
+                    &TlsSide::Server,
+                    HandshakeWaiter::Server,
+                    Notified::Nothing,
                 )?;
                 StreamTransport::accepted(event_loop, context, socket, (sockname, peer), tls.as_any(), server)
             }
@@ -229,7 +229,7 @@ impl Listener {
             protocol_factory,
             server,
             tls,
-            state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), State::BackedOff),
+            state: OwnerCell::new(std::sync::Arc::clone(event_loop.get().owner()), State::BackedOff),
         };
         let listener = Bound::new(py, listener)?;
         Self::listen(&listener)?;

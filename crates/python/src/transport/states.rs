@@ -5,7 +5,7 @@ use crossbeam_utils::atomic::AtomicCell;
 /// A transport's life. It changes only with the transport's state open, on the loop's thread, but every thread may ask for it:
 /// a `StreamWriter` asks `is_closing()` when it is collected, wherever that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum TransportPhase {
     /// In use.
     Open,
     /// Closed for its user; what waits is sent first.
@@ -14,7 +14,7 @@ pub enum Phase {
     Lost,
 }
 
-impl Phase {
+impl TransportPhase {
     /// The word for it in a transport's repr.
     pub const fn describe(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ impl Phase {
 
 /// What is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum ReadState {
     /// Nothing yet: `connection_made()` comes first.
     NotStarted,
     /// What arrives is handed to the protocol.
@@ -50,7 +50,7 @@ pub enum Reading {
     Ended,
 }
 
-impl Reading {
+impl ReadState {
     /// `connection_made()` was called: what arrives is wanted, unless it asked for a pause.
     pub fn start(&mut self) {
         if *self == Self::NotStarted {

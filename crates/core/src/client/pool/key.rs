@@ -62,9 +62,9 @@ impl<K: fmt::Debug> fmt::Debug for Key<K> {
 
 /// Hands on the hash that a [`Key`] has.
 #[derive(Default)]
-pub(super) struct HandOn(u64);
+pub(super) struct IdentityHasher(u64);
 
-impl Hasher for HandOn {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -81,5 +81,5 @@ impl Hasher for HandOn {
     }
 }
 
-/// Builds [`HandOn`].
-pub(super) type HandsOn = BuildHasherDefault<HandOn>;
+/// Builds [`IdentityHasher`].
+pub(super) type BuildIdentityHasher = BuildHasherDefault<IdentityHasher>;

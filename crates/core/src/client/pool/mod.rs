@@ -173,7 +173,7 @@ impl<C> Linked<OfHost> for Waiter<C> {
 pub struct Pool<K, C> {
     limits: Limits,
     phase: Phase,
-    places: HashMap<Key<K>, usize, key::HandsOn>,
+    places: HashMap<Key<K>, usize, key::BuildIdentityHasher>,
     hosts: Slab<Host<K>>,
     idle: Slab<Idle<C>>,
     /// All idle connections, the one that was used longest ago first.

@@ -7,11 +7,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::http1::{Limits, ResponseParser};
-use whorl_core::sched::{Owned, Owner};
+use whorl_core::sched::{LoopOwner, OwnerCell};
 
 use super::{Future, HttpConnection, NANOSECONDS, ReadTimeout, Sending, Stage, State, cancel};
 use crate::event_loop::{EventLoop, clock};
-use crate::http::exchange::{Exchange, Wishes};
+use crate::http::exchange::{Exchange, ResponseOptions};
 use crate::http::fault;
 use crate::http::link::Link;
 use crate::http::pool::Lease;
@@ -29,7 +29,7 @@ impl HttpConnection {
     ) -> PyResult<Self> {
         let owner = match r#loop.cast::<EventLoop>() {
             Ok(event_loop) => Arc::clone(event_loop.get().owner()),
-            Err(_) => Arc::new(Owner::new()),
+            Err(_) => Arc::new(LoopOwner::new()),
         };
         let state = State {
             link: None,
@@ -47,7 +47,7 @@ impl HttpConnection {
             read_timeout: ReadTimeout::default(),
             served: 0,
         };
-        Ok(Self { event_loop: r#loop.clone().unbind(), state: Owned::new(owner, state) })
+        Ok(Self { event_loop: r#loop.clone().unbind(), state: OwnerCell::new(owner, state) })
     }
 
     /// Await an answer: the request that is written next is answered by the exchange returned.
@@ -67,12 +67,12 @@ impl HttpConnection {
         max_field_size: usize,
         max_headers: usize,
     ) -> PyResult<Py<Exchange>> {
-        let wishes = Wishes { buffer_size, decompress, read_until_eof };
+        let options = ResponseOptions { buffer_size, decompress, read_until_eof };
         let limits = Limits::new(max_line_size, max_field_size, max_headers);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive time limit")]
         let limit = |seconds: f64| (seconds * NANOSECONDS) as u64;
         let read_timeout = read_timeout.filter(|seconds| *seconds > 0.0).map(limit);
-        Self::begin_with(slf, method, wishes, limits, read_timeout)
+        Self::begin_with(slf, method, options, limits, read_timeout)
     }
 
     /// The request is written: the connection is free once its answer has come, and the peer's silence counts.

@@ -11,9 +11,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use whorl_core::http1::{Error, Event, Finish, Limits, RequestKind, ResponseParser};
-use whorl_core::sched::Owned;
+use whorl_core::sched::OwnerCell;
 
-use super::exchange::{self, Effects, Exchange, Phase, Wishes};
+use super::exchange::{self, Actions, Exchange, Phase, ResponseOptions};
 use super::fault::{self, Fault};
 use super::link::Link;
 use super::pool::{ConnectionPool, Lease};
@@ -89,7 +89,7 @@ struct State {
 #[derive(Debug, Default)]
 pub struct Taken {
     exchange: Option<Py<Exchange>>,
-    effects: Effects,
+    actions: Actions,
     outcome: Outcome,
 }
 
@@ -120,7 +120,7 @@ enum Part {
 #[derive(Debug)]
 pub struct HttpConnection {
     event_loop: Py<PyAny>,
-    state: Owned<State>,
+    state: OwnerCell<State>,
 }
 
 const NANOSECONDS: f64 = 1e9;
@@ -149,7 +149,7 @@ impl HttpConnection {
     pub fn on_data(slf: &Bound<'_, Self>, taken: Taken) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let Taken { exchange, effects, outcome } = taken;
+        let Taken { exchange, actions, outcome } = taken;
         let exchange = exchange.map(|exchange| exchange.into_bound(py));
         match outcome {
             Outcome::Open => {}
@@ -158,7 +158,7 @@ impl HttpConnection {
             Outcome::Failed(fault, part) => {
                 Self::give_up(slf)?;
                 let Some(exchange) = &exchange else { return Ok(()) };
-                exchange.get().act(exchange, effects)?;
+                exchange.get().act(exchange, actions)?;
                 let error = match part {
                     Part::Head => fault.in_head(py)?,
                     Part::Body => fault.in_body(py)?,
@@ -168,13 +168,13 @@ impl HttpConnection {
             Outcome::Stray => return Self::give_up(slf),
             Outcome::Foreign(data) => {
                 if let Some(exchange) = &exchange {
-                    exchange.get().act(exchange, effects)?;
+                    exchange.get().act(exchange, actions)?;
                 }
                 return this.hand_over(slf, data);
             }
         }
         match &exchange {
-            Some(exchange) => exchange.get().act(exchange, effects),
+            Some(exchange) => exchange.get().act(exchange, actions),
             None => Ok(()),
         }
     }
@@ -339,7 +339,7 @@ impl HttpConnection {
     pub fn begin_with(
         slf: &Bound<'_, Self>,
         method: &str,
-        wishes: Wishes,
+        options: ResponseOptions,
         limits: Limits,
         read_timeout: Option<u64>,
     ) -> PyResult<Py<Exchange>> {
@@ -352,7 +352,7 @@ impl HttpConnection {
         };
         let owner = Arc::clone(this.state.owner());
         let exchange =
-            Exchange::make(py, this.event_loop.clone_ref(py), owner, slf.clone().unbind(), wishes)?.unbind();
+            Exchange::make(py, this.event_loop.clone_ref(py), owner, slf.clone().unbind(), options)?.unbind();
         let reference = exchange.clone_ref(py);
         let begun = this.with(|state| {
             if state.exchange.is_some() {
@@ -449,7 +449,7 @@ impl State {
         taken.exchange = Some(exchange.clone_ref(py));
         let parser = &mut self.parser;
         let (stage, future) = (&mut self.stage, &mut self.future);
-        let effects = &mut taken.effects;
+        let actions = &mut taken.actions;
         taken.outcome = exchange.get().with(|exchange| {
             loop {
                 let step = parser.parse(input).map_err(Fault::from).and_then(|(event, used)| {
@@ -458,27 +458,27 @@ impl State {
                         Event::NeedMore => return Ok(Some(Outcome::Open)),
                         Event::Informational(head) => {
                             if head.status == 100 {
-                                exchange.take_continue(effects);
+                                exchange.take_continue(actions);
                             }
                         }
                         Event::Head(head, framing) => {
-                            exchange.take_continue(effects);
-                            exchange.take_head(head, framing, effects)?;
+                            exchange.take_continue(actions);
+                            exchange.take_head(head, framing, actions)?;
                             if exchange.ignores_body() {
                                 *future = Future::Close;
-                                exchange.take_end(effects)?;
+                                exchange.take_end(actions)?;
                                 return Ok(Some(Outcome::Ended));
                             }
                         }
-                        Event::Data(data) => exchange.take_data(py, data, effects)?,
-                        Event::ChunkEnd => exchange.take_chunk_end(py, effects),
+                        Event::Data(data) => exchange.take_data(py, data, actions)?,
+                        Event::ChunkEnd => exchange.take_chunk_end(py, actions),
                         Event::Trailers(_) => {}
                         Event::End { keep_alive } => {
                             // Bytes behind the answer are nobody's: the connection cannot be trusted with another.
                             if !keep_alive || !input.is_empty() {
                                 *future = Future::Close;
                             }
-                            exchange.take_end(effects)?;
+                            exchange.take_end(actions)?;
                             return Ok(Some(Outcome::Ended));
                         }
                         Event::Tunnel => {
@@ -527,14 +527,14 @@ impl HttpConnection {
     ) -> PyResult<()> {
         let py = exchange.py();
         let this = exchange.get();
-        let mut effects = Effects::default();
+        let mut actions = Actions::default();
         let waiting = this.with(|state| matches!(state.phase, Phase::Waiting))?;
         if by_us && !waiting {
             return this.fail_closed(exchange);
         }
         let fault = match finish {
-            Ok(_) if cause.is_none() && !waiting => match this.with(|state| state.take_end(&mut effects))? {
-                Ok(()) => return this.act(exchange, effects),
+            Ok(_) if cause.is_none() && !waiting => match this.with(|state| state.take_end(&mut actions))? {
+                Ok(()) => return this.act(exchange, actions),
                 Err(fault) => Some(fault),
             },
             Ok(_) => None,

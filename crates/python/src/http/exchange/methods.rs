@@ -70,7 +70,7 @@ impl Exchange {
         let future = waiter(this.event_loop.bind(py))?;
         let reference = future.clone_ref(py);
         this.with(|state| {
-            if matches!(state.delivery, Delivery::Unasked) {
+            if matches!(state.delivery, Delivery::Unread) {
                 state.delivery = Delivery::Whole;
             }
             state.body_waiters.push(reference);
@@ -253,7 +253,7 @@ impl Exchange {
     /// Bytes that are kept for a user who does not read.
     #[getter]
     fn buffer_size(&self) -> PyResult<usize> {
-        self.with(|state| state.wishes.buffer_size)
+        self.with(|state| state.options.buffer_size)
     }
 
     /// Bytes of the body that have arrived, before a content coding was undone.

@@ -13,9 +13,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyWeakrefMethods};
 use whorl_core::http1::{Framing, ResponseHead};
-use whorl_core::sched::{Owned, Owner};
+use whorl_core::sched::{LoopOwner, OwnerCell};
 
-pub use state::{Delivery, Effects, Phase, State, Wishes};
+pub use state::{Actions, Delivery, Phase, ResponseOptions, State};
 
 use super::body::{Body, Piece};
 use super::connection::HttpConnection;
@@ -39,7 +39,7 @@ pub fn await_future(future: Py<PyAny>, py: Python<'_>) -> PyResult<Py<PyAny>> {
 #[derive(Debug)]
 pub struct Exchange {
     event_loop: Py<PyAny>,
-    state: Owned<State>,
+    state: OwnerCell<State>,
 }
 
 impl Exchange {
@@ -47,16 +47,16 @@ impl Exchange {
     pub fn make<'py>(
         py: Python<'py>,
         event_loop: Py<PyAny>,
-        owner: Arc<Owner>,
+        owner: Arc<LoopOwner>,
         connection: Py<HttpConnection>,
-        wishes: Wishes,
+        options: ResponseOptions,
     ) -> PyResult<Bound<'py, Self>> {
         let state = State {
             connection: Some(connection),
             head: None,
             framing: Framing::Empty,
             phase: Phase::Waiting,
-            delivery: Delivery::Unasked,
+            delivery: Delivery::Unread,
             body: Body::default(),
             decoding: None,
             received: false,
@@ -69,9 +69,9 @@ impl Exchange {
             on_end: Vec::new(),
             deadline: None,
             raw_bytes: 0,
-            wishes,
+            options,
         };
-        Bound::new(py, Self { event_loop, state: Owned::new(owner, state) })
+        Bound::new(py, Self { event_loop, state: OwnerCell::new(owner, state) })
     }
 
     /// Opens the state; nothing foreign may run meanwhile.
@@ -84,35 +84,35 @@ impl Exchange {
     ///
     /// # Errors
     /// What the reader or a callback raises; RuntimeError on the wrong thread.
-    pub fn act(&self, slf: &Bound<'_, Self>, mut effects: Effects) -> PyResult<()> {
+    pub fn act(&self, slf: &Bound<'_, Self>, mut actions: Actions) -> PyResult<()> {
         /// How often as many bytes as are buffered are decoded in one turn of the loop, at the most: what a bomb of a few
         /// kilobytes comes to must not keep everybody else, and the time limits, from running.
         const ROUNDS: usize = 16;
         let py = slf.py();
         let mut rounds = 0;
         loop {
-            if effects.pause {
+            if actions.pause {
                 self.pause_connection(py)?;
             }
             let reader = self.reader(py)?;
             if let Some(reader) = &reader {
-                self.feed(reader.bind(py), &effects.pieces)?;
+                self.feed(reader.bind(py), &actions.pieces)?;
             }
-            if effects.ended {
+            if actions.ended {
                 self.ended(slf, reader.as_ref())?;
             }
-            for future in effects.wake.drain(..) {
+            for future in actions.wake.drain(..) {
                 set_result(future.bind(py))?;
             }
-            if !effects.pump {
+            if !actions.pump {
                 return Ok(());
             }
             rounds += 1;
             if rounds > ROUNDS {
                 return self.defer(slf);
             }
-            effects = Effects::default();
-            let outcome = self.with(|state| state.pump(py, &mut effects))?;
+            actions = Actions::default();
+            let outcome = self.with(|state| state.pump(py, &mut actions))?;
             if let Err(fault) = outcome {
                 let error = fault.in_body(py)?;
                 return self.fail(slf, error);
@@ -171,9 +171,9 @@ impl Exchange {
     /// # Errors
     /// As [`Exchange::act`].
     pub fn fail(&self, slf: &Bound<'_, Self>, error: Py<PyAny>) -> PyResult<()> {
-        let mut effects = Effects::default();
-        let failed = self.with(|state| state.transition_to_failed(error, &mut effects))?;
-        if failed { self.act(slf, effects) } else { Ok(()) }
+        let mut actions = Actions::default();
+        let failed = self.with(|state| state.transition_to_failed(error, &mut actions))?;
+        if failed { self.act(slf, actions) } else { Ok(()) }
     }
 
     /// The connection was closed by our side while the body was on its way: who waits is told as by `release()`, who comes
@@ -252,7 +252,7 @@ impl Exchange {
     pub fn take_whole(&self, py: Python<'_>) -> PyResult<Option<Py<PyBytes>>> {
         let body = self.with(|state| {
             let whole = matches!(state.phase, Phase::Ended)
-                && matches!(state.delivery, Delivery::Unasked | Delivery::Whole);
+                && matches!(state.delivery, Delivery::Unread | Delivery::Whole);
             whole.then(|| std::mem::take(&mut state.body))
         })?;
         Ok(body.map(|body| body.into_bytes(py)))
@@ -318,7 +318,7 @@ impl Exchange {
 
     /// Goes on with what waits to be decoded.
     fn go_on(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
-        self.act(slf, Effects { pump: true, ..Effects::default() })
+        self.act(slf, Actions { pump: true, ..Actions::default() })
     }
 }
 

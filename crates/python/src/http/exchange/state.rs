@@ -30,7 +30,7 @@ pub enum Phase {
 #[derive(Debug)]
 pub enum Delivery {
     /// Nobody has asked: kept, up to a limit.
-    Unasked,
+    Unread,
     /// Somebody waits for the whole.
     Whole,
     /// A `StreamReader` takes it as it comes. It is its user's, and so is the response: a user who lets go of both wants
@@ -85,7 +85,7 @@ impl Decoding {
 
 /// What the request asks of the answer's delivery.
 #[derive(Clone, Copy, Debug)]
-pub struct Wishes {
+pub struct ResponseOptions {
     /// Bytes kept for a user who does not read before the peer is made to wait.
     pub buffer_size: usize,
     /// Whether content codings are undone.
@@ -117,12 +117,12 @@ pub struct State {
     pub on_end: Vec<Py<PyAny>>,
     pub deadline: Option<Deadline>,
     pub raw_bytes: u64,
-    pub wishes: Wishes,
+    pub options: ResponseOptions,
 }
 
 /// What is to be done once the state is closed: all of it runs foreign code.
 #[derive(Debug, Default)]
-pub struct Effects {
+pub struct Actions {
     pub pieces: Vec<Piece>,
     pub wake: Vec<Py<PyAny>>,
     pub ended: bool,
@@ -139,47 +139,47 @@ impl State {
         &mut self,
         head: ResponseHead,
         framing: Framing,
-        effects: &mut Effects,
+        actions: &mut Actions,
     ) -> Result<(), Fault> {
-        if self.wishes.decompress {
+        if self.options.decompress {
             self.decoding = decoder_for(&head)
                 .map(|decoder| Box::new(Decoding { decoder, pending: Pending::default(), more: false }));
         }
         self.framing = framing;
         self.head = Some(Arc::new(head));
         self.phase = Phase::Receiving;
-        effects.wake.extend(self.head_waiter.take());
+        actions.wake.extend(self.head_waiter.take());
         Ok(())
     }
 
     /// Whether a body that ends with the connection is not wanted.
     pub fn ignores_body(&self) -> bool {
-        !self.wishes.read_until_eof && matches!(self.framing, Framing::UntilEof)
+        !self.options.read_until_eof && matches!(self.framing, Framing::UntilEof)
     }
 
     /// 100 Continue: the body may be sent.
-    pub fn take_continue(&mut self, effects: &mut Effects) {
-        effects.wake.extend(self.continue_waiter.take());
+    pub fn take_continue(&mut self, actions: &mut Actions) {
+        actions.wake.extend(self.continue_waiter.take());
     }
 
     /// A piece of the body has arrived.
-    pub fn take_data(&mut self, py: Python<'_>, data: &[u8], effects: &mut Effects) -> Result<(), Fault> {
+    pub fn take_data(&mut self, py: Python<'_>, data: &[u8], actions: &mut Actions) -> Result<(), Fault> {
         self.raw_bytes += data.len() as u64;
         if matches!(self.delivery, Delivery::Discarded) {
             return Ok(());
         }
         match &mut self.decoding {
             None => {
-                self.deliver(py, data, effects);
+                self.deliver(py, data, actions);
                 Ok(())
             }
             Some(decoding) => {
                 if decoding.waits() {
                     decoding.pending.push(data);
-                    effects.pause |= self.is_over_limit(py);
+                    actions.pause |= self.is_over_limit(py);
                     return Ok(());
                 }
-                let used = self.decode(py, data, effects)?;
+                let used = self.decode(py, data, actions)?;
                 if let (Some(decoding), Some(rest)) = (&mut self.decoding, data.get(used..)) {
                     decoding.pending.push(rest);
                 }
@@ -189,72 +189,72 @@ impl State {
     }
 
     /// Decodes as much of `data` as there is room for; says how much was used.
-    fn decode(&mut self, py: Python<'_>, data: &[u8], effects: &mut Effects) -> Result<usize, Fault> {
+    fn decode(&mut self, py: Python<'_>, data: &[u8], actions: &mut Actions) -> Result<usize, Fault> {
         let Some(decoding) = &mut self.decoding else { return Ok(0) };
         let mut out = Vec::new();
-        let most = self.wishes.buffer_size.max(1);
+        let most = self.options.buffer_size.max(1);
         let progress =
             coding::decode(py, &mut decoding.decoder, data, &mut out, most).map_err(Fault::Coding)?;
         decoding.more = progress.more;
-        effects.pump |= progress.more || progress.consumed < data.len();
+        actions.pump |= progress.more || progress.consumed < data.len();
         match &self.delivery {
             _ if out.is_empty() => {}
-            Delivery::Unasked | Delivery::Whole => {
+            Delivery::Unread | Delivery::Whole => {
                 self.body.push_owned(py, out);
-                effects.pause |= self.is_over_limit(py);
+                actions.pause |= self.is_over_limit(py);
             }
-            Delivery::Reader(_) | Delivery::Discarded => self.deliver(py, &out, effects),
+            Delivery::Reader(_) | Delivery::Discarded => self.deliver(py, &out, actions),
         }
         Ok(progress.consumed)
     }
 
-    fn deliver(&mut self, py: Python<'_>, data: &[u8], effects: &mut Effects) {
+    fn deliver(&mut self, py: Python<'_>, data: &[u8], actions: &mut Actions) {
         match &self.delivery {
-            Delivery::Reader(_) => effects.pieces.push(Piece::Data(PyBytes::new(py, data).unbind())),
+            Delivery::Reader(_) => actions.pieces.push(Piece::Data(PyBytes::new(py, data).unbind())),
             Delivery::Discarded => {}
-            Delivery::Unasked | Delivery::Whole => {
+            Delivery::Unread | Delivery::Whole => {
                 let expected = match &self.framing {
                     Framing::Length(size) => usize::try_from(*size).ok(),
                     _ => None,
                 };
                 self.body.push(py, data, expected);
-                effects.pause |= self.is_over_limit(py);
+                actions.pause |= self.is_over_limit(py);
             }
         }
     }
 
     /// Whether the peer is to be made to wait, as nobody reads.
     fn is_over_limit(&self, py: Python<'_>) -> bool {
-        matches!(self.delivery, Delivery::Unasked) && self.body.len(py) > 2 * self.wishes.buffer_size
+        matches!(self.delivery, Delivery::Unread) && self.body.len(py) > 2 * self.options.buffer_size
     }
 
     /// A chunk of the chunked coding has ended.
-    pub fn take_chunk_end(&mut self, py: Python<'_>, effects: &mut Effects) {
+    pub fn take_chunk_end(&mut self, py: Python<'_>, actions: &mut Actions) {
         if self.decoding.is_some() {
             // Its bytes may wait to be decoded: chunks mean nothing there, and aiohttp's marks are by decoded bytes.
             return;
         }
         match &self.delivery {
-            Delivery::Reader(_) => effects.pieces.push(Piece::ChunkEnd),
-            Delivery::Unasked => self.body.end_chunk(py),
+            Delivery::Reader(_) => actions.pieces.push(Piece::ChunkEnd),
+            Delivery::Unread => self.body.end_chunk(py),
             Delivery::Whole | Delivery::Discarded => {}
         }
     }
 
     /// The connection has given all there is.
-    pub fn take_end(&mut self, effects: &mut Effects) -> Result<(), Fault> {
+    pub fn take_end(&mut self, actions: &mut Actions) -> Result<(), Fault> {
         self.received = true;
-        effects.parted = self.connection.take();
-        self.end_if_drained(effects)
+        actions.parted = self.connection.take();
+        self.end_if_drained(actions)
     }
 
-    fn end_if_drained(&mut self, effects: &mut Effects) -> Result<(), Fault> {
+    fn end_if_drained(&mut self, actions: &mut Actions) -> Result<(), Fault> {
         if !self.received || !matches!(self.phase, Phase::Receiving) {
             return Ok(());
         }
         if let Some(decoding) = &mut self.decoding {
             if decoding.waits() {
-                effects.pump = true;
+                actions.pump = true;
                 return Ok(());
             }
             if self.raw_bytes > 0 && !matches!(self.delivery, Delivery::Discarded) {
@@ -262,13 +262,13 @@ impl State {
             }
         }
         self.phase = Phase::Ended;
-        effects.ended = true;
-        effects.wake.append(&mut self.body_waiters);
+        actions.ended = true;
+        actions.wake.append(&mut self.body_waiters);
         Ok(())
     }
 
     /// Decodes more of what waits, if there is room.
-    pub fn pump(&mut self, py: Python<'_>, effects: &mut Effects) -> Result<(), Fault> {
+    pub fn pump(&mut self, py: Python<'_>, actions: &mut Actions) -> Result<(), Fault> {
         let blocked = self.paused || self.deferred || self.is_over_limit(py);
         if blocked || !matches!(self.phase, Phase::Receiving) {
             return Ok(());
@@ -276,26 +276,26 @@ impl State {
         let Some(decoding) = &mut self.decoding else { return Ok(()) };
         if decoding.waits() {
             let mut pending = std::mem::take(&mut decoding.pending);
-            pending.take(self.decode(py, pending.rest(), effects)?);
+            pending.take(self.decode(py, pending.rest(), actions)?);
             if let Some(decoding) = &mut self.decoding {
                 decoding.pending = pending;
             }
         }
-        self.end_if_drained(effects)
+        self.end_if_drained(actions)
     }
 
     /// It will not come; false if it is over already.
     #[must_use]
-    pub fn transition_to_failed(&mut self, error: Py<PyAny>, effects: &mut Effects) -> bool {
+    pub fn transition_to_failed(&mut self, error: Py<PyAny>, actions: &mut Actions) -> bool {
         if matches!(self.phase, Phase::Ended | Phase::Failed(_)) {
             return false;
         }
         self.phase = Phase::Failed(error);
         self.decoding = None;
-        effects.wake.extend(self.head_waiter.take());
-        effects.wake.append(&mut self.body_waiters);
-        effects.wake.extend(self.continue_waiter.take());
-        effects.ended = true;
+        actions.wake.extend(self.head_waiter.take());
+        actions.wake.append(&mut self.body_waiters);
+        actions.wake.extend(self.continue_waiter.take());
+        actions.ended = true;
         true
     }
 }

@@ -9,7 +9,7 @@ use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::net::AddressFamily;
 use whorl_core::net::{DatagramQueue, Flow, WaterMarks};
-use whorl_core::sched::Owned;
+use whorl_core::sched::OwnerCell;
 
 use super::{Arrival, DatagramTransport, Output, State, header};
 use crate::event_loop::{EventLoop, Source};
@@ -18,7 +18,7 @@ use crate::transport::common;
 use crate::transport::ending::Ending;
 use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
 use crate::transport::socket::Socket;
-use crate::transport::states::{Phase, Reading};
+use crate::transport::states::{ReadState, TransportPhase};
 
 #[pymethods]
 impl DatagramTransport {
@@ -46,7 +46,7 @@ impl DatagramTransport {
             token: None,
             protocol: Some(protocol.clone().unbind()),
             receiver: None,
-            reading: Reading::NotStarted,
+            reading: ReadState::NotStarted,
             arrival: Arrival::Single(0),
             output: Output::Idle,
             queue: DatagramQueue::new(header()),
@@ -62,8 +62,8 @@ impl DatagramTransport {
             address: address.and_then(|(given, address)| given.then(|| address.unbind())),
             connected,
             native,
-            phase: AtomicCell::new(Phase::Open),
-            state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), state),
+            phase: AtomicCell::new(TransportPhase::Open),
+            state: OwnerCell::new(std::sync::Arc::clone(event_loop.get().owner()), state),
         };
         let transport = crate::interpreter::new_with_dict(py, transport)?;
         common::schedule_start(event_loop, &transport.get().context, &transport, waiter)?;
@@ -78,7 +78,7 @@ impl DatagramTransport {
         let registration = this.with(|state| {
             state.reading.start();
             let phase = this.phase.load();
-            (phase != Phase::Lost).then(|| (state.socket.fd(), state.interest(phase)))
+            (phase != TransportPhase::Lost).then(|| (state.socket.fd(), state.interest(phase)))
         })?;
         if let Some((fd, interest)) = registration {
             match event_loop.get().register(fd, interest, Source::Datagram(slf.clone().unbind())) {
@@ -140,14 +140,14 @@ impl DatagramTransport {
 
     /// Return True if the transport is closing or closed.
     fn is_closing(&self) -> bool {
-        self.phase.load() != Phase::Open
+        self.phase.load() != TransportPhase::Open
     }
 
     /// Close the transport: nothing more is received, what waits is sent, then `connection_lost(None)` is called.
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let event_loop = this.loop_of(slf.py());
-        match this.with(|state| Phase::transition_to_closing(&this.phase).then_some(state.output))? {
+        match this.with(|state| TransportPhase::transition_to_closing(&this.phase).then_some(state.output))? {
             None => Ok(()),
             Some(Output::Blocked) => this.update_interest(event_loop),
             Some(Output::Idle) => this.lose(slf, event_loop, None),
@@ -173,14 +173,14 @@ impl DatagramTransport {
 
     /// Return True if datagrams are being received.
     fn is_reading(&self) -> PyResult<bool> {
-        self.with(|state| self.phase.load() == Phase::Open && state.reading != Reading::Paused)
+        self.with(|state| self.phase.load() == TransportPhase::Open && state.reading != ReadState::Paused)
     }
 
     /// Stop calling `datagram_received()` until `resume_reading()`. Does nothing while paused or closing.
     fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.with(|state| {
-            if this.phase.load() == Phase::Open {
+            if this.phase.load() == TransportPhase::Open {
                 state.reading.pause();
             }
         })?;
@@ -191,7 +191,7 @@ impl DatagramTransport {
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.with(|state| {
-            if this.phase.load() == Phase::Open {
+            if this.phase.load() == TransportPhase::Open {
                 state.reading.resume();
             }
         })?;

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketAddrAny};
 use whorl_core::net::{DatagramQueue, Flow, WaterMarks};
 use whorl_core::reactor::{Interest, Readiness, Token};
-use whorl_core::sched::Owned;
+use whorl_core::sched::OwnerCell;
 
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::EventLoop;
@@ -33,7 +33,7 @@ use crate::transport::destination::Destination;
 use crate::transport::ending::Ending;
 use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
 use crate::transport::socket::Socket;
-use crate::transport::states::{Phase, Reading};
+use crate::transport::states::{ReadState, TransportPhase};
 
 /// Datagrams taken for one report of readiness: enough for a burst, few enough that others get their turn.
 const RECEIVED_AT_ONCE: u32 = 32;
@@ -77,7 +77,7 @@ struct State {
     protocol: Option<Py<PyAny>>,
     /// `protocol.datagram_received`, once a datagram has come.
     receiver: Option<Py<PyAny>>,
-    reading: Reading,
+    reading: ReadState,
     arrival: Arrival,
     output: Output,
     queue: DatagramQueue<Chunk, Destination>,
@@ -90,9 +90,9 @@ struct State {
 }
 
 impl State {
-    fn interest(&self, phase: Phase) -> Interest {
+    fn interest(&self, phase: TransportPhase) -> Interest {
         Interest {
-            read: self.reading == Reading::On && phase == Phase::Open,
+            read: self.reading == ReadState::On && phase == TransportPhase::Open,
             write: self.output == Output::Blocked,
         }
     }
@@ -104,14 +104,14 @@ impl State {
 pub struct DatagramTransport {
     event_loop: Py<EventLoop>,
     context: Py<PyAny>,
-    phase: AtomicCell<Phase>,
+    phase: AtomicCell<TransportPhase>,
     /// The only address that may be sent to, if there is one.
     address: Option<Py<PyAny>>,
     /// Whether the kernel knows where to send to.
     connected: bool,
     /// Whether the address family is one that is read here; the others are left to the socket object.
     native: bool,
-    state: Owned<State>,
+    state: OwnerCell<State>,
 }
 
 impl DatagramTransport {
@@ -286,7 +286,7 @@ impl Ending for DatagramTransport {
     }
 
     fn transition_to_lost(&self) -> PyResult<bool> {
-        self.with(|_state| Phase::transition_to_lost(&self.phase))
+        self.with(|_state| TransportPhase::transition_to_lost(&self.phase))
     }
 
     fn drop_unsent(&self) -> PyResult<()> {

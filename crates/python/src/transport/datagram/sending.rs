@@ -16,7 +16,7 @@ use crate::transport::destination::{self, Destination};
 use crate::transport::ending::Ending;
 use crate::transport::extra_info::HasExtraInfo;
 use crate::transport::socket::Socket;
-use crate::transport::states::Phase;
+use crate::transport::states::TransportPhase;
 
 /// How far one send came.
 enum Sent {
@@ -25,7 +25,7 @@ enum Sent {
     /// The socket takes no more at the moment.
     Blocked,
     /// The network refused it: for `error_received()`.
-    Refused(PyErr),
+    BorrowError(PyErr),
     /// It cannot be sent at all, by its address.
     Impossible(PyErr),
 }
@@ -43,7 +43,7 @@ fn send_natively(socket: &Socket, data: &[u8], destination: &Destination) -> Opt
     Some(match sent {
         Ok(_) => Sent::Yes,
         Err(Errno::AGAIN | Errno::INTR) => Sent::Blocked,
-        Err(error) => Sent::Refused(error.into_py_err()),
+        Err(error) => Sent::BorrowError(error.into_py_err()),
     })
 }
 
@@ -62,7 +62,7 @@ impl DatagramTransport {
         let (lost, sent) = this.with(|state| {
             // As in asyncio: an endpoint without a peer of its own sends until its socket is closed.
             let gone = matches!(state.socket, Socket::Closed(_));
-            if gone || (this.phase.load() == Phase::Lost && this.address.is_some()) {
+            if gone || (this.phase.load() == TransportPhase::Lost && this.address.is_some()) {
                 let dropped = state.dropped;
                 state.dropped += 1;
                 return (Some(dropped), None);
@@ -85,13 +85,13 @@ impl DatagramTransport {
         let event_loop = this.loop_of(py);
         match sent {
             Sent::Yes => Ok(()),
-            Sent::Refused(error) => this.error_received(py, error),
+            Sent::BorrowError(error) => this.error_received(py, error),
             Sent::Impossible(error) => {
                 this.fatal(slf, event_loop, error, "Fatal write error on datagram transport")
             }
             Sent::Blocked => {
                 let pauses = this.with(|state| {
-                    if this.phase.load() == Phase::Lost {
+                    if this.phase.load() == TransportPhase::Lost {
                         // Nobody is going to send it.
                         return false;
                     }
@@ -120,7 +120,7 @@ impl DatagramTransport {
             match sent {
                 Sent::Yes => {}
                 Sent::Blocked => break,
-                Sent::Refused(error) => {
+                Sent::BorrowError(error) => {
                     if let Err(error) = self.error_received(py, error) {
                         let message = "Exception in protocol.error_received()";
                         common::report(event_loop, slf, self.protocol(py)?, message, error)?;
@@ -141,7 +141,7 @@ impl DatagramTransport {
             if done {
                 state.output = Output::Idle;
             }
-            (done, done && self.phase.load() == Phase::Closing)
+            (done, done && self.phase.load() == TransportPhase::Closing)
         })?;
         match done {
             (_, true) => self.lose(slf, event_loop, None),
@@ -189,7 +189,7 @@ impl DatagramTransport {
         Ok(match outcome {
             Ok(_) => Sent::Yes,
             Err(error) if is_blocking(py, &error) => Sent::Blocked,
-            Err(error) if error.is_instance_of::<PyOSError>(py) => Sent::Refused(error),
+            Err(error) if error.is_instance_of::<PyOSError>(py) => Sent::BorrowError(error),
             Err(error) => Sent::Impossible(error),
         })
     }

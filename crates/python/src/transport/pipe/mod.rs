@@ -11,7 +11,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::fs::FileType;
 
 use super::common;
-use super::states::Phase;
+use super::states::TransportPhase;
 use crate::errors::OrRaise;
 
 pub use read::ReadPipeTransport;

@@ -8,15 +8,15 @@ use pyo3::types::{PyBytes, PyDict};
 use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::io::Errno;
 use whorl_core::reactor::{Interest, Token};
-use whorl_core::sched::Owned;
+use whorl_core::sched::OwnerCell;
 
-use super::{Phase, Pipe};
+use super::{Pipe, TransportPhase};
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::{EventLoop, Source};
 use crate::ffi::{Call, call_in_context, copy_context};
 use crate::transport::common;
 use crate::transport::ending::Ending;
-use crate::transport::states::Reading;
+use crate::transport::states::ReadState;
 
 /// What belongs to the loop's thread.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ struct State {
     protocol: Option<Py<PyAny>>,
     /// `protocol.data_received`, once data has come.
     receiver: Option<Py<PyAny>>,
-    reading: Reading,
+    reading: ReadState,
     extra: Option<Py<PyDict>>,
 }
 
@@ -43,8 +43,8 @@ enum Change {
 pub struct ReadPipeTransport {
     event_loop: Py<EventLoop>,
     context: Py<PyAny>,
-    phase: AtomicCell<Phase>,
-    state: Owned<State>,
+    phase: AtomicCell<TransportPhase>,
+    state: OwnerCell<State>,
 }
 
 impl ReadPipeTransport {
@@ -54,7 +54,7 @@ impl ReadPipeTransport {
     }
 
     fn wants(&self, state: &State) -> bool {
-        state.reading == Reading::On && self.phase.load() == Phase::Open
+        state.reading == ReadState::On && self.phase.load() == TransportPhase::Open
     }
 
     fn loop_of<'py>(&self, py: Python<'py>) -> &Bound<'py, EventLoop> {
@@ -161,7 +161,7 @@ impl Ending for ReadPipeTransport {
     }
 
     fn transition_to_lost(&self) -> PyResult<bool> {
-        self.with(|_state| Phase::transition_to_lost(&self.phase))
+        self.with(|_state| TransportPhase::transition_to_lost(&self.phase))
     }
 
     fn drop_unsent(&self) -> PyResult<()> {
@@ -211,14 +211,14 @@ impl ReadPipeTransport {
             token: None,
             protocol: Some(protocol.clone().unbind()),
             receiver: None,
-            reading: Reading::NotStarted,
+            reading: ReadState::NotStarted,
             extra: Some(extra.unbind()),
         };
         let transport = Self {
             event_loop: event_loop.clone().unbind(),
             context: copy_context(py)?,
-            phase: AtomicCell::new(Phase::Open),
-            state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), state),
+            phase: AtomicCell::new(TransportPhase::Open),
+            state: OwnerCell::new(std::sync::Arc::clone(event_loop.get().owner()), state),
         };
         let transport = crate::interpreter::new_with_dict(py, transport)?;
         common::schedule_start(event_loop, &transport.get().context, &transport, waiter)?;
@@ -279,7 +279,7 @@ impl ReadPipeTransport {
 
     /// Return True if the transport is closing or closed.
     fn is_closing(&self) -> bool {
-        self.phase.load() != Phase::Open
+        self.phase.load() != TransportPhase::Open
     }
 
     /// Close the transport: nothing more is read, then `connection_lost(None)` is called.
@@ -290,14 +290,14 @@ impl ReadPipeTransport {
 
     /// Return True if data is being received.
     fn is_reading(&self) -> PyResult<bool> {
-        self.with(|state| self.phase.load() == Phase::Open && state.reading != Reading::Paused)
+        self.with(|state| self.phase.load() == TransportPhase::Open && state.reading != ReadState::Paused)
     }
 
     /// Stop calling `data_received()` until `resume_reading()`. Does nothing while paused or closing.
     fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.with(|state| {
-            if this.phase.load() == Phase::Open {
+            if this.phase.load() == TransportPhase::Open {
                 state.reading.pause();
             }
         })?;
@@ -308,7 +308,7 @@ impl ReadPipeTransport {
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.with(|state| {
-            if this.phase.load() == Phase::Open {
+            if this.phase.load() == TransportPhase::Open {
                 state.reading.resume();
             }
         })?;

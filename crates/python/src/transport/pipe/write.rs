@@ -15,9 +15,9 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 use whorl_core::net::{Flushed, WaterMarks};
 use whorl_core::reactor::{Interest, Readiness, Token};
-use whorl_core::sched::Owned;
+use whorl_core::sched::OwnerCell;
 
-use super::{Kind, Phase, Pipe};
+use super::{Kind, Pipe, TransportPhase};
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::{EventLoop, Source};
 use crate::ffi::copy_context;
@@ -72,9 +72,9 @@ enum Change {
 pub struct WritePipeTransport {
     event_loop: Py<EventLoop>,
     context: Py<PyAny>,
-    phase: AtomicCell<Phase>,
+    phase: AtomicCell<TransportPhase>,
     kind: Kind,
-    state: Owned<State>,
+    state: OwnerCell<State>,
 }
 
 impl WritePipeTransport {
@@ -92,7 +92,7 @@ impl WritePipeTransport {
             // The reader's going away; a device does not tell.
             read: self.kind != Kind::Device
                 && state.watching == Watching::On
-                && self.phase.load() != Phase::Lost,
+                && self.phase.load() != TransportPhase::Lost,
             write: state.output.is_blocked(),
         }
     }
@@ -184,7 +184,9 @@ impl WritePipeTransport {
                 }
                 // `resume_writing()` may have written more.
                 let done = flushed == Flushed::All
-                    && self.with(|state| state.output.is_empty() && self.phase.load() == Phase::Closing)?;
+                    && self.with(|state| {
+                        state.output.is_empty() && self.phase.load() == TransportPhase::Closing
+                    })?;
                 if done { self.lose(slf, event_loop, None) } else { Ok(()) }
             }
         }
@@ -201,7 +203,7 @@ impl Ending for WritePipeTransport {
     }
 
     fn transition_to_lost(&self) -> PyResult<bool> {
-        self.with(|_state| Phase::transition_to_lost(&self.phase))
+        self.with(|_state| TransportPhase::transition_to_lost(&self.phase))
     }
 
     fn drop_unsent(&self) -> PyResult<()> {
@@ -274,8 +276,8 @@ impl WritePipeTransport {
             event_loop: event_loop.clone().unbind(),
             context: copy_context(py)?,
             kind,
-            phase: AtomicCell::new(Phase::Open),
-            state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), state),
+            phase: AtomicCell::new(TransportPhase::Open),
+            state: OwnerCell::new(std::sync::Arc::clone(event_loop.get().owner()), state),
         };
         let transport = crate::interpreter::new_with_dict(py, transport)?;
         common::schedule_start(event_loop, &transport.get().context, &transport, waiter)?;
@@ -336,7 +338,7 @@ impl WritePipeTransport {
 
     /// Return True if the transport is closing or closed.
     fn is_closing(&self) -> bool {
-        self.phase.load() != Phase::Open
+        self.phase.load() != TransportPhase::Open
     }
 
     /// Write bytes-like `data`. It does not block: what the pipe does not take at once waits.
@@ -356,7 +358,7 @@ impl WritePipeTransport {
     fn write_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let drained =
-            this.with(|state| Phase::transition_to_closing(&this.phase) && state.output.is_empty())?;
+            this.with(|state| TransportPhase::transition_to_closing(&this.phase) && state.output.is_empty())?;
         if drained { this.lose(slf, this.loop_of(slf.py()), None) } else { Ok(()) }
     }
 
@@ -492,7 +494,7 @@ impl WritePipeTransport {
         let kind = this.kind;
         let mut refused = Vec::new();
         let (written, pauses) = this.with(|state| {
-            if this.phase.load() != Phase::Open {
+            if this.phase.load() != TransportPhase::Open {
                 refused.extend(chunks);
                 if refused.iter().all(|chunk| chunk.as_ref().is_empty()) {
                     return (Written::Nothing, false);

@@ -19,7 +19,7 @@ use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
 use crate::transport::output::Sender;
 use crate::transport::protocol::Protocol;
 use crate::transport::socket::Socket;
-use crate::transport::states::{Phase, Reading};
+use crate::transport::states::{ReadState, TransportPhase};
 
 /// `asyncio.constants._SendfileMode.TRY_NATIVE`
 fn sendfile_mode(py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -72,7 +72,7 @@ impl StreamTransport {
         let (protocol, server) = this.with(|state| (state.protocol.take(), state.server.take()))?;
         let result = common::connection_lost(protocol.as_ref().map(|protocol| &protocol.object), error);
         let (socket, _waiter) = this.with(|state| {
-            this.phase.store(Phase::Lost);
+            this.phase.store(TransportPhase::Lost);
             (state.socket.take(), state.empty_waiter.take())
         })?;
         let closed = socket.close(py)?;
@@ -108,15 +108,16 @@ impl StreamTransport {
 
     /// Return True if the transport is closing or closed.
     pub fn is_closing(&self) -> bool {
-        self.phase.load() != Phase::Open
+        self.phase.load() != TransportPhase::Open
     }
 
     /// Close the transport: nothing more is read, what waits is sent, then `connection_lost(None)` is called.
     pub fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let event_loop = this.loop_of(slf.py());
-        let first =
-            this.with(|state| Phase::transition_to_closing(&this.phase).then(|| state.output.sender()))?;
+        let first = this.with(|state| {
+            TransportPhase::transition_to_closing(&this.phase).then(|| state.output.sender())
+        })?;
         match first {
             None => Ok(()),
             // What was written in this turn goes out now, as the loop may be stopped before the turn is over.
@@ -153,7 +154,7 @@ impl StreamTransport {
 
     /// Return True if data is being received.
     fn is_reading(&self) -> PyResult<bool> {
-        self.with(|state| !self.is_closing() && state.reading != Reading::Paused)
+        self.with(|state| !self.is_closing() && state.reading != ReadState::Paused)
     }
 
     /// Stop calling `data_received()` until `resume_reading()`. Does nothing while paused or closing.
@@ -218,7 +219,8 @@ impl StreamTransport {
         let this = slf.get();
         let event_loop = this.loop_of(slf.py());
         let sender = this.with(|state| {
-            let first = this.phase.load() == Phase::Open && state.writing.transition_to_eof_pending();
+            let first =
+                this.phase.load() == TransportPhase::Open && state.writing.transition_to_eof_pending();
             first.then(|| state.output.sender())
         })?;
         match sender {

@@ -14,7 +14,7 @@ use crossbeam_utils::atomic::AtomicCell;
 use pyo3::intern;
 use pyo3::prelude::*;
 use whorl_core::reactor::{Interest, Readiness, Token};
-use whorl_core::sched::Owned;
+use whorl_core::sched::OwnerCell;
 
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, Source};
@@ -25,7 +25,7 @@ use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
 use crate::transport::output::Output;
 use crate::transport::protocol::{self, Protocol};
 use crate::transport::socket::Socket;
-use crate::transport::states::{Phase, Reading};
+use crate::transport::states::{ReadState, TransportPhase};
 
 /// Whether more may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ struct State {
     socket: Socket,
     token: Option<Token>,
     protocol: Option<Protocol>,
-    reading: Reading,
+    reading: ReadState,
     writing: Writing,
     output: Output,
     info: ExtraInfo,
@@ -75,9 +75,9 @@ struct State {
 }
 
 impl State {
-    fn interest(&self, phase: Phase) -> Interest {
+    fn interest(&self, phase: TransportPhase) -> Interest {
         Interest {
-            read: self.reading == Reading::On && phase == Phase::Open,
+            read: self.reading == ReadState::On && phase == TransportPhase::Open,
             write: self.output.is_blocked(),
         }
     }
@@ -89,8 +89,8 @@ impl State {
 pub struct StreamTransport {
     event_loop: Py<EventLoop>,
     context: Py<PyAny>,
-    phase: AtomicCell<Phase>,
-    state: Owned<State>,
+    phase: AtomicCell<TransportPhase>,
+    state: OwnerCell<State>,
 }
 
 impl StreamTransport {
@@ -106,7 +106,7 @@ impl StreamTransport {
             socket,
             token: None,
             protocol: Some(Protocol::new(protocol)?),
-            reading: Reading::NotStarted,
+            reading: ReadState::NotStarted,
             writing: Writing::Open,
             output: Output::default(),
             info,
@@ -116,8 +116,8 @@ impl StreamTransport {
         let transport = Self {
             event_loop: event_loop.clone().unbind(),
             context,
-            phase: AtomicCell::new(Phase::Open),
-            state: Owned::new(std::sync::Arc::clone(event_loop.get().owner()), state),
+            phase: AtomicCell::new(TransportPhase::Open),
+            state: OwnerCell::new(std::sync::Arc::clone(event_loop.get().owner()), state),
         };
         crate::interpreter::new_with_dict(event_loop.py(), transport)
     }
@@ -184,7 +184,7 @@ impl StreamTransport {
         let registration = self.with(|state| {
             state.reading.start();
             let phase = self.phase.load();
-            let wanted = phase != Phase::Lost && state.token.is_none();
+            let wanted = phase != TransportPhase::Lost && state.token.is_none();
             wanted.then(|| (state.socket.fd(), state.interest(phase)))
         })?;
         if let Some((fd, interest)) = registration {
@@ -230,7 +230,7 @@ impl StreamTransport {
 
     /// Whether `connection_lost()` is scheduled, or was called.
     pub fn is_lost(&self) -> bool {
-        self.phase.load() == Phase::Lost
+        self.phase.load() == TransportPhase::Lost
     }
 }
 
@@ -244,7 +244,7 @@ impl Ending for StreamTransport {
     }
 
     fn transition_to_lost(&self) -> PyResult<bool> {
-        self.with(|_state| Phase::transition_to_lost(&self.phase))
+        self.with(|_state| TransportPhase::transition_to_lost(&self.phase))
     }
 
     fn drop_unsent(&self) -> PyResult<()> {

@@ -15,7 +15,7 @@ use crate::ffi::call_in_context;
 use crate::http::HttpConnection;
 use crate::transport::ending::Ending;
 use crate::transport::protocol::{self, LentBuffer, Receiver};
-use crate::transport::states::Reading;
+use crate::transport::states::ReadState;
 use crate::transport::tls::TlsProtocol;
 
 /// One `recv`, which never blocks: somebody may have made the socket blocking behind our back, through a duplicate.
@@ -187,7 +187,7 @@ impl StreamTransport {
         match keep_open {
             Ok(true) => {
                 // The write side stays in use (RFC 9293, half-close).
-                self.with(|state| state.reading = Reading::Ended)?;
+                self.with(|state| state.reading = ReadState::Ended)?;
                 self.update_interest(event_loop)
             }
             Ok(false) => Self::close(slf),

@@ -17,7 +17,7 @@ use crate::transport::common;
 use crate::transport::ending::Ending;
 use crate::transport::output::FlushReport;
 use crate::transport::socket::Socket;
-use crate::transport::states::Phase;
+use crate::transport::states::TransportPhase;
 
 /// What `write()` has to do after the data is queued.
 enum Written {
@@ -88,10 +88,10 @@ impl StreamTransport {
         // `resume_writing()` may have written more.
         let (waiter, phase, shut_down) = self.with(|state| {
             if !state.output.is_empty() {
-                return (None, Phase::Open, false);
+                return (None, TransportPhase::Open, false);
             }
             let phase = self.phase.load();
-            let shut_down = phase == Phase::Open && state.writing.transition_to_eof_sent();
+            let shut_down = phase == TransportPhase::Open && state.writing.transition_to_eof_sent();
             (state.empty_waiter.as_ref().map(|waiter| waiter.clone_ref(py)), phase, shut_down)
         })?;
         if let Some(waiter) = waiter {
@@ -100,7 +100,7 @@ impl StreamTransport {
         if shut_down {
             self.shut_down_writing(slf, event_loop)?;
         }
-        if phase == Phase::Closing { self.lose(slf, event_loop, None) } else { Ok(()) }
+        if phase == TransportPhase::Closing { self.lose(slf, event_loop, None) } else { Ok(()) }
     }
 
     fn shut_down_writing(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {

@@ -8,8 +8,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use super::native::Native;
-use super::object::Object;
+use super::native::NativeEngine;
+use super::object::ObjectEngine;
 
 /// What stopped the reading.
 #[derive(Debug)]
@@ -76,16 +76,16 @@ pub trait Engine {
 #[derive(Debug)]
 pub enum AnyEngine {
     /// Calls OpenSSL.
-    Native(Native),
+    NativeEngine(NativeEngine),
     /// Calls the methods of the `ssl.SSLObject`.
-    Object(Object),
+    ObjectEngine(ObjectEngine),
 }
 
 macro_rules! either {
     ($self:ident, $engine:ident => $result:expr) => {
         match $self {
-            Self::Native($engine) => $result,
-            Self::Object($engine) => $result,
+            Self::NativeEngine($engine) => $result,
+            Self::ObjectEngine($engine) => $result,
         }
     };
 }
@@ -135,12 +135,12 @@ enum Choice {
     /// The native one where it is possible.
     Best,
     /// `WHORL_TLS_ENGINE=object`
-    Object,
+    ObjectEngine,
 }
 
 fn choice() -> Choice {
     let object = OsString::from("object");
-    if std::env::var_os("WHORL_TLS_ENGINE") == Some(object) { Choice::Object } else { Choice::Best }
+    if std::env::var_os("WHORL_TLS_ENGINE") == Some(object) { Choice::ObjectEngine } else { Choice::Best }
 }
 
 /// Makes an `ssl.SSLObject` of `context`, and the engine for it.
@@ -166,11 +166,11 @@ pub fn connect<'py>(
     keywords.set_item(intern!(py, "server_hostname"), server_hostname)?;
     let ssl_object = wrap_bio.call((&incoming, &outgoing), Some(&keywords))?;
     if choice() == Choice::Best
-        && let Some(native) = Native::of(&ssl_object, context)?
+        && let Some(native) = NativeEngine::of(&ssl_object, context)?
     {
-        return Ok((AnyEngine::Native(native), ssl_object));
+        return Ok((AnyEngine::NativeEngine(native), ssl_object));
     }
-    Ok((AnyEngine::Object(Object::new(&ssl_object, &incoming, &outgoing)), ssl_object))
+    Ok((AnyEngine::ObjectEngine(ObjectEngine::new(&ssl_object, &incoming, &outgoing)), ssl_object))
 }
 
 fn memory_bio(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {

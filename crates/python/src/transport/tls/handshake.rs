@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::engine::wants_more;
-use super::protocol::{Phase, Reading, TlsProtocol, Told};
+use super::protocol::{Notified, Reading, TlsPhase, TlsProtocol};
 
 impl TlsProtocol {
     pub(super) fn start_handshake(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -18,7 +18,7 @@ impl TlsProtocol {
         let began: Option<f64> =
             debug.then(|| self.loop_of(py).call_method0(intern!(py, "time"))?.extract()).transpose()?;
         self.with(|state| {
-            self.phase.store(Phase::Handshake);
+            self.phase.store(TlsPhase::Handshake);
             state.handshake_began = began;
         })?;
         let timer =
@@ -28,7 +28,7 @@ impl TlsProtocol {
     }
 
     pub(super) fn handshake_timed_out(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
-        if self.phase.load() != Phase::Handshake {
+        if self.phase.load() != TlsPhase::Handshake {
             return Ok(());
         }
         let seconds = self.options.handshake_timeout.bind(slf.py());
@@ -94,10 +94,10 @@ impl TlsProtocol {
             Err(error) => return self.handshake_failed(slf, error),
         };
         let (timer, began, transport, is_new) = self.with(|state| {
-            self.phase.store(Phase::Open);
+            self.phase.store(TlsPhase::Open);
             state.extra = Some(extra);
-            let is_new = state.told == Told::Nothing;
-            state.told = Told::Made;
+            let is_new = state.told == Notified::Nothing;
+            state.told = Notified::Made;
             let transport = state.transport.as_ref().map(|transport| transport.clone_ref(py));
             (state.handshake_timer.take(), state.handshake_began.take(), transport, is_new)
         })?;
@@ -130,7 +130,7 @@ impl TlsProtocol {
                 return self.call_soon(slf, intern!(py, "_resume"), None);
             }
         }
-        if self.with(|state| state.reading == Reading::Paused && self.phase.load() == Phase::Open)? {
+        if self.with(|state| state.reading == Reading::Paused && self.phase.load() == TlsPhase::Open)? {
             return self.pause_reading(slf);
         }
         self.read_waiting(slf)

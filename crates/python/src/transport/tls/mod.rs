@@ -6,7 +6,7 @@
 //!
 //! Who may touch what: [`TlsProtocol`]'s state belongs to the loop's thread, as that of every transport. OpenSSL may call
 //! Python (a message callback, a key log), so nothing is asked of the engine while that state is open; what keeps other
-//! threads away from the engine is the tenure of the loop's owner, which every use of it takes.
+//! threads away from the engine is the guard of the loop's owner, which every use of it takes.
 
 mod engine;
 mod handshake;
@@ -20,5 +20,5 @@ mod shutdown;
 mod transport;
 mod writing;
 
-pub use protocol::{Side, TlsOptions, TlsProtocol, Told, Waiter};
+pub use protocol::{HandshakeWaiter, Notified, TlsOptions, TlsProtocol, TlsSide};
 pub use transport::TlsTransport;

@@ -12,7 +12,7 @@ use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 use super::engine::{Decrypted, Encrypted, Engine, Stop};
 use super::libssl::{LibSsl, Ssl, SslCtx};
 use super::pipe::Pipe;
-use crate::ffi::BytesInMaking;
+use crate::ffi::BytesWriter;
 
 const ERROR_WANT_READ: c_int = 2;
 const ERROR_WANT_WRITE: c_int = 3;
@@ -29,7 +29,7 @@ const RECORD_PLAINTEXT: usize = 16 * 1024;
 
 /// The `SSL` of an `ssl.SSLObject`, with a [`Pipe`] for its BIO.
 #[derive(Debug)]
-pub struct Native {
+pub struct NativeEngine {
     libssl: &'static LibSsl,
     /// `_ssl._SSLSocket`: owns the `SSL`.
     inner: Py<PyAny>,
@@ -38,10 +38,10 @@ pub struct Native {
     pipe: NonNull<Pipe>,
 }
 
-// SAFETY: the pointers are used only by who has the tenure of the loop's owner (see the module `tls`), one thread at a time.
-unsafe impl Send for Native {}
+// SAFETY: the pointers are used only by who has the guard of the loop's owner (see the module `tls`), one thread at a time.
+unsafe impl Send for NativeEngine {}
 // SAFETY: as above.
-unsafe impl Sync for Native {}
+unsafe impl Sync for NativeEngine {}
 
 fn ssl_object_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -96,7 +96,7 @@ fn ssl_of(libssl: &LibSsl, inner: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>)
     }
 }
 
-impl Native {
+impl NativeEngine {
     /// The engine of `ssl_object`, a new one of `context`; none where OpenSSL cannot be reached, or where the user's class
     /// has methods of its own that are to be called.
     pub fn of(ssl_object: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
@@ -119,7 +119,7 @@ impl Native {
 
     /// Opens the pipe. Not while OpenSSL is called.
     fn pipe<R>(&self, act: impl FnOnce(&mut Pipe) -> R) -> R {
-        // SAFETY: the BIO owns the pipe, the `SSL` the BIO and `inner` the `SSL`. This thread has the tenure, and OpenSSL is
+        // SAFETY: the BIO owns the pipe, the `SSL` the BIO and `inner` the `SSL`. This thread has the guard, and OpenSSL is
         // not running: `act` does not call it.
         act(unsafe { &mut *self.pipe.as_ptr() })
     }
@@ -174,7 +174,7 @@ impl Native {
         if capacity == 0 {
             return Ok(Decrypted { data: None, stop: Stop::Empty });
         }
-        let mut bytes = BytesInMaking::new(py, capacity)?;
+        let mut bytes = BytesWriter::new(py, capacity)?;
         let mut filled = 0;
         let stop = loop {
             if filled == capacity {
@@ -194,7 +194,7 @@ impl Native {
     }
 }
 
-impl Engine for Native {
+impl Engine for NativeEngine {
     fn feed(&self, _py: Python<'_>, ciphertext: &[u8]) -> PyResult<()> {
         self.pipe(|pipe| pipe.feed(ciphertext));
         Ok(())

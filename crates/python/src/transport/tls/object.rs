@@ -11,13 +11,13 @@ const READ_SIZE: usize = 256 * 1024;
 
 /// An `ssl.SSLObject` between two `ssl.MemoryBIO`.
 #[derive(Debug)]
-pub struct Object {
+pub struct ObjectEngine {
     ssl_object: Py<PyAny>,
     incoming: Py<PyAny>,
     outgoing: Py<PyAny>,
 }
 
-impl Object {
+impl ObjectEngine {
     /// The engine of `ssl_object`, made over these two.
     pub fn new(
         ssl_object: &Bound<'_, PyAny>,
@@ -45,7 +45,7 @@ impl Object {
     }
 }
 
-impl Engine for Object {
+impl Engine for ObjectEngine {
     fn feed(&self, py: Python<'_>, ciphertext: &[u8]) -> PyResult<()> {
         self.incoming.bind(py).call_method1(intern!(py, "write"), (PyBytes::new(py, ciphertext),)).map(drop)
     }

@@ -10,7 +10,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::net::{Flow, WaterMarks};
-use whorl_core::sched::{Owned, Tenure};
+use whorl_core::sched::{OwnerCell, OwnerGuard};
 
 use super::engine::{self, AnyEngine, Engine};
 use super::transport::TlsTransport;
@@ -23,7 +23,7 @@ use crate::transport::protocol::Protocol;
 
 /// The connection's life; as with other transports, every thread may ask for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum TlsPhase {
     /// There is no stream yet.
     New,
     /// Before the handshake is complete.
@@ -40,7 +40,7 @@ pub enum Phase {
 
 /// What the application has been told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum Notified {
     /// Nothing.
     Nothing,
     /// `connection_made()`
@@ -64,26 +64,26 @@ pub enum Reading {
 
 /// Who waits for the handshake.
 #[derive(Debug)]
-pub enum Waiter {
+pub enum HandshakeWaiter {
     /// A future.
     Future(Py<PyAny>),
     /// Nobody: a server has accepted the connection.
     Server,
     /// It is told already.
-    Told,
+    Notified,
 }
 
 /// What belongs to the loop's thread.
 #[derive(Debug)]
-pub struct State {
-    pub told: Told,
+pub struct TlsState {
+    pub told: Notified,
     pub reading: Reading,
     /// Whether the stream has ended.
     pub stream_ended: bool,
     pub protocol: Option<Protocol>,
     pub stream: Option<Py<StreamTransport>>,
     pub transport: Option<Py<TlsTransport>>,
-    pub waiter: Waiter,
+    pub waiter: HandshakeWaiter,
     /// Plaintext that waits for the handshake, or for a message of the peer's.
     pub backlog: VecDeque<Chunk>,
     pub backlog_size: usize,
@@ -112,7 +112,7 @@ pub struct TlsOptions {
 
 /// Which end of the connection this is.
 #[derive(Debug)]
-pub enum Side<'a, 'py> {
+pub enum TlsSide<'a, 'py> {
     /// A client, of the host that the peer's certificate has to name.
     Client(Option<&'a Bound<'py, PyAny>>),
     /// A server.
@@ -130,14 +130,14 @@ pub struct TlsProtocol {
     pub(super) options: TlsOptions,
     pub(super) ssl_object: Py<PyAny>,
     engine: AnyEngine,
-    pub(super) phase: AtomicCell<Phase>,
-    state: Owned<State>,
+    pub(super) phase: AtomicCell<TlsPhase>,
+    state: OwnerCell<TlsState>,
 }
 
 /// An engine, and what keeps other threads from it.
 pub struct EngineInUse<'a> {
     engine: &'a AnyEngine,
-    _tenure: Tenure<'a>,
+    _tenure: OwnerGuard<'a>,
 }
 
 impl std::ops::Deref for EngineInUse<'_> {
@@ -163,18 +163,18 @@ impl TlsProtocol {
         context: Py<PyAny>,
         protocol: &Bound<'py, PyAny>,
         options: TlsOptions,
-        side: &Side<'_, 'py>,
-        waiter: Waiter,
-        told: Told,
+        side: &TlsSide<'_, 'py>,
+        waiter: HandshakeWaiter,
+        told: Notified,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
         let (server_side, hostname) = match side {
-            Side::Client(hostname) => (false, *hostname),
-            Side::Server => (true, None),
+            TlsSide::Client(hostname) => (false, *hostname),
+            TlsSide::Server => (true, None),
         };
         let (engine, ssl_object) = engine::connect(options.sslcontext.bind(py), server_side, hostname)?;
         let marks = |high: usize| WaterMarks::new(None, Some(high), high).or_raise();
-        let state = State {
+        let state = TlsState {
             told,
             reading: Reading::On,
             stream_ended: false,
@@ -199,8 +199,8 @@ impl TlsProtocol {
             options,
             ssl_object: ssl_object.unbind(),
             engine,
-            phase: AtomicCell::new(Phase::New),
-            state: Owned::new(Arc::clone(event_loop.get().owner()), state),
+            phase: AtomicCell::new(TlsPhase::New),
+            state: OwnerCell::new(Arc::clone(event_loop.get().owner()), state),
         };
         let this = Bound::new(py, this)?;
         let transport = Py::new(py, TlsTransport::new(this.clone().unbind()))?;
@@ -209,12 +209,12 @@ impl TlsProtocol {
     }
 
     #[inline]
-    pub(super) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> PyResult<R> {
+    pub(super) fn with<R>(&self, act: impl FnOnce(&mut TlsState) -> R) -> PyResult<R> {
         self.state.with(act).or_raise()
     }
 
     /// The state for `repr()` and finalisers, where nothing is to be raised.
-    pub(super) fn peek<R>(&self, act: impl FnOnce(&mut State) -> R) -> Option<R> {
+    pub(super) fn peek<R>(&self, act: impl FnOnce(&mut TlsState) -> R) -> Option<R> {
         self.state.with(act).ok()
     }
 
@@ -308,8 +308,8 @@ impl TlsProtocol {
 
     /// Tells who waits for the handshake how it went; once.
     pub(super) fn wake(&self, py: Python<'_>, outcome: Result<(), &PyErr>) -> PyResult<()> {
-        match (self.with(|state| std::mem::replace(&mut state.waiter, Waiter::Told))?, outcome) {
-            (Waiter::Future(future), outcome) => {
+        match (self.with(|state| std::mem::replace(&mut state.waiter, HandshakeWaiter::Notified))?, outcome) {
+            (HandshakeWaiter::Future(future), outcome) => {
                 let future = future.bind(py);
                 if future.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
                     return Ok(());
@@ -320,11 +320,11 @@ impl TlsProtocol {
                 }
                 .map(drop)
             }
-            (Waiter::Server, Err(error)) if self.loop_of(py).get().is_debug() => {
+            (HandshakeWaiter::Server, Err(error)) if self.loop_of(py).get().is_debug() => {
                 // asyncio says so in debug mode only: anybody may connect and not speak TLS.
                 self.report(py, "Error on transport creation for incoming connection", error)
             }
-            (Waiter::Server, _) | (Waiter::Told, _) => Ok(()),
+            (HandshakeWaiter::Server, _) | (HandshakeWaiter::Notified, _) => Ok(()),
         }
     }
 
@@ -370,7 +370,7 @@ impl TlsProtocol {
     pub(super) fn abort(&self, slf: &Bound<'_, Self>, error: Option<PyErr>) -> PyResult<()> {
         let py = slf.py();
         let stream = self.with(|state| {
-            self.phase.store(Phase::Closed);
+            self.phase.store(TlsPhase::Closed);
             state.stream.as_ref().map(|stream| stream.clone_ref(py))
         })?;
         match stream {
@@ -472,9 +472,9 @@ impl TlsProtocol {
             Some(name) if name.is_truthy()? => Some(name),
             _ => None,
         };
-        let side = if server_side { Side::Server } else { Side::Client(hostname) };
-        let waiter = waiter.map_or(Waiter::Told, Waiter::Future);
-        let told = if call_connection_made { Told::Nothing } else { Told::Made };
+        let side = if server_side { TlsSide::Server } else { TlsSide::Client(hostname) };
+        let waiter = waiter.map_or(HandshakeWaiter::Notified, HandshakeWaiter::Future);
+        let told = if call_connection_made { Notified::Nothing } else { Notified::Made };
         let context = copy_context(event_loop.py())?;
         Self::make(event_loop, context, protocol, options, &side, waiter, told).map(Bound::unbind)
     }
@@ -496,10 +496,10 @@ impl TlsProtocol {
         let py = slf.py();
         let this = slf.get();
         let (tell, timers, _transport, _backlog) = this.with(|state| {
-            this.phase.store(Phase::Closed);
-            let tell = matches!(state.told, Told::Made | Told::Eof);
+            this.phase.store(TlsPhase::Closed);
+            let tell = matches!(state.told, Notified::Made | Notified::Eof);
             if tell {
-                state.told = Told::Lost;
+                state.told = Notified::Lost;
             }
             state.backlog_size = 0;
             (
@@ -623,8 +623,8 @@ impl TlsProtocol {
     #[getter]
     const fn _engine(&self) -> &'static str {
         match self.engine {
-            AnyEngine::Native(_) => "native",
-            AnyEngine::Object(_) => "object",
+            AnyEngine::NativeEngine(_) => "native",
+            AnyEngine::ObjectEngine(_) => "object",
         }
     }
 
@@ -642,7 +642,7 @@ impl TlsProtocol {
             if let Some(protocol) = &state.protocol {
                 protocol.visit(visit)?;
             }
-            if let Waiter::Future(future) = &state.waiter {
+            if let HandshakeWaiter::Future(future) = &state.waiter {
                 visit.call(future)?;
             }
             visit.call(&state.stream)?;
@@ -658,7 +658,7 @@ impl TlsProtocol {
         let _protocol = self.peek(|state| state.protocol.take());
         let _stream = self.peek(|state| state.stream.take());
         let _transport = self.peek(|state| state.transport.take());
-        let _waiter = self.peek(|state| std::mem::replace(&mut state.waiter, Waiter::Told));
+        let _waiter = self.peek(|state| std::mem::replace(&mut state.waiter, HandshakeWaiter::Notified));
         let _timers = self.peek(|state| (state.handshake_timer.take(), state.shutdown_timer.take()));
     }
 }

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::engine::{Decrypted, Engine, Stop};
-use super::protocol::{Phase, Reading, TlsProtocol, Told};
+use super::protocol::{Notified, Reading, TlsPhase, TlsProtocol};
 use crate::http::HttpConnection;
 use crate::transport::StreamTransport;
 use crate::transport::protocol::{LentBuffer, Receiver};
@@ -14,7 +14,7 @@ use crate::transport::protocol::{LentBuffer, Receiver};
 type Plaintext<'py> = Decrypted<Option<Bound<'py, PyBytes>>>;
 
 /// What a stream's data came to, before anything is called.
-pub enum Taken<'py> {
+pub enum TlsInput<'py> {
     /// It is decrypted: for [`TlsProtocol::on_data`].
     Decrypted(Plaintext<'py>),
     /// It waits in the engine's memory.
@@ -27,9 +27,9 @@ impl TlsProtocol {
     /// # Errors
     /// RuntimeError on the wrong thread; MemoryError.
     #[inline]
-    pub fn take<'py>(&self, py: Python<'py>, ciphertext: &[u8]) -> PyResult<Taken<'py>> {
+    pub fn take<'py>(&self, py: Python<'py>, ciphertext: &[u8]) -> PyResult<TlsInput<'py>> {
         let at_once = self.with(|state| {
-            self.phase.load() == Phase::Open
+            self.phase.load() == TlsPhase::Open
                 && state.reading == Reading::On
                 && state.protocol.as_ref().is_some_and(|protocol| {
                     matches!(protocol.receiver, Receiver::Data(_) | Receiver::Http(_))
@@ -37,10 +37,10 @@ impl TlsProtocol {
         })?;
         let engine = self.engine()?;
         if at_once {
-            return engine.decrypt(py, ciphertext).map(Taken::Decrypted);
+            return engine.decrypt(py, ciphertext).map(TlsInput::Decrypted);
         }
         engine.feed(py, ciphertext)?;
-        Ok(Taken::Kept)
+        Ok(TlsInput::Kept)
     }
 
     /// Does what the data taken asks for.
@@ -48,11 +48,11 @@ impl TlsProtocol {
     /// # Errors
     /// SystemExit and KeyboardInterrupt from the application.
     #[inline]
-    pub fn on_data(slf: &Bound<'_, Self>, taken: Taken<'_>) -> PyResult<()> {
+    pub fn on_data(slf: &Bound<'_, Self>, taken: TlsInput<'_>) -> PyResult<()> {
         let this = slf.get();
         match taken {
-            Taken::Kept => this.advance(slf),
-            Taken::Decrypted(plaintext) => match this.deliver(slf, plaintext)? {
+            TlsInput::Kept => this.advance(slf),
+            TlsInput::Decrypted(plaintext) => match this.deliver(slf, plaintext)? {
                 Next::Nothing => this.after_reading(slf),
                 Next::ReadOn => this.read_waiting(slf),
             },
@@ -62,10 +62,10 @@ impl TlsProtocol {
     /// Goes on with what waits in the engine's memory.
     pub(super) fn advance(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         match self.phase.load() {
-            Phase::Handshake => self.step_handshake(slf),
-            Phase::Open | Phase::Draining => self.read_waiting(slf),
-            Phase::ShuttingDown => self.step_shutdown(slf),
-            Phase::New | Phase::Closed => Ok(()),
+            TlsPhase::Handshake => self.step_handshake(slf),
+            TlsPhase::Open | TlsPhase::Draining => self.read_waiting(slf),
+            TlsPhase::ShuttingDown => self.step_shutdown(slf),
+            TlsPhase::New | TlsPhase::Closed => Ok(()),
         }
     }
 
@@ -74,7 +74,7 @@ impl TlsProtocol {
         let py = slf.py();
         loop {
             let receiver = self.with(|state| {
-                let reads = matches!(self.phase.load(), Phase::Open | Phase::Draining)
+                let reads = matches!(self.phase.load(), TlsPhase::Open | TlsPhase::Draining)
                     && state.reading == Reading::On;
                 state.protocol.as_ref().filter(|_| reads).map(|protocol| protocol.receiver.clone_ref(py))
             })?;
@@ -157,7 +157,9 @@ impl TlsProtocol {
         match stop {
             Stop::Empty => Ok(Next::Nothing),
             Stop::Full => Ok(Next::ReadOn),
-            Stop::Closed | Stop::Failed(_) if !matches!(self.phase.load(), Phase::Open | Phase::Draining) => {
+            Stop::Closed | Stop::Failed(_)
+                if !matches!(self.phase.load(), TlsPhase::Open | TlsPhase::Draining) =>
+            {
                 // The application closed it meanwhile.
                 Ok(Next::Nothing)
             }
@@ -177,7 +179,7 @@ impl TlsProtocol {
     /// What reading may have brought about: answers of OpenSSL's own, room for what was written, the end.
     fn after_reading(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let (ends, waits) = self.with(|state| {
-            (self.phase.load() == Phase::Draining && state.reading == Reading::On, state.backlog_size > 0)
+            (self.phase.load() == TlsPhase::Draining && state.reading == Reading::On, state.backlog_size > 0)
         })?;
         if waits {
             self.write_backlog(slf)?;
@@ -190,9 +192,9 @@ impl TlsProtocol {
     pub(super) fn tell_eof(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let first = self.with(|state| {
-            let first = state.told == Told::Made;
+            let first = state.told == Notified::Made;
             if first {
-                state.told = Told::Eof;
+                state.told = Notified::Eof;
             }
             first
         })?;
@@ -228,21 +230,21 @@ impl TlsProtocol {
             (self.phase.load(), state.reading)
         })?;
         match phase {
-            Phase::Handshake => self.handshake_cut(slf)?,
-            Phase::Open if reading != Reading::On => {
-                self.phase.store(Phase::Draining);
+            TlsPhase::Handshake => self.handshake_cut(slf)?,
+            TlsPhase::Open if reading != Reading::On => {
+                self.phase.store(TlsPhase::Draining);
                 return Ok(true);
             }
-            Phase::Open => {
-                self.phase.store(Phase::Draining);
+            TlsPhase::Open => {
+                self.phase.store(TlsPhase::Draining);
                 self.read_waiting(slf)?;
             }
-            Phase::Draining => return Ok(true),
-            Phase::ShuttingDown => self.step_shutdown(slf)?,
-            Phase::New | Phase::Closed => {}
+            TlsPhase::Draining => return Ok(true),
+            TlsPhase::ShuttingDown => self.step_shutdown(slf)?,
+            TlsPhase::New | TlsPhase::Closed => {}
         }
         // Otherwise it is closed, once what waits is sent.
-        Ok(self.phase.load() == Phase::Draining)
+        Ok(self.phase.load() == TlsPhase::Draining)
     }
 
     /// Stops delivering, and the stream's reading with it: what the peer sends waits in the kernel.
@@ -250,7 +252,7 @@ impl TlsProtocol {
         let py = slf.py();
         let pauses = self.with(|state| {
             state.reading = Reading::Paused;
-            matches!(self.phase.load(), Phase::Open)
+            matches!(self.phase.load(), TlsPhase::Open)
         })?;
         match self.stream(py)? {
             Some(stream) if pauses => StreamTransport::pause_reading(&stream),
@@ -288,7 +290,7 @@ impl TlsProtocol {
         self.advance(slf)?;
         // Paused again by what was delivered: the stream is as well, unless it was resumed here.
         match (self.with(|state| state.reading)?, self.stream(py)?) {
-            (Reading::Paused, Some(stream)) if self.phase.load() == Phase::Open => {
+            (Reading::Paused, Some(stream)) if self.phase.load() == TlsPhase::Open => {
                 StreamTransport::pause_reading(&stream)
             }
             _ => Ok(()),

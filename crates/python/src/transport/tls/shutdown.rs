@@ -5,7 +5,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::engine::{Decrypted, Engine, Stop, wants_more};
-use super::protocol::{Phase, Reading, TlsProtocol};
+use super::protocol::{Reading, TlsPhase, TlsProtocol};
 use crate::transport::StreamTransport;
 
 /// Data of the peer's that comes too late is read into so many bytes.
@@ -17,15 +17,15 @@ impl TlsProtocol {
         let py = slf.py();
         let phase = self.with(|_state| {
             let phase = self.phase.load();
-            if matches!(phase, Phase::Open | Phase::Draining) {
-                self.phase.store(Phase::ShuttingDown);
+            if matches!(phase, TlsPhase::Open | TlsPhase::Draining) {
+                self.phase.store(TlsPhase::ShuttingDown);
             }
             phase
         })?;
         match phase {
-            Phase::New | Phase::Handshake => return self.abort(slf, None),
-            Phase::ShuttingDown | Phase::Closed => return Ok(()),
-            Phase::Open | Phase::Draining => {}
+            TlsPhase::New | TlsPhase::Handshake => return self.abort(slf, None),
+            TlsPhase::ShuttingDown | TlsPhase::Closed => return Ok(()),
+            TlsPhase::Open | TlsPhase::Draining => {}
         }
         self.write_backlog(slf)?;
         self.step_shutdown(slf)?;
@@ -37,7 +37,7 @@ impl TlsProtocol {
         let timer =
             self.call_later(slf, &self.options.shutdown_timeout, intern!(py, "_check_shutdown_timeout"))?;
         self.with(|state| state.shutdown_timer = Some(timer))?;
-        if self.with(|state| state.reading != Reading::On && self.phase.load() == Phase::ShuttingDown)? {
+        if self.with(|state| state.reading != Reading::On && self.phase.load() == TlsPhase::ShuttingDown)? {
             StreamTransport::resume_reading(&stream)?;
         }
         Ok(())
@@ -95,8 +95,8 @@ impl TlsProtocol {
     fn close_stream(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let stream = self.with(|state| {
-            if self.phase.load() == Phase::ShuttingDown {
-                self.phase.store(Phase::Closed);
+            if self.phase.load() == TlsPhase::ShuttingDown {
+                self.phase.store(TlsPhase::Closed);
             }
             state.stream.as_ref().map(|stream| stream.clone_ref(py))
         })?;

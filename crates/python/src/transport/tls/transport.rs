@@ -8,7 +8,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::net::{Flow, WaterMarks};
 
 use super::engine::Engine;
-use super::protocol::{Phase, Reading, TlsProtocol};
+use super::protocol::{Reading, TlsPhase, TlsProtocol};
 use crate::event_loop::EventLoop;
 use crate::transport::StreamTransport;
 use crate::transport::chunk::Chunk;
@@ -99,7 +99,7 @@ impl TlsTransport {
     /// Return True if the transport is closing or closed.
     pub fn is_closing(&self, py: Python<'_>) -> bool {
         let protocol = self.protocol.get();
-        if matches!(protocol.phase.load(), Phase::ShuttingDown | Phase::Closed) {
+        if matches!(protocol.phase.load(), TlsPhase::ShuttingDown | TlsPhase::Closed) {
             return true;
         }
         // The stream closes by itself a turn before it tells us; on another thread, where it cannot be had, that turn is
@@ -259,10 +259,10 @@ impl TlsTransport {
     fn __repr__(&self) -> String {
         let shown = self.protocol.get().peek(|state| {
             let phase = match self.protocol.get().phase.load() {
-                Phase::New | Phase::Handshake => "handshake",
-                Phase::Open | Phase::Draining => "open",
-                Phase::ShuttingDown => "closing",
-                Phase::Closed => "closed",
+                TlsPhase::New | TlsPhase::Handshake => "handshake",
+                TlsPhase::Open | TlsPhase::Draining => "open",
+                TlsPhase::ShuttingDown => "closing",
+                TlsPhase::Closed => "closed",
             };
             format!("<TlsTransport {phase} reading={:?}>", state.reading)
         });
@@ -271,8 +271,8 @@ impl TlsTransport {
 
     fn __del__(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let phase = slf.get().protocol.get().phase.swap(Phase::Closed);
-        if matches!(phase, Phase::New | Phase::ShuttingDown | Phase::Closed) {
+        let phase = slf.get().protocol.get().phase.swap(TlsPhase::Closed);
+        if matches!(phase, TlsPhase::New | TlsPhase::ShuttingDown | TlsPhase::Closed) {
             return Ok(());
         }
         let keywords = PyDict::new(py);

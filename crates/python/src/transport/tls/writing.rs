@@ -4,7 +4,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::engine::{Encrypted, Engine};
-use super::protocol::{Phase, TlsProtocol};
+use super::protocol::{TlsPhase, TlsProtocol};
 use crate::transport::StreamTransport;
 use crate::transport::chunk::Chunk;
 
@@ -32,9 +32,9 @@ impl TlsProtocol {
     #[inline]
     pub(super) fn write(&self, slf: &Bound<'_, Self>, chunk: Chunk) -> PyResult<()> {
         let written = self.with(|state| match self.phase.load() {
-            Phase::Open if state.backlog_size == 0 => Written::Encrypt,
-            Phase::Open | Phase::New | Phase::Handshake => Written::Keep,
-            Phase::Draining | Phase::ShuttingDown | Phase::Closed => {
+            TlsPhase::Open if state.backlog_size == 0 => Written::Encrypt,
+            TlsPhase::Open | TlsPhase::New | TlsPhase::Handshake => Written::Keep,
+            TlsPhase::Draining | TlsPhase::ShuttingDown | TlsPhase::Closed => {
                 state.late_writes = state.late_writes.saturating_add(1);
                 if state.late_writes > LATE_WRITES { Written::DropAndWarn } else { Written::Drop }
             }

@@ -66,7 +66,7 @@ pub struct Pair {
     /// In the order in which they came.
     waiters: Vec<Waiter>,
     /// Tickets that are worth nothing any more.
-    spent: Vec<Ticket>,
+    recycled: Vec<Ticket>,
     connections: u32,
 }
 
@@ -81,7 +81,7 @@ impl Pair {
             out: Vec::new(),
             idle: Vec::new(),
             waiters: Vec::new(),
-            spent: Vec::new(),
+            recycled: Vec::new(),
             connections: 0,
         }
     }
@@ -176,7 +176,9 @@ impl Pair {
             }
         } else {
             let Checkout::Wait(ticket) = answer else { panic!("{answer:?} without a slot") };
-            assert!(self.waiters.iter().all(|other| other.ticket != ticket) && !self.spent.contains(&ticket));
+            assert!(
+                self.waiters.iter().all(|other| other.ticket != ticket) && !self.recycled.contains(&ticket)
+            );
             self.waiters.push(Waiter { ticket, key, granted: None });
         }
     }
@@ -202,7 +204,7 @@ impl Pair {
     }
 
     fn claim(&mut self, place: u8) {
-        self.spent.iter().for_each(|ticket| assert_eq!(self.pool.claim(*ticket), None));
+        self.recycled.iter().for_each(|ticket| assert_eq!(self.pool.claim(*ticket), None));
         if self.waiters.is_empty() {
             return;
         }
@@ -218,18 +220,18 @@ impl Pair {
             (claimed, granted) => panic!("{claimed:?}, not {granted:?}"),
         }
         self.waiters.remove(place);
-        self.spent.push(ticket);
+        self.recycled.push(ticket);
     }
 
     fn cancel(&mut self, place: u8) {
         if self.waiters.is_empty() {
-            if let Some(ticket) = self.spent.first() {
+            if let Some(ticket) = self.recycled.first() {
                 assert_eq!(self.pool.cancel(*ticket, self.now), Released::Free);
             }
             return;
         }
         let Waiter { ticket, key, granted } = self.waiters.remove(usize::from(place) % self.waiters.len());
-        self.spent.push(ticket);
+        self.recycled.push(ticket);
         let released = self.pool.cancel(ticket, self.now);
         match granted {
             Some(connection) => self.released(key, connection, released),
@@ -256,7 +258,7 @@ impl Pair {
         connections.sort_unstable();
         expected.sort_unstable();
         assert_eq!(connections, expected);
-        self.spent.extend(self.waiters.drain(..).map(|waiter| waiter.ticket));
+        self.recycled.extend(self.waiters.drain(..).map(|waiter| waiter.ticket));
         self.idle.clear();
         self.closed = true;
     }

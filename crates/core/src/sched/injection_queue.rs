@@ -11,10 +11,10 @@ use crate::reactor::Waker;
 
 /// A queue that any thread may fill and the loop's thread empties, with a wake-up only for a loop that sleeps.
 ///
-/// The loop says that it is about to sleep ([`Inbox::doze`]) and then looks at the queue; a writer fills the queue and then
+/// The loop says that it is about to sleep ([`InjectionQueue::park`]) and then looks at the queue; a writer fills the queue and then
 /// looks whether the loop sleeps. Both have a fence between the two steps, so at least one of them sees the other.
 #[derive(Debug)]
-pub struct Inbox<H> {
+pub struct InjectionQueue<H> {
     queue: SegQueue<H>,
     /// Set while the loop sleeps; who takes it back writes the wake-up.
     asleep: AtomicBool,
@@ -23,8 +23,8 @@ pub struct Inbox<H> {
     waker: Mutex<Option<Waker>>,
 }
 
-impl<H> Inbox<H> {
-    /// An empty inbox with its own waker.
+impl<H> InjectionQueue<H> {
+    /// An empty injection queue with its own waker.
     ///
     /// # Errors
     /// `EMFILE` when the process has no descriptor left.
@@ -58,30 +58,30 @@ impl<H> Inbox<H> {
     /// Whether anything waits.
     #[must_use]
     #[inline]
-    pub fn has_mail(&self) -> bool {
-        !self.queue.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
     }
 
     /// Says that the loop is about to sleep until its descriptors, the waker's among them, wake it. False if something
     /// has come: then it must not sleep. On the loop's thread only.
     #[must_use]
-    pub fn doze(&self) -> bool {
+    pub fn park(&self) -> bool {
         self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if self.queue.is_empty() {
             return true;
         }
-        self.rise();
+        self.unpark();
         false
     }
 
     /// Says that the loop is awake.
-    pub fn rise(&self) {
+    pub fn unpark(&self) {
         self.asleep.store(false, Ordering::Relaxed);
     }
 
     /// Takes the wake-ups back, once the waker's descriptor has been reported readable.
-    pub fn hush(&self) {
+    pub fn drain_waker(&self) {
         if let Some(waker) = self.waker().as_ref() {
             waker.drain();
         }
@@ -98,7 +98,7 @@ impl<H> Inbox<H> {
         }
     }
 
-    /// The descriptor that becomes readable on a wake-up, until the inbox is closed.
+    /// The descriptor that becomes readable on a wake-up, until the injection queue is closed.
     #[must_use]
     pub fn fd(&self) -> Option<RawFd> {
         self.waker().as_ref().map(Waker::fd)
@@ -118,46 +118,46 @@ mod tests {
 
     #[test]
     fn keeps_the_order() -> io::Result<()> {
-        let inbox = Inbox::new()?;
-        assert!(!inbox.has_mail());
+        let injection_queue = InjectionQueue::new()?;
+        assert!(injection_queue.is_empty());
         for item in 0..3 {
-            inbox.push(item)?;
+            injection_queue.push(item)?;
         }
-        assert!(inbox.has_mail());
-        assert!(!inbox.doze(), "there is mail");
+        assert!(!injection_queue.is_empty());
+        assert!(!injection_queue.park(), "there is injected");
         let mut seen = Vec::new();
-        inbox.drain(|item| seen.push(item));
+        injection_queue.drain(|item| seen.push(item));
         assert_eq!(seen, [0, 1, 2]);
-        assert!(!inbox.has_mail());
-        assert!(inbox.doze());
+        assert!(injection_queue.is_empty());
+        assert!(injection_queue.park());
         Ok(())
     }
 
     #[test]
     fn loses_nothing_and_never_sleeps_over_mail() -> io::Result<()> {
         const EACH: usize = 10_000;
-        let inbox = Arc::new(Inbox::new()?);
+        let injection_queue = Arc::new(InjectionQueue::new()?);
         let poller = Poller::new()?;
-        let Some(fd) = inbox.fd() else { return Err(io::ErrorKind::NotFound.into()) };
+        let Some(fd) = injection_queue.fd() else { return Err(io::ErrorKind::NotFound.into()) };
         poller.add(fd, Token::from_raw(1), Interest::READ)?;
         let writers: Vec<_> = (0..4)
             .map(|_| {
-                let inbox = Arc::clone(&inbox);
-                std::thread::spawn(move || (0..EACH).try_for_each(|item| inbox.push(item)))
+                let injection_queue = Arc::clone(&injection_queue);
+                std::thread::spawn(move || (0..EACH).try_for_each(|item| injection_queue.push(item)))
             })
             .collect();
         let mut events = Events::with_capacity(4);
         let mut seen = 0;
         while seen < 4 * EACH {
-            if inbox.doze() {
+            if injection_queue.park() {
                 // For ever: a lost wake-up hangs here, and the runner's time limit says so.
                 poller.wait(&mut events, None)?;
-                inbox.rise();
+                injection_queue.unpark();
                 if !events.is_empty() {
-                    inbox.hush();
+                    injection_queue.drain_waker();
                 }
             }
-            inbox.drain(|_| seen += 1);
+            injection_queue.drain(|_| seen += 1);
         }
         for writer in writers {
             assert!(matches!(writer.join(), Ok(Ok(()))));
