@@ -97,6 +97,19 @@ else
 	@cargo test $(LOCKED) -p whorl-core --no-fail-fast --quiet
 endif
 
+.PHONY: loom
+loom: ## The models of what threads share in the core, under every interleaving (loom)
+	$(call say,running the models with loom)
+	@RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(CURDIR)/target/loom cargo test $(LOCKED) -p whorl-core --lib --quiet models
+
+.PHONY: miri
+miri: ## The core's tests under miri, which finds undefined behaviour; needs a nightly Rust with miri
+	@cargo +nightly miri --version >/dev/null 2>&1 || { \
+	    echo "need miri: run 'rustup +nightly component add miri'"; exit 1; }
+	$(call say,running the tests of the core under miri)
+	@MIRIFLAGS="-Zmiri-disable-isolation" PROPTEST_CASES=8 \
+	    cargo +nightly miri test $(LOCKED) -p whorl-core --lib -- --skip reactor
+
 .PHONY: test-python
 test-python: $(STAMPS)/dev $(STAMPS)/programs $(STAMPS)/build ## The Python tests (TESTS=tests/event_loop ARGS="-k timers")
 	$(call say,running pytest on $(TAG))

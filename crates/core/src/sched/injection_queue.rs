@@ -1,72 +1,152 @@
-//! The one door into a loop from other threads.
+//! The injection queue: the only way into a loop from other threads.
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use crossbeam_queue::SegQueue;
 
+use super::sync::{AtomicBool, Mutex, MutexGuard, fence};
 use crate::reactor::Waker;
 
-/// A queue that any thread may fill and the loop's thread empties, with a wake-up only for a loop that sleeps.
-///
-/// The loop says that it is about to sleep ([`InjectionQueue::park`]) and then looks at the queue; a writer fills the queue and then
-/// looks whether the loop sleeps. Both have a fence between the two steps, so at least one of them sees the other.
-#[derive(Debug)]
-pub struct InjectionQueue<H> {
-    queue: SegQueue<H>,
-    /// Set while the loop sleeps; who takes it back writes the wake-up.
-    asleep: AtomicBool,
-    /// Until the loop is closed. Locked for one wake-up a sleep at the most, so that a late one does not write to a
-    /// descriptor that has a new life.
-    waker: Mutex<Option<Waker>>,
+/// A queue that any thread may push to, without a lock.
+pub trait ConcurrentQueue<T> {
+    /// Appends `item`.
+    fn push(&self, item: T);
+    /// Removes the oldest item.
+    fn pop(&self) -> Option<T>;
+    /// The number of items.
+    fn len(&self) -> usize;
+    /// Whether there is no item.
+    fn is_empty(&self) -> bool;
 }
 
-impl<H> InjectionQueue<H> {
+impl<T> ConcurrentQueue<T> for SegQueue<T> {
+    #[inline]
+    fn push(&self, item: T) {
+        Self::push(self, item);
+    }
+
+    #[inline]
+    fn pop(&self) -> Option<T> {
+        Self::pop(self)
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        Self::len(self)
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        Self::is_empty(self)
+    }
+}
+
+/// A way to end the wait of a loop that is parked.
+pub trait Wake {
+    /// Ends the wait, or the next one if the loop does not wait yet.
+    ///
+    /// # Errors
+    /// The error of the system call.
+    fn wake(&self) -> io::Result<()>;
+    /// Takes back the wake-ups that have ended a wait.
+    fn drain(&self);
+}
+
+impl Wake for Waker {
+    #[inline]
+    fn wake(&self) -> io::Result<()> {
+        Self::wake(self)
+    }
+
+    #[inline]
+    fn drain(&self) {
+        Self::drain(self);
+    }
+}
+
+/// A queue that any thread may push to and that the loop's thread drains. Only a parked loop is woken, once for any
+/// number of items.
+///
+/// The loop sets `parked` and then checks the queue; a pushing thread pushes and then checks `parked`. Each has a
+/// sequentially consistent fence between the two steps, so at least one of them sees the other: either the loop finds
+/// the item and does not wait, or the pushing thread finds the loop parked and wakes it. The loom model in this file
+/// tries every interleaving, with a queue that synchronises nothing by itself.
+///
+/// The queue and the waker are type parameters for the sake of that model. `parked` is changed by read-modify-write
+/// operations only, as loom does not order a plain store with a swap that another thread makes at the same time; the
+/// loop pays for one on each side of a system call.
+#[derive(Debug)]
+pub struct InjectionQueue<T, Q = SegQueue<T>, W = Waker> {
+    queue: Q,
+    /// Whether the loop waits, or is about to. The thread that resets it owes the wake-up.
+    parked: AtomicBool,
+    /// `None` once the loop is closed. The lock spans the wake-up, so that a late one never writes to a descriptor that
+    /// was closed and opened again as another file. It is taken once a wait at most.
+    waker: Mutex<Option<W>>,
+    item: std::marker::PhantomData<fn(T) -> T>,
+}
+
+impl<T> InjectionQueue<T> {
     /// An empty injection queue with its own waker.
     ///
     /// # Errors
     /// `EMFILE` when the process has no descriptor left.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            queue: SegQueue::new(),
-            asleep: AtomicBool::new(false),
-            waker: Mutex::new(Some(Waker::new()?)),
-        })
+        Ok(Self::from_parts(SegQueue::new(), Waker::new()?))
     }
 
-    /// Leaves `item` for the loop and wakes it if it sleeps.
+    /// The descriptor that becomes readable on a wake-up, until the queue is closed.
+    #[must_use]
+    pub fn fd(&self) -> Option<RawFd> {
+        self.waker().as_ref().map(Waker::fd)
+    }
+}
+
+impl<T, Q: ConcurrentQueue<T>, W: Wake> InjectionQueue<T, Q, W> {
+    fn from_parts(queue: Q, waker: W) -> Self {
+        Self {
+            queue,
+            parked: AtomicBool::new(false),
+            waker: Mutex::new(Some(waker)),
+            item: std::marker::PhantomData,
+        }
+    }
+
+    /// Appends `item` and wakes the loop if it is parked. Every thread may call it.
     ///
     /// # Errors
-    /// What the waker's write reports; none in practice.
-    pub fn push(&self, item: H) -> io::Result<()> {
+    /// The error of the waker's write; none in practice.
+    #[inline]
+    pub fn push(&self, item: T) -> io::Result<()> {
         self.queue.push(item);
         fence(Ordering::SeqCst);
-        // The load is for the usual case, a loop that is busy: it leaves the flag's cache line shared.
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
-            return self.waker().as_ref().map_or(Ok(()), Waker::wake);
+        // The load serves the usual case, a loop that is busy: it leaves the flag's cache line shared.
+        if self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::AcqRel) {
+            return self.waker().as_ref().map_or(Ok(()), W::wake);
         }
         Ok(())
     }
 
-    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
-        // Nothing panics while it is held; what a poisoned lock protects is whole all the same.
+    fn waker(&self) -> MutexGuard<'_, Option<W>> {
+        // Nothing panics while the lock is held, and its value is whole in any case.
         self.waker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether anything waits.
+    /// Whether the queue has no item.
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Says that the loop is about to sleep until its descriptors, the waker's among them, wake it. False if something
-    /// has come: then it must not sleep. On the loop's thread only.
+    /// Announces a wait; false if an item has arrived, and then the loop must not wait. The wait ends when a descriptor
+    /// of the poller is ready, the waker's among them. On the loop's thread only.
     #[must_use]
     pub fn park(&self) -> bool {
-        self.asleep.store(true, Ordering::Relaxed);
+        self.parked.swap(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if self.queue.is_empty() {
             return true;
@@ -75,21 +155,21 @@ impl<H> InjectionQueue<H> {
         false
     }
 
-    /// Says that the loop is awake.
+    /// Announces the end of a wait.
     pub fn unpark(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
+        self.parked.swap(false, Ordering::Relaxed);
     }
 
-    /// Takes the wake-ups back, once the waker's descriptor has been reported readable.
+    /// Takes back the wake-ups, once the waker's descriptor has been reported readable.
     pub fn drain_waker(&self) {
         if let Some(waker) = self.waker().as_ref() {
             waker.drain();
         }
     }
 
-    /// Takes what is there, oldest first. On the loop's thread only.
-    pub fn drain(&self, mut each: impl FnMut(H)) {
-        // No more than what is there now: threads that push without end do not hold up the turn.
+    /// Removes the items that are in the queue now, oldest first. On the loop's thread only.
+    pub fn drain(&self, mut each: impl FnMut(T)) {
+        // Items that arrive meanwhile wait for the next turn: threads that push without end do not hold up this one.
         for _ in 0..self.queue.len() {
             match self.queue.pop() {
                 Some(item) => each(item),
@@ -98,19 +178,13 @@ impl<H> InjectionQueue<H> {
         }
     }
 
-    /// The descriptor that becomes readable on a wake-up, until the injection queue is closed.
-    #[must_use]
-    pub fn fd(&self) -> Option<RawFd> {
-        self.waker().as_ref().map(Waker::fd)
-    }
-
-    /// Closes the waker's descriptor. What is pushed from now on stays where it is.
+    /// Closes the waker's descriptor. Items that are pushed from now on stay in the queue.
     pub fn close(&self) {
         self.waker().take();
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::reactor::{Events, Interest, Poller, Token};
@@ -118,50 +192,173 @@ mod tests {
 
     #[test]
     fn keeps_the_order() -> io::Result<()> {
-        let injection_queue = InjectionQueue::new()?;
-        assert!(injection_queue.is_empty());
+        let queue = InjectionQueue::new()?;
+        assert!(queue.is_empty());
         for item in 0..3 {
-            injection_queue.push(item)?;
+            queue.push(item)?;
         }
-        assert!(!injection_queue.is_empty());
-        assert!(!injection_queue.park(), "there is injected");
+        assert!(!queue.is_empty());
+        assert!(!queue.park(), "the queue has items");
         let mut seen = Vec::new();
-        injection_queue.drain(|item| seen.push(item));
+        queue.drain(|item| seen.push(item));
         assert_eq!(seen, [0, 1, 2]);
-        assert!(injection_queue.is_empty());
-        assert!(injection_queue.park());
+        assert!(queue.is_empty());
+        assert!(queue.park());
         Ok(())
     }
 
     #[test]
-    fn loses_nothing_and_never_sleeps_over_mail() -> io::Result<()> {
+    fn loses_no_item_and_no_wake_up() -> io::Result<()> {
         const EACH: usize = 10_000;
-        let injection_queue = Arc::new(InjectionQueue::new()?);
+        let queue = Arc::new(InjectionQueue::new()?);
         let poller = Poller::new()?;
-        let Some(fd) = injection_queue.fd() else { return Err(io::ErrorKind::NotFound.into()) };
+        let Some(fd) = queue.fd() else { return Err(io::ErrorKind::NotFound.into()) };
         poller.add(fd, Token::from_raw(1), Interest::READ)?;
-        let writers: Vec<_> = (0..4)
+        let threads: Vec<_> = (0..4)
             .map(|_| {
-                let injection_queue = Arc::clone(&injection_queue);
-                std::thread::spawn(move || (0..EACH).try_for_each(|item| injection_queue.push(item)))
+                let queue = Arc::clone(&queue);
+                std::thread::spawn(move || (0..EACH).try_for_each(|item| queue.push(item)))
             })
             .collect();
         let mut events = Events::with_capacity(4);
         let mut seen = 0;
         while seen < 4 * EACH {
-            if injection_queue.park() {
-                // For ever: a lost wake-up hangs here, and the runner's time limit says so.
+            if queue.park() {
+                // No time limit: a lost wake-up hangs here, and the test runner's limit reports it.
                 poller.wait(&mut events, None)?;
-                injection_queue.unpark();
+                queue.unpark();
                 if !events.is_empty() {
-                    injection_queue.drain_waker();
+                    queue.drain_waker();
                 }
             }
-            injection_queue.drain(|_| seen += 1);
+            queue.drain(|_| seen += 1);
         }
-        for writer in writers {
-            assert!(matches!(writer.join(), Ok(Ok(()))));
+        for thread in threads {
+            assert!(matches!(thread.join(), Ok(Ok(()))));
         }
         Ok(())
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use std::sync::Arc;
+
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+    use loom::sync::{Condvar, Mutex};
+    use loom::thread;
+
+    use super::*;
+
+    const PREEMPTIONS: usize = 3;
+
+    /// Items without a value, and no order of memory but the one that the injection queue brings.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl ConcurrentQueue<()> for Count {
+        fn push(&self, (): ()) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn pop(&self) -> Option<()> {
+            let less = |count: usize| count.checked_sub(1);
+            self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok().map(drop)
+        }
+
+        fn len(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+
+        fn is_empty(&self) -> bool {
+            self.len() == 0
+        }
+    }
+
+    /// The waker's descriptor, and the poller that waits for nothing else.
+    #[derive(Default)]
+    struct Event {
+        is_readable: Mutex<bool>,
+        changed: Condvar,
+    }
+
+    impl Event {
+        fn set(&self, readable: bool) {
+            *self.is_readable.lock().unwrap_or_else(PoisonError::into_inner) = readable;
+            self.changed.notify_one();
+        }
+
+        /// Blocks until the descriptor is readable. A lost wake-up is a deadlock here, which loom reports.
+        fn poll(&self) {
+            let mut readable = self.is_readable.lock().unwrap_or_else(PoisonError::into_inner);
+            while !*readable {
+                readable = self.changed.wait(readable).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    impl Wake for Arc<Event> {
+        fn wake(&self) -> io::Result<()> {
+            self.set(true);
+            Ok(())
+        }
+
+        fn drain(&self) {
+            self.set(false);
+        }
+    }
+
+    type Model = InjectionQueue<(), Count, Arc<Event>>;
+
+    fn run(pushes: &'static [usize], close: bool) {
+        let mut model = loom::model::Builder::new();
+        // With more switches away from a thread that could go on, two pushing threads take hours.
+        model.preemption_bound = Some(PREEMPTIONS);
+        model.check(move || {
+            let event = Arc::new(Event::default());
+            let queue = Arc::new(Model::from_parts(Count::default(), Arc::clone(&event)));
+            let threads: Vec<_> = pushes
+                .iter()
+                .map(|count| {
+                    let queue = Arc::clone(&queue);
+                    thread::spawn(move || {
+                        for _ in 0..*count {
+                            assert!(queue.push(()).is_ok());
+                        }
+                    })
+                })
+                .collect();
+            let mut missing: usize = pushes.iter().sum();
+            while missing > 0 {
+                if queue.park() {
+                    event.poll();
+                    queue.unpark();
+                    queue.drain_waker();
+                }
+                queue.drain(|()| missing -= 1);
+                if close {
+                    queue.close();
+                    break;
+                }
+            }
+            for thread in threads {
+                assert!(thread.join().is_ok());
+            }
+        });
+    }
+
+    #[test]
+    fn one_thread_pushes_twice() {
+        run(&[2], false);
+    }
+
+    #[test]
+    fn two_threads_push() {
+        run(&[1, 1], false);
+    }
+
+    #[test]
+    fn a_push_meets_the_end_of_the_loop() {
+        run(&[2], true);
     }
 }

@@ -7,6 +7,7 @@
 mod injection_queue;
 mod owner;
 mod pace;
+mod sync;
 mod timers;
 
 pub use injection_queue::InjectionQueue;
