@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 from bench import runner
+from bench.results import Results, ResultsError
 from bench.sampling import SampleError, UnavailableError
 from bench.suites import SUITES
-from bench.tables import TableError, markdown
+from bench.tables import markdown
 
 
 def main() -> int:
@@ -24,11 +25,11 @@ def main() -> int:
     try:
         if arguments.command in SUITES:
             return runner.run(SUITES[arguments.command], arguments)
-        print(markdown(arguments.file))
+        print(markdown(Results.read(arguments.file)))
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
-    except (OSError, RuntimeError, SampleError, TableError, UnavailableError, ValueError) as error:
+    except (OSError, ResultsError, RuntimeError, SampleError, UnavailableError, ValueError) as error:
         print(f"python -m bench: {error}", file=sys.stderr)
         return 2
     return 0

@@ -1,4 +1,4 @@
-"""The figures of a run: ratios, targets and verdicts, and the JSON file that holds them."""
+"""The figures of a run: ratios and verdicts, and the JSON file that holds the ratios."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import platform
 import statistics
 import sys
 import sysconfig
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.peers import SUBJECT, Peer
-from bench.suite import BEST, Limit, Ratio, Row
+from bench.suite import Limit, Median, Ratio, Row, Unit
+from bench.suites import SUITES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
 #: Of the JSON file; raised when a field changes its meaning.
 SCHEMA = 2
-#: A median this far under its target is a miss, however wide the samples spread.
-_NOISE_FLOOR = 0.9
+#: Behind is a median ratio below this part of the target, with the greatest ratio below the target.
+_BEHIND = 0.95
+#: With fewer interleaved rounds nothing is said.
+_FEWEST_ROUNDS = 5
 
 
 class Status(StrEnum):
@@ -39,10 +42,9 @@ class Status(StrEnum):
 class Verdict(StrEnum):
     """What became of a target."""
 
-    REACHED = "reached"
-    NOISE = "noise"
-    MISSED = "missed"
-    #: The subject, or every peer the target names, has no figure.
+    NOT_BEHIND = "not behind"
+    BEHIND = "behind"
+    #: The subject or the peer has no figure, or too few rounds were taken.
     UNKNOWN = "unknown"
 
 
@@ -59,13 +61,9 @@ class Spread:
         """The spread of at least one value."""
         return cls(statistics.median(values), min(values), max(values))
 
-    def against(self, target: float) -> Verdict:
-        """Reached by the median; noise where the spread holds the target and the median is close under it."""
-        if self.median >= target:
-            return Verdict.REACHED
-        if self.greatest >= target and self.median >= target * _NOISE_FLOOR:
-            return Verdict.NOISE
-        return Verdict.MISSED
+    def behind(self, least: float) -> bool:
+        """Whether these ratios say that the subject is behind: the median and the greatest are too low."""
+        return self.median < least * _BEHIND and self.greatest < least
 
 
 @dataclass(frozen=True)
@@ -82,15 +80,16 @@ class Cell:
     value: Spread | None = None
     operations_per_second: float | None = None
     ratio: Spread | None = None
+    #: How many samples there are.
+    rounds: int = 0
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """One target of one row."""
+    """One target of one row: the verdict, and where it is not the good one, a text that says of what."""
 
-    row: str
-    target: str
     verdict: Verdict
+    text: str = ""
 
 
 def cell(row: Row, peer: Peer, samples: Sequence[Sample], subject: Sequence[Sample]) -> Cell:
@@ -107,51 +106,77 @@ def cell(row: Row, peer: Peer, samples: Sequence[Sample], subject: Sequence[Samp
         value=Spread.of([sample.value for sample in samples]),
         operations_per_second=statistics.median(known) if known else None,
         ratio=Spread.of(ratios) if ratios and peer.name != SUBJECT else None,
+        rounds=len(samples),
     )
 
 
-def judge(row: Row, cells: Mapping[str, Cell], references: Collection[str]) -> list[Judgement]:
-    """The verdict on each of the row's targets, from its cells by peer; `references` are the native peers."""
-    return [
-        _judge_limit(row, target, cells.get(SUBJECT))
-        if isinstance(target, Limit)
-        else _judge_ratio(row, target, cells, references)
-        for target in row.targets
-    ]
+def judge(row: Row, cells: Mapping[str, Cell], natives: Collection[str]) -> list[Judgement]:
+    """Whether the subject is behind any Python peer, and the verdict on each of the row's targets.
+
+    `cells` are the row's by peer, `natives` the peers that are references in Rust.
+    """
+    peers = {name: one for name, one in cells.items() if name != SUBJECT and name not in natives}
+    judgements = [_judge_peers(peers, cells.get(SUBJECT))]
+    for target in row.targets:
+        match target:
+            case Ratio():
+                judgements.append(_judge_ratio(target, cells.get(target.against)))
+            case Median():
+                judgements.append(_judge_median(target, cells.get(target.against)))
+            case Limit():
+                judgements.append(_judge_limit(target, cells.get(SUBJECT)))
+    return judgements
 
 
-def _judge_ratio(
-    row: Row, target: Ratio, cells: Mapping[str, Cell], references: Collection[str]
-) -> Judgement:
-    ratios = {
-        name: one.ratio
-        for name, one in cells.items()
-        if one.ratio is not None
-        and (target.against == name or (target.against == BEST and name not in references))
-    }
-    if not ratios:
-        return Judgement(row.name, target.text, Verdict.UNKNOWN)
-    name, ratio = min(ratios.items(), key=lambda item: item[1].median)
-    text = f"best peer ({name}) x{target.least:.2f}" if target.against == BEST else target.text
-    return Judgement(row.name, text, ratio.against(target.least))
-
-
-def _judge_limit(row: Row, target: Limit, ours: Cell | None) -> Judgement:
+def _judge_peers(peers: Mapping[str, Cell], ours: Cell | None) -> Judgement:
     if ours is None or ours.value is None:
-        return Judgement(row.name, target.text, Verdict.UNKNOWN)
+        return Judgement(Verdict.UNKNOWN, f"no figure of {SUBJECT}")
+    if ours.value.greatest == 0:
+        # No ratio can be taken to it, and none is needed.
+        return Judgement(Verdict.NOT_BEHIND)
+    measured = [(name, one.ratio, one.rounds) for name, one in peers.items() if one.ratio is not None]
+    if not measured:
+        return Judgement(Verdict.UNKNOWN, "no figure of a peer")
+    if any(rounds < _FEWEST_ROUNDS for _, _, rounds in measured):
+        return Judgement(Verdict.UNKNOWN, f"fewer than {_FEWEST_ROUNDS} rounds")
+    behind = [f"{name} (x{ratio.median:.2f})" for name, ratio, _ in measured if ratio.behind(1.0)]
+    return Judgement(Verdict.BEHIND, ", ".join(behind)) if behind else Judgement(Verdict.NOT_BEHIND)
+
+
+def _judge_ratio(target: Ratio, one: Cell | None) -> Judgement:
+    if one is None or one.ratio is None:
+        return Judgement(Verdict.UNKNOWN, f"no ratio to {target.against}")
+    if one.rounds < _FEWEST_ROUNDS:
+        return Judgement(Verdict.UNKNOWN, f"fewer than {_FEWEST_ROUNDS} rounds")
+    if not one.ratio.behind(target.least):
+        return Judgement(Verdict.NOT_BEHIND)
+    return Judgement(Verdict.BEHIND, f"{target.against} x{target.least:.2f} (x{one.ratio.median:.2f})")
+
+
+def _judge_median(target: Median, one: Cell | None) -> Judgement:
+    if one is None or one.ratio is None:
+        return Judgement(Verdict.UNKNOWN, f"no ratio to {target.against}")
+    if one.rounds < target.rounds:
+        return Judgement(Verdict.UNKNOWN, f"{target.against}: {one.rounds} of {target.rounds} rounds")
+    if one.ratio.median >= target.least:
+        return Judgement(Verdict.NOT_BEHIND)
+    return Judgement(Verdict.BEHIND, f"{target.against} x{target.least:.2f} (x{one.ratio.median:.2f})")
+
+
+def _judge_limit(target: Limit, ours: Cell | None) -> Judgement:
+    if ours is None or ours.value is None:
+        return Judgement(Verdict.UNKNOWN, f"no figure of {SUBJECT}")
     if ours.value.median < target.under:
-        return Judgement(row.name, target.text, Verdict.REACHED)
-    verdict = Verdict.NOISE if ours.value.least < target.under else Verdict.MISSED
-    return Judgement(row.name, target.text, verdict)
+        return Judgement(Verdict.NOT_BEHIND)
+    return Judgement(Verdict.BEHIND, f"the limit, {target.text}")
 
 
-_WORST_FIRST = (Verdict.MISSED, Verdict.NOISE, Verdict.UNKNOWN, Verdict.REACHED)
+_WORST_FIRST = (Verdict.BEHIND, Verdict.UNKNOWN, Verdict.NOT_BEHIND)
 
 
-def worst(judgements: Sequence[Judgement]) -> Verdict | None:
-    """The verdict on a row: the worst of its targets'; None where it has none."""
-    found = {judgement.verdict for judgement in judgements}
-    return next((verdict for verdict in _WORST_FIRST if verdict in found), None)
+def worst(judgements: Sequence[Judgement]) -> Verdict:
+    """The verdict on a row: the worst of its judgements."""
+    return min((judgement.verdict for judgement in judgements), key=_WORST_FIRST.index)
 
 
 def environment(
@@ -190,6 +215,10 @@ def _cpu_model() -> str:
     return platform.machine()
 
 
+class ResultsError(Exception):
+    """The file does not hold results of this version of the measurements."""
+
+
 @dataclass
 class Results:
     """Everything a run of a suite found."""
@@ -198,7 +227,46 @@ class Results:
     environment: dict[str, Any]
     rows: list[Row]
     cells: list[Cell]
-    judgements: list[Judgement]
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """The results that a file keeps, with the targets that the suite has today.
+
+        Raises ResultsError for a file that does not hold results, OSError for one that cannot be read.
+        """
+        try:
+            document = json.loads(path.read_text())
+        except ValueError as error:
+            raise ResultsError(f"{path} is not JSON: {error}") from error
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+            raise ResultsError(f"{path} has no schema {SCHEMA}; measure again with `make bench`")
+        suite, rounds = document["suite"], document["environment"]["rounds"]
+        targets = {row.name: row.targets for row in SUITES[suite].rows} if suite in SUITES else {}
+        rows = [
+            Row(
+                one["row"],
+                one["title"],
+                "",
+                unit=Unit(one["unit"]),
+                throughput=one["throughput"],
+                targets=targets.get(one["row"], ()),
+            )
+            for one in document["rows"]
+        ]
+        return cls(suite, document["environment"], rows, [_cell(one, rounds) for one in document["results"]])
+
+    def peers(self) -> list[str]:
+        """The peers that have a cell, the subject first."""
+        names = dict.fromkeys(one.peer for one in self.cells)
+        return sorted(names, key=lambda name: name != SUBJECT)
+
+    def natives(self) -> set[str]:
+        """The peers that are references in Rust."""
+        return {name for name, peer in SUITES[self.suite].peers.items() if peer.native}
+
+    def judgements(self, row: Row) -> list[Judgement]:
+        """The verdict on each target of a row."""
+        return judge(row, self.of_row(row.name), self.natives())
 
     def of_row(self, row: str) -> dict[str, Cell]:
         """The cells of one row, by peer."""
@@ -226,7 +294,6 @@ class Results:
                 for row in self.rows
             ],
             "results": [_cell_document(one) for one in self.cells],
-            "verdicts": [asdict(judgement) for judgement in self.judgements],
         }
 
 
@@ -244,4 +311,25 @@ def _cell_document(one: Cell) -> dict[str, Any]:
         "ratio_median": ratio.median if ratio else None,
         "ratio_min": ratio.least if ratio else None,
         "ratio_max": ratio.greatest if ratio else None,
+        "rounds": one.rounds,
     }
+
+
+def _cell(one: Mapping[str, Any], rounds: int) -> Cell:
+    """The cell of a document; `rounds` where it does not say how many of its own it has."""
+    return Cell(
+        one["row"],
+        one["peer"],
+        Status(one["status"]),
+        one["reason"],
+        _spread(one, "value"),
+        one["operations_per_second"],
+        _spread(one, "ratio"),
+        one.get("rounds", rounds),
+    )
+
+
+def _spread(one: Mapping[str, Any], quantity: str) -> Spread | None:
+    if one[f"{quantity}_median"] is None:
+        return None
+    return Spread(one[f"{quantity}_median"], one[f"{quantity}_min"], one[f"{quantity}_max"])

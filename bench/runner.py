@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bench.native import ROOT, find_or_build
 from bench.peers import SUBJECT, Peer
-from bench.results import Cell, Judgement, Results, Status, Verdict, cell, environment, judge, worst
+from bench.results import Cell, Results, Status, Verdict, cell, environment, worst
 from bench.sampling import (
     Plan,
     Sample,
@@ -32,7 +32,7 @@ from bench.suite import Method, Row, Suite, Unit
 from bench.tables import heading, terminal_line, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _RESULTS = ROOT / "bench" / "results"
 #: Rounds, seconds of warm-up, seconds of the window.
@@ -87,6 +87,7 @@ def run(suite: Suite, arguments: argparse.Namespace) -> int:
         return 0
     rounds, warm_up, window = _QUICK if arguments.quick else _FULL
     rounds = arguments.rounds or rounds
+    as_asked = bool(arguments.quick or arguments.rounds)
     rows = suite.matching(arguments.rows) if arguments.rows else list(suite.rows)
     peers, missing = _present(suite, arguments.peers)
     print("building the native programs ...", flush=True)
@@ -102,17 +103,15 @@ def run(suite: Suite, arguments: argparse.Namespace) -> int:
     if busy > _BUSY:
         print(f"the machine is busy (load average {busy:.1f}): the figures will spread", flush=True)
     about = environment(peers, missing, rounds, window, (measured_core, load_core))
-    results = Results(suite.name, about, rows, [], [])
+    results = Results(suite.name, about, rows, [])
     partial = bool(arguments.rows or arguments.peers or arguments.quick)
     output = arguments.output or _RESULTS / ("partial.json" if partial else f"{suite.name}.json")
     started = time.monotonic()
     print(heading(peers), flush=True)
     for row in rows:
-        cells = _measure_row(row, peers, rounds, plan)
-        judgements = judge(row, cells, [peer.name for peer in peers if peer.native])
+        cells = _measure_row(row, peers, rounds_of(row, peers, rounds, as_asked), plan)
         results.cells += cells.values()
-        results.judgements += judgements
-        print(terminal_line(row, peers, cells, judgements), flush=True)
+        print(terminal_line(row, peers, cells, results.judgements(row)), flush=True)
         # After every row, so that a run that is cut short leaves what it has.
         results.write(output)
     _summary(results, output, time.monotonic() - started)
@@ -138,7 +137,17 @@ def _present(suite: Suite, names: str | None) -> tuple[list[Peer], dict[str, str
     return present, missing
 
 
-def _measure_row(row: Row, peers: Sequence[Peer], rounds: int, plan: Plan) -> dict[str, Cell]:
+def rounds_of(row: Row, peers: Sequence[Peer], rounds: int, as_asked: bool) -> dict[str, int]:
+    """The rounds of each peer: more than `rounds` for the subject and a peer that a target needs more of."""
+    if as_asked:
+        return dict.fromkeys((peer.name for peer in peers), rounds)
+    found = {peer.name: max(rounds, row.rounds_with(peer.name)) for peer in peers}
+    if SUBJECT in found:
+        found[SUBJECT] = max(found.values())
+    return found
+
+
+def _measure_row(row: Row, peers: Sequence[Peer], rounds: Mapping[str, int], plan: Plan) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
     samples: dict[str, list[Sample]] = {}
     by_name = {peer.name: peer for peer in peers}
@@ -150,8 +159,8 @@ def _measure_row(row: Row, peers: Sequence[Peer], rounds: int, plan: Plan) -> di
             samples[peer.name] = []
         else:
             cells[peer.name] = Cell(row.name, peer.name, Status.UNAVAILABLE, reason)
-    for _ in range(rounds):
-        for name in list(samples):
+    for number in range(max(rounds.values())):
+        for name in [name for name in samples if number < rounds[name]]:
             try:
                 samples[name].append(take(row, by_name[name], plan))
             except UnavailableError as error:
@@ -169,13 +178,10 @@ def _measure_row(row: Row, peers: Sequence[Peer], rounds: int, plan: Plan) -> di
 
 
 def _summary(results: Results, output: Path, elapsed: float) -> None:
-    by_row: dict[str, list[Judgement]] = {}
-    for judgement in results.judgements:
-        by_row.setdefault(judgement.row, []).append(judgement)
-    verdicts = [worst(judgements) for judgements in by_row.values()]
+    verdicts = [worst(results.judgements(row)) for row in results.rows]
     rows = f"{len(results.rows)} rows in {elapsed / 60:.1f} min"
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict if verdict in verdicts)
-    print(f"\n{rows}; with targets: {counts or 'none'}; written to {output}")
+    print(f"\n{rows}; {counts}; written to {output}")
     print("time is user and system CPU of the measured process per operation; x is the peer's over whorl's")
     for line in unavailable(results.cells):
         print(line)

@@ -38,37 +38,37 @@ class Unit(Enum):
     COUNT = ""
 
 
-#: In a target: whichever Python peer comes out best.
-BEST = "best peer"
-
-
 @dataclass(frozen=True)
 class Ratio:
-    """A target: the peer's figure over the subject's is to be at least so much."""
+    """A target: the subject is not behind so many times a peer's figure over its own."""
 
     against: str
     least: float
 
-    @property
-    def text(self) -> str:
-        """As the table says it."""
-        return f"{self.against} x{self.least:.2f}"
+
+@dataclass(frozen=True)
+class Median:
+    """A target: the median of a peer's figure over the subject's is at least so much, over so many rounds."""
+
+    against: str
+    least: float
+    rounds: int
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A target: the subject's figure, in the row's unit, is to stay under so much."""
+    """A target: the subject's median, in the row's unit, is under so much."""
 
     under: float
     text: str
 
 
-Target = Ratio | Limit
+Target = Ratio | Median | Limit
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
+    """One line of the table. In each the subject is not to be behind any Python peer; `targets` ask for more.
 
     `workload` names a function in bench.workloads, and for native references a kind of whorl-bench-client;
     `load` is a kind of whorl-bench-load, `path` a page of whorl-bench-serve's HTTP server, `size` in bytes.
@@ -92,6 +92,11 @@ class Row:
     references: tuple[str, ...] = ()
     #: In a process whose allocator has seen a large block freed; see bench.worker.age_heap.
     aged_heap: bool = False
+
+    def rounds_with(self, peer: str) -> int:
+        """How many rounds the targets ask for against one peer; 0 where none of them does."""
+        medians = (target for target in self.targets if isinstance(target, Median))
+        return max((target.rounds for target in medians if target.against == peer), default=0)
 
 
 @dataclass(frozen=True)

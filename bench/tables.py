@@ -1,18 +1,18 @@
-"""The table of a run, for the terminal while it is made and for the README from the JSON file."""
+"""The table of a run: for the terminal while it is made, for the documents from its results."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from bench.peers import SUBJECT, Peer
-from bench.results import SCHEMA, Cell, Judgement, Spread, Status, Verdict, worst
+from bench.peers import SUBJECT
+from bench.results import Status, Verdict, worst
 from bench.suite import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
+    from bench.peers import Peer
+    from bench.results import Cell, Judgement, Results, Spread
     from bench.suite import Row
 
 _MIB = 1024 * 1024
@@ -31,19 +31,16 @@ def heading(peers: Sequence[Peer]) -> str:
 def terminal_line(
     row: Row, peers: Sequence[Peer], cells: Mapping[str, Cell], judgements: Sequence[Judgement]
 ) -> str:
-    """One row for the terminal; what failed or missed is said in full under it."""
+    """One row for the terminal; failures and what whorl is behind are said in full under it."""
     texts, remarks = [], []
     for peer in peers:
         one = cells.get(peer.name)
         texts.append(f"{_terminal_cell(row, one):<{_CELL_WIDTH}}")
         if one is not None and one.status is Status.FAILED:
             remarks.append(f"{'':<{_ROW_WIDTH}}FAILED on {peer.name}: {one.reason}")
-    verdict = worst(judgements) or ""
-    remarks += [
-        f"{'':<{_ROW_WIDTH}}{judgement.verdict}: {judgement.target}"
-        for judgement in judgements
-        if judgement.verdict in (Verdict.MISSED, Verdict.NOISE)
-    ]
+    verdict = worst(judgements)
+    if verdict is not Verdict.NOT_BEHIND:
+        remarks.append(f"{'':<{_ROW_WIDTH}}{_verdict(judgements)}")
     line = f"{row.name:<{_ROW_WIDTH}}{''.join(texts)}{verdict:<{_VERDICT_WIDTH}}".rstrip()
     return "\n".join([line, *remarks])
 
@@ -62,13 +59,13 @@ def _terminal_cell(row: Row, one: Cell | None) -> str:
         return ""
     if one.value is None:
         return "FAILED" if one.status is Status.FAILED else "n/a"
-    text = _figure(one.value.median, row.unit)
+    text = figure(one.value.median, row.unit)
     if one.ratio is not None:
         return f"{text} {_ratio(one.ratio)}"
     return text if one.operations_per_second is None else f"{text} {one.operations_per_second:,.0f}/s"
 
 
-def _figure(value: float, unit: Unit) -> str:
+def figure(value: float, unit: Unit) -> str:
     """A value with its unit, to a precision that means something."""
     match unit:
         case Unit.BYTES:
@@ -85,65 +82,54 @@ def _ratio(ratio: Spread) -> str:
     return f"x{ratio.median:.2f} ({ratio.least:.2f}-{ratio.greatest:.2f})"
 
 
-class TableError(Exception):
-    """The file is not a result of this version of the measurements."""
-
-
-def markdown(path: Path) -> str:
-    """The README's table from a JSON file.
-
-    Raises TableError for a file that does not hold a result, OSError for one that cannot be read.
-    """
-    try:
-        document = json.loads(path.read_text())
-    except ValueError as error:
-        raise TableError(f"{path} is not JSON: {error}") from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise TableError(f"{path} has no schema {SCHEMA}; measure again with `make bench`")
-    results = {(one["row"], one["peer"]): one for one in document["results"]}
-    peers = list(dict.fromkeys(one["peer"] for one in document["results"]))
-    peers.sort(key=lambda name: name != SUBJECT)
+def markdown(results: Results) -> str:
+    """Every row and peer as a table of Markdown, and under it what a reader needs to judge the figures."""
+    peers = results.peers()
     lines = [
-        "| " + " | ".join(["row", *peers, "target"]) + " |",
+        "| " + " | ".join(["row", *peers, "verdict"]) + " |",
         "|" + "|".join(["---", *["---:"] * len(peers), "---"]) + "|",
     ]
-    for row in document["rows"]:
-        cells = [_markdown_cell(results.get((row["row"], peer)), row) for peer in peers]
-        verdicts = [
-            Judgement(**judgement) for judgement in document["verdicts"] if judgement["row"] == row["row"]
-        ]
-        lines.append("| " + " | ".join([row["title"], *cells, _markdown_verdict(verdicts)]) + " |")
-    return "\n".join([*lines, "", _legend(document["environment"])])
+    for row in results.rows:
+        cells = results.of_row(row.name)
+        texts = [_markdown_cell(row, cells.get(peer)) for peer in peers]
+        lines.append("| " + " | ".join([row.title, *texts, _verdict(results.judgements(row))]) + " |")
+    return "\n".join([*lines, "", _legend(results.environment)])
 
 
-def _markdown_cell(one: Mapping[str, Any] | None, row: Mapping[str, Any]) -> str:
+def _markdown_cell(row: Row, one: Cell | None) -> str:
     if one is None:
         return ""
-    if one["status"] != Status.MEASURED:
-        return f"{'failed' if one['status'] == Status.FAILED else 'n/a'}: {one['reason']}"
-    text = _figure(one["value_median"], Unit(row["unit"]))
-    if row["throughput"]:
-        text += f", {one['operations_per_second']:,.0f}/s"
-    if one["ratio_median"] is None:
+    if one.value is None:
+        return f"{'failed' if one.status is Status.FAILED else 'n/a'}: {one.reason}"
+    text = figure(one.value.median, row.unit)
+    if row.throughput:
+        text += f", {one.operations_per_second:,.0f}/s"
+    if one.ratio is None:
         return text
-    return f"{text} (x{one['ratio_median']:.2f}, {one['ratio_min']:.2f}-{one['ratio_max']:.2f})"
+    return f"{text} (x{one.ratio.median:.2f}, {one.ratio.least:.2f}-{one.ratio.greatest:.2f})"
 
 
-def _markdown_verdict(judgements: Sequence[Judgement]) -> str:
-    short = [one for one in judgements if one.verdict in (Verdict.MISSED, Verdict.NOISE)]
-    if not short:
-        return worst(judgements) or ""
-    return "; ".join(f"{one.verdict}: {one.target}" for one in short)
+def _verdict(judgements: Sequence[Judgement]) -> str:
+    short = [f"{one.verdict}: {one.text}" for one in judgements if one.verdict is not Verdict.NOT_BEHIND]
+    # What several targets say alike is said once.
+    return "; ".join(dict.fromkeys(short)) or Verdict.NOT_BEHIND
 
 
 def _legend(environment: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-    threading = " (free-threaded)" if environment["free_threaded"] else ""
     missing = "".join(f" Without {peer}: {reason}." for peer, reason in environment["missing"].items())
     return (
         f"CPU time (user and system) of the measured process per operation, and in brackets the ratio to "
         f"{SUBJECT}'s (above 1, {SUBJECT} needs less): median, least and greatest of {environment['rounds']} "
-        f"interleaved rounds, a fresh process each. CPython {environment['python']}{threading}, {versions}; "
-        f"{environment['cpu']}, {environment['cpu_count']} cores, Linux {environment['kernel']}; "
-        f"{environment['date'][:10]}; `{environment['command']}`.{missing}"
+        f"interleaved rounds, a fresh process each. {versions}; {made_at(environment)}; "
+        f"`{environment['command']}`.{missing}"
+    )
+
+
+def made_at(environment: Mapping[str, Any]) -> str:
+    """The interpreter, the machine and the day of a run."""
+    threading = " (free-threaded)" if environment["free_threaded"] else ""
+    return (
+        f"CPython {environment['python']}{threading}; {environment['cpu']}, "
+        f"{environment['cpu_count']} cores, Linux {environment['kernel']}; {environment['date'][:10]}"
     )

@@ -1,9 +1,9 @@
-"""Puts the measured tables into the documents, or checks that they are the ones there.
+"""Puts what was measured into the documents, or checks that it is what they hold.
 
-    python tools/readme.py            after `make bench`: write the tables of bench/results
-    python tools/readme.py --check    exit with status 1 if a document holds another one
+    python tools/readme.py            after `make bench`: write the tables and the picture from bench/results
+    python tools/readme.py --check    exit with status 1 if one of them differs
 
-The figures are never typed: what stands between the two marks of a suite is made from its JSON file.
+No figure is typed by hand: the picture, and all between the two marks of a table, come from the JSON files.
 """
 
 from __future__ import annotations
@@ -11,57 +11,73 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from bench.tables import TableError, markdown  # noqa: E402
+from bench import chart, summary  # noqa: E402
+from bench.results import Results, ResultsError  # noqa: E402
+from bench.suites import SUITES  # noqa: E402
+from bench.tables import made_at, markdown  # noqa: E402
 
-#: Which document shows the tables of which suites.
-TABLES = {"README.md": ("loop", "http"), "docs/coming-from-aiohttp.md": ("http",)}
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Which document holds which tables.
+TABLES = {"README.md": ("summary",), "docs/benchmarks.md": tuple(SUITES)}
+PICTURE = "docs/measured.svg"
 
 
-def with_table(text: str, suite: str, results: Path) -> str:
-    """Return *text* with the table of *results*, or a note if there are none, between the marks of *suite*.
+def with_table(text: str, name: str, table: str) -> str:
+    """Return *text* with *table* between the two marks of the table called *name*.
 
     Raises ValueError if *text* does not have each mark once, in their order.
     """
-    begin_mark = f"<!-- measured {suite}: written by tools/readme.py -->"
-    end_mark = f"<!-- end of measured {suite} -->"
+    begin_mark = f"<!-- measured {name}: written by tools/readme.py -->"
+    end_mark = f"<!-- end of measured {name} -->"
     before, begin, rest = text.partition(begin_mark)
     _, end, after = rest.partition(end_mark)
     if not begin or not end or begin_mark in after or end_mark in after:
         raise ValueError(f"there has to be one {begin_mark!r}, and after it one {end_mark!r}")
-    not_yet = f"No run of `make bench BENCH={suite}` is kept in this repository yet."
-    table = markdown(results) if results.exists() else not_yet
     return f"{before}{begin_mark}\n\n{table}\n\n{end_mark}{after}"
+
+
+def written(results: Mapping[str, Results]) -> dict[str, str]:
+    """The text that each document and the picture should have, by its path in the repository."""
+    rows = summary.rows(results)
+    tables = {name: markdown(one) for name, one in results.items()} | {"summary": summary.table(rows)}
+    texts = {PICTURE: chart.svg(rows, made_at(results["loop"].environment))}
+    for document, names in TABLES.items():
+        text = (REPOSITORY / document).read_text()
+        for name in names:
+            text = with_table(text, name, tables[name])
+        texts[document] = text
+    return texts
 
 
 def main() -> int:
     """Run the command line; returns 0, 1 if the check finds a difference, 2 if it cannot work."""
-    parser = argparse.ArgumentParser(description="Put the measured tables into the documents.")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if one differs")
+    parser = argparse.ArgumentParser(description="Put what was measured into the documents.")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit with 1 if something differs"
+    )
     options = parser.parse_args()
-    stale = []
-    for name, suites in TABLES.items():
-        document = REPOSITORY / name
-        try:
-            wanted = text = document.read_text()
-            for suite in suites:
-                wanted = with_table(wanted, suite, REPOSITORY / "bench" / "results" / f"{suite}.json")
-        except (OSError, ValueError, TableError) as error:
-            print(f"tools/readme.py: {name}: {error}", file=sys.stderr)
-            return 2
-        if text == wanted:
-            continue
-        if options.check:
-            stale.append(name)
-        else:
-            document.write_text(wanted)
-    if stale:
-        names = " and ".join(stale)
-        print(f"not the kept results in {names}: run `python tools/readme.py`", file=sys.stderr)
-    return int(bool(stale))
+    try:
+        results = {name: Results.read(REPOSITORY / "bench" / "results" / f"{name}.json") for name in SUITES}
+        texts = written(results)
+    except (OSError, ValueError, ResultsError) as error:
+        print(f"tools/readme.py: {error}", file=sys.stderr)
+        return 2
+    paths = {name: REPOSITORY / name for name in texts}
+    stale = [name for name, path in paths.items() if not path.exists() or path.read_text() != texts[name]]
+    if not options.check:
+        for name in stale:
+            paths[name].write_text(texts[name])
+    elif stale:
+        print(f"not the kept results in {', '.join(stale)}: run `python tools/readme.py`", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
