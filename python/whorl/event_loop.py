@@ -4,6 +4,37 @@
 callbacks, timers, descriptors, streams), and then from :class:`asyncio.SelectorEventLoop`, so that rare paths
 (connecting, name resolution, Unix servers, executors, subprocess bookkeeping, debug plumbing) are the running
 interpreter's own and follow its version.
+
+It derives from the selector loop and not from ``BaseEventLoop``, as that has more that is rare and depends
+on the version (Unix servers and clients, the signal table, ``sock_sendfile`` by the kernel, ``sock_*`` for
+classes derived from ``socket.socket``), and libraries that ask ``isinstance(loop,
+asyncio.SelectorEventLoop)`` before they use ``add_reader`` get the right answer. Its ``__init__`` is not
+called: there is no selector, and ``_selector``, ``_ready`` and ``_scheduled`` are empty. Where a subclass
+overrides one of the hooks that asyncio's loops call (``_make_socket_transport`` and so on), the override is
+called here as well.
+
+==================  ====================================================================================
+native              turns, ``call_*``, ``create_task``, ``create_future``, ``time``, ``stop``,
+                    ``add_reader`` and the three like it, streams, listeners, datagrams, pipes, TLS,
+                    ``sock_*``
+ours in Python      ``run_forever``, ``close``, the wake-up descriptor, ``getaddrinfo`` for addresses in
+                    digits, ``_make_…_transport``, ``start_tls``, ``_start_serving``, ``sendfile``'s native
+                    half, the watching of children
+asyncio's           ``run_until_complete``, ``create_connection`` (happy eyeballs), ``create_server`` and the
+                    ``Server``, ``create_datagram_endpoint``, executors, names, exception handler, async
+                    generators, ``Popen`` and the subprocess transport, ``sock_sendfile``
+==================  ====================================================================================
+
+**Signals.** While the loop runs in the main thread, and while it has signal handlers,
+``signal.set_wakeup_fd`` points to the loop's socket pair, so that a signal cannot come unnoticed between two
+polls; the descriptor that was there before is put back. Handlers are asyncio's ``add_signal_handler``, and
+run as callbacks. After each wait Python's own handlers run at once, outside any callback, so Ctrl-C works in
+every phase. If other code closes the socket pair, the loop stops watching it instead of spinning.
+
+**Fork.** A child shares the parent's epoll: changing it there would change it for the parent. The module
+counts forks, a loop remembers the count it was made under, and every method that would touch the poller
+raises :exc:`RuntimeError` in a child. ``close()`` works there, and leaves the epoll alone. The wake-up
+descriptor of signals is taken back in the child.
 """
 
 from __future__ import annotations
@@ -21,8 +52,8 @@ from typing import TYPE_CHECKING, Any, TypeVarTuple, cast
 
 from whorl import _core
 from whorl.asyncio_private import base_events, unix_events
-from whorl.process import watch_child
 from whorl.asyncio_server import with_clients
+from whorl.process import watch_child
 from whorl.sock import SocketMethods
 
 if TYPE_CHECKING:

@@ -1,4 +1,8 @@
-"""Waiting for child processes: by pidfd, and by a thread where the kernel has none."""
+"""Waiting for child processes: by pidfd, and by a thread where the kernel has none (before Linux 5.3).
+
+A pidfd needs neither a signal handler nor a thread. asyncio's child watchers are not used. A status that
+another ``wait`` of the process has taken is reported as 255.
+"""
 
 from __future__ import annotations
 

@@ -118,11 +118,11 @@ def test_protocols_and_policy_touch_no_socket_and_no_clock(module: str) -> None:
 
 def test_every_crate_that_is_used_is_argued_for() -> None:
     own = set(manifests())
-    text = (ROOT / "ARCHITECTURE.md").read_text()
+    text = (ROOT / "docs" / "dependencies.md").read_text()
     named = set(re.findall(r"`([\w-]+)`", text))
     used = {crate for manifest in manifests().values() for crate in direct_dependencies(manifest)} - own
     assert used
-    assert not used - named, "say in ARCHITECTURE.md what it does for us, and why this one"
+    assert not used - named, "say in docs/dependencies.md what it does, and why this one"
 
 
 def test_python_imports_the_standard_library_whorl_and_what_is_declared() -> None:

@@ -1,4 +1,8 @@
 //! The one table from Rust errors to Python exceptions.
+//!
+//! Errors of the operating system become `OSError` with their number, from which Python picks the subclass. A panic in a fastcall
+//! method is caught and becomes `RuntimeError`; PyO3 does the same for the others (`pyo3_runtime.PanicException`).
+//! `docs/troubleshooting.md` lists every message that is ours.
 
 use std::io;
 

@@ -1,6 +1,10 @@
 """The WebSocket client: what ``ClientSession.ws_connect()`` returns.
 
 Methods and their semantics are aiohttp's; frames, messages and compression are native (RFC 6455, RFC 7692).
+
+The stage of closing is one enum; a ``receive()`` that waits is woken and looks at it, so no message is lost
+to a cancellation. The timeout of ``close()`` is one for all of it, not a new one for each message; a close
+frame without a code counts as one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,10 @@
-"""The two directions of an open WebSocket and its heartbeat: between a connection and what its user calls."""
+"""The two directions of an open WebSocket and its heartbeat: between a connection and what its user calls.
+
+Of a connection they need a transport, ``upgrade(sink)``, flow control and ``close()``. Reading pauses above
+256 KiB of messages that were not received yet, each counted with 128 bytes more; what was read by then is
+parsed as the user catches up, also when the connection is gone. The heartbeat is one timer and a time stamp;
+silence while we do not read ourselves proves nothing and puts it off (aiohttp gives up then).
+"""
 
 from __future__ import annotations
 

@@ -45,6 +45,23 @@
 //! - A chunk size has 16 hexadecimal digits at the most. Extensions are passed over, up to 16 KiB in one message.
 //! - Trailers are kept apart; nothing in them changes how the message is read.
 //! - A request has one `Host` (RFC 9112 section 3.2), which only HTTP/1.0 may leave out. One with CONNECT has no content.
+//!
+//! # How it is built
+//!
+//! | file | what |
+//! |---|---|
+//! | `parser.rs` | from bytes to events, one message after another, for both roles |
+//! | `section.rs` | a head, or trailers: a section of lines up to an empty one |
+//! | `start_line.rs`, `grammar.rs` | status line and request line; character classes |
+//! | `framing.rs` | where a message ends, and whether the connection outlives it |
+//! | `body.rs`, `chunked.rs` | content out of its framing |
+//! | `encode.rs` | heads and chunks as they are sent; refuses what would begin another field or message |
+//!
+//! A head that lies whole in the input, as nearly all do, is read at once: httparse goes over it, what httparse is lenient about
+//! (a bare LF) is checked, and the block is copied once; fields are that block and places in it. Where that finds a fault, or no
+//! end, a reader of our own reads line by line, gathers what comes and finds the *first* fault. So an error, like every
+//! event, is the same in whatever pieces a message comes: the fuzz targets hold the two ways against each other. Content is
+//! never copied: [`Event::Data`] is a part of the input.
 
 pub mod encode;
 

@@ -3,6 +3,19 @@
 //! [`Poller`] is epoll on Linux and kqueue on macOS and the BSDs, with the same methods. It is level-triggered, keeps no
 //! table of its own (the caller's [`Token`] comes back with each event) and can be waited on from outside through its own
 //! descriptor, so that another main loop may drive ours.
+//!
+//! # What the kernel makes necessary
+//!
+//! - **A source that wants nothing is not registered.** epoll reports hang-ups and errors of every registered descriptor, wanted
+//!   or not: a paused reader whose peer is gone would spin. [`Sources::set_interest`] says how the poller has to follow: add,
+//!   modify, delete, or nothing.
+//! - **A number names a slot and a generation.** The kernel gives a closed descriptor's number to the next that is opened, while
+//!   events for the previous one may still be in the list being worked through ([`Sources`]).
+//! - **A descriptor may be closed by other code.** A second registration of the same number replaces the first one, and its
+//!   source is dropped. When a registered descriptor is closed while a duplicate of it is open, the kernel continues to report
+//!   it and no number is left to remove it by (aiohttp #1412): after some waits in a row with such an event, the loop makes a
+//!   new poller with every living registration in it.
+//! - **Limits below a millisecond** need `epoll_pwait2` (Linux 5.11); before it a sleep is rounded up.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[path = "epoll.rs"]

@@ -15,6 +15,24 @@
 //! let (event, consumed) = server.parse(&frame).unwrap();
 //! assert_eq!((event, consumed), (Some(Event::Text(b"hello")), frame.len()));
 //! ```
+//!
+//! # What holds
+//!
+//! - *Memory follows what came*, never what a frame declares, and no more than the largest message. A length is refused with its
+//!   header. Compressed frames are inflated as they come and not kept, so a bomb is refused (1009) as soon as it is beyond the
+//!   limit; a message may have 1,024 deflate streams, as each is work without a byte of output.
+//! - *The order of bytes alone counts*: of two faults in one message the first is reported, however the bytes are cut into reads.
+//!   UTF-8 is checked as it comes, so an error is known with its byte.
+//! - *An error is final*, and carries the close code for the peer (1002, 1007, 1009). Behind a close frame nothing is read.
+//! - Stricter than aiohttp: a masked frame from a server, and close codes that must not be sent, are errors. As lenient: a length
+//!   in more bytes than it needs, and the first reserved bit on a control frame where compression is agreed. A message of
+//!   exactly the largest size is accepted, where aiohttp refuses it uncompressed and accepts it compressed.
+//!
+//! A frame that is a message by itself, came in one piece and is not masked is lent from the input; every other message is
+//! assembled in one buffer of the reader's. A frame borrows its payload and masks it while it is copied into its place, eight
+//! bytes at a time. A message that is compressed by itself begins our window anew, as the peer's has that message in it
+//! and ours has not. zlib cannot compress with a window of 8 bits: a server that asks for it is refused, and one that uses it
+//! is understood.
 
 mod close;
 mod deflate;

@@ -1,4 +1,10 @@
 //! Handles: a callback that is scheduled, and may be cancelled.
+//!
+//! A handle drops its callback, arguments and context when it has run or is cancelled.
+//!
+//! Handles are recycled, as the caller of `call_soon()` drops most of them at once. One that has run, has no other reference,
+//! has never had a weak reference, and is no subclass serves a later `call_soon()`. The condition on weak references is
+//! there because one would see the handle's next use.
 
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -3,6 +3,36 @@
 //! Who may touch what: everything in [`LoopState`] belongs to the thread that runs the loop (see [`whorl_core::sched::LoopOwner`]);
 //! other threads leave their [`Injected`] in the injection_queue. No method keeps `LoopState` open while it calls Python, drops a reference that may
 //! run a finaliser, or allocates an object that the garbage collector tracks: all three may come back to the loop.
+//!
+//! # Threads
+//!
+//! | access | answer |
+//! |---|---|
+//! | from another thread, while the loop runs | `RuntimeError`, in debug mode or not |
+//! | `call_soon`, `call_later`, `call_at` from another thread, while the loop runs | handed over through the injection queue |
+//! | from any thread, while no thread runs the loop | allowed: a loop may be prepared in one thread and run in another |
+//! | a second time, further up the same stack | `BorrowError::Reentered`: a fault of ours |
+//!
+//! Scheduling is handed over because futures schedule their callbacks after their state has changed: an error there, on a
+//! thread that set an `asyncio.Event`, would lose a wake-up for good. In debug mode asyncio's own check refuses it.
+//!
+//! Nothing relies on the GIL for loop state: the owner guards it on every build. Two things differ on free-threaded builds. A
+//! `Handle` may be cancelled from any thread, so its stage is under a lock there ([`crate::interpreter::Guarded`]); and a
+//! second thread that finds the state open for one access waits, which is short, as no foreign code runs in there.
+//! Several loops in several threads share types that are looked up once, the count of forks, and the wake-up descriptor of
+//! signals, which is the main thread's alone.
+//!
+//! # The garbage collector
+//!
+//! A loop, its transports and its protocols show what they hold (`__traverse__`). Handles are untracked when they are made, which
+//! saves the collector a look at each; the loop visits what a handle holds on its behalf where it has the only reference
+//! to it. A handle refers to no loop. State that is open further up the stack cannot be looked into and is skipped, which only keeps
+//! objects alive.
+//!
+//! # Exceptions of callbacks
+//!
+//! What a callback raises goes to the loop's exception handler. `KeyboardInterrupt` and `SystemExit` leave `run_forever()`; the
+//! rest of the batch is put back to the front, for the next run.
 
 pub mod clock;
 mod handle;

@@ -1,4 +1,8 @@
 //! WebSocket messages as Python objects, and frames from them.
+//!
+//! A message's tuple is made with `tuple.__new__`. Bytes are parsed until what waits costs too much; the rest is kept unparsed.
+//! Masking keys come from `os.urandom`, 256 at a time. Messages of 32 KiB or more are inflated and compressed detached from
+//! the interpreter.
 
 use std::collections::VecDeque;
 

@@ -7,6 +7,18 @@
 //! Who may touch what: [`TlsProtocol`]'s state belongs to the loop's thread, as that of every transport. OpenSSL may call
 //! Python (a message callback, a key log), so nothing is asked of the engine while that state is open; what keeps other
 //! threads away from the engine is the guard of the loop's owner, which every use of it takes.
+//!
+//! | engine | how | when |
+//! |---|---|---|
+//! | [`native`] | `SSL_read_ex` and `SSL_write_ex` on the object's own `SSL *`, with a BIO of ours ([`pipe`]) | the default |
+//! | [`object`] | the object's `read` and `write`, over two `ssl.MemoryBIO` | wherever the other cannot be had, or `WHORL_TLS_ENGINE=object` |
+//!
+//! The native engine depends on CPython's layout, which is checked for every connection: the version is one whose layout was
+//! read (3.11 to 3.14); the object is an `ssl.SSLObject`, and no subclass with methods of its own, over `_ssl`'s types; both are
+//! large enough; and the pointers at the two known places agree, as OpenSSL's own `SSL_get_SSL_CTX` of the connection's equals
+//! the context's. Where a check fails, the connection gets the other engine.
+//!
+//! TLS within TLS, and `start_tls()` on a transport that is not a plain stream, is asyncio's own `sslproto`.
 
 mod engine;
 mod handshake;
