@@ -1,6 +1,6 @@
 # whorl's front door. `make` or `make help` lists the targets; each does all of its own set-up.
 #
-# Set-up is kept in stamp files beside the virtual environment, so that a second run starts at once, and a changed
+# Set-up is kept in stamp files in the virtual environment, so that a second run starts at once, and a changed
 # requirements file, or a changed line of Rust, brings on just the step that depends on it.
 
 .DEFAULT_GOAL := help

@@ -1,1 +1,1 @@
-"""Measurements of whorl beside its peers: `python -m bench --help`."""
+"""Measurements of whorl against its peers: `python -m bench --help`."""

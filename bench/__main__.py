@@ -15,7 +15,7 @@ from bench.tables import markdown
 
 def main() -> int:
     """Runs one command; returns its exit status: 0, 1 if a row failed, 2 if it could not start."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures whorl beside its peers.")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures whorl against its peers.")
     commands = parser.add_subparsers(dest="command", required=True)
     for suite in SUITES.values():
         runner.add_arguments(commands.add_parser(suite.name, help=suite.title), suite)

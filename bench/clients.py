@@ -60,7 +60,7 @@ def _context(authority: Path) -> ssl.SSLContext:
 
 
 def _refuse(url: str, status: int, length: int, size: int) -> None:
-    """Called where something is wrong only, so that a good answer costs nobody a call."""
+    """Called where something is wrong only, so that a good answer costs no call."""
     raise RuntimeError(f"{url} answered {status} with {length} bytes instead of {size}")
 
 
@@ -222,7 +222,7 @@ class WreqClient:
 
 
 class PyqwestClient:
-    """pyqwest, whose pool keeps two connections unless it is told how many. Its pieces are as they come."""
+    """pyqwest, whose pool keeps two connections unless a number is given. Its pieces are as they come."""
 
     def __init__(self, connections: int, authority: Path | None) -> None:
         pyqwest: Any = importlib.import_module("pyqwest")

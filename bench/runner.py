@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser, suite: Suite) -> None:
         "--rows", metavar="GLOB", help="only rows matching one of these comma-separated globs"
     )
     parser.add_argument(
-        "--peers", metavar="A,B", help=f"only these peers beside {SUBJECT} ({', '.join(suite.peers)})"
+        "--peers", metavar="A,B", help=f"only these peers and {SUBJECT} ({', '.join(suite.peers)})"
     )
     parser.add_argument(
         "--rounds", type=_positive, metavar="N", help=f"samples of each peer in each row ({_FULL[0]})"

@@ -86,7 +86,7 @@ class Row:
     targets: tuple[Target, ...] = ()
     #: Certificates are made for it; a server of the runner's speaks TLS.
     tls: bool = False
-    #: Operations per second are shown beside the figure.
+    #: Operations per second are shown with the figure.
     throughput: bool = False
     #: Native references that this row also has.
     references: tuple[str, ...] = ()

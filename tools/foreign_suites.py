@@ -1,4 +1,4 @@
-"""Runs the public test-suites of other packages on whorl, beside stock asyncio and aiohttp as the control.
+"""Runs the public test-suites of other packages on whorl, with stock asyncio and aiohttp as the control.
 
     .venv/bin/python tools/foreign_suites.py                       every suite, in .build/foreign
     .venv/bin/python tools/foreign_suites.py --suite anyio --module test_sockets
@@ -60,7 +60,7 @@ class Suite:
         environment: environment variables for the tests.
         modules: the modules to run, if not all: parts of their paths.
         way: how it is run on whorl, a key of WAYS.
-        server: what runs beside the tests: Python's command line, with a port of this machine to connect to.
+        server: what runs with the tests: Python's command line, with a port of this machine to connect to.
     """
 
     package: str

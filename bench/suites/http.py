@@ -1,4 +1,4 @@
-"""The HTTP client, beside other HTTP clients: rows, targets and peers."""
+"""The HTTP client, against other HTTP clients: rows, targets and peers."""
 
 from __future__ import annotations
 

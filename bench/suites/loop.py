@@ -1,4 +1,4 @@
-"""The event loop, beside other event loops: rows, targets and peers."""
+"""The event loop, against other event loops: rows, targets and peers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _callbacks() -> list[Row]:
         Row("future-wake-up", "a task woken by a future", "future_wake_up", targets=_THREE_TIMES),
         Row(
             "call-soon-readable",
-            "call_soon chain beside a readable fd",
+            "call_soon chain with a readable fd",
             "call_soon_readable",
             targets=_THREE_TIMES,
         ),

@@ -28,7 +28,7 @@ DOCUMENT: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Setting:
-    """What a workload is told; `size` is bytes in a message, `target` the URL of a client's row."""
+    """What a workload is given; `size` is bytes in a message, `target` the URL of a client's row."""
 
     loop: asyncio.AbstractEventLoop
     size: int

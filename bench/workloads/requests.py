@@ -1,4 +1,4 @@
-"""A client's requests to the native HTTP server: batches of them, and what they cost beside time."""
+"""A client's requests to the native HTTP server: batches of them, and what they cost other than time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bench.workloads import Batch, Setting
 
-#: Seconds that a batch is to take, so that starting and ending its tasks is nothing beside its requests.
+#: Seconds that a batch is to take, so that starting and ending its tasks is nothing against its requests.
 _LONG_ENOUGH = 0.04
 #: Bodies streamed before the peak of memory is read.
 _STREAMED = 5

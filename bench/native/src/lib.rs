@@ -1,4 +1,4 @@
-//! The native side of whorl's benchmarks: a load client that costs little beside the server it drives, an HTTP
+//! The native side of whorl's benchmarks: a load client that costs little against the server it drives, an HTTP
 //! server that costs the client it answers nothing, and the references (an echo server over tokio, an HTTP client
 //! over hyper).
 //!

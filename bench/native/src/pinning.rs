@@ -18,7 +18,7 @@ pub fn raise_file_limit() -> Result<()> {
         .context("cannot raise the limit on open files")
 }
 
-/// Ends this process with the one that started it: a server that spins would keep a core busy for nobody.
+/// Ends this process with the one that started it: a server that spins would keep a core busy without need.
 pub fn end_with_parent() -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("prctl")
 }

@@ -9,7 +9,7 @@ use rustix::time::Timespec;
 /// Bytes read at once; the buffer starts on a page, as unaligned copies are slow on some CPUs.
 const READ_BUFFER: usize = 256 * 1024;
 const PAGE: usize = 4096;
-/// How long to sleep where there is no core to spin on; not for ever, so that a stall is noticed.
+/// How long to sleep where there is no core to spin on; bounded, so that a stall is noticed.
 const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 const NO_NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 

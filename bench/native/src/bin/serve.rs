@@ -92,7 +92,7 @@ fn say_port(port: u16) -> Result<()> {
     Ok(())
 }
 
-/// Accepts for ever, each connection in a task of its own.
+/// Accepts until the process ends, each connection in a task of its own.
 fn serve_echo() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let tasks = tokio::task::LocalSet::new();

@@ -12,7 +12,7 @@ use rustls::ServerConnection;
 use super::request::{Request, next_request};
 use crate::poll::{Poller, Waiting};
 
-/// Whether a connection goes on.
+/// Whether a connection continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum State {

@@ -24,7 +24,7 @@ pub(super) enum Page {
     Release,
     /// Any other path.
     Unknown,
-    /// Not a request; the client is told so and the connection closed.
+    /// Not a request: the client gets an error, and the connection is closed.
     Malformed,
 }
 

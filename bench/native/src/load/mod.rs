@@ -66,7 +66,7 @@ fn drive<E: Exchange>(mut exchanges: Vec<E>, spin: bool, meter: &mut Meter) -> R
 }
 
 /// The bytes one connection sends: different at every position and for every connection, so that an answer that
-/// is shifted, torn or meant for somebody else is noticed.
+/// is shifted, torn or meant for another connection is noticed.
 fn message(connection: usize, size: usize) -> Vec<u8> {
     (0..size)
         .map(|position| (position.wrapping_mul(31) ^ (position >> 8) ^ connection.wrapping_mul(97)) as u8)
