@@ -1,11 +1,14 @@
 """The documents are short, and name links, files and targets that exist."""
 
+import itertools
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from bench.suites import SUITES
 from tests.house import ROOT
 from tests.house.sources import files, name
 
@@ -72,6 +75,22 @@ def test_the_modules_named_in_commands_exist() -> None:
     for module in commands:
         at = ROOT.joinpath(*module.split("."))
         assert at.with_suffix(".py").exists() or (at / "__main__.py").exists(), module
+
+
+def test_the_rows_and_peers_named_in_commands_exist() -> None:
+    named = 0
+    for path in DOCUMENTS:
+        for suite, options in re.findall(r"python3? -m bench (\w+) ([^`\n#]*)", path.read_text()):
+            if suite not in SUITES:
+                continue
+            words = shlex.split(options)
+            for option, value in itertools.pairwise(words):
+                if option in ("--rows", "--profile-row"):
+                    assert SUITES[suite].matching(value)
+                    named += 1
+                elif option == "--peers":
+                    assert SUITES[suite].named(value)
+    assert named > 2
 
 
 def test_the_tools_named_in_commands_say_how_they_are_used() -> None:
