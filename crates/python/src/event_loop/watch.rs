@@ -1,4 +1,7 @@
 //! Watching descriptors: `add_reader()`, `add_writer()` and their removal.
+//!
+//! A watch holds a reference to the file object it was given, so that a collection does not close it. A descriptor that belongs
+//! to a transport is refused.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;

@@ -1,4 +1,10 @@
 //! Transports: bytes between a descriptor and a protocol.
+//!
+//! A transport's life is a few enums side by side: its phase, how it reads, how it writes, and what its output waits for. Each
+//! is changed by named steps. Only the phase is asked for on other threads, and is an atomic; it changes with the state open.
+//!
+//! At its end, by `close()`, an error or the peer's end, the descriptor leaves the poller before anything else,
+//! `connection_lost()` is scheduled once, and the socket is closed after it.
 
 mod address;
 mod chunk;
