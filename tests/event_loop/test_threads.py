@@ -35,26 +35,6 @@ def in_thread(call: Callable[[], Any]) -> Any:
     return result[0]
 
 
-CALLS: dict[str, Callable[[Loop, socket.socket], object]] = {
-    "add_reader": lambda loop, sock: loop.add_reader(sock, print),
-    "add_writer": lambda loop, sock: loop.add_writer(sock, print),
-    "remove_reader": lambda loop, sock: loop.remove_reader(sock),
-    "remove_writer": lambda loop, sock: loop.remove_writer(sock),
-}
-
-
-@whorl_only
-@pytest.mark.parametrize("call", CALLS)
-async def test_methods_called_from_the_wrong_thread_are_refused(loop: Loop, call: str) -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        error = await asyncio.to_thread(lambda: in_thread(lambda: CALLS[call](loop, ours)))
-        assert isinstance(error, RuntimeError)
-        assert "call_soon_threadsafe" in str(error)
-        loop.remove_reader(ours)
-        loop.remove_writer(ours)
-
-
 @whorl_only
 @pytest.mark.parametrize("call", ["write", "close", "abort", "pause_reading", "set_protocol"])
 async def test_transports_used_from_the_wrong_thread_are_refused(loop: Loop, call: str) -> None:

@@ -44,6 +44,7 @@ def run(loop: str, workload: str, count: int, limit: float) -> None:
         ("connections", 2000),
         ("at_once", 1000),
         ("threads", 10_000),
+        ("closed_loops", 4000),
     ],
 )
 def test_small(loop: str, workload: str, count: int) -> None:
@@ -61,6 +62,7 @@ def test_small(loop: str, workload: str, count: int) -> None:
         ("connections", 100_000),
         ("at_once", 20_000),
         ("threads", 1_000_000),
+        ("closed_loops", 100_000),
     ],
     ids=[
         "a million timers",
@@ -68,6 +70,7 @@ def test_small(loop: str, workload: str, count: int) -> None:
         "100,000 connections",
         "10,000 connections at once, twice",
         "a million callbacks between loops of four threads",
+        "100,000 loops closed with something pending",
     ],
 )
 def test_long(loop: str, workload: str, count: int) -> None:

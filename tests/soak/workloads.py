@@ -175,6 +175,39 @@ async def threads(count: int) -> int:
     return sum(done)
 
 
+class Holder:
+    """Holds the handles of its own method, and enough memory that a leak of one shows."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        self.payload = bytearray(8192)
+        self.handles = [
+            loop.call_soon(self.expire),
+            loop.call_later(3600, self.expire),
+            loop.call_soon_threadsafe(self.expire, self),
+        ]
+        loop.add_reader(sock, self.expire)
+        loop.add_writer(sock, self.expire, self)
+
+    def expire(self, *_arguments: object) -> None:
+        raise AssertionError("its loop is closed")
+
+
+async def closed_loops(count: int) -> int:
+    """Makes loops and closes them with timers, callbacks and watched descriptors pending."""
+    make_loop = type(asyncio.get_running_loop())
+    mine, theirs = socket.socketpair()
+    done = 0
+    with mine, theirs:
+        for _ in range(count):
+            loop = make_loop()
+            Holder(loop, mine)
+            loop.close()
+            done += 1
+            if done % BATCH == 0:
+                await asyncio.sleep(0)
+    return done
+
+
 def clients(port: int, count: int) -> int:
     """Blocking: opens ``count`` connections, then sends on each, then reads from each; returns how many
     answered."""
@@ -190,6 +223,7 @@ WORKLOADS = {
     "connections": connections,
     "at_once": at_once,
     "threads": threads,
+    "closed_loops": closed_loops,
 }
 
 

@@ -88,12 +88,14 @@ impl Handle {
     }
 
     /// A handle that runs whenever its descriptor is ready.
+    ///
+    /// The garbage collector knows it: it has two owners, its source and the loop's [`super::watch::Watchers`].
     pub fn repeating(
         py: Python<'_>,
         scheduled: Scheduled,
         source_traceback: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'_, Self>> {
-        untracked(py, Self::at(Stage::Repeating(scheduled), source_traceback))
+        Bound::new(py, Self::at(Stage::Repeating(scheduled), source_traceback))
     }
 
     const fn at(stage: Stage, source_traceback: Option<Py<PyAny>>) -> Self {
@@ -137,6 +139,18 @@ impl Handle {
         matches!(former, Stage::Pending(_) | Stage::Shared(_))
     }
 
+    /// Whatever it was to Done, but for Cancelled: its loop is closed and will not run it.
+    ///
+    /// What it held is let go, as the garbage collector does not see it in a handle that the loop does not own any more.
+    pub fn transition_to_done(slf: &Bound<'_, Self>) {
+        let held = Self::with(slf, |stage| match stage {
+            Stage::Cancelled => None,
+            _ => Some(mem::replace(stage, Stage::Done)),
+        });
+        // Here, outside the stage, as finalisers may run.
+        drop(held);
+    }
+
     /// Whether the handle may be used again: it has run, nobody holds it, weakly or not, and it is no subclass.
     ///
     /// Never on a free-threaded interpreter, where a count of one does not say that no other thread is about to raise it.
@@ -159,6 +173,11 @@ impl Handle {
     pub fn transition_to_pending(slf: &Bound<'_, Self>, scheduled: Scheduled) {
         // What is replaced is `Done`, which holds nothing.
         Self::with(slf, |stage| *stage = Stage::Pending(scheduled));
+    }
+
+    /// Where it was scheduled, in debug mode.
+    pub fn source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.source_traceback.as_ref().map(|traceback| traceback.clone_ref(py))
     }
 
     /// Whether it was cancelled.
@@ -290,10 +309,17 @@ impl Handle {
         if unsafe { ffi::Py_REFCNT(this.as_ptr()) } != 1 {
             return Ok(());
         }
+        this.get().visit_scheduled(visit)
+    }
+
+    fn visit_scheduled(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // SAFETY: the collector's thread is attached, and nobody has the stage open where it can run.
         let py = unsafe { Python::assume_attached() };
-        this.get().stage.with(py, |stage| {
-            if let Stage::Pending(scheduled) | Stage::Shared(scheduled) | Stage::Repeating(scheduled) = stage
+        self.stage.with(py, |stage| {
+            if let Stage::Pending(scheduled)
+            | Stage::Shared(scheduled)
+            | Stage::Repeating(scheduled)
+            | Stage::Reporting(scheduled) = stage
             {
                 for part in scheduled.call.parts() {
                     visit.call(part)?;
@@ -305,8 +331,8 @@ impl Handle {
     }
 }
 
-/// A handle that the garbage collector does not look at, though PyO3 makes every class one that it would: the loop shows what
-/// it holds ([`Handle::visit`]).
+/// A handle that the garbage collector does not look at, as most are gone within a turn: the loop shows what it holds
+/// ([`Handle::visit`]), and has it let go when the loop is closed ([`Handle::transition_to_done`]).
 fn untracked<T: PyClass>(py: Python<'_>, handle: impl Into<PyClassInitializer<T>>) -> PyResult<Bound<'_, T>> {
     let handle = Bound::new(py, handle)?;
     // SAFETY: attached; an object of a collected type that nobody else has yet.
@@ -393,7 +419,7 @@ impl Handle {
 
     #[getter]
     fn _source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.source_traceback.as_ref().map(|traceback| traceback.clone_ref(py))
+        self.source_traceback(py)
     }
 
     /// The class that `isinstance()` sees beside the true one, so that it is an `asyncio.Handle` as well.
@@ -404,6 +430,15 @@ impl Handle {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         info(slf, "Handle", None)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.source_traceback)?;
+        self.visit_scheduled(visit)
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        Self::transition_to_done(slf);
     }
 }
 

@@ -57,6 +57,7 @@ use whorl_core::sched::{BorrowError, CancelledTimers, InjectionQueue, LoopOwner,
 
 pub use handle::{Handle, Scheduled, ThreadSafeHandle, TimerHandle, leaves_the_loop};
 pub use source::{Side, Source, Watch};
+use watch::{WatchChange, Watchers};
 
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::transport::StreamTransport;
@@ -77,6 +78,20 @@ pub enum Injected {
     Soon(Py<Handle>),
     /// Run it at its deadline.
     Timer(Py<TimerHandle>),
+    /// Call back for a descriptor, or stop to.
+    Watch(WatchChange),
+}
+
+impl Injected {
+    /// The loop is closed and will not do it.
+    fn abandon(self, py: Python<'_>) {
+        match self {
+            Self::Soon(handle) => Handle::transition_to_done(handle.bind(py)),
+            Self::Timer(timer) => Handle::transition_to_done(timer.bind(py).as_super()),
+            // Its handle is among the watchers, which the loop clears.
+            Self::Watch(_) => {}
+        }
+    }
 }
 
 /// What belongs to the loop's thread.
@@ -110,6 +125,17 @@ impl LoopState {
         }
         cancelled
     }
+
+    /// The loop is closed and will not run what was scheduled: the handles let go of what they hold, as whoever still has
+    /// one would keep its callback alive, unseen by the garbage collector. With the state closed, as finalisers may run.
+    fn abandon(mut self, py: Python<'_>) {
+        for handle in self.ready {
+            Handle::transition_to_done(handle.bind(py));
+        }
+        for timer in self.timers.drain() {
+            Handle::transition_to_done(timer.bind(py).as_super());
+        }
+    }
 }
 
 /// The native half of `whorl.EventLoop`, which derives from it and from `asyncio.SelectorEventLoop`.
@@ -120,6 +146,7 @@ pub struct EventLoop {
     state: OwnerCell<LoopState>,
     read_buffer: OwnerCell<ReadBuffer>,
     injection_queue: InjectionQueue<Injected>,
+    watchers: Watchers,
     cancelled: CancelledTimers,
     closed: AtomicBool,
     debug: AtomicBool,
@@ -235,6 +262,9 @@ impl EventLoop {
                 }
             }
         })?;
+        if let Some(Source::Watch(watch)) = &former {
+            Python::attach(|py| self.forget_callbacks(py, fd, watch));
+        }
         drop(former);
         outcome.or_raise()
     }
@@ -307,14 +337,28 @@ impl EventLoop {
         let mut handle = Some(handle);
         let this = slf.get();
         match (this.state.with(|state| state.ready.extend(handle.take())), handle) {
-            (Err(BorrowError::OtherThread), Some(handle)) => this.inject(Injected::Soon(handle)),
+            (Err(BorrowError::OtherThread), Some(handle)) => this.inject(slf.py(), Injected::Soon(handle)),
             (outcome, _) => outcome.or_raise(),
         }
     }
 
     /// Leaves `injected` for the loop's thread.
-    pub fn inject(&self, injected: Injected) -> PyResult<()> {
-        self.injection_queue.push(injected).or_raise()
+    pub fn inject(&self, py: Python<'_>, injected: Injected) -> PyResult<()> {
+        self.injection_queue.push(injected).or_raise()?;
+        // Closed after the caller looked: `close()` may have emptied the queue before this came.
+        if self.has_closed() {
+            self.abandon_injected(py);
+        }
+        Ok(())
+    }
+
+    /// Empties the queue of a closed loop, on any thread.
+    fn abandon_injected(&self, py: Python<'_>) {
+        let mut injected = Vec::new();
+        self.injection_queue.drain(|item| injected.push(item));
+        for item in injected {
+            item.abandon(py);
+        }
     }
 
     /// Enters a timer, on another thread through the injection_queue.
@@ -327,7 +371,9 @@ impl EventLoop {
         });
         match pushed {
             Ok(_cancelled) => Ok(()),
-            Err(BorrowError::OtherThread) => slf.get().inject(Injected::Timer(timer.clone().unbind())),
+            Err(BorrowError::OtherThread) => {
+                slf.get().inject(slf.py(), Injected::Timer(timer.clone().unbind()))
+            }
             Err(refused) => Err(refused.into_py_err()),
         }
     }
@@ -359,6 +405,7 @@ impl EventLoop {
             read_buffer: OwnerCell::new(Arc::clone(&owner), ReadBuffer::new(READ_SIZE)),
             owner,
             injection_queue,
+            watchers: Watchers::new(),
             closed: AtomicBool::new(false),
             debug: AtomicBool::new(false),
             task_factory: AtomicBool::new(false),
@@ -399,27 +446,22 @@ impl EventLoop {
     }
 
     /// Drops everything that is scheduled or registered, and the poller.
-    fn _close_native(&self) -> PyResult<()> {
+    fn _close_native(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_the_parents() {
             self.owner.reset_after_fork();
         }
-        if self.closed.swap(true, Ordering::Relaxed) {
+        if self.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        // Dropped at the end of the function, outside the state: finalisers may run.
-        let _ready = self.with(|state| std::mem::take(&mut state.ready))?;
-        let _timers = self.with(|state| state.timers.drain())?;
-        let _sources = self.with(|state| state.sources.drain())?;
-        let _recycled = self.with(|state| std::mem::take(&mut state.recycled))?;
-        let _to_flush = self.with(|state| std::mem::take(&mut state.to_flush))?;
-        let _poller = self.with(|state| state.poller.take())?;
-        let mut injected = Vec::new();
-        self.injection_queue.drain(|item| injected.push(item));
+        self.with(std::mem::take)?.abandon(py);
+        self.watchers.clear(py);
+        self.abandon_injected(py);
         self.injection_queue.close();
         Ok(())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.watchers.visit(visit)?;
         // A loop that runs is alive anyway, and one that is open further up cannot be looked into: both are skipped,
         // which only keeps what they hold.
         self.state
@@ -436,11 +478,12 @@ impl EventLoop {
             .unwrap_or(Ok(()))
     }
 
-    fn __clear__(&self) {
-        let _ready = self.state.with(|state| std::mem::take(&mut state.ready));
-        let _timers = self.state.with(|state| state.timers.drain());
-        let _sources = self.state.with(|state| state.sources.drain());
-        let _to_flush = self.state.with(|state| std::mem::take(&mut state.to_flush));
+    fn __clear__(slf: &Bound<'_, Self>) {
+        let this = slf.get();
+        if let Ok(state) = this.state.with(std::mem::take) {
+            state.abandon(slf.py());
+        }
+        this.watchers.clear(slf.py());
     }
 }
 

@@ -64,7 +64,7 @@ impl EventLoop {
         let mut deferred = Deferred::new();
         loop {
             if !this.injection_queue.is_empty() {
-                this.take_injected()?;
+                Self::take_injected(slf)?;
             }
             if poll {
                 let stale = Self::poll(slf, &mut events, &mut deferred)?;
@@ -108,19 +108,25 @@ impl EventLoop {
         })
     }
 
-    fn take_injected(&self) -> PyResult<()> {
+    fn take_injected(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
         let mut injected = Vec::new();
-        self.injection_queue.drain(|item| injected.push(item));
-        self.with(|state| {
+        this.injection_queue.drain(|item| injected.push(item));
+        let changes = this.with(|state| {
+            let mut changes = Vec::new();
             for item in injected {
                 match item {
                     Injected::Soon(handle) => state.ready.push_back(handle),
                     Injected::Timer(timer) => {
                         state.timers.push(clock::deadline(timer.get().deadline()), timer)
                     }
+                    Injected::Watch(change) => changes.push(change),
                 }
             }
-        })
+            changes
+        })?;
+        // Now, and not behind the callbacks: `add_reader()` of this thread takes effect at once as well.
+        changes.iter().try_for_each(|change| Self::make_change(slf, change))
     }
 
     /// Waits as long as nothing is to be run, tells those whose descriptors are ready, and moves due timers to what is
@@ -167,7 +173,7 @@ impl EventLoop {
         py.check_signals()?;
         let stale = Self::dispatch_events(slf, events, later.then_some(deferred))?;
         if !this.injection_queue.is_empty() {
-            this.take_injected()?;
+            Self::take_injected(slf)?;
         }
         let foreign_now = Self::foreign_now(slf)?;
         let _cancelled = this.with(|state| {

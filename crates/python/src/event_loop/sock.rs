@@ -190,6 +190,7 @@ impl EventLoop {
             return Ok(());
         }
         let Some(Source::Watch(watch)) = this.unregister(token)? else { return Ok(()) };
+        this.forget_callbacks(py, fd, &watch);
         for side in [watch.reader, watch.writer] {
             if let Side::Operation(operation) = side {
                 if !operation.is_done(py)? {

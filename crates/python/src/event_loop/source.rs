@@ -70,6 +70,11 @@ impl Side {
         matches!(self, Self::Free | Self::Lingering { .. })
     }
 
+    /// Whether it calls back by `handle`.
+    pub fn is_callback(&self, handle: &Py<Handle>) -> bool {
+        matches!(self, Self::Callback(callback) if callback.is(handle))
+    }
+
     /// Cancels what was there; an operation's future is left alone, as in asyncio. True if it was a callback.
     pub fn cancel(self, py: Python<'_>) -> bool {
         match self {
@@ -83,7 +88,7 @@ impl Side {
 
     fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
-            Self::Callback(handle) => Handle::visit(handle, visit),
+            Self::Callback(handle) => visit.call(handle),
             Self::Operation(operation) => operation.visit(&visit),
             Self::Free | Self::Lingering { .. } => Ok(()),
         }

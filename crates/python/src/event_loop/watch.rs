@@ -1,26 +1,139 @@
-//! Watching descriptors: `add_reader()`, `add_writer()` and their removal.
+//! Watching descriptors: `add_reader()`, `add_writer()` and their removal, from any thread.
+//!
+//! [`Watchers`] says which callback is the current one for each descriptor and direction. It changes at once, on the thread
+//! that calls, as the answer of `remove_reader()` depends on it; a callback that is replaced or removed is cancelled there and
+//! never runs again. The loop's sources and the poller follow on the loop's own thread: another thread leaves a
+//! [`WatchChange`] in the injection queue. A change names its handle, so that one which comes late, when the number has a new
+//! callback or a new life, finds nothing to do.
 //!
 //! A watch holds a reference to the file object it was given, so that a collection does not close it. A descriptor that belongs
 //! to a transport is refused.
 
+use std::collections::HashMap;
+use std::os::fd::RawFd;
+
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
+use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::reactor::{Interest, Token};
 
 use super::schedule::source_traceback;
-use super::{EventLoop, Handle, Scheduled, Side, Source, Watch, fileno};
+use super::{EventLoop, Handle, Injected, Scheduled, Side, Source, Watch, fileno, leaves_the_loop};
 use crate::errors::OrRaise;
 use crate::ffi::{Call, copy_context};
+use crate::interpreter::Guarded;
 
 /// The direction that is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// For reading.
     Read,
     /// For writing.
     Write,
+}
+
+impl Direction {
+    /// The methods that add and remove a callback for it.
+    const fn methods(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Read => ("add_reader", "remove_reader"),
+            Self::Write => ("add_writer", "remove_writer"),
+        }
+    }
+}
+
+/// The current callback of one descriptor and direction.
+#[derive(Debug)]
+struct Watcher {
+    handle: Py<Handle>,
+    /// The file object that it was added for.
+    file: Py<PyAny>,
+}
+
+/// The current callbacks of `add_reader()` and `add_writer()`, for every thread to see.
+#[derive(Debug)]
+pub struct Watchers {
+    current: Guarded<HashMap<(RawFd, Direction), Watcher>>,
+}
+
+impl Watchers {
+    /// No callback.
+    pub fn new() -> Self {
+        Self { current: Guarded::new(HashMap::new()) }
+    }
+
+    /// Makes `handle` the current callback, and cancels the former one.
+    fn replace(&self, file: &Bound<'_, PyAny>, fd: RawFd, direction: Direction, handle: Py<Handle>) {
+        let py = file.py();
+        let watcher = Watcher { handle, file: file.clone().unbind() };
+        let former = self.current.with(py, |current| current.insert((fd, direction), watcher));
+        if let Some(former) = former {
+            Handle::cancel(former.handle.bind(py));
+        }
+    }
+
+    /// Takes the current callback out and cancels it.
+    fn remove(&self, py: Python<'_>, fd: RawFd, direction: Direction) -> Option<Py<Handle>> {
+        let former = self.current.with(py, |current| current.remove(&(fd, direction)))?;
+        Handle::cancel(former.handle.bind(py));
+        Some(former.handle)
+    }
+
+    /// Takes `handle` out, if it still is the current callback.
+    pub fn forget(&self, py: Python<'_>, fd: RawFd, direction: Direction, handle: &Py<Handle>) {
+        let _former = self.current.with(py, |current| {
+            let is_current = current.get(&(fd, direction)).is_some_and(|watcher| watcher.handle.is(handle));
+            if is_current { current.remove(&(fd, direction)) } else { None }
+        });
+    }
+
+    /// The descriptor that `file` had when it was added: a file object that is closed has no number any more.
+    fn fd_of(&self, file: &Bound<'_, PyAny>) -> Option<RawFd> {
+        self.current.with(file.py(), |current| {
+            current.iter().find_map(|((fd, _), watcher)| watcher.file.is(file).then_some(*fd))
+        })
+    }
+
+    /// Takes every callback out: the loop is closed.
+    pub fn clear(&self, py: Python<'_>) {
+        let former = self.current.with(py, std::mem::take);
+        for watcher in former.into_values() {
+            Handle::transition_to_done(watcher.handle.bind(py));
+        }
+    }
+
+    /// Shows the garbage collector what is held.
+    pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: the collector's thread is attached, and nobody has the table open where it can run.
+        let py = unsafe { Python::assume_attached() };
+        self.current.with(py, |current| {
+            current.values().try_for_each(|watcher| {
+                visit.call(&watcher.handle)?;
+                visit.call(&watcher.file)
+            })
+        })
+    }
+}
+
+/// What becomes of a callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    /// It is called whenever the descriptor is ready. `checked`: not if a transport owns the descriptor.
+    Add { checked: bool },
+    /// It is not called any more.
+    Remove,
+}
+
+/// A change of a descriptor's callback, for the loop's thread to make.
+#[derive(Debug)]
+pub struct WatchChange {
+    fd: RawFd,
+    /// Kept alive, so that its descriptor is not closed by the garbage collector meanwhile.
+    file: Py<PyAny>,
+    direction: Direction,
+    handle: Py<Handle>,
+    action: Action,
 }
 
 impl EventLoop {
@@ -43,56 +156,154 @@ impl EventLoop {
         Ok(())
     }
 
+    /// Whether another thread runs the loop: a change is left for that one.
+    fn runs_elsewhere(&self) -> bool {
+        self.owner.is_held() && !self.owner.is_here()
+    }
+
     /// Calls `handle` whenever `file` is ready, in place of a former callback of the same direction.
-    pub fn watch(
+    fn watch(
         slf: &Bound<'_, Self>,
         file: &Bound<'_, PyAny>,
         direction: Direction,
-        handle: Py<Handle>,
+        handle: &Py<Handle>,
+        checked: bool,
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         this.check_closed()?;
+        this.check_process()?;
         let fd = fileno(file)?;
+        let change = WatchChange {
+            fd,
+            file: file.clone().unbind(),
+            direction,
+            handle: handle.clone_ref(py),
+            action: Action::Add { checked },
+        };
+        if this.runs_elsewhere() {
+            // What can be known here is raised here.
+            check_open(fd)?;
+        } else {
+            match Self::add_watch(slf, &change, true) {
+                // A thread has begun to run the loop meanwhile.
+                Err(_) if this.runs_elsewhere() => {}
+                Err(error) => {
+                    let _nothing_registered = Self::remove_watch(slf, &change);
+                    return Err(error);
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
+        this.watchers.replace(file, fd, direction, handle.clone_ref(py));
+        this.inject(py, Injected::Watch(change))
+    }
+
+    /// Registers the callback of `change` with the poller; a `new` one becomes the current one first.
+    fn add_watch(slf: &Bound<'_, Self>, change: &WatchChange, new: bool) -> PyResult<()> {
+        let py = slf.py();
+        let &WatchChange { fd, direction, action, .. } = change;
+        let file = change.file.bind(py);
+        if matches!(action, Action::Add { checked: true }) {
+            Self::check_unowned(slf, fd)?;
+        }
         Self::end_former_life(slf, fd, file)?;
+        if new {
+            slf.get().watchers.replace(file, fd, direction, change.handle.clone_ref(py));
+        }
+        Self::register_watch(slf, change)
+    }
+
+    fn register_watch(slf: &Bound<'_, Self>, change: &WatchChange) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let &WatchChange { fd, direction, .. } = change;
         // A watch of this descriptor gets the second direction, or a new callback.
-        let mut handle = Some(handle);
+        let mut side = Some((change.handle.clone_ref(py), change.file.clone_ref(py)));
         let known = this.with(|state| {
             let token = state.sources.token_of(fd)?;
             let Some(Source::Watch(watch)) = state.sources.get_mut(token) else { return None };
-            let former = watch.side(direction).replace(Side::Callback(handle.take()?));
-            let former_file = watch.file.replace(file.clone().unbind());
+            let (handle, file) = side.take()?;
+            let former = watch.side(direction).replace(Side::Callback(handle));
+            let former_file = watch.file.replace(file);
             Some((token, watch.interest(), former, former_file))
         })?;
         if let Some((token, interest, former, _former_file)) = known {
-            former.cancel(py);
+            if !former.is_callback(&change.handle) {
+                former.cancel(py);
+            }
             return this.renew_interest(token, interest);
         }
-        let Some(handle) = handle else { return Ok(()) };
-        let mut watch = Watch { file: Some(file.clone().unbind()), ..Watch::default() };
+        let Some((handle, file)) = side else { return Ok(()) };
+        let mut watch = Watch { file: Some(file), ..Watch::default() };
         *watch.side(direction) = Side::Callback(handle);
         let interest = watch.interest();
         this.register(fd, interest, Source::Watch(watch)).map(drop)
     }
 
+    /// Takes back what [`Self::add_watch`] did for the same handle.
+    fn remove_watch(slf: &Bound<'_, Self>, change: &WatchChange) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let &WatchChange { fd, direction, .. } = change;
+        this.watchers.forget(py, fd, direction, &change.handle);
+        Self::free_side(slf, fd, direction, |side| side.is_callback(&change.handle)).map(drop)
+    }
+
     /// Stops calling back for one direction; true if there was a callback.
-    pub fn unwatch(slf: &Bound<'_, Self>, file: &Bound<'_, PyAny>, direction: Direction) -> PyResult<bool> {
+    fn unwatch(
+        slf: &Bound<'_, Self>,
+        file: &Bound<'_, PyAny>,
+        direction: Direction,
+        checked: bool,
+    ) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
         if this.has_closed() {
             return Ok(false);
         }
         let fd = match fileno(file) {
-            Ok(fd) => Some(fd),
+            Ok(fd) => {
+                if checked && !this.runs_elsewhere() {
+                    Self::check_unowned(slf, fd)?;
+                }
+                fd
+            }
             // A file object closed before its removal has no number any more; it is still known by itself.
-            Err(error) => match this.fd_of_watched(file)? {
-                Some(fd) => Some(fd),
-                None => return Err(error),
-            },
+            Err(error) => this.watchers.fd_of(file).ok_or(error)?,
         };
+        let removed = this.watchers.remove(py, fd, direction);
+        if !this.runs_elsewhere() {
+            match Self::free_side(slf, fd, direction, |_| true) {
+                // A thread has begun to run the loop meanwhile.
+                Err(_) if this.runs_elsewhere() => {}
+                operation => return Ok(operation? || removed.is_some()),
+            }
+        }
+        let Some(handle) = removed else { return Ok(false) };
+        let file = file.clone().unbind();
+        this.inject(
+            py,
+            Injected::Watch(WatchChange { fd, file, direction, handle, action: Action::Remove }),
+        )?;
+        Ok(true)
+    }
+
+    /// Frees the side of a watch that `is_it` says yes to; true if an operation was waiting there.
+    fn free_side(
+        slf: &Bound<'_, Self>,
+        fd: RawFd,
+        direction: Direction,
+        is_it: impl FnOnce(&Side) -> bool,
+    ) -> PyResult<bool> {
+        let py = slf.py();
+        let this = slf.get();
         let found = this.with(|state| {
-            let token = state.sources.token_of(fd?)?;
+            let token = state.sources.token_of(fd)?;
             let Some(Source::Watch(watch)) = state.sources.get_mut(token) else { return None };
+            if !is_it(watch.side(direction)) {
+                return None;
+            }
             let former = watch.side(direction).replace(Side::Free);
             let has_callback =
                 [&watch.reader, &watch.writer].iter().any(|side| matches!(side, Side::Callback(_)));
@@ -100,7 +311,7 @@ impl EventLoop {
             Some((token, watch.interest(), former, former_file))
         })?;
         let Some((token, interest, former, _former_file)) = found else { return Ok(false) };
-        let was_wanted = matches!(former, Side::Callback(_) | Side::Operation(_));
+        let was_operation = matches!(former, Side::Operation(_));
         former.cancel(py);
         if interest.is_none() {
             drop(this.unregister(token)?);
@@ -109,7 +320,37 @@ impl EventLoop {
         {
             return Err(error);
         }
-        Ok(was_wanted)
+        Ok(was_operation)
+    }
+
+    /// Makes a change that another thread has left. What fails goes to the loop's exception handler.
+    ///
+    /// # Errors
+    /// SystemExit and KeyboardInterrupt.
+    pub fn make_change(slf: &Bound<'_, Self>, change: &WatchChange) -> PyResult<()> {
+        let py = slf.py();
+        let outcome = match change.action {
+            // It was replaced or removed before the loop came to add it.
+            Action::Add { .. } if Handle::is_cancelled(change.handle.bind(py)) => Ok(()),
+            Action::Add { .. } => Self::add_watch(slf, change, false),
+            Action::Remove => Self::remove_watch(slf, change),
+        };
+        match outcome {
+            Err(error) if !leaves_the_loop(py, &error) => {
+                let _nothing_registered = Self::remove_watch(slf, change);
+                change.report(slf, &error)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// `watch` is not a source of `fd` any more: its callbacks are nobody's current ones.
+    pub fn forget_callbacks(&self, py: Python<'_>, fd: RawFd, watch: &Watch) {
+        for (direction, side) in [(Direction::Read, &watch.reader), (Direction::Write, &watch.writer)] {
+            if let Side::Callback(handle) = side {
+                self.watchers.forget(py, fd, direction, handle);
+            }
+        }
     }
 
     /// Tells the poller, changed or not: the number may have been closed and have a new life, which has to be added.
@@ -127,17 +368,31 @@ impl EventLoop {
         })?
         .or_raise()
     }
+}
 
-    fn fd_of_watched(&self, file: &Bound<'_, PyAny>) -> PyResult<Option<i32>> {
-        self.with(|state| {
-            state.sources.registrations().find_map(|(token, fd, _)| match state.sources.get(token) {
-                Some(Source::Watch(watch)) if watch.file.as_ref().is_some_and(|known| known.is(file)) => {
-                    Some(fd)
-                }
-                _ => None,
-            })
-        })
+impl WatchChange {
+    /// Has the loop's exception handler say what failed, for which descriptor.
+    fn report(&self, event_loop: &Bound<'_, EventLoop>, error: &PyErr) -> PyResult<()> {
+        let py = event_loop.py();
+        let (add, remove) = self.direction.methods();
+        let method = if self.action == Action::Remove { remove } else { add };
+        let context = PyDict::new(py);
+        let message = format!("{method}() from another thread failed for file descriptor {}", self.fd);
+        context.set_item("message", message)?;
+        context.set_item("exception", error.value(py))?;
+        context.set_item("handle", &self.handle)?;
+        if let Some(traceback) = self.handle.get().source_traceback(py) {
+            context.set_item("source_traceback", traceback)?;
+        }
+        event_loop.call_method1(intern!(py, "call_exception_handler"), (context,)).map(drop)
     }
+}
+
+/// OSError for a number that is no open descriptor.
+fn check_open(fd: RawFd) -> PyResult<()> {
+    // SAFETY: not -1; a number that names nothing is answered with EBADF.
+    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    rustix::io::fcntl_getfd(fd).map(drop).or_raise()
 }
 
 /// Whether the kernel says that the descriptor is closed or not registered.
@@ -162,7 +417,9 @@ impl EventLoop {
     /// Call `callback(*args)` whenever `fd` (an int, or an object with `fileno()`) is ready for reading.
     ///
     /// A callback registered before for reading is replaced. Raises RuntimeError if a transport uses the descriptor,
-    /// ValueError for what is no descriptor, OSError for what cannot be watched. Source: `asyncio.loop.add_reader`.
+    /// ValueError for what is no descriptor, OSError for what cannot be watched. From another thread while the loop runs the
+    /// change is left for the loop, and its exception handler is called if the descriptor cannot be watched or a transport
+    /// uses it. Source: `asyncio.loop.add_reader`.
     #[pyo3(signature = (fd, callback, *args))]
     fn add_reader(
         slf: &Bound<'_, Self>,
@@ -170,16 +427,13 @@ impl EventLoop {
         callback: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
     ) -> PyResult<()> {
-        Self::check_unowned(slf, fileno(fd)?)?;
-        Self::watch(slf, fd, Direction::Read, repeating_handle(slf, callback, args)?)
+        Self::watch(slf, fd, Direction::Read, &repeating_handle(slf, callback, args)?, true)
     }
 
-    /// Stop calling back when `fd` is ready for reading. Returns True if there was a callback.
+    /// Stop calling back when `fd` is ready for reading. Returns True if there was a callback, which is not called again,
+    /// whichever thread asks.
     fn remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        if let Ok(fd) = fileno(fd) {
-            Self::check_unowned(slf, fd)?;
-        }
-        Self::unwatch(slf, fd, Direction::Read)
+        Self::unwatch(slf, fd, Direction::Read, true)
     }
 
     /// Call `callback(*args)` whenever `fd` (an int, or an object with `fileno()`) is ready for writing.
@@ -192,16 +446,12 @@ impl EventLoop {
         callback: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
     ) -> PyResult<()> {
-        Self::check_unowned(slf, fileno(fd)?)?;
-        Self::watch(slf, fd, Direction::Write, repeating_handle(slf, callback, args)?)
+        Self::watch(slf, fd, Direction::Write, &repeating_handle(slf, callback, args)?, true)
     }
 
-    /// Stop calling back when `fd` is ready for writing. Returns True if there was a callback.
+    /// Stop calling back when `fd` is ready for writing. Returns True if there was a callback, as `remove_reader()` does.
     fn remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        if let Ok(fd) = fileno(fd) {
-            Self::check_unowned(slf, fd)?;
-        }
-        Self::unwatch(slf, fd, Direction::Write)
+        Self::unwatch(slf, fd, Direction::Write, true)
     }
 
     /// RuntimeError if a transport uses `fd`, as asyncio's method of the same name.
@@ -218,13 +468,13 @@ impl EventLoop {
         args: &Bound<'_, PyTuple>,
     ) -> PyResult<Py<Handle>> {
         let handle = repeating_handle(slf, callback, args)?;
-        Self::watch(slf, fd, Direction::Read, handle.clone_ref(slf.py()))?;
+        Self::watch(slf, fd, Direction::Read, &handle, false)?;
         Ok(handle)
     }
 
     /// As `remove_reader()`, for `_add_reader()`.
     fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        Self::unwatch(slf, fd, Direction::Read)
+        Self::unwatch(slf, fd, Direction::Read, false)
     }
 
     /// As `add_writer()`, without looking whether a transport uses the descriptor; returns the Handle.
@@ -236,12 +486,12 @@ impl EventLoop {
         args: &Bound<'_, PyTuple>,
     ) -> PyResult<Py<Handle>> {
         let handle = repeating_handle(slf, callback, args)?;
-        Self::watch(slf, fd, Direction::Write, handle.clone_ref(slf.py()))?;
+        Self::watch(slf, fd, Direction::Write, &handle, false)?;
         Ok(handle)
     }
 
     /// As `remove_writer()`, for `_add_writer()`.
     fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        Self::unwatch(slf, fd, Direction::Write)
+        Self::unwatch(slf, fd, Direction::Write, false)
     }
 }

@@ -1,0 +1,171 @@
+"""What a loop still has when it is closed: it does not keep the objects that belong to it alive."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from .conftest import LoopFactory
+from .support import whorl_only
+
+Loop = asyncio.AbstractEventLoop
+Sockets = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Sockets]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
+class Holder:
+    """Holds what the loop gave it for one of its own methods: a circle through the loop."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.handle: Any = None
+
+    def expire(self, *_arguments: object) -> None:
+        raise AssertionError("the loop is closed")
+
+
+def from_a_thread(loop: Loop, call: Callable[[], Any]) -> Any:
+    """Calls in another thread during a turn of the loop, which ends with that turn."""
+    result: list[Any] = []
+
+    def turn() -> None:
+        thread = threading.Thread(target=lambda: result.append(call()))
+        thread.start()
+        thread.join()
+        loop.stop()
+
+    loop.call_soon(turn)
+    loop.run_forever()
+    return result[0]
+
+
+Pending = Callable[[Loop, Holder, Sockets], Any]
+PENDING: dict[str, Pending] = {
+    "call_soon": lambda loop, holder, _: loop.call_soon(holder.expire),
+    "call_later": lambda loop, holder, _: loop.call_later(1000, holder.expire),
+    "call_at": lambda loop, holder, _: loop.call_at(loop.time() + 1000, holder.expire, holder),
+    "call_soon_threadsafe": lambda loop, holder, _: loop.call_soon_threadsafe(holder.expire),
+    "call_soon_threadsafe in another thread": lambda loop, holder, _: from_a_thread(
+        loop, lambda: loop.call_soon_threadsafe(holder.expire)
+    ),
+    "add_reader": lambda loop, holder, pair: loop._add_reader(pair[0], holder.expire),  # type: ignore[attr-defined]
+    "add_writer": lambda loop, holder, pair: loop._add_writer(pair[0], holder.expire),  # type: ignore[attr-defined]
+    "add_signal_handler": lambda loop, holder, _: loop.add_signal_handler(signal.SIGUSR1, holder.expire),
+    "a future's callback": lambda loop, holder, _: _future_of(loop, holder),
+}
+
+
+def _future_of(loop: Loop, holder: Holder) -> asyncio.Future[None]:
+    future: asyncio.Future[None] = loop.create_future()
+    future.add_done_callback(holder.expire)
+    future.set_result(None)
+    return future
+
+
+@pytest.mark.parametrize("kind", PENDING)
+def test_a_closed_loop_keeps_nothing_that_was_pending(loop: Loop, pair: Sockets, kind: str) -> None:
+    holder = Holder(loop)
+    holder.handle = PENDING[kind](loop, holder, pair)
+    alive = weakref.ref(holder)
+    loop.close()
+    del holder
+    gc.collect()
+    assert alive() is None
+
+
+@whorl_only
+@pytest.mark.parametrize("call", ["call_soon", "call_later", "add_reader", "add_writer"])
+def test_a_closed_loop_keeps_nothing_that_was_handed_over(loop: Loop, pair: Sockets, call: str) -> None:
+    """What another thread has left, and the loop has not taken any more."""
+    holder = Holder(loop)
+    leading = {"call_soon": (), "call_later": (1000,)}.get(call, (pair[0],))
+    holder.handle = from_a_thread(loop, lambda: getattr(loop, call)(*leading, holder.expire))
+    alive = weakref.ref(holder)
+    loop.close()
+    del holder
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_closed_loop_keeps_no_socket_operation(loop: Loop, pair: Sockets) -> None:
+    async def receive(holder: Holder) -> None:
+        await loop.sock_recv(pair[0], 100)
+        holder.expire()
+
+    holder = Holder(loop)
+    holder.handle = loop.create_task(receive(holder))
+    # It is destroyed while it is pending, which is what this test is about.
+    holder.handle._log_destroy_pending = False
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    alive = weakref.ref(holder)
+    loop.close()
+    del holder
+    gc.collect()
+    assert alive() is None
+
+
+def test_what_a_handle_says_once_its_loop_is_closed(loop: Loop) -> None:
+    """It was not cancelled, and it may still be."""
+    handles = [loop.call_soon(print), loop.call_later(1000, print), loop.call_soon_threadsafe(print)]
+    loop.close()
+    for handle in handles:
+        assert not handle.cancelled()
+        assert "Handle" in repr(handle)
+        assert "cancelled" not in repr(handle)
+    assert handles[1].when() > 0  # type: ignore[attr-defined]
+    for handle in handles:
+        handle.cancel()
+        assert handle.cancelled()
+        assert "cancelled" in repr(handle)
+
+
+def test_finalisers_at_close_find_the_loop_closed(loop: Loop) -> None:
+    """They run while `close()` lets go of what was pending, and may use the loop."""
+    found: list[object] = []
+
+    class Finalised:
+        def __del__(self) -> None:
+            found.append(loop.is_closed())
+            try:
+                loop.call_soon(print)
+            except RuntimeError as error:
+                found.append(str(error))
+
+    loop.call_soon(print, Finalised())
+    loop.call_later(1000, print, Finalised())
+    loop.close()
+    gc.collect()
+    assert [answer for answer in found if answer is not True] == ["Event loop is closed"] * 2
+
+
+def test_loops_made_and_closed_with_pending_timers_leave_nothing(loop_factory: LoopFactory) -> None:
+    holders: weakref.WeakSet[Holder] = weakref.WeakSet()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        holder = Holder(loop)
+        holder.handle = loop.call_later(1000, holder.expire)
+        holders.add(holder)
+
+    for _ in range(20):
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main())
+    gc.collect()
+    assert len(holders) == 0
