@@ -48,7 +48,6 @@ __all__ = [
     "WritePipeTransport",
     "_RequestContextManager",
     "__version__",
-    "after_fork_in_child",
     "encode_head",
     "is_idempotent",
     "redirect",
@@ -63,7 +62,6 @@ _Waiter: TypeAlias = asyncio.Future[None]
 
 __version__: Final[str]
 
-def after_fork_in_child() -> None: ...
 
 @disjoint_base
 class Handle(asyncio.Handle):

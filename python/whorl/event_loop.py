@@ -69,7 +69,6 @@ _wakeup_fds: set[int] = set()
 
 
 def _after_fork_in_child() -> None:
-    _core.after_fork_in_child()
     # The pipe is the parent's: a signal to the child must not wake the parent's loop.
     if _wakeup_fds and threading.current_thread() is threading.main_thread():
         current = signal.set_wakeup_fd(-1)

@@ -11,6 +11,15 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
 use smallvec::SmallVec;
+use whorl_core::sched::assert_nothing_open;
+
+use crate::interpreter::{Attached, CloneWith};
+
+impl CloneWith for Call {
+    fn clone_with(&self, at: Attached<'_>) -> Self {
+        Self { slots: self.slots.iter().map(|slot| slot.clone_with(at)).collect() }
+    }
+}
 
 /// A callable and its positional arguments, laid out for the vectorcall protocol: the callable sits in the slot before
 /// the first argument, which a callee may borrow (`PY_VECTORCALL_ARGUMENTS_OFFSET`) to put `self` in. Up to three
@@ -42,11 +51,6 @@ impl Call {
         Self { slots: SmallVec::from_iter([callable, arg]) }
     }
 
-    /// The same call again.
-    pub fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self { slots: self.slots.iter().map(|slot| slot.clone_ref(py)).collect() }
-    }
-
     /// The callable.
     pub fn callable(&self) -> Option<&Py<PyAny>> {
         self.slots.first()
@@ -60,6 +64,7 @@ impl Call {
     /// Calls it, within `context`.
     #[inline]
     pub fn run<'py>(&mut self, py: Python<'py>, context: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        assert_nothing_open();
         let entered = Entered::new(py, context)?;
         let slots = self.slots.as_mut_ptr().cast::<*mut ffi::PyObject>();
         // SAFETY: `slots` holds a callable and `len - 1` arguments, all kept alive by `self` for the length of the call.
@@ -113,6 +118,9 @@ pub fn call_in_context<'py, const N: usize>(
     entered.leave(result)
 }
 
+/// How many arguments [`call`] takes; more do not compile.
+const MOST_ARGUMENTS: usize = 3;
+
 /// Calls `callable` with up to three arguments.
 #[inline]
 pub fn call<'py, const N: usize>(
@@ -120,14 +128,16 @@ pub fn call<'py, const N: usize>(
     callable: &Py<PyAny>,
     args: [&Bound<'py, PyAny>; N],
 ) -> PyResult<Bound<'py, PyAny>> {
-    let mut slots = [ptr::null_mut::<ffi::PyObject>(); 4];
+    const { assert!(N <= MOST_ARGUMENTS, "there are slots for three arguments") };
+    assert_nothing_open();
+    let mut slots = [ptr::null_mut::<ffi::PyObject>(); MOST_ARGUMENTS + 1];
     for (slot, arg) in slots.iter_mut().skip(1).zip(args) {
         *slot = arg.as_ptr();
     }
-    // SAFETY: the callable and the arguments are borrowed for the length of the call; N is at most three by the size of
-    // `slots` (`zip` stops there and so does the count), and the first slot is free to be lent.
+    // SAFETY: the callable and the arguments are borrowed for the length of the call; there are slots for all N of them, and
+    // the first slot is free to be lent.
     unsafe {
-        let nargs = N.min(3) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        let nargs = N | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
         let result =
             ffi::PyObject_Vectorcall(callable.as_ptr(), slots.as_ptr().add(1), nargs, ptr::null_mut());
         Bound::from_owned_ptr_or_err(py, result)
@@ -277,6 +287,7 @@ pub unsafe fn trampoline<T: PyTypeInfo>(
     // raised by this, which at most puts off the decrement of a count until the thread is next in a method of PyO3's.
     let py = unsafe { Python::assume_attached() };
     let outcome = catch_unwind(AssertUnwindSafe(|| {
+        assert_nothing_open();
         // SAFETY: the method descriptor has checked that `slf` is an instance of `T`, and the interpreter passes
         // `nargs` positional values followed by one for each of `names`, all alive for the length of the call.
         unsafe {

@@ -8,8 +8,9 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString, PyTuple};
-use pyo3::{PyClass, PyClassInitializer, ffi, intern};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::{PyClass, PyClassInitializer, PyVisit, ffi, intern};
+use whorl_core::sched::SectionToken;
 
 /// `asyncio.futures.Future`, as it is now: the C type, or what a tool has put in its place (nest_asyncio does).
 pub fn future_type(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
@@ -68,6 +69,103 @@ fn call_for_loop<'py>(
     }
 }
 
+/// What a section over open state may ask of the interpreter: a reference more, a bytes object, a weak reference's referent.
+///
+/// It stands in for `Python`, which a section must not have ([`whorl_core::sched::OwnerCell`]): with that it could call
+/// Python, or detach. It hands out `Py` and never `Bound`, from which a `Python` could be had.
+#[derive(Clone, Copy)]
+pub struct Attached<'py>(Python<'py>);
+
+// SAFETY: the field is private and no method hands it out. A reference more changes a count. A bytes object is not tracked by
+// the garbage collector, so making one starts no collection, and its end runs no finaliser. None of it detaches or waits.
+unsafe impl SectionToken for Attached<'_> {}
+
+impl<'py> From<Python<'py>> for Attached<'py> {
+    #[inline]
+    fn from(py: Python<'py>) -> Self {
+        Self(py)
+    }
+}
+
+impl<'py> Attached<'py> {
+    /// A bytes object with a copy of `content`.
+    #[inline]
+    pub fn new_bytes(self, content: &[u8]) -> Py<PyBytes> {
+        PyBytes::new(self.0, content).unbind()
+    }
+
+    /// The content of a bytes object.
+    #[inline]
+    pub fn bytes(self, bytes: &Py<PyBytes>) -> &[u8] {
+        bytes.as_bytes(self.0)
+    }
+
+    /// What a weak reference refers to, if that is alive. The section returns it: it may be the last reference.
+    #[must_use]
+    pub fn upgrade(self, reference: &Py<PyWeakrefReference>) -> Option<Py<PyAny>> {
+        reference.bind(self.0).upgrade().map(Bound::unbind)
+    }
+}
+
+/// What is cloned by one reference more for each of its references.
+pub trait CloneWith {
+    /// The clone.
+    #[must_use]
+    fn clone_with(&self, at: Attached<'_>) -> Self;
+}
+
+impl<T> CloneWith for Py<T> {
+    #[inline]
+    fn clone_with(&self, at: Attached<'_>) -> Self {
+        self.clone_ref(at.0)
+    }
+}
+
+impl<T: CloneWith> CloneWith for Option<T> {
+    #[inline]
+    fn clone_with(&self, at: Attached<'_>) -> Self {
+        self.as_ref().map(|held| held.clone_with(at))
+    }
+}
+
+/// The garbage collector's visit, for a section that shows what the state holds.
+#[derive(Clone, Copy)]
+pub struct Collector<'a>(PyVisit<'a>);
+
+// SAFETY: a visit calls the collector's own function, which counts references: it runs no finaliser and waits for nothing.
+unsafe impl SectionToken for Collector<'_> {}
+
+impl<'a> Collector<'a> {
+    /// Of what `__traverse__` was given.
+    pub const fn of(visit: &PyVisit<'a>) -> Self {
+        Self(*visit)
+    }
+}
+
+impl<'a> std::ops::Deref for Collector<'a> {
+    type Target = PyVisit<'a>;
+
+    fn deref(&self) -> &PyVisit<'a> {
+        &self.0
+    }
+}
+
+/// Which object it is, for a section that compares: a reference without its thread. The caller keeps the object alive.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity(usize);
+
+impl Identity {
+    /// Of `object`.
+    pub fn of<T>(object: &Bound<'_, T>) -> Self {
+        Self(object.as_ptr().addr())
+    }
+
+    /// Whether `other` is the object.
+    pub fn is<T>(self, other: &Py<T>) -> bool {
+        other.as_ptr().addr() == self.0
+    }
+}
+
 /// A value that one thread opens at a time: under the GIL or, on a free-threaded interpreter, a lock.
 ///
 /// Not under the object's critical section, which may let the thread be stopped while it waits for another: whoever has the
@@ -97,7 +195,29 @@ impl<T> Guarded<T> {
     /// Opens the value for the length of `act`, which calls nothing foreign, drops no reference and makes no object: all
     /// three may run Python.
     #[inline]
-    pub fn with<R>(&self, _py: Python<'_>, act: impl FnOnce(&mut T) -> R) -> R {
+    pub fn with<'py, R>(&self, at: impl Into<Attached<'py>>, act: impl FnOnce(&mut T) -> R + Send) -> R {
+        self.with_attached(at, |value, _at| act(value))
+    }
+
+    /// The same with an [`Attached`], for what clones references.
+    #[inline]
+    pub fn with_attached<'py, R>(
+        &self,
+        at: impl Into<Attached<'py>>,
+        act: impl FnOnce(&mut T, Attached<'py>) -> R + Send,
+    ) -> R {
+        let at = at.into();
+        self.open(|value| act(value, at))
+    }
+
+    /// Opens the value to look at it, for the garbage collector, which runs on an attached thread.
+    pub fn visit<'a, R>(&self, visit: Collector<'a>, act: impl FnOnce(&T, Collector<'a>) -> R + Send) -> R {
+        self.open(|value| act(value, visit))
+    }
+
+    /// Opens the value; the caller is attached.
+    #[inline]
+    fn open<R>(&self, act: impl FnOnce(&mut T) -> R) -> R {
         // What a poisoned lock protects is whole all the same: each stage is written at once.
         #[cfg(Py_GIL_DISABLED)]
         return act(&mut self.value.lock().unwrap_or_else(PoisonError::into_inner));

@@ -6,7 +6,9 @@ use std::ops::{Deref, DerefMut};
 /// copies at a third of its speed when source and destination are a little apart within their pages).
 const PAGE: usize = 4096;
 
-/// A page-aligned block of zeroed memory: one a loop, as what was read is handed on before the next read.
+/// A page-aligned block of zeroed memory: one a loop, as what was read is handed on before the next read. By default it has no
+/// memory.
+#[derive(Default)]
 pub struct ReadBuffer {
     memory: Box<[Page]>,
 }

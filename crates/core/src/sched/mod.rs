@@ -4,13 +4,17 @@
 //! move due timers out of [`Timers`], then run what was ready when the turn began. The loop that owns the I/O performs
 //! these steps; nothing here blocks or reads a clock.
 
+mod fork;
 mod injection_queue;
 mod owner;
 mod pace;
 mod sync;
 mod timers;
 
+pub use fork::{ForkedChild, Process};
 pub use injection_queue::InjectionQueue;
-pub use owner::{BorrowError, LoopOwner, OwnerCell, OwnerGuard, this_thread};
+pub use owner::{
+    BorrowError, LoopOwner, OwnerCell, OwnerGuard, SectionToken, assert_nothing_open, this_thread,
+};
 pub use pace::Pace;
 pub use timers::{CancelledTimers, Timers};

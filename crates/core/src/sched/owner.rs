@@ -1,8 +1,32 @@
 //! One owner: state that belongs to the thread which runs the loop.
 //!
-//! A [`LoopOwner`] is shared by everything that belongs to one loop. While the loop runs, its thread holds the [`OwnerGuard`] and
-//! every [`OwnerCell`] value opens for that thread alone, at the cost of one load, and another thread is refused. While it does
-//! not run, whoever comes takes the guard for the length of one access, and a second thread waits that long.
+//! A [`LoopOwner`] is shared by everything that belongs to one loop. While the loop runs, its thread holds the [`OwnerGuard`]
+//! and every [`OwnerCell`] opens for that thread alone, at the cost of one load; another thread is refused. While it does not
+//! run, an access takes the ownership for its own length, and a second thread waits that long.
+//!
+//! # What may run while a cell is open
+//!
+//! Another thread may wait for the end of an access, and it may wait with the interpreter's lock held (the collector does).
+//! So an open section must end by itself: it runs no foreign code, waits for nothing, and does not detach from the
+//! interpreter. The types hold this where they can:
+//!
+//! - A closure over open state is `Send`. What stands for "this thread is attached to the interpreter" (PyO3's `Python`,
+//!   `Bound`, `Borrowed`) is not, so the closure has none of them and can neither call Python nor detach. An [`OwnerGuard`]
+//!   is not `Send` either, so no section can end the ownership that it relies on.
+//! - What a section does need of the interpreter comes as an argument, a [`SectionToken`], whose methods are harmless.
+//! - [`OwnerCell::visit`] is the garbage collector's way in: it gives a shared reference, so a visit changes nothing.
+//!
+//! What no type holds is that a section drops no reference to an object with a finaliser: it takes such a value out
+//! (`Option::take`, [`std::mem::replace`]) and returns it, to be dropped outside. A finaliser that runs all the same finds the
+//! cell open and is refused ([`BorrowError::Reentered`]), which is an error and no fault. With debug assertions
+//! [`assert_nothing_open`] panics in a section; it stands where foreign code is called, where foreign code calls, and where
+//! the interpreter is detached from.
+//!
+//! # One guard at a time
+//!
+//! [`LoopOwner::take`] refuses while the calling thread has the ownership already, by a guard or by an access, and the
+//! ownership of an access never leaves [`OwnerCell::with`]. So there is one thing that gives the ownership back, and it does
+//! so once.
 
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
@@ -10,10 +34,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// No thread holds the guard.
+use super::fork::ForkedChild;
+
+/// No thread is the owner.
 const NO_THREAD: usize = 0;
 
-/// Set beside the thread that holds the guard for one access only.
+/// Set along with the thread that is the owner for one access only.
 const ONE_ACCESS: usize = 1;
 
 /// A number that no other living thread of the process has, never zero and even (it is an address): a read of the thread
@@ -26,17 +52,26 @@ pub fn this_thread() -> usize {
 }
 
 /// Which thread the state of one loop belongs to at the moment.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct LoopOwner {
     thread: AtomicUsize,
+}
+
+impl fmt::Debug for LoopOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoopOwner")
+            .field("is_here", &self.is_here())
+            .field("is_held", &self.is_held())
+            .finish()
+    }
 }
 
 /// Why an [`OwnerCell`] value did not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BorrowError {
-    /// Another thread has the guard.
+    /// Another thread is the owner.
     OtherThread,
-    /// This thread has it open already, further up the stack.
+    /// This thread has it already, further up the stack.
     Reentered,
 }
 
@@ -52,19 +87,19 @@ impl fmt::Display for BorrowError {
 impl std::error::Error for BorrowError {}
 
 impl LoopOwner {
-    /// An owner that is nobody yet.
+    /// An owner that is no thread yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether the calling thread holds the guard.
+    /// Whether the calling thread is the owner.
     #[must_use]
     pub fn is_here(&self) -> bool {
         self.thread.load(Ordering::Relaxed) & !ONE_ACCESS == this_thread()
     }
 
-    /// Whether any thread holds the guard for longer than one access.
+    /// Whether any thread holds the guard.
     #[must_use]
     pub fn is_held(&self) -> bool {
         let holder = self.thread.load(Ordering::Relaxed);
@@ -74,22 +109,35 @@ impl LoopOwner {
     /// Takes the guard for the calling thread, until the value returned is dropped.
     ///
     /// # Errors
-    /// [`BorrowError::OtherThread`] while another thread holds it.
+    /// [`BorrowError::OtherThread`] while another thread holds it; [`BorrowError::Reentered`] while this thread does, or has
+    /// a cell open.
     pub fn take(&self) -> Result<OwnerGuard<'_>, BorrowError> {
-        self.take_as(this_thread(), 0)
+        self.acquire(this_thread(), 0)?;
+        Ok(OwnerGuard { owner: self, on_this_thread: PhantomData })
     }
 
-    /// Takes the guard for one access.
-    #[inline]
-    fn take_for_one_access(&self) -> Result<OwnerGuard<'_>, BorrowError> {
-        self.take_as(this_thread(), ONE_ACCESS)
+    /// Takes the guard unless the calling thread holds it already, and then returns nothing.
+    ///
+    /// # Errors
+    /// [`BorrowError::OtherThread`] while another thread holds it; [`BorrowError::Reentered`] while this thread has a cell
+    /// open without holding the guard.
+    pub fn take_unless_here(&self) -> Result<Option<OwnerGuard<'_>>, BorrowError> {
+        if self.thread.load(Ordering::Relaxed) == this_thread() { Ok(None) } else { self.take().map(Some) }
     }
 
+    /// Makes the calling thread the owner for one access, unless it is the owner.
     #[inline]
-    fn take_as(&self, here: usize, duration_flag: usize) -> Result<OwnerGuard<'_>, BorrowError> {
+    fn take_for_one_access(&self) -> Result<OneAccess<'_>, BorrowError> {
+        let here = this_thread();
         if self.thread.load(Ordering::Relaxed) & !ONE_ACCESS == here {
-            return Ok(OwnerGuard { owner: self, outermost: false, on_this_thread: PhantomData });
+            return Ok(OneAccess { taken: None });
         }
+        self.acquire(here, ONE_ACCESS)?;
+        Ok(OneAccess { taken: Some(self) })
+    }
+
+    #[inline]
+    fn acquire(&self, here: usize, duration_flag: usize) -> Result<(), BorrowError> {
         loop {
             match self.thread.compare_exchange(
                 NO_THREAD,
@@ -97,52 +145,126 @@ impl LoopOwner {
                 Ordering::Acquire,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Ok(OwnerGuard { owner: self, outermost: true, on_this_thread: PhantomData }),
-                // It ends by itself: no foreign code runs in there.
+                Ok(_) => return Ok(()),
+                Err(holder) if holder & !ONE_ACCESS == here => return Err(BorrowError::Reentered),
+                // It ends by itself: see "What may run while a cell is open".
                 Err(holder) if holder & ONE_ACCESS != 0 => std::thread::yield_now(),
                 Err(_) => return Err(BorrowError::OtherThread),
             }
         }
     }
 
-    /// Takes the guard from a thread that does not exist any more: in the child of a `fork`, whose only thread is the
-    /// caller.
-    pub fn reset_after_fork(&self) {
-        self.thread.store(NO_THREAD, Ordering::Relaxed);
+    /// Takes the ownership from a thread of the parent process that does not exist in this one.
+    ///
+    /// If the thread that forked was the owner it stays that: its guard is further up the stack here as well.
+    pub fn reset_after_fork(&self, _proof: ForkedChild) {
+        if !self.is_here() {
+            self.thread.store(NO_THREAD, Ordering::Relaxed);
+        }
     }
 }
 
-/// The calling thread's hold on a [`LoopOwner`]; an inner one (the thread had it before) gives nothing back on drop.
+/// The calling thread's hold on a [`LoopOwner`]; there is one at a time.
 #[derive(Debug)]
 #[must_use]
 pub struct OwnerGuard<'owner> {
     owner: &'owner LoopOwner,
-    outermost: bool,
     /// It must not be sent: it is proof of the thread that it was made on.
     on_this_thread: PhantomData<*const ()>,
 }
 
 impl Drop for OwnerGuard<'_> {
     fn drop(&mut self) {
-        if self.outermost {
-            self.owner.thread.store(NO_THREAD, Ordering::Release);
+        self.owner.thread.store(NO_THREAD, Ordering::Release);
+    }
+}
+
+/// The ownership for one access; an access inside a guard or another access has taken nothing and gives nothing back.
+struct OneAccess<'owner> {
+    taken: Option<&'owner LoopOwner>,
+}
+
+impl Drop for OneAccess<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(owner) = self.taken {
+            owner.thread.store(NO_THREAD, Ordering::Release);
         }
     }
 }
 
-/// A value that only the owner's thread can open, and only once at a time.
+/// What a closure over open state is handed besides the state.
 ///
-/// [`OwnerCell::with`] must not run foreign code (drop a reference to an object with a finaliser, allocate where a garbage
-/// collector may run): such code could come back here and be refused. Take out what is needed, then act on it.
-#[derive(Debug)]
+/// It is an argument of the closure because it is not `Send` and cannot be captured.
+///
+/// # Safety
+/// No method of the type, and nothing that safe code can get out of it, runs foreign code (a finaliser, a garbage
+/// collection), waits for another thread, or detaches from the interpreter.
+pub unsafe trait SectionToken {}
+
+/// A value that only the owner's thread can open, and only once at a time: see the module.
+///
+/// A closure that could call Python, or detach from it, does not compile. `Rc` stands here for PyO3's `Python`, which is not
+/// `Send` either; this test fails when the bound is loosened.
+/// ```compile_fail,E0277
+/// use std::{rc::Rc, sync::Arc};
+/// use whorl_core::sched::{LoopOwner, OwnerCell};
+/// let cell = OwnerCell::new(Arc::new(LoopOwner::new()), 7);
+/// let python = Rc::new(());
+/// let _ = cell.with(|value| *value + Rc::strong_count(&python));
+/// ```
+/// The same holds with a guard:
+/// ```compile_fail,E0277
+/// use std::{rc::Rc, sync::Arc};
+/// use whorl_core::sched::{LoopOwner, OwnerCell};
+/// let owner = Arc::new(LoopOwner::new());
+/// let cell = OwnerCell::new(Arc::clone(&owner), 7);
+/// let python = Rc::new(());
+/// let guard = owner.take().unwrap();
+/// let _ = cell.with_guard(&guard, |value| *value + Rc::strong_count(&python));
+/// ```
+/// A section cannot end the ownership that it relies on:
+/// ```compile_fail,E0277
+/// use std::sync::Arc;
+/// use whorl_core::sched::{LoopOwner, OwnerCell};
+/// let owner = Arc::new(LoopOwner::new());
+/// let cell = OwnerCell::new(Arc::clone(&owner), 7);
+/// let guard = owner.take().unwrap();
+/// let _ = cell.with(move |value| { drop(guard); *value });
+/// ```
+/// Only a type that promises to be harmless is handed to a section:
+/// ```compile_fail,E0277
+/// use std::sync::Arc;
+/// use whorl_core::sched::{LoopOwner, OwnerCell};
+/// let cell = OwnerCell::new(Arc::new(LoopOwner::new()), 7);
+/// let _ = cell.with_token(std::rc::Rc::new(()), |value, _python| *value);
+/// ```
+/// And all of them compile without what is refused:
+/// ```
+/// use std::sync::Arc;
+/// use whorl_core::sched::{LoopOwner, OwnerCell};
+/// let owner = Arc::new(LoopOwner::new());
+/// let cell = OwnerCell::new(Arc::clone(&owner), 7);
+/// assert_eq!(cell.with(|value| *value), Ok(7));
+/// let guard = owner.take().unwrap();
+/// assert_eq!(cell.with_guard(&guard, |value| *value), Ok(7));
+/// ```
 pub struct OwnerCell<T> {
     owner: Arc<LoopOwner>,
     open: Cell<bool>,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: `value` and `open` are touched only under an `OwnerGuard`, which one thread holds at a time; taking it is an acquire
-// and giving it back a release, so the former holder's writes are seen. `T: Send` as it moves from holder to holder.
+impl<T> fmt::Debug for OwnerCell<T> {
+    /// Shows whose it is. The value and the flag belong to the owner's thread, which need not be this one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnerCell").field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
+
+// SAFETY: `value` and `open` are touched only by the thread that `owner` names, which is one at a time: `OwnerCell::open` is
+// private, and its callers have a `OneAccess` or a borrowed `OwnerGuard` until it returns. Both are made by an acquire and end
+// by a release, so the writes of the owner before are seen. `T: Send` as it moves from owner to owner.
 unsafe impl<T: Send> Sync for OwnerCell<T> {}
 
 impl<T> OwnerCell<T> {
@@ -160,14 +282,42 @@ impl<T> OwnerCell<T> {
     /// Opens the value for the length of `act`.
     ///
     /// # Errors
-    /// [`BorrowError`] when another thread has the guard, or this one has the value open already.
+    /// [`BorrowError`] when another thread is the owner, or this one has the value open already.
     #[inline]
-    pub fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> Result<R, BorrowError> {
-        let guard = self.owner.take_for_one_access()?;
-        self.with_guard(&guard, act)
+    pub fn with<R>(&self, act: impl FnOnce(&mut T) -> R + Send) -> Result<R, BorrowError> {
+        let _access = self.owner.take_for_one_access()?;
+        self.open(act)
     }
 
-    /// The same for who holds the guard already, and so need not ask which thread this is.
+    /// [`OwnerCell::with`] a token.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn with_token<A: SectionToken, R>(
+        &self,
+        token: A,
+        act: impl FnOnce(&mut T, A) -> R + Send,
+    ) -> Result<R, BorrowError> {
+        let _access = self.owner.take_for_one_access()?;
+        self.open(|value| act(value, token))
+    }
+
+    /// Opens the value to look at it: the garbage collector's way in.
+    ///
+    /// # Errors
+    /// As [`OwnerCell::with`].
+    pub fn visit<A: SectionToken, R>(
+        &self,
+        token: A,
+        act: impl FnOnce(&T, A) -> R + Send,
+    ) -> Result<R, BorrowError> {
+        let _access = self.owner.take_for_one_access()?;
+        self.open(|value| act(value, token))
+    }
+
+    /// [`OwnerCell::with`] for a caller that holds the guard, and so need not ask which thread this is: the guard stays on
+    /// the thread that took it.
     ///
     /// # Errors
     /// [`BorrowError::Reentered`] when this thread has the value open already; [`BorrowError::OtherThread`] when the guard is of
@@ -176,25 +326,33 @@ impl<T> OwnerCell<T> {
     pub fn with_guard<R>(
         &self,
         guard: &OwnerGuard<'_>,
-        act: impl FnOnce(&mut T) -> R,
+        act: impl FnOnce(&mut T) -> R + Send,
     ) -> Result<R, BorrowError> {
+        if !std::ptr::eq(guard.owner, &raw const *self.owner) {
+            return Err(BorrowError::OtherThread);
+        }
+        self.open(act)
+    }
+
+    /// Opens the value on the owner's thread, which the caller has made sure of.
+    #[inline]
+    fn open<R>(&self, act: impl FnOnce(&mut T) -> R) -> Result<R, BorrowError> {
         struct Close<'a>(&'a Cell<bool>);
         impl Drop for Close<'_> {
+            #[inline]
             fn drop(&mut self) {
                 self.0.set(false);
             }
-        }
-        if !std::ptr::eq(guard.owner, &raw const *self.owner) {
-            return Err(BorrowError::OtherThread);
         }
         if self.open.replace(true) {
             return Err(BorrowError::Reentered);
         }
         let close = Close(&self.open);
-        // SAFETY: the guard keeps other threads out and `open` keeps this one from opening it twice, so the reference is
-        // the only one until `close` is dropped.
+        let section = Section::enter();
+        // SAFETY: this thread is the owner until `open` returns and `self.open` keeps it from opening the value twice, so the
+        // reference is the only one until `close` is dropped.
         let result = act(unsafe { &mut *self.value.get() });
-        drop(close);
+        drop((section, close));
         Ok(result)
     }
 
@@ -202,6 +360,38 @@ impl<T> OwnerCell<T> {
     pub const fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
     }
+}
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static OPEN_SECTIONS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Counts the open cells of this thread where debug assertions are on; otherwise nothing.
+struct Section;
+
+impl Section {
+    #[inline]
+    fn enter() -> Self {
+        #[cfg(debug_assertions)]
+        OPEN_SECTIONS.with(|count| count.set(count.get() + 1));
+        Self
+    }
+}
+
+impl Drop for Section {
+    #[inline]
+    fn drop(&mut self) {
+        #[cfg(debug_assertions)]
+        OPEN_SECTIONS.with(|count| count.set(count.get() - 1));
+    }
+}
+
+/// Panics if this thread has a cell open, where debug assertions are on: stands where foreign code is called or entered from.
+#[inline]
+pub fn assert_nothing_open() {
+    #[cfg(debug_assertions)]
+    OPEN_SECTIONS.with(|count| assert_eq!(count.get(), 0, "foreign code meets open state of the loop"));
 }
 
 #[cfg(test)]
@@ -213,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn opens_for_whoever_comes_while_nobody_owns_it() {
+    fn opens_for_any_thread_while_none_is_the_owner() {
         let value = cell();
         assert_eq!(value.with(|v| *v), Ok(7));
         let other = Arc::clone(&value);
@@ -223,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_other_threads_during_a_tenure() {
+    fn refuses_other_threads_while_one_has_the_guard() {
         let value = cell();
         let owner = Arc::clone(value.owner());
         let guard = owner.take();
@@ -258,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_the_tenure_waits_for_accesses_and_refuses_from_then_on() {
+    fn taking_the_guard_waits_for_accesses_and_refuses_from_then_on() {
         let value = cell();
         let other = Arc::clone(&value);
         let accesses = std::thread::spawn(move || while other.with(|v| *v += 1).is_ok() {});
@@ -267,5 +457,63 @@ mod tests {
         let seen = value.with(|v| *v);
         assert!(accesses.join().is_ok());
         assert_eq!(value.with(|v| *v), seen);
+    }
+
+    #[test]
+    fn there_is_one_guard_at_a_time() {
+        let owner = LoopOwner::new();
+        let guard = owner.take();
+        assert!(guard.is_ok());
+        assert!(matches!(owner.take(), Err(BorrowError::Reentered)));
+        assert!(matches!(owner.take_unless_here(), Ok(None)));
+        assert!(owner.is_held(), "a refused guard gives nothing back");
+        drop(guard);
+        assert!(!owner.is_held());
+        assert!(matches!(owner.take_unless_here(), Ok(Some(_))));
+    }
+
+    #[test]
+    fn no_guard_comes_out_of_an_access() {
+        let value = cell();
+        let owner = Arc::clone(value.owner());
+        assert_eq!(value.with(|_| owner.take().map(drop)), Ok(Err(BorrowError::Reentered)));
+        assert_eq!(value.with(|_| owner.take_unless_here().map(drop)), Ok(Err(BorrowError::Reentered)));
+        assert!(!owner.is_here(), "the access is over");
+    }
+
+    #[test]
+    fn a_guard_opens_the_cells_of_its_owner_only() {
+        let (value, other) = (cell(), cell());
+        let guard = value.owner().take().unwrap();
+        assert_eq!(value.with_guard(&guard, |v| *v), Ok(7));
+        assert_eq!(other.with_guard(&guard, |v| *v), Err(BorrowError::OtherThread));
+    }
+
+    #[test]
+    fn debug_does_not_open_it() {
+        let value = cell();
+        let shown = value.with(|_| format!("{value:?}")).unwrap();
+        assert!(shown.contains("OwnerCell") && !shown.contains('7'), "{shown}");
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "foreign code meets open state")]
+    fn foreign_code_in_a_section_is_found_in_debug_builds() {
+        let _ = cell().with(|_| assert_nothing_open());
+    }
+
+    #[test]
+    fn an_owner_that_the_fork_left_behind_is_forgotten() {
+        let owner = Arc::new(LoopOwner::new());
+        let parents = Arc::clone(&owner);
+        let thread = std::thread::spawn(move || std::mem::forget(parents.take()));
+        assert!(thread.join().is_ok());
+        assert!(matches!(owner.take(), Err(BorrowError::OtherThread)));
+        owner.reset_after_fork(ForkedChild::for_tests());
+        let guard = owner.take();
+        assert!(guard.is_ok());
+        owner.reset_after_fork(ForkedChild::for_tests());
+        assert!(owner.is_held(), "this thread has forked, and its guard is still there");
     }
 }

@@ -18,7 +18,7 @@ use whorl_core::sched::{CancelledTimers, this_thread};
 
 use super::EventLoop;
 use crate::ffi::Call;
-use crate::interpreter::Guarded;
+use crate::interpreter::{Attached, CloneWith, Collector, Guarded};
 
 /// What a handle runs, and the context it was scheduled in.
 #[derive(Debug)]
@@ -39,9 +39,9 @@ enum Begun {
     Nothing,
 }
 
-impl Scheduled {
-    fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self { call: self.call.clone_ref(py), context: self.context.clone_ref(py) }
+impl CloneWith for Scheduled {
+    fn clone_with(&self, at: Attached<'_>) -> Self {
+        Self { call: self.call.clone_with(at), context: self.context.clone_with(at) }
     }
 }
 
@@ -103,15 +103,24 @@ impl Handle {
     }
 
     #[inline]
-    fn with<R>(slf: &Bound<'_, Self>, act: impl FnOnce(&mut Stage) -> R) -> R {
+    fn with<R>(slf: &Bound<'_, Self>, act: impl FnOnce(&mut Stage) -> R + Send) -> R {
         slf.get().stage.with(slf.py(), act)
+    }
+
+    /// The same with an [`Attached`], for what clones references.
+    #[inline]
+    fn with_attached<'py, R>(
+        slf: &Bound<'py, Self>,
+        act: impl FnOnce(&mut Stage, Attached<'py>) -> R + Send,
+    ) -> R {
+        slf.get().stage.with_attached(slf.py(), act)
     }
 
     /// Pending to Done. A repeating handle stays what it is, and a shared one until [`ThreadSafeHandle`] begins it.
     #[inline]
     fn begin(slf: &Bound<'_, Self>) -> Begun {
-        Self::with(slf, |stage| match stage {
-            Stage::Repeating(scheduled) => Begun::Call(scheduled.clone_ref(slf.py())),
+        Self::with_attached(slf, |stage, at| match stage {
+            Stage::Repeating(scheduled) => Begun::Call(scheduled.clone_with(at)),
             Stage::Pending(_) => match mem::replace(stage, Stage::Done) {
                 Stage::Pending(scheduled) => Begun::Call(scheduled),
                 _ => Begun::Nothing,
@@ -170,9 +179,9 @@ impl Handle {
 
     /// Done to Pending again, for a handle that `is_recyclable`.
     #[inline]
-    pub fn transition_to_pending(slf: &Bound<'_, Self>, scheduled: Scheduled) {
+    pub fn transition_to_pending(&self, at: Attached<'_>, scheduled: Scheduled) {
         // What is replaced is `Done`, which holds nothing.
-        Self::with(slf, |stage| *stage = Stage::Pending(scheduled));
+        self.stage.with(at, |stage| *stage = Stage::Pending(scheduled));
     }
 
     /// Where it was scheduled, in debug mode.
@@ -182,18 +191,22 @@ impl Handle {
 
     /// Whether it was cancelled.
     pub fn is_cancelled(slf: &Bound<'_, Self>) -> bool {
-        Self::with(slf, |stage| matches!(stage, Stage::Cancelled))
+        slf.get().is_cancelled_with(slf.py())
+    }
+
+    /// The same, for a section over the loop's state.
+    pub fn is_cancelled_with<'py>(&self, at: impl Into<Attached<'py>>) -> bool {
+        self.stage.with(at, |stage| matches!(stage, Stage::Cancelled))
     }
 
     /// The callback and its arguments, if it still holds them.
     fn parts(slf: &Bound<'_, Self>) -> Option<Vec<Py<PyAny>>> {
-        let py = slf.py();
-        Self::with(slf, |stage| match stage {
+        Self::with_attached(slf, |stage, at| match stage {
             Stage::Pending(scheduled)
             | Stage::Shared(scheduled)
             | Stage::Repeating(scheduled)
             | Stage::Reporting(scheduled) => {
-                Some(scheduled.call.parts().iter().map(|part| part.clone_ref(py)).collect())
+                Some(scheduled.call.parts().iter().map(|part| part.clone_with(at)).collect())
             }
             Stage::Done | Stage::Cancelled => None,
         })
@@ -313,9 +326,7 @@ impl Handle {
     }
 
     fn visit_scheduled(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // SAFETY: the collector's thread is attached, and nobody has the stage open where it can run.
-        let py = unsafe { Python::assume_attached() };
-        self.stage.with(py, |stage| {
+        self.stage.visit(Collector::of(&visit), |stage, visit| {
             if let Stage::Pending(scheduled)
             | Stage::Shared(scheduled)
             | Stage::Repeating(scheduled)
@@ -393,11 +404,11 @@ impl Handle {
 
     /// Return the context that the callback is called in, or None once it has run or was cancelled.
     fn get_context(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
-        Self::with(slf, |stage| match stage {
+        Self::with_attached(slf, |stage, at| match stage {
             Stage::Pending(scheduled)
             | Stage::Shared(scheduled)
             | Stage::Repeating(scheduled)
-            | Stage::Reporting(scheduled) => Some(scheduled.context.clone_ref(slf.py())),
+            | Stage::Reporting(scheduled) => Some(scheduled.context.clone_with(at)),
             Stage::Done | Stage::Cancelled => None,
         })
     }
@@ -546,9 +557,19 @@ pub struct TimerHandle {
 impl TimerHandle {
     /// [`Handle::visit`] for timers.
     pub fn visit(this: &Py<Self>, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // SAFETY: a timer is a handle by its layout, and the reference is only read for the length of the call.
-        let handle: &Py<Handle> = unsafe { &*std::ptr::from_ref(this).cast() };
-        Handle::visit(handle, visit)
+        Handle::visit(Self::as_handle(this), visit)
+    }
+
+    /// The timer as the handle that it is.
+    pub const fn as_handle(this: &Py<Self>) -> &Py<Handle> {
+        // SAFETY: a `Py` is one pointer whatever its type (`repr(transparent)`), and a timer is a handle by its base class.
+        unsafe { &*std::ptr::from_ref(this).cast() }
+    }
+
+    /// The same, given away.
+    pub const fn into_handle(this: Py<Self>) -> Py<Handle> {
+        // SAFETY: as in `as_handle`; the reference goes along.
+        unsafe { mem::transmute(this) }
     }
 
     /// A timer that comes up at `when`, in seconds on the loop's clock, and is noted in `cancelled` when it is cancelled.

@@ -45,7 +45,7 @@ mod watch;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -53,13 +53,16 @@ use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::net::ReadBuffer;
 use whorl_core::reactor::{Change, Interest, Poller, Sources, Token};
-use whorl_core::sched::{BorrowError, CancelledTimers, InjectionQueue, LoopOwner, OwnerCell, Pace, Timers};
+use whorl_core::sched::{
+    BorrowError, CancelledTimers, InjectionQueue, LoopOwner, OwnerCell, Pace, Process, Timers,
+};
 
 pub use handle::{Handle, Scheduled, ThreadSafeHandle, TimerHandle, leaves_the_loop};
 pub use source::{Side, Source, Watch};
 use watch::{WatchChange, Watchers};
 
 use crate::errors::{IntoPyErr, OrRaise};
+use crate::interpreter::{Attached, CloneWith, Collector};
 use crate::transport::StreamTransport;
 
 /// What one `recv` can bring at the most, in bytes; asyncio's and libuv's size.
@@ -67,9 +70,6 @@ const READ_SIZE: usize = 256 * 1024;
 
 /// Spent handles kept at the most.
 const MOST_RECYCLED: usize = 1024;
-
-/// How often this process is the child of a `fork` of the one that loaded the module.
-static FORKS: AtomicU32 = AtomicU32::new(0);
 
 /// What another thread leaves for the loop.
 #[derive(Debug)]
@@ -118,10 +118,11 @@ pub struct LoopState {
 impl LoopState {
     /// Takes cancelled timers out once they are the greater part; they are to be dropped outside the state.
     #[must_use]
-    pub fn sweep_timers(&mut self, py: Python<'_>) -> Vec<Py<TimerHandle>> {
+    pub fn sweep_timers(&mut self, at: Attached<'_>) -> Vec<Py<TimerHandle>> {
         let mut cancelled = Vec::new();
         if self.timers.is_sweep_due() {
-            self.timers.sweep(|timer| Handle::is_cancelled(timer.bind(py).as_super()), &mut cancelled);
+            self.timers
+                .sweep(|timer| TimerHandle::as_handle(timer).get().is_cancelled_with(at), &mut cancelled);
         }
         cancelled
     }
@@ -153,13 +154,36 @@ pub struct EventLoop {
     task_factory: AtomicBool,
     /// Whether `loop.time` of this instance is somebody's own, as tests that turn the clock by hand make it.
     foreign_clock: AtomicBool,
-    forks: u32,
+    process: Process,
 }
 
-/// Notes that this process is a child: loops made before are the parent's.
-#[pyfunction]
-pub fn after_fork_in_child() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
+/// The loop's read buffer, which goes back when this is dropped. A read meanwhile makes another.
+#[derive(Debug)]
+pub struct LentReadBuffer<'a> {
+    event_loop: &'a EventLoop,
+    buffer: ReadBuffer,
+}
+
+impl std::ops::Deref for LentReadBuffer<'_> {
+    type Target = ReadBuffer;
+
+    fn deref(&self) -> &ReadBuffer {
+        &self.buffer
+    }
+}
+
+impl std::ops::DerefMut for LentReadBuffer<'_> {
+    fn deref_mut(&mut self) -> &mut ReadBuffer {
+        &mut self.buffer
+    }
+}
+
+impl Drop for LentReadBuffer<'_> {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.buffer);
+        // Where it cannot go back, the next read makes another.
+        let _refused = self.event_loop.read_buffer.with(|place| *place = buffer);
+    }
 }
 
 impl EventLoop {
@@ -168,13 +192,48 @@ impl EventLoop {
     /// # Errors
     /// RuntimeError on a thread other than the one that runs the loop.
     #[inline]
-    pub fn with<R>(&self, act: impl FnOnce(&mut LoopState) -> R) -> PyResult<R> {
+    pub fn with<R>(&self, act: impl FnOnce(&mut LoopState) -> R + Send) -> PyResult<R> {
         self.state.with(act).or_raise()
     }
 
-    /// The buffer that sockets are read into.
-    pub const fn read_buffer(&self) -> &OwnerCell<ReadBuffer> {
-        &self.read_buffer
+    /// The same with an [`Attached`], for what clones references or makes bytes objects.
+    #[inline]
+    pub fn with_attached<'py, R>(
+        &self,
+        at: impl Into<Attached<'py>>,
+        act: impl FnOnce(&mut LoopState, Attached<'py>) -> R + Send,
+    ) -> PyResult<R> {
+        self.state.with_token(at.into(), act).or_raise()
+    }
+
+    /// Opens the buffer that sockets are read into.
+    ///
+    /// # Errors
+    /// As [`EventLoop::with`].
+    #[inline]
+    pub fn with_read_buffer<'py, R>(
+        &self,
+        at: impl Into<Attached<'py>>,
+        act: impl FnOnce(&mut ReadBuffer, Attached<'py>) -> R + Send,
+    ) -> PyResult<R> {
+        self.read_buffer
+            .with_token(at.into(), |buffer, at| {
+                if buffer.is_empty() {
+                    // A [`LentReadBuffer`] is out.
+                    *buffer = ReadBuffer::new(READ_SIZE);
+                }
+                act(buffer, at)
+            })
+            .or_raise()
+    }
+
+    /// Takes the buffer out, for data that goes where Python may be called: to a TLS engine.
+    ///
+    /// # Errors
+    /// As [`EventLoop::with`].
+    pub fn lend_read_buffer(&self, py: Python<'_>) -> PyResult<LentReadBuffer<'_>> {
+        let buffer = self.with_read_buffer(py, |buffer, _at| std::mem::take(buffer))?;
+        Ok(LentReadBuffer { event_loop: self, buffer })
     }
 
     /// Whose state this is.
@@ -222,7 +281,7 @@ impl EventLoop {
     /// Whether this process is a child of the one that made the loop: its epoll is shared with the parent, and must not
     /// be touched.
     pub fn is_the_parents(&self) -> bool {
-        self.forks != FORKS.load(Ordering::Relaxed)
+        self.process.forked_child().is_some()
     }
 
     /// RuntimeError in a child process.
@@ -315,10 +374,10 @@ impl EventLoop {
         let py = slf.py();
         let this = slf.get();
         let mut scheduled = Some(scheduled);
-        let reused = this.state.with(|state| {
+        let reused = this.state.with_token(Attached::from(py), |state, at| {
             let handle = state.recycled.pop_if(|_| traceback.is_none())?;
-            Handle::transition_to_pending(handle.bind(py), scheduled.take()?);
-            state.ready.push_back(handle.clone_ref(py));
+            handle.get().transition_to_pending(at, scheduled.take()?);
+            state.ready.push_back(handle.clone_with(at));
             Some(handle)
         });
         let Some(scheduled) = scheduled else {
@@ -365,9 +424,9 @@ impl EventLoop {
     pub fn push_timer(slf: &Bound<'_, Self>, timer: &Bound<'_, TimerHandle>) -> PyResult<()> {
         let entry = timer.clone().unbind();
         let deadline = clock::deadline(timer.get().deadline());
-        let pushed = slf.get().state.with(|state| {
+        let pushed = slf.get().state.with_token(Attached::from(slf.py()), |state, at| {
             state.timers.push(deadline, entry);
-            state.sweep_timers(slf.py())
+            state.sweep_timers(at)
         });
         match pushed {
             Ok(_cancelled) => Ok(()),
@@ -410,7 +469,7 @@ impl EventLoop {
             debug: AtomicBool::new(false),
             task_factory: AtomicBool::new(false),
             foreign_clock: AtomicBool::new(false),
-            forks: FORKS.load(Ordering::Relaxed),
+            process: Process::current(),
         })
     }
 
@@ -447,8 +506,8 @@ impl EventLoop {
 
     /// Drops everything that is scheduled or registered, and the poller.
     fn _close_native(&self, py: Python<'_>) -> PyResult<()> {
-        if self.is_the_parents() {
-            self.owner.reset_after_fork();
+        if let Some(child) = self.process.forked_child() {
+            self.owner.reset_after_fork(child);
         }
         if self.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
@@ -465,14 +524,14 @@ impl EventLoop {
         // A loop that runs is alive anyway, and one that is open further up cannot be looked into: both are skipped,
         // which only keeps what they hold.
         self.state
-            .with(|state| {
+            .visit(Collector::of(&visit), |state, visit| {
                 for handle in &state.ready {
-                    Handle::visit(handle, visit)?;
+                    Handle::visit(handle, *visit)?;
                 }
                 for timer in state.timers.iter() {
-                    TimerHandle::visit(timer, visit)?;
+                    TimerHandle::visit(timer, *visit)?;
                 }
-                state.sources.iter().try_for_each(|source| source.visit(visit))?;
+                state.sources.iter().try_for_each(|source| source.visit(*visit))?;
                 state.to_flush.iter().try_for_each(|transport| visit.call(transport))
             })
             .unwrap_or(Ok(()))
@@ -493,7 +552,6 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Handle>()?;
     module.add_class::<TimerHandle>()?;
     module.add_class::<ThreadSafeHandle>()?;
-    module.add_function(wrap_pyfunction!(after_fork_in_child, module)?)?;
     schedule::add_to(&PyType::new::<EventLoop>(module.py()))
 }
 

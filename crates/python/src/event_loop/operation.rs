@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketType, sockopt};
 
 use super::EventLoop;
 use crate::buffer::BytesView;
-use crate::errors::{IntoPyErr, OrRaise};
+use crate::errors::IntoPyErr;
 
 /// What is being sent.
 #[derive(Debug)]
@@ -164,26 +164,26 @@ fn receive<'py>(
 ) -> PyResult<Attempt<'py>> {
     let py = event_loop.py();
     // A bytes object is not tracked by the garbage collector: nothing foreign runs while the buffer is open.
-    let received =
-        event_loop.get().read_buffer().with(|buffer| {
-            if limit > buffer.len() && sockopt::socket_type(fd) != Ok(SocketType::STREAM) {
-                // A message is cut off by a small buffer; a stream is not, and few streams have that much to give.
-                return None;
-            }
-            let size = limit.min(buffer.len());
-            let room = buffer.get_mut(..size).unwrap_or_default();
-            Some(rustix::net::recv(fd, room, RecvFlags::DONTWAIT).map(|(_, got)| {
-                (PyBytes::new(py, buffer.get(..got).unwrap_or_default()).into_any(), got < size)
-            }))
-        });
-    let received = received.or_raise()?.unwrap_or_else(|| {
+    let received = event_loop.get().with_read_buffer(py, |buffer, at| {
+        if limit > buffer.len() && sockopt::socket_type(fd) != Ok(SocketType::STREAM) {
+            // A message is cut off by a small buffer; a stream is not, and few streams have that much to give.
+            return None;
+        }
+        let size = limit.min(buffer.len());
+        let room = buffer.get_mut(..size).unwrap_or_default();
+        Some(
+            rustix::net::recv(fd, room, RecvFlags::DONTWAIT)
+                .map(|(_, got)| (at.new_bytes(buffer.get(..got).unwrap_or_default()), got < size)),
+        )
+    });
+    let received = received?.unwrap_or_else(|| {
         let mut message = Vec::with_capacity(limit);
         let (_, got) = rustix::net::recv(fd, spare_capacity(&mut message), RecvFlags::DONTWAIT)?;
-        Ok((PyBytes::new(py, &message).into_any(), got < limit))
+        Ok((PyBytes::new(py, &message).unbind(), got < limit))
     });
     Ok(match received {
-        Ok((data, true)) => Attempt::Drained(data),
-        Ok((data, false)) => Attempt::Done(Ok(data)),
+        Ok((data, true)) => Attempt::Drained(data.into_bound(py).into_any()),
+        Ok((data, false)) => Attempt::Done(Ok(data.into_bound(py).into_any())),
         Err(error) => Attempt::failed(error),
     })
 }

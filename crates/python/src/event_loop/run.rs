@@ -8,10 +8,10 @@ use std::time::Duration;
 use pyo3::intern;
 use pyo3::prelude::*;
 use whorl_core::reactor::{Event, Events, Poller};
-use whorl_core::sched::OwnerGuard;
+use whorl_core::sched::{OwnerGuard, assert_nothing_open};
 
 use super::source::Dispatch;
-use super::{EventLoop, Handle, Injected, MOST_RECYCLED, clock};
+use super::{EventLoop, Handle, Injected, MOST_RECYCLED, TimerHandle, clock};
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::transport::StreamTransport;
 
@@ -160,6 +160,7 @@ impl EventLoop {
             Wait::No => poller.wait(events, limit),
             // The one place where the interpreter is let go of.
             Wait::Nanos(_) | Wait::Forever if this.injection_queue.park() => {
+                assert_nothing_open();
                 let outcome = py.detach(|| poller.wait(events, limit));
                 this.injection_queue.unpark();
                 outcome
@@ -176,19 +177,20 @@ impl EventLoop {
             Self::take_injected(slf)?;
         }
         let foreign_now = Self::foreign_now(slf)?;
-        let _cancelled = this.with(|state| {
+        let any_event = !events.is_empty();
+        let _cancelled = this.with_attached(py, |state, at| {
             let now = clock::now();
-            state.pace.looked(now, !events.is_empty());
+            state.pace.looked(now, any_event);
             let now = foreign_now.unwrap_or(now);
             while let Some(timer) = state.timers.pop_due(now) {
-                let timer = timer.into_bound(py).into_super();
-                if Handle::is_cancelled(&timer) {
+                let timer = TimerHandle::into_handle(timer);
+                if timer.get().is_cancelled_with(at) {
                     state.timers.forget_cancelled();
                 }
                 // A cancelled one does nothing when it is run; it goes the same way, so that it is dropped there.
-                state.ready.push_back(timer.unbind());
+                state.ready.push_back(timer);
             }
-            state.sweep_timers(py)
+            state.sweep_timers(at)
         })?;
         Ok(stale)
     }
@@ -204,8 +206,8 @@ impl EventLoop {
         let mut stale = false;
         for index in 0..events.len() {
             let Some(event) = events.get(index) else { break };
-            let dispatch = this.with(|state| match state.sources.get(event.token) {
-                Some(source) => source.dispatch(py, event.readiness, &mut state.ready),
+            let dispatch = this.with_attached(py, |state, at| match state.sources.get(event.token) {
+                Some(source) => source.dispatch(at, event.readiness, &mut state.ready),
                 None => Dispatch::Stale,
             })?;
             stale |= matches!(dispatch, Dispatch::Stale);

@@ -23,7 +23,7 @@ use super::watch::Direction;
 use super::{EventLoop, Side, Source, Watch};
 use crate::buffer::BytesView;
 use crate::errors::IntoPyErr;
-use crate::interpreter::new_future;
+use crate::interpreter::{CloneWith, Identity, new_future};
 
 /// `socket.socket`; what derives from it may have methods of its own, and goes asyncio's way.
 fn is_plain_socket(sock: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -90,16 +90,17 @@ impl EventLoop {
         if direction == Direction::Write {
             return Ok(Repeating::Unknown);
         }
-        let drained = slf.get().with(|state| {
-            let watch = state.sources.token_of(fd).and_then(|token| match state.sources.get(token) {
-                Some(Source::Watch(watch)) => Some(watch),
-                _ => None,
-            });
-            watch.is_some_and(|watch| {
-                matches!(watch.reader, Side::Lingering { drained: true }) && watch.is_of(sock)
-            })
+        let drained_socket = slf.get().with_attached(slf.py(), |state, at| {
+            let token = state.sources.token_of(fd)?;
+            let Some(Source::Watch(watch)) = state.sources.get(token) else { return None };
+            let drained = matches!(watch.reader, Side::Lingering { drained: true });
+            if drained { watch.live_socket(at) } else { None }
         })?;
-        Ok(if drained { Repeating::Drained } else { Repeating::Unknown })
+        Ok(if drained_socket.is_some_and(|known| known.is(sock)) {
+            Repeating::Drained
+        } else {
+            Repeating::Unknown
+        })
     }
 
     /// Has `kind` wait for readiness; the future that it completes.
@@ -117,28 +118,25 @@ impl EventLoop {
             socket: sock.clone().unbind(),
             kind,
         }));
-        // The usual case: it was waited for before.
-        let mut join = |of_sock: bool| {
+        let mut join = || {
             this.with(|state| {
                 let token = state.sources.token_of(fd)?;
                 let Some(Source::Watch(watch)) = state.sources.get_mut(token) else { return None };
-                if of_sock && !watch.is_of(sock) {
-                    return None;
-                }
                 let former = watch.side(direction).replace(Side::Operation(operation.take()?));
                 Some((token, watch.interest(), former))
             })
         };
-        let mut joined = join(true)?;
+        // The usual case: it was waited for before.
+        let mut joined = if this.knows(slf.py(), fd, sock)? { join()? } else { None };
         if joined.is_none() {
             Self::check_unowned(slf, fd)?;
             Self::end_former_life(slf, fd, sock)?;
-            joined = join(false)?;
+            joined = join()?;
         }
         if let Some((token, interest, former)) = joined {
             former.cancel(slf.py());
             this.set_interest(token, interest)?;
-            this.note_socket(slf.py(), token, sock)?;
+            this.note_socket(token, sock)?;
             return Ok(future.unbind());
         }
         let Some(operation) = operation else { return Ok(future.unbind()) };
@@ -149,17 +147,26 @@ impl EventLoop {
         Ok(future.unbind())
     }
 
+    /// Whether operations on `fd` are for `sock`.
+    fn knows(&self, py: Python<'_>, fd: RawFd, sock: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let known = self.with_attached(py, |state, at| {
+            let token = state.sources.token_of(fd)?;
+            let Some(Source::Watch(watch)) = state.sources.get(token) else { return None };
+            watch.live_socket(at)
+        })?;
+        Ok(known.is_some_and(|known| known.is(sock)))
+    }
+
     /// Ties a watch that `add_reader()` or `add_writer()` made to the socket as well.
-    fn note_socket(&self, py: Python<'_>, token: Token, sock: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn note_socket(&self, token: Token, sock: &Bound<'_, PyAny>) -> PyResult<()> {
         let unknown = self.with(
             |state| matches!(state.sources.get(token), Some(Source::Watch(watch)) if watch.socket.is_none()),
         )?;
         if unknown {
             let socket = PyWeakrefReference::new(sock)?.unbind();
-            self.with(|state| {
-                if let Some(Source::Watch(watch)) = state.sources.get_mut(token) {
-                    watch.socket = Some(socket.clone_ref(py));
-                }
+            let _former = self.with(|state| match state.sources.get_mut(token) {
+                Some(Source::Watch(watch)) => watch.socket.replace(socket),
+                _ => Some(socket),
             })?;
         }
         Ok(())
@@ -170,16 +177,17 @@ impl EventLoop {
     pub fn end_former_life(slf: &Bound<'_, Self>, fd: RawFd, file: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let found = this.with(|state| {
+        let found = this.with_attached(py, |state, at| {
             let token = state.sources.token_of(fd)?;
             let Some(Source::Watch(watch)) = state.sources.get(token) else { return None };
-            if watch.is_of(file) || watch.file.as_ref().is_some_and(|known| known.is(file)) {
-                return None;
-            }
-            let owner = watch.owner(py);
-            Some((token, watch.is_idle(), owner))
+            let known = [watch.live_socket(at), watch.file.clone_with(at)];
+            Some((token, watch.is_idle(), watch.owner(at), known))
         })?;
-        let Some((token, idle, owner)) = found else { return Ok(()) };
+        let Some((token, idle, owner, known)) = found else { return Ok(()) };
+        if known.iter().flatten().any(|known| known.is(file)) {
+            return Ok(());
+        }
+        let owner = owner.map(|owner| owner.into_bound(py));
         let closed = |owner: &Bound<'_, PyAny>| -> bool {
             // A number has no state of its own to ask for.
             let number =
@@ -298,6 +306,7 @@ impl EventLoop {
         fd: RawFd,
         future: &Bound<'_, PyAny>,
     ) -> PyResult<Option<(Token, Direction)>> {
+        let future = Identity::of(future);
         self.with(|state| {
             let side_of = |token: Token| match state.sources.get(token) {
                 Some(Source::Watch(watch)) => watch.direction_of(future).map(|direction| (token, direction)),

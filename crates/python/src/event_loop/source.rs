@@ -1,13 +1,14 @@
 //! What can be registered with the poller.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::PyWeakrefReference;
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::reactor::{Event, Interest, Readiness};
 
 use super::operation::Operation;
 use super::watch::Direction;
 use super::{EventLoop, Handle};
+use crate::interpreter::{Attached, CloneWith, Identity};
 use crate::transport::{DatagramTransport, Listener, ReadPipeTransport, StreamTransport, WritePipeTransport};
 
 /// Who is told when a descriptor is ready.
@@ -128,28 +129,23 @@ impl Watch {
         self.reader.is_idle() && self.writer.is_idle()
     }
 
-    /// Whether operations were for `socket`.
-    pub fn is_of(&self, socket: &Bound<'_, PyAny>) -> bool {
-        // The reference that this makes for the comparison is never the last one: the caller has another to the same object,
-        // or it is another object, which is alive by somebody else's.
-        self.socket
-            .as_ref()
-            .and_then(|known| known.bind(socket.py()).upgrade())
-            .is_some_and(|known| known.is(socket))
+    /// The socket that operations are for, if it is alive; to be dropped with the state closed.
+    pub fn live_socket(&self, at: Attached<'_>) -> Option<Py<PyAny>> {
+        self.socket.as_ref().and_then(|socket| at.upgrade(socket))
     }
 
-    /// The object that stands for the descriptor, if there still is one.
-    pub fn owner<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+    /// The object that stands for the descriptor, if there still is one; to be dropped with the state closed.
+    pub fn owner(&self, at: Attached<'_>) -> Option<Py<PyAny>> {
         match (&self.socket, &self.file) {
-            (Some(socket), _) => socket.bind(py).upgrade(),
-            (None, Some(file)) => Some(file.bind(py).clone()),
+            (Some(socket), _) => at.upgrade(socket),
+            (None, Some(file)) => Some(file.clone_with(at)),
             (None, None) => None,
         }
     }
 
     /// The side on which an operation for `future` waits.
-    pub fn direction_of(&self, future: &Bound<'_, PyAny>) -> Option<Direction> {
-        let is_it = |side: &Side| matches!(side, Side::Operation(operation) if operation.future.is(future));
+    pub fn direction_of(&self, future: Identity) -> Option<Direction> {
+        let is_it = |side: &Side| matches!(side, Side::Operation(operation) if future.is(&operation.future));
         match (is_it(&self.reader), is_it(&self.writer)) {
             (true, _) => Some(Direction::Read),
             (_, true) => Some(Direction::Write),
@@ -184,7 +180,7 @@ impl Source {
     /// What an event asks for. Callbacks of watchers are pushed to `ready`, as they run with the turn's batch.
     pub fn dispatch(
         &self,
-        py: Python<'_>,
+        at: Attached<'_>,
         readiness: Readiness,
         ready: &mut std::collections::VecDeque<Py<Handle>>,
     ) -> Dispatch {
@@ -195,7 +191,7 @@ impl Source {
                 let mut dispatch = Dispatch::Nothing;
                 for (is_ready, side) in sides {
                     match side {
-                        Side::Callback(handle) if is_ready => ready.push_back(handle.clone_ref(py)),
+                        Side::Callback(handle) if is_ready => ready.push_back(handle.clone_with(at)),
                         Side::Operation(_) | Side::Lingering { .. } if is_ready => {
                             dispatch = Dispatch::Operations
                         }
@@ -204,21 +200,21 @@ impl Source {
                 }
                 dispatch
             }
-            Self::Stream(transport) => Dispatch::Stream(transport.clone_ref(py)),
-            Self::Datagram(transport) => Dispatch::Datagram(transport.clone_ref(py)),
-            Self::ReadPipe(transport) => Dispatch::ReadPipe(transport.clone_ref(py)),
-            Self::WritePipe(transport) => Dispatch::WritePipe(transport.clone_ref(py)),
-            Self::Listener(listener) => Dispatch::Listener(listener.clone_ref(py)),
+            Self::Stream(transport) => Dispatch::Stream(transport.clone_with(at)),
+            Self::Datagram(transport) => Dispatch::Datagram(transport.clone_with(at)),
+            Self::ReadPipe(transport) => Dispatch::ReadPipe(transport.clone_with(at)),
+            Self::WritePipe(transport) => Dispatch::WritePipe(transport.clone_with(at)),
+            Self::Listener(listener) => Dispatch::Listener(listener.clone_with(at)),
         }
     }
 
     /// The transport that owns the descriptor, if one does.
-    pub fn transport(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    pub fn transport(&self, at: Attached<'_>) -> Option<Py<PyAny>> {
         match self {
-            Self::Stream(transport) => Some(transport.clone_ref(py).into_any()),
-            Self::Datagram(transport) => Some(transport.clone_ref(py).into_any()),
-            Self::ReadPipe(transport) => Some(transport.clone_ref(py).into_any()),
-            Self::WritePipe(transport) => Some(transport.clone_ref(py).into_any()),
+            Self::Stream(transport) => Some(transport.clone_with(at).into_any()),
+            Self::Datagram(transport) => Some(transport.clone_with(at).into_any()),
+            Self::ReadPipe(transport) => Some(transport.clone_with(at).into_any()),
+            Self::WritePipe(transport) => Some(transport.clone_with(at).into_any()),
             Self::Waker | Self::Watch(_) | Self::Listener(_) => None,
         }
     }

@@ -22,7 +22,7 @@ use super::schedule::source_traceback;
 use super::{EventLoop, Handle, Injected, Scheduled, Side, Source, Watch, fileno, leaves_the_loop};
 use crate::errors::OrRaise;
 use crate::ffi::{Call, copy_context};
-use crate::interpreter::Guarded;
+use crate::interpreter::{Collector, Guarded, Identity};
 
 /// The direction that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,8 +90,9 @@ impl Watchers {
 
     /// The descriptor that `file` had when it was added: a file object that is closed has no number any more.
     fn fd_of(&self, file: &Bound<'_, PyAny>) -> Option<RawFd> {
+        let wanted = Identity::of(file);
         self.current.with(file.py(), |current| {
-            current.iter().find_map(|((fd, _), watcher)| watcher.file.is(file).then_some(*fd))
+            current.iter().find_map(|((fd, _), watcher)| wanted.is(&watcher.file).then_some(*fd))
         })
     }
 
@@ -105,9 +106,7 @@ impl Watchers {
 
     /// Shows the garbage collector what is held.
     pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // SAFETY: the collector's thread is attached, and nobody has the table open where it can run.
-        let py = unsafe { Python::assume_attached() };
-        self.current.with(py, |current| {
+        self.current.visit(Collector::of(&visit), |current, visit| {
             current.values().try_for_each(|watcher| {
                 visit.call(&watcher.handle)?;
                 visit.call(&watcher.file)
@@ -140,9 +139,9 @@ impl EventLoop {
     /// RuntimeError if a transport owns `fd`, as asyncio's `_ensure_fd_no_transport`.
     pub fn check_unowned(slf: &Bound<'_, Self>, fd: i32) -> PyResult<()> {
         let py = slf.py();
-        let owner = slf.get().with(|state| {
+        let owner = slf.get().with_attached(py, |state, at| {
             let token = state.sources.token_of(fd)?;
-            state.sources.get(token)?.transport(py)
+            state.sources.get(token)?.transport(at)
         })?;
         if let Some(transport) = owner {
             let transport = transport.into_bound(py);
@@ -294,7 +293,7 @@ impl EventLoop {
         slf: &Bound<'_, Self>,
         fd: RawFd,
         direction: Direction,
-        is_it: impl FnOnce(&Side) -> bool,
+        is_it: impl FnOnce(&Side) -> bool + Send,
     ) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();

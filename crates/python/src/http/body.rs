@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::interpreter::Attached;
+
 /// What has arrived of a body and was not handed on.
 #[derive(Debug, Default)]
 pub enum Body {
@@ -33,54 +35,54 @@ pub enum Piece {
 
 impl Body {
     /// How many bytes there are.
-    pub fn len(&self, py: Python<'_>) -> usize {
+    pub fn len(&self, at: Attached<'_>) -> usize {
         match self {
             Self::Empty => 0,
-            Self::One(bytes) => bytes.as_bytes(py).len(),
+            Self::One(bytes) => at.bytes(bytes).len(),
             Self::Joined { bytes, .. } => bytes.len(),
         }
     }
 
     /// Adds `data`; `expected` bytes are to come in all, as far as that is known.
-    pub fn push(&mut self, py: Python<'_>, data: &[u8], expected: Option<usize>) {
+    pub fn push(&mut self, at: Attached<'_>, data: &[u8], expected: Option<usize>) {
         /// What is set aside at once for a body, whatever its head promises.
         const RESERVED: usize = 1024 * 1024;
         match self {
-            Self::Empty if expected == Some(data.len()) => *self = Self::One(PyBytes::new(py, data).unbind()),
+            Self::Empty if expected == Some(data.len()) => *self = Self::One(at.new_bytes(data)),
             Self::Empty => {
                 let mut bytes = Vec::with_capacity(expected.unwrap_or(0).min(RESERVED).max(data.len()));
                 bytes.extend_from_slice(data);
                 *self = Self::Joined { bytes, chunk_ends: VecDeque::new() };
             }
             Self::One(_) => {
-                self.as_joined(py);
-                self.push(py, data, expected);
+                self.as_joined(at);
+                self.push(at, data, expected);
             }
             Self::Joined { bytes, .. } => bytes.extend_from_slice(data),
         }
     }
 
     /// Adds `data`, which is the caller's to give: if it is the first, it is not copied.
-    pub fn push_owned(&mut self, py: Python<'_>, data: Vec<u8>) {
+    pub fn push_owned(&mut self, at: Attached<'_>, data: Vec<u8>) {
         if let Self::Empty = self {
             *self = Self::Joined { bytes: data, chunk_ends: VecDeque::new() };
         } else {
-            self.push(py, &data, None);
+            self.push(at, &data, None);
         }
     }
 
     /// A chunk ended after what is here.
-    pub fn end_chunk(&mut self, py: Python<'_>) {
-        self.as_joined(py);
+    pub fn end_chunk(&mut self, at: Attached<'_>) {
+        self.as_joined(at);
         if let Self::Joined { bytes, chunk_ends } = self {
             chunk_ends.push_back(bytes.len());
         }
     }
 
-    fn as_joined(&mut self, py: Python<'_>) {
+    fn as_joined(&mut self, at: Attached<'_>) {
         if let Self::Empty | Self::One(_) = self {
             let bytes = match self {
-                Self::One(bytes) => bytes.as_bytes(py).to_vec(),
+                Self::One(bytes) => at.bytes(bytes).to_vec(),
                 _ => Vec::new(),
             };
             *self = Self::Joined { bytes, chunk_ends: VecDeque::new() };

@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 use whorl_core::client::coding::{DecodeError, Decoder, Progress};
+use whorl_core::sched::assert_nothing_open;
 
 /// Input of so many bytes is worth letting go of the interpreter for.
 const WORTH_DETACHING: usize = 64 * 1024;
@@ -17,6 +18,7 @@ pub fn decode(
     out: &mut Vec<u8>,
     most: usize,
 ) -> Result<Progress, DecodeError> {
+    assert_nothing_open();
     if input.len() >= WORTH_DETACHING {
         return py.detach(|| decoder.decode(input, out, most));
     }

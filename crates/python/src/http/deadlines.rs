@@ -14,6 +14,7 @@ use super::exchange::Exchange;
 use super::pool::PoolWaiter;
 use crate::errors::OrRaise;
 use crate::event_loop::clock;
+use crate::interpreter::Collector;
 
 /// How long an answer may take, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -226,7 +227,9 @@ impl RequestDeadlines {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         self.state
-            .with(|state| state.timer.as_ref().map_or(Ok(()), |timer| visit.call(&timer.handle)))
+            .visit(Collector::of(&visit), |state, visit| {
+                state.timer.as_ref().map_or(Ok(()), |timer| visit.call(&timer.handle))
+            })
             .unwrap_or(Ok(()))
     }
 

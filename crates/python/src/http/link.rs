@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use pyo3::{PyTraverseError, PyVisit};
 
+use crate::interpreter::{Attached, CloneWith};
 use crate::transport::{Chunk, StreamTransport, TlsTransport};
 
 /// The transport below a connection.
@@ -18,6 +19,16 @@ pub enum Link {
     Foreign(Py<PyAny>),
 }
 
+impl CloneWith for Link {
+    fn clone_with(&self, at: Attached<'_>) -> Self {
+        match self {
+            Self::Stream(stream) => Self::Stream(stream.clone_with(at)),
+            Self::Tls(tls) => Self::Tls(tls.clone_with(at)),
+            Self::Foreign(transport) => Self::Foreign(transport.clone_with(at)),
+        }
+    }
+}
+
 impl Link {
     /// Of what `connection_made()` was given.
     pub fn of(transport: &Bound<'_, PyAny>) -> Self {
@@ -27,15 +38,6 @@ impl Link {
             Self::Tls(tls.clone().unbind())
         } else {
             Self::Foreign(transport.clone().unbind())
-        }
-    }
-
-    /// The same again, for use outside the state.
-    pub fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Stream(stream) => Self::Stream(stream.clone_ref(py)),
-            Self::Tls(tls) => Self::Tls(tls.clone_ref(py)),
-            Self::Foreign(transport) => Self::Foreign(transport.clone_ref(py)),
         }
     }
 
@@ -52,7 +54,7 @@ impl Link {
     ///
     /// # Errors
     /// As `write()`.
-    pub fn write(&self, py: Python<'_>, chunks: impl Iterator<Item = Chunk>) -> PyResult<()> {
+    pub fn write(&self, py: Python<'_>, chunks: impl Iterator<Item = Chunk> + Send) -> PyResult<()> {
         match self {
             Self::Stream(stream) => StreamTransport::write_chunks(stream.bind(py), chunks),
             Self::Tls(tls) => TlsTransport::write_chunks(tls.bind(py), chunks),

@@ -19,7 +19,7 @@ use super::fault;
 use super::origin::Origin;
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, clock};
-use crate::interpreter::new_future;
+use crate::interpreter::{Attached, CloneWith, Collector, Identity, new_future};
 use crate::transport::set_result;
 
 /// A connection that nobody uses, and since when.
@@ -137,8 +137,18 @@ impl Lease {
 }
 
 impl ConnectionPool {
-    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> PyResult<R> {
+    fn with<R>(&self, act: impl FnOnce(&mut State) -> R + Send) -> PyResult<R> {
         self.state.with(act).or_raise()
+    }
+
+    /// The same with an [`Attached`], for what clones references or makes bytes objects.
+    #[inline]
+    fn with_attached<'py, R>(
+        &self,
+        at: impl Into<Attached<'py>>,
+        act: impl FnOnce(&mut State, Attached<'py>) -> R + Send,
+    ) -> PyResult<R> {
+        self.state.with_token(at.into(), act).or_raise()
     }
 
     /// Gives `connection` the place.
@@ -259,7 +269,8 @@ impl ConnectionPool {
         let delay = clock::seconds(next.saturating_sub(clock::now()));
         let timer = event_loop
             .call_method1(intern!(py, "call_later"), (delay, slf.getattr(intern!(py, "_expire"))?))?;
-        let _former = self.with(|state| state.timer.replace(timer.unbind()))?;
+        let timer = timer.unbind();
+        let _former = self.with(|state| state.timer.replace(timer))?;
         Ok(())
     }
 
@@ -268,7 +279,9 @@ impl ConnectionPool {
     /// # Errors
     /// RuntimeError on the wrong thread.
     pub fn key_of(&self, py: Python<'_>, place: usize) -> PyResult<Option<Py<PyAny>>> {
-        self.with(|state| state.leased.get(place).map(|leased| leased.key.object().clone_ref(py)))
+        self.with_attached(py, |state, at| {
+            state.leased.get(place).map(|leased| leased.key.object().clone_with(at))
+        })
     }
 
     /// An idle connection is gone.
@@ -276,8 +289,8 @@ impl ConnectionPool {
     /// # Errors
     /// RuntimeError on the wrong thread.
     pub fn forget(&self, connection: &Bound<'_, HttpConnection>) -> PyResult<()> {
-        let _idle = self
-            .with(|state| state.pool.remove_idle(|idle| idle.connection.as_ptr() == connection.as_ptr()))?;
+        let connection = Identity::of(connection);
+        let _idle = self.with(|state| state.pool.remove_idle(|idle| connection.is(&idle.connection)))?;
         Ok(())
     }
 }
@@ -322,10 +335,10 @@ impl ConnectionPool {
 
     /// The idle connections by key: pairs of the connection and the time since when, in seconds of the loop's clock.
     fn idle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let idle: Vec<_> = self.with(|state| {
+        let idle: Vec<_> = self.with_attached(py, |state, at| {
             let pairs = state.pool.idle();
             pairs
-                .map(|(key, idle)| (key.object().clone_ref(py), idle.connection.clone_ref(py), idle.since))
+                .map(|(key, idle)| (key.object().clone_with(at), idle.connection.clone_with(at), idle.since))
                 .collect()
         })?;
         let by_key = PyDict::new(py);
@@ -341,17 +354,19 @@ impl ConnectionPool {
 
     /// The connections that requests have.
     fn acquired(&self, py: Python<'_>) -> PyResult<Vec<Py<HttpConnection>>> {
-        self.with(|state| state.leased.iter().map(|(_, leased)| leased.connection.clone_ref(py)).collect())
+        self.with_attached(py, |state, at| {
+            state.leased.iter().map(|(_, leased)| leased.connection.clone_with(at)).collect()
+        })
     }
 
     /// Close the pool: who waits gets ClientConnectionError. The connections, idle and acquired, are the caller's to close.
     fn close(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<HttpConnection>>> {
         let py = slf.py();
         let this = slf.get();
-        let (drained, waiters, timer, leased) = this.with(|state| {
+        let (drained, waiters, timer, leased) = this.with_attached(py, |state, at| {
             let drained = state.pool.close();
             let leased: Vec<_> =
-                state.leased.iter().map(|(_, leased)| leased.connection.clone_ref(py)).collect();
+                state.leased.iter().map(|(_, leased)| leased.connection.clone_with(at)).collect();
             (drained, std::mem::take(&mut state.waiters), state.timer.take(), leased)
         })?;
         if let Some(timer) = timer {
@@ -384,7 +399,7 @@ impl ConnectionPool {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         self.state
-            .with(|state| {
+            .visit(Collector::of(&visit), |state, visit| {
                 for (_, idle) in state.pool.idle() {
                     visit.call(&idle.connection)?;
                 }

@@ -22,7 +22,7 @@ use super::ready::{Ready, stop_iteration};
 use super::response::ResponseBase;
 use super::session::SessionBase;
 use crate::event_loop::clock;
-use crate::interpreter::Guarded;
+use crate::interpreter::{CloneWith, Collector, Guarded};
 
 /// A request that waits for another to give its connection back.
 #[derive(Debug)]
@@ -296,12 +296,12 @@ impl RequestContext {
             Send(Py<PyAny>),
             Over,
         }
-        let step = self.stage.with(py, |stage| match stage {
+        let step = self.stage.with_attached(py, |stage, at| match stage {
             Stage::New => Step::Start,
             Stage::Waiting(waiting) => Step::Take(Arc::clone(waiting)),
             Stage::Connecting(connecting) => Step::Connect(Arc::clone(connecting)),
             Stage::Awaiting(awaited) => Step::Finish(Arc::clone(awaited)),
-            Stage::Delegated(coroutine) => Step::Send(coroutine.clone_ref(py)),
+            Stage::Delegated(coroutine) => Step::Send(coroutine.clone_with(at)),
             Stage::Over => Step::Over,
         });
         match step {
@@ -384,7 +384,7 @@ impl RequestContext {
     /// The response, once it was awaited.
     #[getter]
     fn _resp(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.response.with(py, |place| place.as_ref().map(|response| response.clone_ref(py)))
+        self.response.with_attached(py, |place, at| place.as_ref().map(|response| response.clone_with(at)))
     }
 
     /// Go on: a coroutine's method.
@@ -446,8 +446,9 @@ impl RequestContext {
         py: Python<'py>,
         exc: &Bound<'py, pyo3::types::PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let Some(response) =
-            self.response.with(py, |place| place.as_ref().map(|response| response.clone_ref(py)))
+        let Some(response) = self
+            .response
+            .with_attached(py, |place, at| place.as_ref().map(|response| response.clone_with(at)))
         else {
             return Ok(Bound::new(py, Ready::new(py.None()))?.into_any());
         };
@@ -464,13 +465,11 @@ impl RequestContext {
         visit.call(&self.asked.session)?;
         visit.call(&self.asked.url)?;
         visit.call(&self.asked.options)?;
-        // SAFETY: the collector runs attached; nothing but the visitor is called.
-        let py = unsafe { Python::assume_attached() };
-        self.response.with(py, |response| visit.call(&*response))?;
-        self.stage.with(py, |stage| match stage {
+        self.response.visit(Collector::of(&visit), |response, visit| visit.call(response))?;
+        self.stage.visit(Collector::of(&visit), |stage, visit| match stage {
             Stage::Waiting(waiting) => visit.call(&waiting.waiter),
             Stage::Connecting(connecting) => visit.call(&connecting.coroutine),
-            Stage::Delegated(coroutine) => visit.call(&*coroutine),
+            Stage::Delegated(coroutine) => visit.call(coroutine),
             Stage::Awaiting(awaited) => visit.call(&awaited.exchange),
             Stage::New | Stage::Over => Ok(()),
         })

@@ -10,7 +10,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::exchange::Exchange;
 use super::prepared::{Prepared, Sent};
 use super::ready::Ready;
-use crate::interpreter::Guarded;
+use crate::interpreter::{CloneWith, Collector, Guarded};
 
 /// The native half of `whorl.http.ClientResponse`.
 #[pyclass(frozen, subclass, module = "whorl._core")]
@@ -70,8 +70,9 @@ impl ResponseBase {
     }
 
     fn exchange<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Exchange>> {
-        let exchange =
-            self.state.with(py, |state| state.exchange.as_ref().map(|exchange| exchange.clone_ref(py)));
+        let exchange = self
+            .state
+            .with_attached(py, |state, at| state.exchange.as_ref().map(|exchange| exchange.clone_with(at)));
         exchange.map(|exchange| exchange.into_bound(py))
     }
 }
@@ -103,7 +104,7 @@ impl ResponseBase {
 
     #[getter]
     fn _session(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with(py, |state| state.session.as_ref().map(|session| session.clone_ref(py)))
+        self.state.with_attached(py, |state, at| state.session.as_ref().map(|session| session.clone_with(at)))
     }
 
     #[setter(_session)]
@@ -114,7 +115,7 @@ impl ResponseBase {
     /// The whole body, once it was read.
     #[getter]
     fn _body(&self, py: Python<'_>) -> Option<Py<PyBytes>> {
-        self.state.with(py, |state| state.body.as_ref().map(|body| body.clone_ref(py)))
+        self.state.with_attached(py, |state, at| state.body.as_ref().map(|body| body.clone_with(at)))
     }
 
     #[setter(_body)]
@@ -145,9 +146,9 @@ impl ResponseBase {
         let py = slf.py();
         let this = slf.get();
         // A plain request's response, whose body nobody has asked for, or had.
-        let (plain, body) = this.state.with(py, |state| {
+        let (plain, body) = this.state.with_attached(py, |state, at| {
             let plain = state.sent.is_some() && !state.released;
-            (plain, state.body.as_ref().map(|body| body.clone_ref(py)))
+            (plain, state.body.as_ref().map(|body| body.clone_with(at)))
         });
         if plain {
             let body = match (body, this.exchange(py)) {
@@ -171,9 +172,7 @@ impl ResponseBase {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // SAFETY: the collector runs attached; nothing but the visitor is called.
-        let py = unsafe { Python::assume_attached() };
-        self.state.with(py, |state| {
+        self.state.visit(Collector::of(&visit), |state, visit| {
             visit.call(&state.exchange)?;
             visit.call(&state.session)
         })

@@ -7,6 +7,7 @@ use rustix::net::AddressFamily;
 
 use super::address::Address;
 use super::socket::Socket;
+use crate::interpreter::{Attached, CloneWith};
 
 /// Which end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,11 @@ pub trait HasExtraInfo {
     ///
     /// # Errors
     /// RuntimeError on the wrong thread.
-    fn with_extra_info<R>(&self, act: impl FnOnce(&mut ExtraInfo) -> R) -> PyResult<R>;
+    fn with_extra_info<'py, R>(
+        &self,
+        at: impl Into<Attached<'py>>,
+        act: impl FnOnce(&mut ExtraInfo, Attached<'py>) -> R + Send,
+    ) -> PyResult<R>;
 
     /// The `socket.socket`, None once it is closed.
     ///
@@ -98,7 +103,8 @@ pub trait HasExtraInfo {
         name: &str,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let added = self.with_extra_info(|info| info.added.as_ref().map(|added| added.clone_ref(py)))?;
+        let added =
+            self.with_extra_info(py, |info, at| info.added.as_ref().map(|added| added.clone_with(at)))?;
         if let Some(value) = added.map(|added| added.bind(py).get_item(name)).transpose()?.flatten() {
             return Ok(Some(value));
         }
@@ -117,7 +123,7 @@ fn address<'py, T: HasExtraInfo + ?Sized>(
     py: Python<'py>,
     end: End,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let address = transport.with_extra_info(|info| match end {
+    let address = transport.with_extra_info(py, |info, _at| match end {
         End::Own => Some(info.sockname.clone()),
         End::Peer => info.peername.clone(),
     })?;
@@ -137,8 +143,8 @@ fn transport_socket<'py, T: HasExtraInfo + ?Sized>(
     transport: &T,
     py: Python<'py>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let known =
-        transport.with_extra_info(|info| info.wrapped.as_ref().map(|wrapped| wrapped.clone_ref(py)))?;
+    let known = transport
+        .with_extra_info(py, |info, at| info.wrapped.as_ref().map(|wrapped| wrapped.clone_with(at)))?;
     if let Some(known) = known {
         return Ok(Some(known.into_bound(py)));
     }
@@ -147,6 +153,6 @@ fn transport_socket<'py, T: HasExtraInfo + ?Sized>(
         py.import(intern!(py, "asyncio.trsock"))?.call_method1(intern!(py, "TransportSocket"), (socket,))?;
     let kept = wrapped.clone().unbind();
     // Making it ran Python, which may have asked as well.
-    let _former = transport.with_extra_info(|info| info.wrapped.replace(kept))?;
+    let _former = transport.with_extra_info(py, |info, _at| info.wrapped.replace(kept))?;
     Ok(Some(wrapped))
 }

@@ -9,6 +9,7 @@ use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 use super::tls::TlsProtocol;
 use crate::ffi::{call_in_context, call_in_context_or_here};
 use crate::http::HttpConnection;
+use crate::interpreter::{Attached, CloneWith};
 
 /// How data reaches a protocol.
 #[derive(Debug)]
@@ -73,19 +74,20 @@ impl Receiver {
             buffer_updated: protocol.getattr(intern!(py, "buffer_updated"))?.unbind(),
         })
     }
+}
 
-    /// The same again, for use outside the state.
+impl CloneWith for Receiver {
     #[inline]
-    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+    fn clone_with(&self, at: Attached<'_>) -> Self {
         match self {
-            Self::Data(data_received) => Self::Data(data_received.clone_ref(py)),
+            Self::Data(data_received) => Self::Data(data_received.clone_with(at)),
             Self::Buffered { get_buffer, buffer_updated } => Self::Buffered {
-                get_buffer: get_buffer.clone_ref(py),
-                buffer_updated: buffer_updated.clone_ref(py),
+                get_buffer: get_buffer.clone_with(at),
+                buffer_updated: buffer_updated.clone_with(at),
             },
-            Self::Missing(protocol) => Self::Missing(protocol.clone_ref(py)),
-            Self::Tls(tls) => Self::Tls(tls.clone_ref(py)),
-            Self::Http(http) => Self::Http(http.clone_ref(py)),
+            Self::Missing(protocol) => Self::Missing(protocol.clone_with(at)),
+            Self::Tls(tls) => Self::Tls(tls.clone_with(at)),
+            Self::Http(http) => Self::Http(http.clone_with(at)),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::http::exchange::{Exchange, ResponseOptions};
 use crate::http::fault;
 use crate::http::link::Link;
 use crate::http::pool::Lease;
-use crate::interpreter::new_future;
+use crate::interpreter::{CloneWith, Collector, new_future};
 use crate::transport::{Chunk, set_result};
 
 #[pymethods]
@@ -99,7 +99,7 @@ impl HttpConnection {
             return Ok(None);
         }
         let future = new_future(self.event_loop.bind(py))?.unbind();
-        self.with(|state| state.drain_waiters.push(future.clone_ref(py)))?;
+        self.with_attached(py, |state, at| state.drain_waiters.push(future.clone_with(at)))?;
         Ok(Some(future))
     }
 
@@ -162,7 +162,7 @@ impl HttpConnection {
     /// The exchange that it is in.
     #[getter]
     fn exchange(&self, py: Python<'_>) -> PyResult<Option<Py<Exchange>>> {
-        self.with(|state| state.exchange.as_ref().map(|exchange| exchange.clone_ref(py)))
+        self.with_attached(py, |state, at| state.exchange.as_ref().map(|exchange| exchange.clone_with(at)))
     }
 
     /// Close the connection when the exchange that it is in has ended.
@@ -181,9 +181,9 @@ impl HttpConnection {
         if let Some(cause) = exc_cause {
             exc.setattr("__cause__", cause)?;
         }
-        let exchange = slf.get().with(|state| {
+        let exchange = slf.get().with_attached(py, |state, at| {
             state.future = Future::Close;
-            state.exchange.as_ref().map(|exchange| exchange.clone_ref(py))
+            state.exchange.as_ref().map(|exchange| exchange.clone_with(at))
         })?;
         match exchange {
             Some(exchange) => exchange.get().fail(exchange.bind(py), exc.clone().unbind()),
@@ -230,7 +230,10 @@ impl HttpConnection {
     #[getter]
     fn key(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let lease = self.with(|state| state.lease.as_ref().map(Lease::place))?;
-        match (lease, self.with(|state| state.home.as_ref().map(|home| home.clone_ref(py)))?) {
+        match (
+            lease,
+            self.with_attached(py, |state, at| state.home.as_ref().map(|home| home.clone_with(at)))?,
+        ) {
             (Some(place), Some(home)) => home.get().key_of(py, place),
             _ => Ok(None),
         }
@@ -251,14 +254,15 @@ impl HttpConnection {
     /// A future that is done when the connection is closed; None if it is.
     #[getter]
     fn closed(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let (known, lost) = self.with(|state| {
-            (state.closed.as_ref().map(|closed| closed.clone_ref(py)), matches!(state.stage, Stage::Lost))
+        let (known, lost) = self.with_attached(py, |state, at| {
+            (state.closed.as_ref().map(|closed| closed.clone_with(at)), matches!(state.stage, Stage::Lost))
         })?;
         if known.is_some() || lost {
             return Ok(known);
         }
         let future = new_future(self.event_loop.bind(py))?.unbind();
-        let _former = self.with(|state| state.closed.replace(future.clone_ref(py)))?;
+        let kept = future.clone_ref(py);
+        let _former = self.with(|state| state.closed.replace(kept))?;
         Ok(Some(future))
     }
 
@@ -283,14 +287,14 @@ impl HttpConnection {
     fn _check_read_timeout(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let (wait, exchange, _timer) = this.with(|state| {
+        let (wait, exchange, _timer) = this.with_attached(py, |state, at| {
             let timeout = &mut state.read_timeout;
             let timer = timeout.timer.take();
             let (Some(limit), Some(since)) = (timeout.limit, timeout.silent_since) else {
                 return (None, None, timer);
             };
             let left = since.saturating_add(limit).saturating_sub(clock::now());
-            let exchange = state.exchange.as_ref().map(|exchange| exchange.clone_ref(py));
+            let exchange = state.exchange.as_ref().map(|exchange| exchange.clone_with(at));
             (Some(left), exchange, timer)
         })?;
         match (wait, exchange) {
@@ -323,9 +327,9 @@ impl HttpConnection {
     /// asyncio: the peer will send no more. The transport closes itself.
     fn eof_received(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         let py = slf.py();
-        let (sink, timer) = slf.get().with(|state| {
+        let (sink, timer) = slf.get().with_attached(py, |state, at| {
             let sink = match &state.stage {
-                Stage::Handed(sink) => Some(sink.clone_ref(py)),
+                Stage::Handed(sink) => Some(sink.clone_with(at)),
                 _ => None,
             };
             (sink, state.read_timeout.stop())
@@ -342,7 +346,7 @@ impl HttpConnection {
         let py = slf.py();
         let this = slf.get();
         let cause = (!exc.is_none()).then_some(exc);
-        let lost = this.with(|state| {
+        let lost = this.with_attached(py, |state, at| {
             let stage = std::mem::replace(&mut state.stage, Stage::Lost);
             let timer = state.read_timeout.stop();
             (
@@ -351,7 +355,7 @@ impl HttpConnection {
                 state.link.take(),
                 state.exchange.take(),
                 state.lease.take(),
-                state.closed.as_ref().map(|closed| closed.clone_ref(py)),
+                state.closed.as_ref().map(|closed| closed.clone_with(at)),
                 std::mem::take(&mut state.drain_waiters),
                 state.parser.finish(),
                 state.home.take(),
@@ -417,15 +421,15 @@ impl HttpConnection {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         self.state
-            .with(|state| {
+            .visit(Collector::of(&visit), |state, visit| {
                 if let Some(link) = &state.link {
-                    link.visit(visit)?;
+                    link.visit(*visit)?;
                 }
                 if let Stage::Handed(sink) = &state.stage {
                     visit.call(sink)?;
                 }
                 if let Some(lease) = &state.lease {
-                    lease.visit(visit)?;
+                    lease.visit(*visit)?;
                 }
                 visit.call(&state.exchange)?;
                 visit.call(&state.home)?;

@@ -19,6 +19,7 @@ use super::link::Link;
 use super::pool::{ConnectionPool, Lease};
 use crate::errors::OrRaise;
 use crate::event_loop::clock;
+use crate::interpreter::{Attached, CloneWith};
 use crate::transport::Chunk;
 
 /// What the connection is doing.
@@ -127,8 +128,18 @@ const NANOSECONDS: f64 = 1e9;
 
 impl HttpConnection {
     #[inline]
-    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> PyResult<R> {
+    fn with<R>(&self, act: impl FnOnce(&mut State) -> R + Send) -> PyResult<R> {
         self.state.with(act).or_raise()
+    }
+
+    /// The same with an [`Attached`], for what clones references or makes bytes objects.
+    #[inline]
+    fn with_attached<'py, R>(
+        &self,
+        at: impl Into<Attached<'py>>,
+        act: impl FnOnce(&mut State, Attached<'py>) -> R + Send,
+    ) -> PyResult<R> {
+        self.state.with_token(at.into(), act).or_raise()
     }
 
     /// Takes what the transport has received. Calls nothing foreign: the memory is the loop's.
@@ -136,9 +147,9 @@ impl HttpConnection {
     /// # Errors
     /// RuntimeError on the wrong thread.
     #[inline]
-    pub fn take(&self, py: Python<'_>, input: &[u8]) -> PyResult<Taken> {
+    pub fn take<'py>(&self, at: impl Into<Attached<'py>>, input: &[u8]) -> PyResult<Taken> {
         let mut taken = Taken::default();
-        self.with(|state| state.take(py, input, &mut taken))??;
+        self.with_attached(at, |state, at| state.take(at, input, &mut taken))??;
         Ok(taken)
     }
 
@@ -185,8 +196,8 @@ impl HttpConnection {
         const KEPT: usize = 256 * 1024;
         let py = slf.py();
         let mut data = Some(data);
-        let (sink, full) = self.with(|state| match &mut state.stage {
-            Stage::Handed(sink) => (Some(sink.clone_ref(py)), false),
+        let (sink, full) = self.with_attached(py, |state, at| match &mut state.stage {
+            Stage::Handed(sink) => (Some(sink.clone_with(at)), false),
             Stage::Upgraded(kept) => {
                 kept.extend(data.take().unwrap_or_default());
                 (None, kept.len() > KEPT)
@@ -261,7 +272,7 @@ impl HttpConnection {
     }
 
     fn link(&self, py: Python<'_>) -> PyResult<Option<Link>> {
-        self.with(|state| state.link.as_ref().map(|link| link.clone_ref(py)))
+        self.with_attached(py, |state, at| state.link.as_ref().map(|link| link.clone_with(at)))
     }
 
     fn call_link(&self, py: Python<'_>, method: &Bound<'_, PyString>) -> PyResult<()> {
@@ -328,7 +339,8 @@ impl HttpConnection {
             .event_loop
             .bind(py)
             .call_method1(intern!(py, "call_later"), (clock::seconds(delay), method))?;
-        let _former = self.with(|state| state.read_timeout.timer.replace(timer.unbind()))?;
+        let timer = timer.unbind();
+        let _former = self.with(|state| state.read_timeout.timer.replace(timer))?;
         Ok(())
     }
 
@@ -373,7 +385,7 @@ impl HttpConnection {
     ///
     /// # Errors
     /// ClientConnectionResetError once it is closed.
-    pub fn write_chunks(&self, py: Python<'_>, chunks: impl Iterator<Item = Chunk>) -> PyResult<()> {
+    pub fn write_chunks(&self, py: Python<'_>, chunks: impl Iterator<Item = Chunk> + Send) -> PyResult<()> {
         match self.link(py)? {
             Some(link) => link.write(py, chunks),
             None => {
@@ -434,7 +446,7 @@ impl ReadTimeout {
 
 impl State {
     /// Parses `input`, which is everything that has arrived.
-    fn take(&mut self, py: Python<'_>, mut input: &[u8], taken: &mut Taken) -> PyResult<()> {
+    fn take(&mut self, at: Attached<'_>, mut input: &[u8], taken: &mut Taken) -> PyResult<()> {
         if let Stage::Upgraded(_) | Stage::Handed(_) = self.stage {
             taken.outcome = Outcome::Foreign(input.to_vec());
             return Ok(());
@@ -446,11 +458,11 @@ impl State {
             taken.outcome = Outcome::Stray;
             return Ok(());
         };
-        taken.exchange = Some(exchange.clone_ref(py));
+        taken.exchange = Some(exchange.clone_with(at));
         let parser = &mut self.parser;
         let (stage, future) = (&mut self.stage, &mut self.future);
         let actions = &mut taken.actions;
-        taken.outcome = exchange.get().with(|exchange| {
+        taken.outcome = exchange.get().with_attached(at, |exchange, at| {
             loop {
                 let step = parser.parse(input).map_err(Fault::from).and_then(|(event, used)| {
                     input = input.get(used..).unwrap_or_default();
@@ -470,8 +482,8 @@ impl State {
                                 return Ok(Some(Outcome::Ended));
                             }
                         }
-                        Event::Data(data) => exchange.take_data(py, data, actions)?,
-                        Event::ChunkEnd => exchange.take_chunk_end(py, actions),
+                        Event::Data(data) => exchange.take_data(at, data, actions),
+                        Event::ChunkEnd => exchange.take_chunk_end(at, actions),
                         Event::Trailers(_) => {}
                         Event::End { keep_alive } => {
                             // Bytes behind the answer are nobody's: the connection cannot be trusted with another.
@@ -509,10 +521,10 @@ impl State {
 
 impl HttpConnection {
     fn pause_or_resume(&self, py: Python<'_>, paused: bool) -> PyResult<Option<Py<PyAny>>> {
-        self.with(|state| {
+        self.with_attached(py, |state, at| {
             state.writing_paused = paused;
             match &state.stage {
-                Stage::Handed(sink) => Some(sink.clone_ref(py)),
+                Stage::Handed(sink) => Some(sink.clone_with(at)),
                 _ => None,
             }
         })

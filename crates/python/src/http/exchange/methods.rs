@@ -10,6 +10,7 @@ use whorl_core::http1::Framing;
 use super::{Delivery, Exchange, Phase, waiter};
 use crate::http::connection::HttpConnection;
 use crate::http::head;
+use crate::interpreter::{CloneWith, Collector};
 use crate::transport::set_result;
 
 #[pymethods]
@@ -21,14 +22,15 @@ impl Exchange {
         }
         self.check(py)?;
         let future = waiter(self.event_loop.bind(py))?;
-        let _former = self.with(|state| state.head_waiter.replace(future.clone_ref(py)))?;
+        let _former = self.with_attached(py, |state, at| state.head_waiter.replace(future.clone_with(at)))?;
         Ok(Some(future))
     }
 
     /// A future for 100 Continue, which a final head and a failure complete as well.
     fn continue_waiter(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let future = waiter(self.event_loop.bind(py))?;
-        let _former = self.with(|state| state.continue_waiter.replace(future.clone_ref(py)))?;
+        let _former =
+            self.with_attached(py, |state, at| state.continue_waiter.replace(future.clone_with(at)))?;
         Ok(future)
     }
 
@@ -39,8 +41,8 @@ impl Exchange {
 
     /// Raise what the exchange failed with, if it did.
     pub fn check(&self, py: Python<'_>) -> PyResult<()> {
-        let error = self.with(|state| match &state.phase {
-            Phase::Failed(error) => Some(error.clone_ref(py)),
+        let error = self.with_attached(py, |state, at| match &state.phase {
+            Phase::Failed(error) => Some(error.clone_with(at)),
             _ => None,
         })?;
         match error {
@@ -304,10 +306,10 @@ impl Exchange {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         self.state
-            .with(|state| {
+            .visit(Collector::of(&visit), |state, visit| {
                 visit.call(&state.connection)?;
                 if let Some(deadline) = &state.deadline {
-                    deadline.visit(visit)?;
+                    deadline.visit(*visit)?;
                 }
                 if let Phase::Failed(error) = &state.phase {
                     visit.call(error)?;

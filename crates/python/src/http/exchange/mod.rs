@@ -20,9 +20,9 @@ pub use state::{Actions, Delivery, Phase, ResponseOptions, State};
 use super::body::{Body, Piece};
 use super::connection::HttpConnection;
 use super::deadlines::Deadline;
-use super::fault;
+use super::fault::{self, Fault};
 use crate::errors::OrRaise;
-use crate::interpreter::new_future;
+use crate::interpreter::{Attached, CloneWith, new_future};
 use crate::transport::set_result;
 
 /// What `Future.__await__()` does: the task takes `future` for one that is being awaited.
@@ -76,8 +76,18 @@ impl Exchange {
 
     /// Opens the state; nothing foreign may run meanwhile.
     #[inline]
-    pub fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> PyResult<R> {
+    pub fn with<R>(&self, act: impl FnOnce(&mut State) -> R + Send) -> PyResult<R> {
         self.state.with(act).or_raise()
+    }
+
+    /// The same with an [`Attached`], for what clones references or makes bytes objects.
+    #[inline]
+    pub fn with_attached<'py, R>(
+        &self,
+        at: impl Into<Attached<'py>>,
+        act: impl FnOnce(&mut State, Attached<'py>) -> R + Send,
+    ) -> PyResult<R> {
+        self.state.with_token(at.into(), act).or_raise()
     }
 
     /// Does what the state could not.
@@ -112,12 +122,26 @@ impl Exchange {
                 return self.defer(slf);
             }
             actions = Actions::default();
-            let outcome = self.with(|state| state.pump(py, &mut actions))?;
-            if let Err(fault) = outcome {
+            if let Err(fault) = self.pump(py, &mut actions)? {
                 let error = fault.in_body(py)?;
+                if let Some(connection) = self.connection(py)? {
+                    HttpConnection::give_up(&connection)?;
+                }
                 return self.fail(slf, error);
             }
         }
+    }
+
+    /// Decodes more of what waits, if there is room.
+    fn pump(&self, py: Python<'_>, actions: &mut Actions) -> PyResult<Result<(), Fault>> {
+        let mut step = match self.with_attached(py, |state, at| state.begin_decoding(at, actions))? {
+            Ok(Some(step)) => step,
+            Ok(None) => return Ok(Ok(())),
+            Err(fault) => return Ok(Err(fault)),
+        };
+        // Here no state is open, as the step may detach.
+        let outcome = step.run(py);
+        self.with_attached(py, |state, at| state.end_decoding(at, step, outcome, actions))
     }
 
     /// Goes on decoding in the next turn of the loop; the peer waits meanwhile.
@@ -133,8 +157,8 @@ impl Exchange {
 
     /// The reader, if the body goes to one and its user still has it.
     fn reader(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let reader = self.with(|state| match &state.delivery {
-            Delivery::Reader(reader) => Some(reader.clone_ref(py)),
+        let reader = self.with_attached(py, |state, at| match &state.delivery {
+            Delivery::Reader(reader) => Some(reader.clone_with(at)),
             _ => None,
         })?;
         Ok(reader.and_then(|reader| reader.bind(py).upgrade()).map(Bound::unbind))
@@ -143,9 +167,9 @@ impl Exchange {
     /// The answer is over, well or not: tells the reader and who asked to be told.
     fn ended(&self, slf: &Bound<'_, Self>, reader: Option<&Py<PyAny>>) -> PyResult<()> {
         let py = slf.py();
-        let (error, callbacks, deadline) = self.with(|state| {
+        let (error, callbacks, deadline) = self.with_attached(py, |state, at| {
             let error = match &state.phase {
-                Phase::Failed(error) => Some(error.clone_ref(py)),
+                Phase::Failed(error) => Some(error.clone_with(at)),
                 _ => None,
             };
             (error, std::mem::take(&mut state.on_end), state.deadline.take())
@@ -263,8 +287,9 @@ impl Exchange {
     /// # Errors
     /// RuntimeError on the wrong thread.
     pub fn connection<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, HttpConnection>>> {
-        let connection =
-            self.with(|state| state.connection.as_ref().map(|connection| connection.clone_ref(py)))?;
+        let connection = self.with_attached(py, |state, at| {
+            state.connection.as_ref().map(|connection| connection.clone_with(at))
+        })?;
         Ok(connection.map(|connection| connection.into_bound(py)))
     }
 

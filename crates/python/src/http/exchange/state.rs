@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyWeakrefReference};
-use whorl_core::client::coding::Decoder;
+use pyo3::types::PyWeakrefReference;
+use whorl_core::client::coding::{DecodeError, Decoder, Progress};
 use whorl_core::http1::{Framing, ResponseHead};
 
 use crate::http::body::{Body, Piece};
@@ -12,6 +12,7 @@ use crate::http::coding;
 use crate::http::connection::HttpConnection;
 use crate::http::deadlines::Deadline;
 use crate::http::fault::Fault;
+use crate::interpreter::Attached;
 
 /// How far the answer has come.
 #[derive(Debug)]
@@ -43,8 +44,9 @@ pub enum Delivery {
 /// A content coding being undone.
 #[derive(Debug)]
 pub struct Decoding {
-    decoder: Decoder,
-    /// Coded bytes that wait for room.
+    /// None while it is out, at work on a [`DecodeStep`].
+    decoder: Option<Decoder>,
+    /// Coded bytes that wait for room, or for the decoder.
     pending: Pending,
     /// The decoder has more output than there was room for.
     more: bool,
@@ -79,7 +81,30 @@ impl Pending {
 
 impl Decoding {
     fn waits(&self) -> bool {
-        self.more || !self.pending.rest().is_empty()
+        self.decoder.is_none() || self.more || !self.pending.rest().is_empty()
+    }
+}
+
+/// A decoder and its input, taken out of the state: decoding detaches from the interpreter, and nothing does that while state
+/// is open.
+#[derive(Debug)]
+pub struct DecodeStep {
+    decoder: Decoder,
+    pending: Pending,
+    /// How many bytes there is room for.
+    most: usize,
+    out: Vec<u8>,
+}
+
+impl DecodeStep {
+    /// Decodes what there is room for.
+    ///
+    /// # Errors
+    /// What is wrong with the body.
+    pub fn run(&mut self, py: Python<'_>) -> Result<Progress, DecodeError> {
+        let progress = coding::decode(py, &mut self.decoder, self.pending.rest(), &mut self.out, self.most)?;
+        self.pending.take(progress.consumed);
+        Ok(progress)
     }
 }
 
@@ -142,8 +167,9 @@ impl State {
         actions: &mut Actions,
     ) -> Result<(), Fault> {
         if self.options.decompress {
-            self.decoding = decoder_for(&head)
-                .map(|decoder| Box::new(Decoding { decoder, pending: Pending::default(), more: false }));
+            self.decoding = decoder_for(&head).map(|decoder| {
+                Box::new(Decoding { decoder: Some(decoder), pending: Pending::default(), more: false })
+            });
         }
         self.framing = framing;
         self.head = Some(Arc::new(head));
@@ -162,81 +188,51 @@ impl State {
         actions.wake.extend(self.continue_waiter.take());
     }
 
-    /// A piece of the body has arrived.
-    pub fn take_data(&mut self, py: Python<'_>, data: &[u8], actions: &mut Actions) -> Result<(), Fault> {
+    /// A piece of the body has arrived. One in a coding waits until the state is closed.
+    pub fn take_data(&mut self, at: Attached<'_>, data: &[u8], actions: &mut Actions) {
         self.raw_bytes += data.len() as u64;
         if matches!(self.delivery, Delivery::Discarded) {
-            return Ok(());
+            return;
         }
         match &mut self.decoding {
-            None => {
-                self.deliver(py, data, actions);
-                Ok(())
-            }
+            None => self.deliver(at, data, actions),
             Some(decoding) => {
-                if decoding.waits() {
-                    decoding.pending.push(data);
-                    actions.pause |= self.is_over_limit(py);
-                    return Ok(());
-                }
-                let used = self.decode(py, data, actions)?;
-                if let (Some(decoding), Some(rest)) = (&mut self.decoding, data.get(used..)) {
-                    decoding.pending.push(rest);
-                }
-                Ok(())
+                decoding.pending.push(data);
+                actions.pump = true;
+                actions.pause |= self.is_over_limit(at);
             }
         }
     }
 
-    /// Decodes as much of `data` as there is room for; says how much was used.
-    fn decode(&mut self, py: Python<'_>, data: &[u8], actions: &mut Actions) -> Result<usize, Fault> {
-        let Some(decoding) = &mut self.decoding else { return Ok(0) };
-        let mut out = Vec::new();
-        let most = self.options.buffer_size.max(1);
-        let progress =
-            coding::decode(py, &mut decoding.decoder, data, &mut out, most).map_err(Fault::Coding)?;
-        decoding.more = progress.more;
-        actions.pump |= progress.more || progress.consumed < data.len();
+    fn deliver(&mut self, at: Attached<'_>, data: &[u8], actions: &mut Actions) {
         match &self.delivery {
-            _ if out.is_empty() => {}
-            Delivery::Unread | Delivery::Whole => {
-                self.body.push_owned(py, out);
-                actions.pause |= self.is_over_limit(py);
-            }
-            Delivery::Reader(_) | Delivery::Discarded => self.deliver(py, &out, actions),
-        }
-        Ok(progress.consumed)
-    }
-
-    fn deliver(&mut self, py: Python<'_>, data: &[u8], actions: &mut Actions) {
-        match &self.delivery {
-            Delivery::Reader(_) => actions.pieces.push(Piece::Data(PyBytes::new(py, data).unbind())),
+            Delivery::Reader(_) => actions.pieces.push(Piece::Data(at.new_bytes(data))),
             Delivery::Discarded => {}
             Delivery::Unread | Delivery::Whole => {
                 let expected = match &self.framing {
                     Framing::Length(size) => usize::try_from(*size).ok(),
                     _ => None,
                 };
-                self.body.push(py, data, expected);
-                actions.pause |= self.is_over_limit(py);
+                self.body.push(at, data, expected);
+                actions.pause |= self.is_over_limit(at);
             }
         }
     }
 
     /// Whether the peer is to be made to wait, as nobody reads.
-    fn is_over_limit(&self, py: Python<'_>) -> bool {
-        matches!(self.delivery, Delivery::Unread) && self.body.len(py) > 2 * self.options.buffer_size
+    pub fn is_over_limit(&self, at: Attached<'_>) -> bool {
+        matches!(self.delivery, Delivery::Unread) && self.body.len(at) > 2 * self.options.buffer_size
     }
 
     /// A chunk of the chunked coding has ended.
-    pub fn take_chunk_end(&mut self, py: Python<'_>, actions: &mut Actions) {
+    pub fn take_chunk_end(&mut self, at: Attached<'_>, actions: &mut Actions) {
         if self.decoding.is_some() {
             // Its bytes may wait to be decoded: chunks mean nothing there, and aiohttp's marks are by decoded bytes.
             return;
         }
         match &self.delivery {
             Delivery::Reader(_) => actions.pieces.push(Piece::ChunkEnd),
-            Delivery::Unread => self.body.end_chunk(py),
+            Delivery::Unread => self.body.end_chunk(at),
             Delivery::Whole | Delivery::Discarded => {}
         }
     }
@@ -257,8 +253,11 @@ impl State {
                 actions.pump = true;
                 return Ok(());
             }
-            if self.raw_bytes > 0 && !matches!(self.delivery, Delivery::Discarded) {
-                decoding.decoder.finish().map_err(Fault::Coding)?;
+            if self.raw_bytes > 0
+                && !matches!(self.delivery, Delivery::Discarded)
+                && let Some(decoder) = &mut decoding.decoder
+            {
+                decoder.finish().map_err(Fault::Coding)?;
             }
         }
         self.phase = Phase::Ended;
@@ -267,19 +266,49 @@ impl State {
         Ok(())
     }
 
-    /// Decodes more of what waits, if there is room.
-    pub fn pump(&mut self, py: Python<'_>, actions: &mut Actions) -> Result<(), Fault> {
-        let blocked = self.paused || self.deferred || self.is_over_limit(py);
+    /// Takes the decoder out, with what waits, if there is room. Nothing comes out while a step is out already: who has it
+    /// goes on with what arrived meanwhile.
+    pub fn begin_decoding(
+        &mut self,
+        at: Attached<'_>,
+        actions: &mut Actions,
+    ) -> Result<Option<DecodeStep>, Fault> {
+        let blocked = self.paused || self.deferred || self.is_over_limit(at);
         if blocked || !matches!(self.phase, Phase::Receiving) {
-            return Ok(());
+            return Ok(None);
         }
+        let Some(decoding) = &mut self.decoding else { return Ok(None) };
+        if !decoding.waits() {
+            self.end_if_drained(actions)?;
+            return Ok(None);
+        }
+        let Some(decoder) = decoding.decoder.take() else { return Ok(None) };
+        let pending = std::mem::take(&mut decoding.pending);
+        Ok(Some(DecodeStep { decoder, pending, most: self.options.buffer_size.max(1), out: Vec::new() }))
+    }
+
+    /// Puts the decoder back and delivers what came of the step. The exchange may be over since.
+    pub fn end_decoding(
+        &mut self,
+        at: Attached<'_>,
+        step: DecodeStep,
+        outcome: Result<Progress, DecodeError>,
+        actions: &mut Actions,
+    ) -> Result<(), Fault> {
+        let DecodeStep { decoder, mut pending, out, .. } = step;
         let Some(decoding) = &mut self.decoding else { return Ok(()) };
-        if decoding.waits() {
-            let mut pending = std::mem::take(&mut decoding.pending);
-            pending.take(self.decode(py, pending.rest(), actions)?);
-            if let Some(decoding) = &mut self.decoding {
-                decoding.pending = pending;
+        pending.push(decoding.pending.rest());
+        decoding.pending = pending;
+        decoding.decoder = Some(decoder);
+        decoding.more = outcome.map_err(Fault::Coding)?.more;
+        actions.pump |= decoding.waits();
+        match &self.delivery {
+            _ if out.is_empty() => {}
+            Delivery::Unread | Delivery::Whole => {
+                self.body.push_owned(at, out);
+                actions.pause |= self.is_over_limit(at);
             }
+            Delivery::Reader(_) | Delivery::Discarded => self.deliver(at, &out, actions),
         }
         self.end_if_drained(actions)
     }

@@ -14,6 +14,7 @@ use whorl_core::sched::OwnerCell;
 use super::{Arrival, DatagramTransport, Output, State, header};
 use crate::event_loop::{EventLoop, Source};
 use crate::ffi::copy_context;
+use crate::interpreter::Collector;
 use crate::transport::common;
 use crate::transport::ending::Ending;
 use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
@@ -298,7 +299,7 @@ impl DatagramTransport {
         visit.call(&self.context)?;
         visit.call(&self.address)?;
         self.state
-            .with(|state| {
+            .visit(Collector::of(&visit), |state, visit| {
                 state.socket.visit(&visit)?;
                 visit.call(&state.protocol)?;
                 visit.call(&state.receiver)?;

@@ -16,7 +16,6 @@ use crossbeam_utils::atomic::AtomicCell;
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketAddrAny};
 use whorl_core::net::{DatagramQueue, Flow, WaterMarks};
@@ -26,6 +25,7 @@ use whorl_core::sched::OwnerCell;
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::EventLoop;
 use crate::ffi::{call_in_context, call_in_context_or_here};
+use crate::interpreter::{Attached, CloneWith};
 use crate::transport::address::Address;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
@@ -116,8 +116,18 @@ pub struct DatagramTransport {
 
 impl DatagramTransport {
     #[inline]
-    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> PyResult<R> {
+    fn with<R>(&self, act: impl FnOnce(&mut State) -> R + Send) -> PyResult<R> {
         self.state.with(act).or_raise()
+    }
+
+    /// The same with an [`Attached`], for what clones references or makes bytes objects.
+    #[inline]
+    fn with_attached<'py, R>(
+        &self,
+        at: impl Into<Attached<'py>>,
+        act: impl FnOnce(&mut State, Attached<'py>) -> R + Send,
+    ) -> PyResult<R> {
+        self.state.with_token(at.into(), act).or_raise()
     }
 
     fn loop_of<'py>(&self, py: Python<'py>) -> &Bound<'py, EventLoop> {
@@ -177,8 +187,8 @@ impl DatagramTransport {
     /// Takes one datagram and hands it on; false when there is none, or nobody wants it.
     fn receive(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<bool> {
         let py = slf.py();
-        let Some((fd, receiver)) = self.with(|state| {
-            let receiver = state.receiver.as_ref().map(|receiver| receiver.clone_ref(py));
+        let Some((fd, receiver)) = self.with_attached(py, |state, at| {
+            let receiver = state.receiver.as_ref().map(|receiver| receiver.clone_with(at));
             state.interest(self.phase.load()).read.then(|| (state.socket.fd(), receiver))
         })?
         else {
@@ -223,12 +233,12 @@ impl DatagramTransport {
     ) -> PyResult<PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
         let py = event_loop.py();
         // A bytes object is not tracked by the garbage collector: nothing foreign runs while the buffer is open.
-        let received = event_loop.get().read_buffer().with(|buffer| {
+        let received = event_loop.get().with_read_buffer(py, |buffer, at| {
             receive_from(fd, buffer)
-                .map(|(size, from)| (PyBytes::new(py, buffer.get(..size).unwrap_or_default()), from))
+                .map(|(size, from)| (at.new_bytes(buffer.get(..size).unwrap_or_default()), from))
         });
-        Ok(match received.or_raise()? {
-            Ok((data, from)) => self.peer(py, from).map(|address| (data.into_any(), address)),
+        Ok(match received? {
+            Ok((data, from)) => self.peer(py, from).map(|address| (data.into_bound(py).into_any(), address)),
             Err(Errno::AGAIN | Errno::INTR) => Err(PyBlockingIOError::new_err(())),
             Err(error) => Err(error.into_py_err()),
         })
@@ -236,8 +246,8 @@ impl DatagramTransport {
 
     /// `from` as Python sees it: the same object again while the same peer sends.
     fn peer<'py>(&self, py: Python<'py>, from: Option<SocketAddrAny>) -> PyResult<Bound<'py, PyAny>> {
-        let known = self.with(|state| {
-            state.peer.as_ref().filter(|peer| peer.native == from).map(|peer| peer.python.clone_ref(py))
+        let known = self.with_attached(py, |state, at| {
+            state.peer.as_ref().filter(|peer| peer.native == from).map(|peer| peer.python.clone_with(at))
         })?;
         if let Some(known) = known {
             return Ok(known.into_bound(py));
@@ -278,7 +288,7 @@ impl DatagramTransport {
 
 impl Ending for DatagramTransport {
     fn protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.with(|state| state.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
+        self.with_attached(py, |state, at| state.protocol.as_ref().map(|protocol| protocol.clone_with(at)))
     }
 
     fn context(&self) -> &Py<PyAny> {
@@ -328,14 +338,18 @@ const fn header() -> usize {
 }
 
 impl HasExtraInfo for DatagramTransport {
-    fn with_extra_info<R>(&self, act: impl FnOnce(&mut ExtraInfo) -> R) -> PyResult<R> {
-        self.with(|state| act(&mut state.info))
+    fn with_extra_info<'py, R>(
+        &self,
+        at: impl Into<Attached<'py>>,
+        act: impl FnOnce(&mut ExtraInfo, Attached<'py>) -> R + Send,
+    ) -> PyResult<R> {
+        self.with_attached(at, |state, at| act(&mut state.info, at))
     }
 
     fn socket_object(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.with(|state| match &state.socket {
-            Socket::Python(socket, _) => Some(socket.clone_ref(py)),
-            Socket::Closed(socket) => socket.as_ref().map(|socket| socket.clone_ref(py)),
+        self.with_attached(py, |state, at| match &state.socket {
+            Socket::Python(socket, _) => Some(socket.clone_with(at)),
+            Socket::Closed(socket) => socket.as_ref().map(|socket| socket.clone_with(at)),
             Socket::Native(..) => None,
         })
     }

@@ -10,6 +10,7 @@ use rustix::net::SendFlags;
 use super::{DatagramTransport, Output, is_blocking};
 use crate::errors::IntoPyErr;
 use crate::event_loop::EventLoop;
+use crate::interpreter::Identity;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::destination::{self, Destination};
@@ -218,8 +219,9 @@ impl DatagramTransport {
             return Ok(Destination::Connected);
         }
         let Some(addr) = addr else { return Ok(Destination::Python(py.None())) };
+        let identity = Identity::of(addr);
         let known = self.with(|state| {
-            let peer = state.peer.as_ref().filter(|peer| peer.python.is(addr))?;
+            let peer = state.peer.as_ref().filter(|peer| identity.is(&peer.python))?;
             peer.native.clone()
         })?;
         match known {

@@ -13,6 +13,7 @@ use rustix::fs::FileType;
 use super::common;
 use super::states::TransportPhase;
 use crate::errors::OrRaise;
+use crate::interpreter::{Attached, CloneWith};
 
 pub use read::ReadPipeTransport;
 pub use write::WritePipeTransport;
@@ -66,9 +67,9 @@ impl Pipe {
     }
 
     /// The file object.
-    fn object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    fn object(&self, at: Attached<'_>) -> Option<Py<PyAny>> {
         match self {
-            Self::Open(object, _) => Some(object.clone_ref(py)),
+            Self::Open(object, _) => Some(object.clone_with(at)),
             Self::Closed => None,
         }
     }

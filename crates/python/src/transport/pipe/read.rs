@@ -4,7 +4,7 @@ use crossbeam_utils::atomic::AtomicCell;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::io::Errno;
 use whorl_core::reactor::{Interest, Token};
@@ -14,6 +14,7 @@ use super::{Pipe, TransportPhase};
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::{EventLoop, Source};
 use crate::ffi::{Call, call_in_context, copy_context};
+use crate::interpreter::{Attached, CloneWith, Collector};
 use crate::transport::common;
 use crate::transport::ending::Ending;
 use crate::transport::states::ReadState;
@@ -49,8 +50,18 @@ pub struct ReadPipeTransport {
 
 impl ReadPipeTransport {
     #[inline]
-    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> PyResult<R> {
+    fn with<R>(&self, act: impl FnOnce(&mut State) -> R + Send) -> PyResult<R> {
         self.state.with(act).or_raise()
+    }
+
+    /// The same with an [`Attached`], for what clones references or makes bytes objects.
+    #[inline]
+    fn with_attached<'py, R>(
+        &self,
+        at: impl Into<Attached<'py>>,
+        act: impl FnOnce(&mut State, Attached<'py>) -> R + Send,
+    ) -> PyResult<R> {
+        self.state.with_token(at.into(), act).or_raise()
     }
 
     fn wants(&self, state: &State) -> bool {
@@ -92,22 +103,22 @@ impl ReadPipeTransport {
         let py = slf.py();
         let this = slf.get();
         // A bytes object is not tracked by the garbage collector: nothing foreign runs while the buffer is open.
-        let received = event_loop.get().read_buffer().with(|buffer| {
-            this.with(|state| {
+        let received = event_loop.get().with_read_buffer(py, |buffer, at| {
+            this.with_attached(at, |state, at| {
                 let fd = state.pipe.borrow().filter(|_| this.wants(state))?;
                 Some(rustix::io::read(fd, &mut buffer[..]).map(|size| {
-                    let data = (size > 0).then(|| PyBytes::new(py, buffer.get(..size).unwrap_or_default()));
-                    data.map(|data| (data, state.receiver.as_ref().map(|receiver| receiver.clone_ref(py))))
+                    let data = (size > 0).then(|| at.new_bytes(buffer.get(..size).unwrap_or_default()));
+                    data.map(|data| (data, state.receiver.as_ref().map(|receiver| receiver.clone_with(at))))
                 }))
             })
         });
-        match received.or_raise()?? {
+        match received?? {
             None | Some(Err(Errno::AGAIN | Errno::INTR)) => Ok(()),
             Some(Ok(Some((data, receiver)))) => {
                 let receiver = receiver.map_or_else(|| this.receiver(py), |receiver| Ok(Some(receiver)));
                 let handed = receiver.and_then(|receiver| match receiver {
                     Some(receiver) => {
-                        call_in_context(py, &this.context, &receiver, [data.as_any()]).map(drop)
+                        call_in_context(py, &this.context, &receiver, [data.bind(py).as_any()]).map(drop)
                     }
                     None => Ok(()),
                 });
@@ -153,7 +164,7 @@ impl ReadPipeTransport {
 
 impl Ending for ReadPipeTransport {
     fn protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.with(|state| state.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
+        self.with_attached(py, |state, at| state.protocol.as_ref().map(|protocol| protocol.clone_with(at)))
     }
 
     fn context(&self) -> &Py<PyAny> {
@@ -261,7 +272,9 @@ impl ReadPipeTransport {
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = slf.py();
-        let extra = slf.get().with(|state| state.extra.as_ref().map(|extra| extra.clone_ref(py)))?;
+        let extra = slf
+            .get()
+            .with_attached(py, |state, at| state.extra.as_ref().map(|extra| extra.clone_with(at)))?;
         let value = extra.map(|extra| extra.bind(py).get_item(name)).transpose()?.flatten();
         Ok(value.or(default))
     }
@@ -318,7 +331,7 @@ impl ReadPipeTransport {
     /// The file object, None once it is closed.
     #[getter]
     fn _pipe(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.with(|state| state.pipe.object(py))
+        self.with_attached(py, |state, at| state.pipe.object(at))
     }
 
     /// Setting it to None leaves the closing of the file to whoever has it.
@@ -365,7 +378,7 @@ impl ReadPipeTransport {
         visit.call(&self.event_loop)?;
         visit.call(&self.context)?;
         self.state
-            .with(|state| {
+            .visit(Collector::of(&visit), |state, visit| {
                 state.pipe.visit(&visit)?;
                 visit.call(&state.protocol)?;
                 visit.call(&state.receiver)?;

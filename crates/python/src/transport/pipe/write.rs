@@ -21,6 +21,7 @@ use super::{Kind, Pipe, TransportPhase};
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::{EventLoop, Source};
 use crate::ffi::copy_context;
+use crate::interpreter::{Attached, CloneWith, Collector};
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::ending::Ending;
@@ -79,8 +80,18 @@ pub struct WritePipeTransport {
 
 impl WritePipeTransport {
     #[inline]
-    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> PyResult<R> {
+    fn with<R>(&self, act: impl FnOnce(&mut State) -> R + Send) -> PyResult<R> {
         self.state.with(act).or_raise()
+    }
+
+    /// The same with an [`Attached`], for what clones references or makes bytes objects.
+    #[inline]
+    fn with_attached<'py, R>(
+        &self,
+        at: impl Into<Attached<'py>>,
+        act: impl FnOnce(&mut State, Attached<'py>) -> R + Send,
+    ) -> PyResult<R> {
+        self.state.with_token(at.into(), act).or_raise()
     }
 
     fn loop_of<'py>(&self, py: Python<'py>) -> &Bound<'py, EventLoop> {
@@ -195,7 +206,7 @@ impl WritePipeTransport {
 
 impl Ending for WritePipeTransport {
     fn protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.with(|state| state.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
+        self.with_attached(py, |state, at| state.protocol.as_ref().map(|protocol| protocol.clone_with(at)))
     }
 
     fn context(&self) -> &Py<PyAny> {
@@ -320,7 +331,9 @@ impl WritePipeTransport {
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = slf.py();
-        let extra = slf.get().with(|state| state.extra.as_ref().map(|extra| extra.clone_ref(py)))?;
+        let extra = slf
+            .get()
+            .with_attached(py, |state, at| state.extra.as_ref().map(|extra| extra.clone_with(at)))?;
         let value = extra.map(|extra| extra.bind(py).get_item(name)).transpose()?.flatten();
         Ok(value.or(default))
     }
@@ -421,7 +434,7 @@ impl WritePipeTransport {
     /// The file object, None once it is closed.
     #[getter]
     fn _pipe(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.with(|state| state.pipe.object(py))
+        self.with_attached(py, |state, at| state.pipe.object(at))
     }
 
     /// Setting it to None leaves the closing of the file to whoever has it.
@@ -473,7 +486,7 @@ impl WritePipeTransport {
         visit.call(&self.event_loop)?;
         visit.call(&self.context)?;
         self.state
-            .with(|state| {
+            .visit(Collector::of(&visit), |state, visit| {
                 state.pipe.visit(&visit)?;
                 visit.call(&state.protocol)?;
                 visit.call(&state.extra)
@@ -488,7 +501,7 @@ impl WritePipeTransport {
 }
 
 impl WritePipeTransport {
-    fn write_chunks(slf: &Bound<'_, Self>, chunks: impl Iterator<Item = Chunk>) -> PyResult<()> {
+    fn write_chunks(slf: &Bound<'_, Self>, chunks: impl Iterator<Item = Chunk> + Send) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let kind = this.kind;

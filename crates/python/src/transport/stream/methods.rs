@@ -12,6 +12,7 @@ use whorl_core::net::WaterMarks;
 use super::StreamTransport;
 use crate::event_loop::EventLoop;
 use crate::ffi::copy_context;
+use crate::interpreter::Collector;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::ending::Ending;
@@ -335,10 +336,10 @@ impl StreamTransport {
         visit.call(&self.event_loop)?;
         visit.call(&self.context)?;
         self.state
-            .with(|state| {
+            .visit(Collector::of(&visit), |state, visit| {
                 state.socket.visit(&visit)?;
                 if let Some(protocol) = &state.protocol {
-                    protocol.visit(visit)?;
+                    protocol.visit(*visit)?;
                 }
                 state.info.visit(&visit)?;
                 visit.call(&state.empty_waiter)?;

@@ -18,6 +18,7 @@ use whorl_core::sched::OwnerCell;
 
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, Source};
+use crate::interpreter::{Attached, CloneWith};
 use crate::transport::address::Address;
 use crate::transport::common;
 use crate::transport::ending::Ending;
@@ -147,7 +148,8 @@ impl StreamTransport {
 
     fn attach(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let server = self.with(|state| state.server.as_ref().map(|server| server.clone_ref(py)))?;
+        let server =
+            self.with_attached(py, |state, at| state.server.as_ref().map(|server| server.clone_with(at)))?;
         match server {
             Some(server) => server.bind(py).call_method1(intern!(py, "_attach"), (slf,)).map(drop),
             None => Ok(()),
@@ -171,8 +173,18 @@ impl StreamTransport {
     }
 
     #[inline]
-    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> PyResult<R> {
+    fn with<R>(&self, act: impl FnOnce(&mut State) -> R + Send) -> PyResult<R> {
         self.state.with(act).or_raise()
+    }
+
+    /// The same with an [`Attached`], for what clones references or makes bytes objects.
+    #[inline]
+    fn with_attached<'py, R>(
+        &self,
+        at: impl Into<Attached<'py>>,
+        act: impl FnOnce(&mut State, Attached<'py>) -> R + Send,
+    ) -> PyResult<R> {
+        self.state.with_token(at.into(), act).or_raise()
     }
 
     #[inline]
@@ -236,7 +248,9 @@ impl StreamTransport {
 
 impl Ending for StreamTransport {
     fn protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.with(|state| state.protocol.as_ref().map(|protocol| protocol.object.clone_ref(py)))
+        self.with_attached(py, |state, at| {
+            state.protocol.as_ref().map(|protocol| protocol.object.clone_with(at))
+        })
     }
 
     fn context(&self) -> &Py<PyAny> {
@@ -261,8 +275,12 @@ impl Ending for StreamTransport {
 }
 
 impl HasExtraInfo for StreamTransport {
-    fn with_extra_info<R>(&self, act: impl FnOnce(&mut ExtraInfo) -> R) -> PyResult<R> {
-        self.with(|state| act(&mut state.info))
+    fn with_extra_info<'py, R>(
+        &self,
+        at: impl Into<Attached<'py>>,
+        act: impl FnOnce(&mut ExtraInfo, Attached<'py>) -> R + Send,
+    ) -> PyResult<R> {
+        self.with_attached(at, |state, at| act(&mut state.info, at))
     }
 
     /// Made if there was none: outside the state, as it runs Python.

@@ -4,15 +4,15 @@ use std::os::fd::RawFd;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::StreamTransport;
-use crate::errors::{IntoPyErr, OrRaise};
+use crate::errors::IntoPyErr;
 use crate::event_loop::EventLoop;
 use crate::ffi::call_in_context;
 use crate::http::HttpConnection;
+use crate::interpreter::CloneWith;
 use crate::transport::ending::Ending;
 use crate::transport::protocol::{self, LentBuffer, Receiver};
 use crate::transport::states::ReadState;
@@ -35,9 +35,9 @@ impl StreamTransport {
     #[inline]
     pub(super) fn read(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let py = slf.py();
-        let receiver = self.with(|state| {
+        let receiver = self.with_attached(py, |state, at| {
             let protocol = state.protocol.as_ref().filter(|_| state.interest(self.phase.load()).read)?;
-            Some((protocol.receiver.clone_ref(py), state.socket.fd()))
+            Some((protocol.receiver.clone_with(at), state.socket.fd()))
         })?;
         match receiver {
             None => Ok(()),
@@ -69,11 +69,11 @@ impl StreamTransport {
     ) -> PyResult<()> {
         let py = slf.py();
         // A bytes object is not tracked by the garbage collector: nothing foreign runs while the buffer is open.
-        let received = event_loop.get().read_buffer().with(|buffer| {
-            receive(fd, buffer).map(|size| (size > 0).then(|| PyBytes::new(py, &buffer[..size])))
+        let received = event_loop.get().with_read_buffer(py, |buffer, at| {
+            receive(fd, buffer).map(|size| (size > 0).then(|| at.new_bytes(&buffer[..size])))
         });
-        match received.or_raise()? {
-            Ok(Some(data)) => match protocol::data_received(data_received, &self.context, &data) {
+        match received? {
+            Ok(Some(data)) => match protocol::data_received(data_received, &self.context, data.bind(py)) {
                 Ok(()) => Ok(()),
                 Err(error) => {
                     self.fatal(slf, event_loop, error, "Fatal error: protocol.data_received() call failed.")
@@ -127,13 +127,15 @@ impl StreamTransport {
         fd: RawFd,
     ) -> PyResult<()> {
         let py = slf.py();
-        // It decrypts from the loop's buffer; should OpenSSL call Python meanwhile, that has no way to the buffer.
-        let received = event_loop.get().read_buffer().with(|buffer| {
-            receive(fd, buffer).map(|size| (size > 0).then(|| tls.get().take(py, &buffer[..size])))
-        });
-        match received.or_raise()? {
-            Ok(Some(taken)) => TlsProtocol::on_data(tls, taken?),
-            Ok(None) => self.read_eof(slf, event_loop),
+        // It decrypts from the loop's buffer, which is taken out meanwhile: OpenSSL may call Python.
+        let mut buffer = event_loop.get().lend_read_buffer(py)?;
+        match receive(fd, &mut buffer) {
+            Ok(size @ 1..) => {
+                let taken = tls.get().take(py, &buffer[..size]);
+                drop(buffer);
+                TlsProtocol::on_data(tls, taken?)
+            }
+            Ok(0) => self.read_eof(slf, event_loop),
             Err(error) => self.read_failed(slf, event_loop, error),
         }
     }
@@ -147,10 +149,11 @@ impl StreamTransport {
         fd: RawFd,
     ) -> PyResult<()> {
         let py = slf.py();
-        let received = event_loop.get().read_buffer().with(|buffer| {
-            receive(fd, buffer).map(|size| (size > 0).then(|| http.get().take(py, &buffer[..size])))
+        let connection = http.get();
+        let received = event_loop.get().with_read_buffer(py, |buffer, at| {
+            receive(fd, buffer).map(|size| (size > 0).then(|| connection.take(at, &buffer[..size])))
         });
-        match received.or_raise()? {
+        match received? {
             Ok(Some(taken)) => match taken.and_then(|taken| HttpConnection::on_data(http, taken)) {
                 Ok(()) => Ok(()),
                 Err(error) => {

@@ -12,6 +12,7 @@ use whorl_core::net::{Flushed, WaterMarks};
 use super::{State, StreamTransport, Writing};
 use crate::errors::IntoPyErr;
 use crate::event_loop::EventLoop;
+use crate::interpreter::CloneWith;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::ending::Ending;
@@ -86,13 +87,13 @@ impl StreamTransport {
     fn drained(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let py = slf.py();
         // `resume_writing()` may have written more.
-        let (waiter, phase, shut_down) = self.with(|state| {
+        let (waiter, phase, shut_down) = self.with_attached(py, |state, at| {
             if !state.output.is_empty() {
                 return (None, TransportPhase::Open, false);
             }
             let phase = self.phase.load();
             let shut_down = phase == TransportPhase::Open && state.writing.transition_to_eof_sent();
-            (state.empty_waiter.as_ref().map(|waiter| waiter.clone_ref(py)), phase, shut_down)
+            (state.empty_waiter.as_ref().map(|waiter| waiter.clone_with(at)), phase, shut_down)
         })?;
         if let Some(waiter) = waiter {
             common::set_result(waiter.bind(py))?;
@@ -158,7 +159,7 @@ impl StreamTransport {
     /// # Errors
     /// RuntimeError after `write_eof()`, during a `sendfile`, and on the wrong thread.
     #[inline]
-    pub fn write_chunks(slf: &Bound<'_, Self>, chunks: impl Iterator<Item = Chunk>) -> PyResult<()> {
+    pub fn write_chunks(slf: &Bound<'_, Self>, chunks: impl Iterator<Item = Chunk> + Send) -> PyResult<()> {
         let this = slf.get();
         let event_loop = this.loop_of(slf.py());
         match this.queue_chunks(chunks, this.state.owner().is_held())? {
@@ -175,7 +176,7 @@ impl StreamTransport {
     }
 
     #[inline]
-    fn queue_chunks(&self, chunks: impl Iterator<Item = Chunk>, loop_runs: bool) -> PyResult<Written> {
+    fn queue_chunks(&self, chunks: impl Iterator<Item = Chunk> + Send, loop_runs: bool) -> PyResult<Written> {
         // Dropped outside: none of them runs foreign code, but it is cheap to be sure.
         let mut refused = Vec::new();
         self.with(|state| {

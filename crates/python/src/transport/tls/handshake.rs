@@ -7,6 +7,7 @@ use pyo3::types::PyDict;
 
 use super::engine::wants_more;
 use super::protocol::{Notified, Reading, TlsPhase, TlsProtocol};
+use crate::interpreter::CloneWith;
 
 impl TlsProtocol {
     pub(super) fn start_handshake(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -93,12 +94,12 @@ impl TlsProtocol {
             Ok(extra) => extra.unbind(),
             Err(error) => return self.handshake_failed(slf, error),
         };
-        let (timer, began, transport, is_new) = self.with(|state| {
+        let (timer, began, transport, is_new) = self.with_attached(py, |state, at| {
             self.phase.store(TlsPhase::Open);
             state.extra = Some(extra);
             let is_new = state.told == Notified::Nothing;
             state.told = Notified::Made;
-            let transport = state.transport.as_ref().map(|transport| transport.clone_ref(py));
+            let transport = state.transport.as_ref().map(|transport| transport.clone_with(at));
             (state.handshake_timer.take(), state.handshake_began.take(), transport, is_new)
         })?;
         Self::cancel(py, timer)?;

@@ -17,6 +17,7 @@ use super::transport::TlsTransport;
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, Handle, Scheduled, leaves_the_loop};
 use crate::ffi::{Call, call_in_context_or_here, copy_context, copy_of_context};
+use crate::interpreter::{Attached, CloneWith, Collector};
 use crate::transport::StreamTransport;
 use crate::transport::chunk::Chunk;
 use crate::transport::protocol::Protocol;
@@ -137,7 +138,8 @@ pub struct TlsProtocol {
 /// An engine, and what keeps other threads from it.
 pub struct EngineInUse<'a> {
     engine: &'a AnyEngine,
-    _tenure: OwnerGuard<'a>,
+    /// None where this thread holds it further up the stack: the loop runs.
+    _guard: Option<OwnerGuard<'a>>,
 }
 
 impl std::ops::Deref for EngineInUse<'_> {
@@ -209,19 +211,29 @@ impl TlsProtocol {
     }
 
     #[inline]
-    pub(super) fn with<R>(&self, act: impl FnOnce(&mut TlsState) -> R) -> PyResult<R> {
+    pub(super) fn with<R>(&self, act: impl FnOnce(&mut TlsState) -> R + Send) -> PyResult<R> {
         self.state.with(act).or_raise()
     }
 
+    /// The same with an [`Attached`], for what clones references or makes bytes objects.
+    #[inline]
+    pub(super) fn with_attached<'py, R>(
+        &self,
+        at: impl Into<Attached<'py>>,
+        act: impl FnOnce(&mut TlsState, Attached<'py>) -> R + Send,
+    ) -> PyResult<R> {
+        self.state.with_token(at.into(), act).or_raise()
+    }
+
     /// The state for `repr()` and finalisers, where nothing is to be raised.
-    pub(super) fn peek<R>(&self, act: impl FnOnce(&mut TlsState) -> R) -> Option<R> {
+    pub(super) fn peek<R>(&self, act: impl FnOnce(&mut TlsState) -> R + Send) -> Option<R> {
         self.state.with(act).ok()
     }
 
     /// The engine, for this thread alone.
     #[inline]
     pub(super) fn engine(&self) -> PyResult<EngineInUse<'_>> {
-        Ok(EngineInUse { engine: &self.engine, _tenure: self.state.owner().take().or_raise()? })
+        Ok(EngineInUse { engine: &self.engine, _guard: self.state.owner().take_unless_here().or_raise()? })
     }
 
     #[inline]
@@ -231,13 +243,15 @@ impl TlsProtocol {
 
     #[inline]
     pub(super) fn stream<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, StreamTransport>>> {
-        let stream = self.with(|state| state.stream.as_ref().map(|stream| stream.clone_ref(py)))?;
+        let stream =
+            self.with_attached(py, |state, at| state.stream.as_ref().map(|stream| stream.clone_with(at)))?;
         Ok(stream.map(|stream| stream.into_bound(py)))
     }
 
     pub(super) fn application<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let object =
-            self.with(|state| state.protocol.as_ref().map(|protocol| protocol.object.clone_ref(py)))?;
+        let object = self.with_attached(py, |state, at| {
+            state.protocol.as_ref().map(|protocol| protocol.object.clone_with(at))
+        })?;
         Ok(object.map(|object| object.into_bound(py)))
     }
 
@@ -333,10 +347,10 @@ impl TlsProtocol {
         let context = PyDict::new(py);
         context.set_item("message", message)?;
         context.set_item("exception", error.value(py))?;
-        let (transport, protocol) = self.with(|state| {
+        let (transport, protocol) = self.with_attached(py, |state, at| {
             (
-                state.transport.as_ref().map(|transport| transport.clone_ref(py)),
-                state.protocol.as_ref().map(|protocol| protocol.object.clone_ref(py)),
+                state.transport.as_ref().map(|transport| transport.clone_with(at)),
+                state.protocol.as_ref().map(|protocol| protocol.object.clone_with(at)),
             )
         })?;
         context.set_item("transport", transport)?;
@@ -369,9 +383,9 @@ impl TlsProtocol {
     /// Closes at once.
     pub(super) fn abort(&self, slf: &Bound<'_, Self>, error: Option<PyErr>) -> PyResult<()> {
         let py = slf.py();
-        let stream = self.with(|state| {
+        let stream = self.with_attached(py, |state, at| {
             self.phase.store(TlsPhase::Closed);
-            state.stream.as_ref().map(|stream| stream.clone_ref(py))
+            state.stream.as_ref().map(|stream| stream.clone_with(at))
         })?;
         match stream {
             Some(stream) => StreamTransport::force_close_with(stream.bind(py), error),
@@ -591,7 +605,7 @@ impl TlsProtocol {
     /// The application's transport, until the connection is lost.
     #[getter]
     fn _app_transport(&self, py: Python<'_>) -> PyResult<Option<Py<TlsTransport>>> {
-        self.with(|state| state.transport.as_ref().map(|transport| transport.clone_ref(py)))
+        self.with_attached(py, |state, at| state.transport.as_ref().map(|transport| transport.clone_with(at)))
     }
 
     /// The application's protocol.
@@ -603,7 +617,7 @@ impl TlsProtocol {
     /// The stream transport below.
     #[getter]
     fn _transport(&self, py: Python<'_>) -> PyResult<Option<Py<StreamTransport>>> {
-        self.with(|state| state.stream.as_ref().map(|stream| stream.clone_ref(py)))
+        self.with_attached(py, |state, at| state.stream.as_ref().map(|stream| stream.clone_with(at)))
     }
 
     /// The `ssl.SSLObject`.
@@ -615,7 +629,8 @@ impl TlsProtocol {
     /// What `get_extra_info()` of the transport knows of TLS, once the handshake is over.
     #[getter]
     fn _extra<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let extra = self.with(|state| state.extra.as_ref().map(|extra| extra.clone_ref(py)))?;
+        let extra =
+            self.with_attached(py, |state, at| state.extra.as_ref().map(|extra| extra.clone_with(at)))?;
         Ok(extra.map_or_else(|| PyDict::new(py), |extra| extra.into_bound(py)))
     }
 
@@ -638,20 +653,21 @@ impl TlsProtocol {
         visit.call(&self.options.sslcontext)?;
         visit.call(&self.ssl_object)?;
         self.engine.visit(visit)?;
-        self.peek(|state| {
-            if let Some(protocol) = &state.protocol {
-                protocol.visit(visit)?;
-            }
-            if let HandshakeWaiter::Future(future) = &state.waiter {
-                visit.call(future)?;
-            }
-            visit.call(&state.stream)?;
-            visit.call(&state.transport)?;
-            visit.call(&state.extra)?;
-            visit.call(&state.handshake_timer)?;
-            visit.call(&state.shutdown_timer)
-        })
-        .unwrap_or(Ok(()))
+        self.state
+            .visit(Collector::of(&visit), |state, visit| {
+                if let Some(protocol) = &state.protocol {
+                    protocol.visit(*visit)?;
+                }
+                if let HandshakeWaiter::Future(future) = &state.waiter {
+                    visit.call(future)?;
+                }
+                visit.call(&state.stream)?;
+                visit.call(&state.transport)?;
+                visit.call(&state.extra)?;
+                visit.call(&state.handshake_timer)?;
+                visit.call(&state.shutdown_timer)
+            })
+            .unwrap_or(Ok(()))
     }
 
     fn __clear__(&self) {

@@ -7,6 +7,7 @@ use pyo3::types::PyBytes;
 use super::engine::{Decrypted, Engine, Stop};
 use super::protocol::{Notified, Reading, TlsPhase, TlsProtocol};
 use crate::http::HttpConnection;
+use crate::interpreter::CloneWith;
 use crate::transport::StreamTransport;
 use crate::transport::protocol::{LentBuffer, Receiver};
 
@@ -73,10 +74,10 @@ impl TlsProtocol {
     pub(super) fn read_waiting(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         loop {
-            let receiver = self.with(|state| {
+            let receiver = self.with_attached(py, |state, at| {
                 let reads = matches!(self.phase.load(), TlsPhase::Open | TlsPhase::Draining)
                     && state.reading == Reading::On;
-                state.protocol.as_ref().filter(|_| reads).map(|protocol| protocol.receiver.clone_ref(py))
+                state.protocol.as_ref().filter(|_| reads).map(|protocol| protocol.receiver.clone_with(at))
             })?;
             let next = match receiver {
                 None => Next::Nothing,
@@ -97,11 +98,11 @@ impl TlsProtocol {
     fn deliver(&self, slf: &Bound<'_, Self>, plaintext: Plaintext<'_>) -> PyResult<Next> {
         let py = slf.py();
         if let Some(data) = plaintext.data {
-            let receiver = self.with(|state| {
+            let receiver = self.with_attached(py, |state, at| {
                 state.protocol.as_ref().map(|protocol| match &protocol.receiver {
-                    Receiver::Data(data_received) => Receiver::Data(data_received.clone_ref(py)),
-                    Receiver::Http(http) => Receiver::Http(http.clone_ref(py)),
-                    _ => Receiver::Missing(protocol.object.clone_ref(py)),
+                    Receiver::Data(data_received) => Receiver::Data(data_received.clone_with(at)),
+                    Receiver::Http(http) => Receiver::Http(http.clone_with(at)),
+                    _ => Receiver::Missing(protocol.object.clone_with(at)),
                 })
             })?;
             let called = match receiver {

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 
 use super::engine::{Decrypted, Engine, Stop, wants_more};
 use super::protocol::{Reading, TlsPhase, TlsProtocol};
+use crate::interpreter::CloneWith;
 use crate::transport::StreamTransport;
 
 /// Data of the peer's that comes too late is read into so many bytes.
@@ -94,11 +95,11 @@ impl TlsProtocol {
     /// Has the stream send what waits and close.
     fn close_stream(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let stream = self.with(|state| {
+        let stream = self.with_attached(py, |state, at| {
             if self.phase.load() == TlsPhase::ShuttingDown {
                 self.phase.store(TlsPhase::Closed);
             }
-            state.stream.as_ref().map(|stream| stream.clone_ref(py))
+            state.stream.as_ref().map(|stream| stream.clone_with(at))
         })?;
         match stream {
             Some(stream) => StreamTransport::close(stream.bind(py)),

@@ -10,6 +10,7 @@ use whorl_core::net::{Flow, WaterMarks};
 use super::engine::Engine;
 use super::protocol::{Reading, TlsPhase, TlsProtocol};
 use crate::event_loop::EventLoop;
+use crate::interpreter::CloneWith;
 use crate::transport::StreamTransport;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
@@ -32,7 +33,7 @@ impl TlsTransport {
     ///
     /// # Errors
     /// SystemExit and KeyboardInterrupt from the protocol's flow control; RuntimeError on the wrong thread.
-    pub fn write_chunks(slf: &Bound<'_, Self>, chunks: impl Iterator<Item = Chunk>) -> PyResult<()> {
+    pub fn write_chunks(slf: &Bound<'_, Self>, chunks: impl Iterator<Item = Chunk> + Send) -> PyResult<()> {
         let protocol = slf.get().protocol.bind(slf.py());
         for chunk in chunks {
             protocol.get().write(protocol, chunk)?;
@@ -74,7 +75,8 @@ impl TlsTransport {
         if name == "sslcontext" {
             return Ok(Some(protocol.options.sslcontext.bind(py).clone()));
         }
-        let extra = protocol.with(|state| state.extra.as_ref().map(|extra| extra.clone_ref(py)))?;
+        let extra =
+            protocol.with_attached(py, |state, at| state.extra.as_ref().map(|extra| extra.clone_with(at)))?;
         if let Some(value) = extra.map(|extra| extra.bind(py).get_item(name)).transpose()?.flatten() {
             return Ok(Some(value));
         }
