@@ -11,6 +11,7 @@ Three ways in, from the least change to the most explicit:
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from whorl._core import __version__
@@ -22,9 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["EventLoop", "EventLoopPolicy", "__version__", "install", "new_event_loop", "run"]
 
+# Public packages below this one. Not in `__all__`: `from whorl import *` does not import them.
+_PACKAGES = ("http",)
+
 
 def __getattr__(name: str) -> object:
-    """Make ``EventLoopPolicy`` on first use: its base class is deprecated in Python 3.14 and gone in 3.16."""
+    """Import a public package on first use, and make ``EventLoopPolicy``.
+
+    The base class of the latter is deprecated in Python 3.14 and gone in 3.16.
+    """
+    if name in _PACKAGES:
+        return import_module(f"{__name__}.{name}")
     if name != "EventLoopPolicy":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from whorl.policy import EventLoopPolicy
@@ -34,4 +43,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, *_PACKAGES])

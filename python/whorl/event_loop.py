@@ -53,6 +53,7 @@ from typing import TYPE_CHECKING, Any, TypeVarTuple, cast
 from whorl import _core
 from whorl.asyncio_private import base_events, unix_events
 from whorl.asyncio_server import with_clients
+from whorl.patches import handle_run_is_replaced, nesting_hint
 from whorl.process import watch_child
 from whorl.sock import SocketMethods
 
@@ -93,7 +94,12 @@ class EventLoop(_core.EventLoop, SocketMethods):
     A method called on a thread other than the one that runs the loop raises :exc:`RuntimeError`, but for
     :meth:`call_soon_threadsafe` and the few others that asyncio documents as safe; :meth:`call_soon`,
     :meth:`call_later` and :meth:`call_at` do so in debug mode, and are handed over to the loop otherwise.
+    :meth:`add_reader`, :meth:`add_writer`, :meth:`remove_reader` and :meth:`remove_writer` are handed over in
+    either mode.
     """
+
+    #: Has ``nest_asyncio`` leave the class as it is (see :mod:`whorl.patches`).
+    _nest_patched = True
 
     #: Read by ``__del__`` of a loop whose construction failed.
     _thread_id: int | None = None
@@ -136,6 +142,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
         """
         self._check_closed()
         self._check_running()
+        self._set_native_handle_run_replaced(handle_run_is_replaced())
         self._set_coroutine_origin_tracking(self._debug)
         old_hooks = sys.get_asyncgen_hooks()
         self._claim_wakeup_fd("run")
@@ -152,6 +159,12 @@ class EventLoop(_core.EventLoop, SocketMethods):
             self._set_coroutine_origin_tracking(False)
             sys.set_asyncgen_hooks(*old_hooks)
             self._release_wakeup_fd("run")
+
+    def _check_running(self) -> None:
+        try:
+            super()._check_running()
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}{nesting_hint()}") from None
 
     def _claim_wakeup_fd(self, reason: str) -> None:
         """Have signals write to our pipe, so that none can come unnoticed between a look and a wait.

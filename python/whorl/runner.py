@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from whorl.event_loop import EventLoop
+from whorl.patches import nesting_hint
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -40,7 +41,7 @@ def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
     """
     if asyncio._get_running_loop() is not None:
         # Runner would say so too, but only after it has made a loop for nothing.
-        raise RuntimeError("whorl.run() cannot be called from a running event loop")
+        raise RuntimeError(f"whorl.run() cannot be called from a running event loop{nesting_hint()}")
     with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
         return runner.run(main)
 
@@ -52,8 +53,18 @@ def install() -> None:
     :func:`new_event_loop` as the ``loop_factory``. Does what
     ``asyncio.set_event_loop_policy(whorl.EventLoopPolicy())`` does, without the :exc:`DeprecationWarning` of
     Python 3.14 and 3.15. Python 3.16 has no policies left: there, the factory that :func:`asyncio.run` calls
-    is replaced. Loops that exist already stay what they are.
+    is replaced. Loops that exist already stay what they are: where one is running in this thread, as in a
+    Jupyter notebook, a :exc:`RuntimeWarning` says so.
     """
+    running = asyncio._get_running_loop()
+    if running is not None and not isinstance(running, EventLoop):
+        warnings.warn(
+            f"whorl.install() has no effect on the loop that runs here already ({type(running).__name__}); "
+            "call it before the loop is made, or start the program with `whorl run` "
+            "(a notebook: its kernel, with `whorl run -m ipykernel_launcher`)",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     if not hasattr(asyncio.events, "set_event_loop_policy"):
         replace_factories()
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import textwrap
 import warnings
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -91,6 +92,24 @@ def test_run_inside_a_running_loop_is_refused() -> None:
     package.run(main())
 
 
+def test_run_inside_a_running_loop_names_nest_asyncio_where_that_was_applied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asyncio, "_nest_patched", True, raising=False)
+
+    async def inner() -> None:
+        raise AssertionError("must not run")
+
+    async def main() -> None:
+        coroutine = inner()
+        for run in (package.run, asyncio.get_running_loop().run_until_complete):
+            with pytest.raises(RuntimeError, match="nest_asyncio does not work on whorl's loop"):
+                run(coroutine)
+        coroutine.close()
+
+    package.run(main())
+
+
 def test_run_of_what_is_not_a_coroutine_is_refused() -> None:
     with pytest.raises((TypeError, ValueError)):
         package.run(42)  # type: ignore[arg-type]
@@ -116,6 +135,44 @@ def test_install_is_quiet_and_reaches_asyncio_run() -> None:
     # Warnings are errors in this test run, so that a deprecation warning would fail it.
     package.install()
     assert isinstance(asyncio.run(running_loop()), package.EventLoop)
+
+
+@pytest.mark.usefixtures("default_policy")
+def test_install_where_a_loop_runs_already_says_that_it_has_no_effect_there() -> None:
+    """As in a Jupyter notebook, whose cells run on the kernel's loop."""
+
+    async def main() -> None:
+        with pytest.warns(RuntimeWarning, match="no effect on the loop that runs here already") as warned:
+            package.install()
+        assert warned[0].filename == __file__
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(main())
+    # Later ones are whorl's all the same.
+    assert isinstance(asyncio.run(running_loop()), package.EventLoop)
+
+
+@pytest.mark.usefixtures("default_policy")
+def test_install_on_a_loop_of_whorls_is_quiet() -> None:
+    async def main() -> None:
+        package.install()
+
+    package.run(main())
+
+
+def test_dir_shows_the_public_names_and_nothing_else(run_python: Run) -> None:
+    """In a new interpreter, as this one has imported more than a user has, and before and after use."""
+    code = """
+        import whorl
+        before = dir(whorl)
+        import whorl.cli, whorl.policy
+        whorl.http.ClientSession
+        assert dir(whorl) == before == sorted([*whorl.__all__, "http"]), dir(whorl)
+        import whorl.http
+        assert dir(whorl.http) == sorted(whorl.http.__all__), dir(whorl.http)
+    """
+    result = run_python("-c", textwrap.dedent(code))
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 16), reason="Python 3.16 has no event loop policies")

@@ -218,3 +218,7 @@ __all__ = [
     "set_zlib_backend",
     "streamer",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

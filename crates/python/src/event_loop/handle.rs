@@ -56,7 +56,7 @@ enum Stage {
     Repeating(Scheduled),
     /// It is running or has run; the callback, its arguments and its context are let go.
     Done,
-    /// It has run, and is being shown to an exception handler or in a report.
+    /// It has run, or a tool's `_run` runs it, and what it holds is shown: to an exception handler, in a report, to the tool.
     Reporting(Scheduled),
     /// It was cancelled.
     Cancelled,
@@ -227,12 +227,14 @@ impl Handle {
         }
     }
 
-    /// The same in debug mode: a callback that takes longer than `loop.slow_callback_duration` seconds is reported.
-    pub fn run_timed(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+    /// The same on a loop that is observed ([`EventLoop::is_observed`]): in debug mode a callback that takes longer than
+    /// `loop.slow_callback_duration` seconds is reported, and what a tool has put in the place of `asyncio.Handle._run` is
+    /// called.
+    pub fn run_observed(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         match Self::begin(slf) {
-            Begun::Call(scheduled) => Self::call_timed(slf, event_loop, scheduled),
+            Begun::Call(scheduled) => Self::call_observed(slf, event_loop, scheduled),
             Begun::Shared => {
-                ThreadSafeHandle::run_shared(slf, |scheduled| Self::call_timed(slf, event_loop, scheduled))
+                ThreadSafeHandle::run_shared(slf, |scheduled| Self::call_observed(slf, event_loop, scheduled))
             }
             Begun::Nothing => Ok(()),
         }
@@ -250,27 +252,46 @@ impl Handle {
         }
     }
 
-    fn call_timed(
+    fn call_observed(
         slf: &Bound<'_, Self>,
         event_loop: &Bound<'_, EventLoop>,
         mut scheduled: Scheduled,
     ) -> PyResult<()> {
+        let py = slf.py();
         let start = super::clock::now();
-        let outcome = scheduled.call.run(slf.py(), &scheduled.context);
-        let seconds = super::clock::seconds(super::clock::now() - start);
-        if let Err(error) = outcome {
-            return Self::report(slf, event_loop, scheduled, error);
+        if event_loop.get().is_handle_run_replaced() {
+            // As it is now. asyncio's own, which the replacement calls, runs what the handle shows.
+            let run = py
+                .import(intern!(py, "asyncio.events"))?
+                .getattr(intern!(py, "Handle"))?
+                .getattr(intern!(py, "_run"))?;
+            return Self::show(slf, scheduled, || {
+                run.call1((slf,))?;
+                Self::report_slow(slf, event_loop, start)
+            });
         }
-        let limit: f64 = event_loop.getattr(intern!(slf.py(), "slow_callback_duration"))?.extract()?;
+        let outcome = scheduled.call.run(py, &scheduled.context);
+        match outcome {
+            Ok(_) => Self::show(slf, scheduled, || Self::report_slow(slf, event_loop, start)),
+            Err(error) => Self::report(slf, event_loop, scheduled, error),
+        }
+    }
+
+    /// In debug mode: reports a callback that began at `start`, if that is too long ago.
+    fn report_slow(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>, start: u64) -> PyResult<()> {
+        let py = slf.py();
+        if !event_loop.get().is_debug() {
+            return Ok(());
+        }
+        let seconds = super::clock::seconds(super::clock::now() - start);
+        let limit: f64 = event_loop.getattr(intern!(py, "slow_callback_duration"))?.extract()?;
         if seconds < limit {
             return Ok(());
         }
-        Self::show(slf, scheduled, || {
-            event_loop.call_method1(intern!(slf.py(), "_report_slow_callback"), (slf, seconds)).map(drop)
-        })
+        event_loop.call_method1(intern!(py, "_report_slow_callback"), (slf, seconds)).map(drop)
     }
 
-    /// Puts what it ran back for the length of `act`, so that its repr names the callback. A repeating handle still has it.
+    /// Has the handle hold `scheduled` for the length of `act`, so that its repr names the callback. A repeating one still does.
     fn show(slf: &Bound<'_, Self>, scheduled: Scheduled, act: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
         let mut kept = Some(scheduled);
         Self::with(slf, |stage| {
@@ -421,6 +442,17 @@ impl Handle {
     #[getter]
     fn _args<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         Self::parts(slf).map(|parts| PyTuple::new(slf.py(), parts.into_iter().skip(1))).transpose()
+    }
+
+    #[getter]
+    fn _context(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
+        Self::get_context(slf)
+    }
+
+    /// The loop that runs in this thread, or None: a handle keeps no loop alive, and is run on its own loop only.
+    #[getter]
+    fn _loop<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import(intern!(slf.py(), "asyncio"))?.call_method0(intern!(slf.py(), "_get_running_loop"))
     }
 
     #[getter]

@@ -154,6 +154,8 @@ pub struct EventLoop {
     task_factory: AtomicBool,
     /// Whether `loop.time` of this instance is somebody's own, as tests that turn the clock by hand make it.
     foreign_clock: AtomicBool,
+    /// Whether a tool's function stands for `asyncio.Handle._run` in this run of the loop.
+    handle_run_replaced: AtomicBool,
     process: Process,
 }
 
@@ -256,6 +258,17 @@ impl EventLoop {
     #[inline]
     pub fn is_debug(&self) -> bool {
         self.debug.load(Ordering::Relaxed)
+    }
+
+    /// Whether handles are run through a tool's function.
+    pub fn is_handle_run_replaced(&self) -> bool {
+        self.handle_run_replaced.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody watches what handles do.
+    #[inline]
+    pub fn is_observed(&self) -> bool {
+        self.is_debug() || self.is_handle_run_replaced()
     }
 
     /// Now on a clock that somebody has put in place of ours, in nanoseconds; nothing if `loop.time` is our own.
@@ -469,6 +482,7 @@ impl EventLoop {
             debug: AtomicBool::new(false),
             task_factory: AtomicBool::new(false),
             foreign_clock: AtomicBool::new(false),
+            handle_run_replaced: AtomicBool::new(false),
             process: Process::current(),
         })
     }
@@ -490,6 +504,10 @@ impl EventLoop {
 
     fn _set_native_debug(&self, enabled: bool) {
         self.debug.store(enabled, Ordering::Relaxed);
+    }
+
+    fn _set_native_handle_run_replaced(&self, replaced: bool) {
+        self.handle_run_replaced.store(replaced, Ordering::Relaxed);
     }
 
     fn _set_native_foreign_clock(&self, set: bool) {

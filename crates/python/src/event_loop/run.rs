@@ -252,11 +252,11 @@ impl EventLoop {
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let debug = this.is_debug();
+        let observed = this.is_observed();
         while let Some(handle) = batch.pop_front() {
             let handle = handle.into_bound(py);
-            if debug {
-                Handle::run_timed(&handle, slf)?;
+            if observed {
+                Handle::run_observed(&handle, slf)?;
             } else {
                 Handle::run(&handle, slf)?;
                 if Handle::is_recyclable(&handle) {
