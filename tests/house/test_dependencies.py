@@ -21,7 +21,7 @@ MAY_USE: dict[str, set[str]] = {
     # Mechanism: these know no protocol.
     "reactor": set(),
     "sched": {"reactor"},
-    "net": {"reactor"},
+    "net": {"reactor", "sched"},
     # Protocols: bytes in, events and bytes out. No socket, no clock.
     "http1": set(),
     "websocket": set(),

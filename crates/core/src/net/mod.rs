@@ -1,11 +1,13 @@
 //! The policy of a byte stream: what is read into, what waits to be written, and when its writer should pause.
 
 mod datagram_queue;
+mod flush_trigger;
 mod read_buffer;
 mod watermarks;
 mod write_queue;
 
 pub use datagram_queue::DatagramQueue;
+pub use flush_trigger::{FlushTrigger, WriteStep};
 pub use read_buffer::ReadBuffer;
 pub use watermarks::{Flow, WaterMarks, WrongWaterMarks};
 pub use write_queue::{Flushed, WriteQueue};

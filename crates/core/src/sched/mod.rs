@@ -10,6 +10,7 @@ mod owner;
 mod pace;
 mod sync;
 mod timers;
+mod turn;
 
 pub use fork::{ForkedChild, Process};
 pub use injection_queue::InjectionQueue;
@@ -18,3 +19,4 @@ pub use owner::{
 };
 pub use pace::Pace;
 pub use timers::{CancelledTimers, Timers};
+pub use turn::Turn;

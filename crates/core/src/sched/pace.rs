@@ -7,6 +7,9 @@
 //!
 //! While the looks keep finding something there is one before each turn, as in asyncio: programs, tests above all, expect
 //! that what a peer has sent is seen after one turn. The rhythm is for a loop whose descriptors are quiet.
+//!
+//! What the loop itself does to a descriptor ends the quiet ([`Pace::disturb`]): the other end may be watched by the same
+//! loop, and then has something to read, to accept or to write.
 
 /// Turns without a look, at the most.
 const MOST_TURNS: u32 = 128;
@@ -35,6 +38,11 @@ impl Pace {
         self.turns = 0;
         self.unread = 0;
         self.looked_at = now;
+    }
+
+    /// Ends the quiet: a descriptor was written to, closed, connected or newly watched.
+    pub const fn disturb(&mut self) {
+        self.quiet = 0;
     }
 
     /// Whether to look before the next turn, with the turn just over having run `ran` callbacks. `clock` is read only
@@ -81,6 +89,18 @@ mod tests {
         let mut pace = quiet();
         assert!(!pace.is_time_to_look(1, || 0));
         pace.looked(0, true);
+        for _ in 0..QUIET_LOOKS {
+            assert!(pace.is_time_to_look(1, || 0));
+            pace.looked(0, false);
+        }
+        assert!(!pace.is_time_to_look(1, || 0));
+    }
+
+    #[test]
+    fn a_disturbance_ends_the_quiet() {
+        let mut pace = quiet();
+        assert!(!pace.is_time_to_look(1, || 0));
+        pace.disturb();
         for _ in 0..QUIET_LOOKS {
             assert!(pace.is_time_to_look(1, || 0));
             pace.looked(0, false);
