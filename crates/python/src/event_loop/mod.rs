@@ -54,7 +54,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::net::ReadBuffer;
 use whorl_core::reactor::{Change, Interest, Poller, Sources, Token};
 use whorl_core::sched::{
-    BorrowError, CancelledTimers, InjectionQueue, LoopOwner, OwnerCell, Pace, Process, Timers,
+    BorrowError, CancelledTimers, InjectionQueue, LoopOwner, OwnerCell, Pace, Process, Timers, Turn,
 };
 
 pub use handle::{Handle, Scheduled, ThreadSafeHandle, TimerHandle, leaves_the_loop};
@@ -111,6 +111,8 @@ pub struct LoopState {
     pub stopping: bool,
     /// When to look at the descriptors.
     pub pace: Pace,
+    /// Which turn this is.
+    pub turn: Turn,
     /// The poller, until the loop is closed.
     pub poller: Option<Arc<Poller>>,
 }
@@ -196,6 +198,28 @@ impl EventLoop {
     #[inline]
     pub fn with<R>(&self, act: impl FnOnce(&mut LoopState) -> R + Send) -> PyResult<R> {
         self.state.with(act).or_raise()
+    }
+
+    /// Has the descriptors polled before each turn for a while: what was just done to one of them may be for another of
+    /// this loop to see.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    #[inline]
+    pub fn disturb(&self) -> PyResult<()> {
+        self.with(|state| state.pace.disturb())
+    }
+
+    /// The same for a write; returns the turn that it belongs to.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    #[inline]
+    pub fn begin_write(&self) -> PyResult<Turn> {
+        self.with(|state| {
+            state.pace.disturb();
+            state.turn
+        })
     }
 
     /// The same with an [`Attached`], for what clones references or makes bytes objects.
@@ -316,6 +340,7 @@ impl EventLoop {
         self.check_closed()?;
         self.check_process()?;
         let (outcome, former) = self.with(|state| {
+            state.pace.disturb();
             let (token, former) = state.sources.insert(fd, interest, source);
             let poller = state.poller.as_ref().filter(|_| !interest.is_none());
             let Some(poller) = poller else { return (Ok(token), former) };
@@ -346,6 +371,7 @@ impl EventLoop {
         self.check_process()?;
         self.with(|state| {
             let Some((fd, change)) = state.sources.set_interest(token, interest) else { return Ok(()) };
+            state.pace.disturb();
             let Some(poller) = &state.poller else { return Ok(()) };
             match change {
                 Change::Add => poller.add(fd, token, interest),

@@ -86,6 +86,7 @@ impl EventLoop {
             let (stopping, unsent) = this
                 .state
                 .with_guard(&guard, |state| {
+                    state.turn.advance();
                     poll = state.pace.is_time_to_look(ran, clock::now) || state.ready.is_empty();
                     (state.stopping, !state.to_flush.is_empty())
                 })
@@ -284,13 +285,21 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Sends what was written in this turn.
+    /// Sends what was gathered in this turn, which is over: what `resume_writing()` writes belongs to no turn.
     fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         loop {
-            let Some(transport) = this.with(|state| state.to_flush.pop())? else { return Ok(()) };
-            StreamTransport::flush(transport.bind(py), slf)?;
+            let transport = this.with(|state| {
+                // In a child process it is the parent's to send.
+                let transport = state.to_flush.pop().filter(|_| !this.is_the_parents());
+                if transport.is_none() {
+                    state.turn.advance();
+                }
+                transport
+            })?;
+            let Some(transport) = transport else { return Ok(()) };
+            StreamTransport::on_turn_end(transport.bind(py), slf)?;
         }
     }
 
@@ -328,6 +337,10 @@ impl EventLoop {
         slf.get().check_closed()?;
         slf.get().check_process()?;
         let outcome = Self::run_turns(slf);
+        if outcome.is_err() {
+            // It has cut the turn short, and is what the caller has to see.
+            let _second = Self::flush(slf);
+        }
         // A `stop()` that an exception overtook does not stop the next run.
         slf.get().with(|state| state.stopping = false)?;
         outcome

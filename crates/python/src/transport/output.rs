@@ -1,23 +1,12 @@
-//! The output side of a byte stream: what waits to be written, who will send it, and whether the writer should pause.
+//! The output side of a byte stream: what waits to be written, what has it sent, and whether the writer should pause.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
-use whorl_core::net::{Flow, Flushed, WaterMarks, WriteQueue};
+use whorl_core::net::{Flow, FlushTrigger, Flushed, WaterMarks, WriteQueue, WriteStep};
+use whorl_core::sched::Turn;
 
 use super::chunk::Chunk;
-
-/// Who will send what waits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sender {
-    /// Nobody: nothing waits.
-    #[default]
-    Idle,
-    /// The end of this turn of the loop.
-    Scheduled,
-    /// The next report that the descriptor takes more.
-    Blocked,
-}
 
 /// The output side of one descriptor.
 #[derive(Debug, Default)]
@@ -25,7 +14,7 @@ pub struct Output {
     queue: WriteQueue<Chunk>,
     marks: WaterMarks,
     flow: Flow,
-    sender: Sender,
+    trigger: FlushTrigger,
 }
 
 /// What a flush did.
@@ -39,26 +28,33 @@ pub struct FlushReport {
 }
 
 impl Output {
-    /// Who will send what waits.
-    pub const fn sender(&self) -> Sender {
-        self.sender
-    }
-
     /// Whether write readiness is what it waits for.
     #[inline]
     pub fn is_blocked(&self) -> bool {
-        self.sender == Sender::Blocked
+        self.trigger == FlushTrigger::Blocked
     }
 
-    /// What waits is to be sent at the end of the turn; true if that is new: the loop is to be told.
+    /// Whether something waits for the end of the turn only.
+    #[inline]
+    pub fn has_gathered(&self) -> bool {
+        self.trigger == FlushTrigger::Scheduled && !self.is_empty()
+    }
+
+    /// What a write in `turn` has to do, its data being queued; above the high-water mark, and if `at_once`, nothing waits
+    /// for the end of the turn.
+    #[inline]
+    pub fn transition_on_write(&mut self, turn: Turn, at_once: bool) -> WriteStep {
+        if self.is_empty() {
+            return WriteStep::Wait;
+        }
+        self.trigger.transition_on_write(turn, at_once || self.size() > self.marks.high())
+    }
+
+    /// The turn ends; true if what was gathered is to be sent now.
     #[inline]
     #[must_use]
-    pub fn transition_to_scheduled(&mut self) -> bool {
-        let first = self.sender == Sender::Idle;
-        if first {
-            self.sender = Sender::Scheduled;
-        }
-        first
+    pub fn transition_on_turn_end(&mut self) -> bool {
+        self.trigger.transition_on_turn_end()
     }
 
     /// Bytes that wait.
@@ -79,15 +75,14 @@ impl Output {
 
     /// Sends with `write` until all is gone or the descriptor takes no more.
     pub fn flush(&mut self, write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>) -> FlushReport {
-        let was_blocked = self.is_blocked();
         let outcome = self.queue.flush(write);
-        self.sender = if matches!(outcome, Ok(Flushed::Blocked)) { Sender::Blocked } else { Sender::Idle };
-        FlushReport { outcome, interest_changed: was_blocked != self.is_blocked() }
+        let interest_changed = self.trigger.transition_on_flush(matches!(outcome, Ok(Flushed::Blocked)));
+        FlushReport { outcome, interest_changed }
     }
 
     /// Drops all that waits, and returns it for a place where dropping is allowed.
     pub fn take(&mut self) -> VecDeque<Chunk> {
-        self.sender = Sender::Idle;
+        self.trigger = FlushTrigger::Idle;
         self.queue.take()
     }
 

@@ -17,7 +17,6 @@ use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::ending::Ending;
 use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
-use crate::transport::output::Sender;
 use crate::transport::protocol::Protocol;
 use crate::transport::socket::Socket;
 use crate::transport::states::{ReadState, TransportPhase};
@@ -107,39 +106,34 @@ impl StreamTransport {
         slf.get().protocol(slf.py())
     }
 
-    /// Return True if the transport is closing or closed.
-    pub fn is_closing(&self) -> bool {
-        self.phase.load() != TransportPhase::Open
+    /// Return True if the transport is closing or closed. What was written is sent first: `StreamWriter.drain()` asks this
+    /// before it returns at once.
+    #[pyo3(name = "is_closing")]
+    fn send_gathered_and_check_closing(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        Self::send_gathered(slf)?;
+        Ok(slf.get().is_closing())
     }
 
     /// Close the transport: nothing more is read, what waits is sent, then `connection_lost(None)` is called.
     pub fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let event_loop = this.loop_of(slf.py());
-        let first = this.with(|state| {
-            TransportPhase::transition_to_closing(&this.phase).then(|| state.output.sender())
+        // What was gathered in this turn goes out now, as the loop may be stopped before the turn is over.
+        Self::send_gathered(slf)?;
+        let waits = this.with(|state| {
+            TransportPhase::transition_to_closing(&this.phase).then(|| !state.output.is_empty())
         })?;
-        match first {
+        match waits {
             None => Ok(()),
-            // What was written in this turn goes out now, as the loop may be stopped before the turn is over.
-            Some(Sender::Scheduled) => {
-                Self::flush(slf, event_loop)?;
-                this.update_interest(event_loop)
-            }
-            Some(Sender::Blocked) => this.update_interest(event_loop),
-            Some(Sender::Idle) => this.lose(slf, event_loop, None),
+            Some(true) => this.update_interest(event_loop),
+            Some(false) => this.lose(slf, event_loop, None),
         }
     }
 
     /// Close the transport at once: what the socket has not taken is dropped, then `connection_lost(None)` is called.
     fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
-        let event_loop = this.loop_of(slf.py());
-        // asyncio has handed to the socket what it could before now; uvloop does it here.
-        if this.with(|state| state.output.sender() == Sender::Scheduled)? {
-            Self::flush(slf, event_loop)?;
-        }
-        this.force_close(slf, event_loop, None)
+        this.force_close(slf, this.loop_of(slf.py()), None)
     }
 
     fn _force_close(slf: &Bound<'_, Self>, error: Option<Bound<'_, PyAny>>) -> PyResult<()> {
@@ -202,7 +196,8 @@ impl StreamTransport {
         self.with(|state| state.output.size())
     }
 
-    /// Write bytes-like `data`. It does not block: the data is sent when the turn ends, or as the socket takes it.
+    /// Write bytes-like `data`. It does not block: the first data of a turn is sent at once, what follows when the turn ends,
+    /// and what the socket does not take as soon as it does.
     ///
     /// A bytearray or memoryview may be changed as soon as this returns. On a closing transport the data is dropped.
     /// Raises TypeError for what is not bytes-like, RuntimeError after `write_eof()` or during `sendfile()`.
@@ -210,7 +205,7 @@ impl StreamTransport {
         Self::write_chunks(slf, std::iter::once(Chunk::new(data)?))
     }
 
-    /// Write an iterable of bytes-like objects, as `write()` would write them one after the other.
+    /// Write an iterable of bytes-like objects, as one `write()` of all of them.
     fn writelines(slf: &Bound<'_, Self>, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
         Self::write_chunks(slf, Chunk::all(list_of_data)?.into_iter())
     }
@@ -219,15 +214,12 @@ impl StreamTransport {
     fn write_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let event_loop = this.loop_of(slf.py());
-        let sender = this.with(|state| {
+        let sends = this.with(|state| {
             let first =
                 this.phase.load() == TransportPhase::Open && state.writing.transition_to_eof_pending();
-            first.then(|| state.output.sender())
+            first && !state.output.is_blocked()
         })?;
-        match sender {
-            None | Some(Sender::Blocked) => Ok(()),
-            Some(Sender::Idle | Sender::Scheduled) => Self::flush(slf, event_loop),
-        }
+        if sends { Self::flush(slf, event_loop) } else { Ok(()) }
     }
 
     /// Return True: a stream socket can be half-closed.

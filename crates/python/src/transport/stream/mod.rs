@@ -3,8 +3,9 @@
 //! Reading: one `recv` for each report of readiness, into the loop's buffer (or the protocol's own), handed to the protocol
 //! from there. A short read means drained, so there is no second `recv` that would only say so.
 //!
-//! Writing: what is written during a turn of the loop goes out in one vectored write at its end, or at once when more than
-//! the high-water mark waits, when the transport is closed, or while the loop does not run.
+//! Writing: the first write of a turn of the loop is sent at once. What is written after it in the same turn goes out in one
+//! vectored write at its end, or before: when more than the high-water mark waits, when `StreamWriter.drain()` asks, when the
+//! transport is closed. While the loop does not run every write is sent at once.
 
 mod methods;
 mod reading;
@@ -240,6 +241,11 @@ impl StreamTransport {
         this.force_close(slf, this.loop_of(slf.py()), error)
     }
 
+    /// Whether it is closed for its user.
+    pub fn is_closing(&self) -> bool {
+        self.phase.load() != TransportPhase::Open
+    }
+
     /// Whether `connection_lost()` is scheduled, or was called.
     pub fn is_lost(&self) -> bool {
         self.phase.load() == TransportPhase::Lost
@@ -262,7 +268,14 @@ impl Ending for StreamTransport {
     }
 
     fn drop_unsent(&self) -> PyResult<()> {
-        let _dropped = self.with(|state| state.output.take())?;
+        let _dropped = self.with(|state| {
+            let State { socket, output, .. } = state;
+            if output.has_gathered() {
+                // asyncio has sent it before now. What becomes of it does not matter to a connection that ends.
+                let _report = output.flush(|slices| writing::send(socket, slices));
+            }
+            output.take()
+        })?;
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Writing: what a turn of the loop has written goes out in one vectored write, in order.
+//! Writing: the first data of a turn goes out at once, what follows in one vectored write, in order.
 
 use std::io::{self, IoSlice};
 
@@ -7,7 +7,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown};
-use whorl_core::net::{Flushed, WaterMarks};
+use whorl_core::net::{Flushed, WaterMarks, WriteStep};
+use whorl_core::sched::Turn;
 
 use super::{State, StreamTransport, Writing};
 use crate::errors::IntoPyErr;
@@ -20,14 +21,16 @@ use crate::transport::output::FlushReport;
 use crate::transport::socket::Socket;
 use crate::transport::states::TransportPhase;
 
-/// What `write()` has to do after the data is queued.
+/// What became of written data.
 enum Written {
-    /// Nothing: somebody will send it.
+    /// It is sent, and nothing waits for that.
+    Sent,
+    /// It waits for a flush that is to come.
     Queued,
-    /// Ask the loop for a flush at the end of the turn.
-    Schedule,
-    /// Send at once.
-    FlushNow,
+    /// It waits for the end of the turn, of which the loop is to be told.
+    Gathered,
+    /// A flush has sent what it could, and has to be followed up.
+    Flushed(FlushReport),
     /// The connection is lost: the data is dropped, as in asyncio.
     Dropped,
     /// A `sendfile` is in progress.
@@ -40,7 +43,7 @@ const NEVER_BLOCK: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
 /// One vectored write, which never blocks and raises no SIGPIPE: the process may have made that deadly again.
 #[inline]
-fn send(socket: &Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+pub(super) fn send(socket: &Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     // Its object is just being made: what waits is sent as soon as the poller is asked again.
     let Some(fd) = socket.borrow() else { return Err(io::ErrorKind::WouldBlock.into()) };
     let sent = match slices {
@@ -64,21 +67,53 @@ impl StreamTransport {
             let State { socket, output, .. } = state;
             (!this.is_lost()).then(|| output.flush(|slices| send(socket, slices)))
         })?;
-        let Some(FlushReport { outcome, interest_changed }) = report else { return Ok(()) };
-        match outcome {
+        report.map_or(Ok(()), |report| this.after_flush(slf, event_loop, report))
+    }
+
+    /// The turn ends in which the transport asked for a flush.
+    ///
+    /// # Errors
+    /// As [`StreamTransport::flush`].
+    pub fn on_turn_end(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        let due =
+            slf.get().with(|state| state.output.transition_on_turn_end() && !state.output.is_empty())?;
+        if due { Self::flush(slf, event_loop) } else { Ok(()) }
+    }
+
+    /// Sends what waits only for the end of the turn. Does nothing where the state cannot be opened: on another thread, and
+    /// in a finaliser that runs in the middle of something.
+    ///
+    /// # Errors
+    /// As [`StreamTransport::flush`].
+    pub fn send_gathered(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        match this.state.with(|state| state.output.has_gathered()) {
+            Ok(true) => Self::flush(slf, this.loop_of(slf.py())),
+            Ok(false) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Acts on what a flush has done.
+    fn after_flush(
+        &self,
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        report: FlushReport,
+    ) -> PyResult<()> {
+        match report.outcome {
             Ok(flushed) => {
-                if interest_changed {
-                    this.update_interest(event_loop)?;
+                if report.interest_changed {
+                    self.update_interest(event_loop)?;
                 }
-                this.resume_protocol(slf, event_loop)?;
+                self.resume_protocol(slf, event_loop)?;
                 match flushed {
-                    Flushed::All => this.drained(slf, event_loop),
+                    Flushed::All => self.drained(slf, event_loop),
                     Flushed::Blocked => Ok(()),
                 }
             }
             Err(error) => {
                 let message = "Fatal write error on socket transport";
-                this.fatal(slf, event_loop, error.into_py_err(), message)
+                self.fatal(slf, event_loop, error.into_py_err(), message)
             }
         }
     }
@@ -105,6 +140,7 @@ impl StreamTransport {
     }
 
     fn shut_down_writing(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        event_loop.get().disturb()?;
         let outcome = self.with(|state| {
             state.socket.borrow().map_or(Ok(()), |fd| rustix::net::shutdown(fd, Shutdown::Write))
         })?;
@@ -162,11 +198,12 @@ impl StreamTransport {
     pub fn write_chunks(slf: &Bound<'_, Self>, chunks: impl Iterator<Item = Chunk> + Send) -> PyResult<()> {
         let this = slf.get();
         let event_loop = this.loop_of(slf.py());
-        match this.queue_chunks(chunks, this.state.owner().is_held())? {
+        match this.send_or_queue(chunks, event_loop.get().begin_write()?)? {
+            Written::Sent => Ok(()),
             Written::Queued => this.pause_protocol(slf, event_loop),
-            Written::Schedule => event_loop.get().flush_later(slf.clone().unbind()),
-            Written::FlushNow => {
-                Self::flush(slf, event_loop)?;
+            Written::Gathered => event_loop.get().flush_later(slf.clone().unbind()),
+            Written::Flushed(report) => {
+                this.after_flush(slf, event_loop, report)?;
                 this.pause_protocol(slf, event_loop)
             }
             Written::Dropped => Ok(()),
@@ -176,7 +213,9 @@ impl StreamTransport {
     }
 
     #[inline]
-    fn queue_chunks(&self, chunks: impl Iterator<Item = Chunk> + Send, loop_runs: bool) -> PyResult<Written> {
+    fn send_or_queue(&self, chunks: impl Iterator<Item = Chunk> + Send, turn: Turn) -> PyResult<Written> {
+        // No turn will end while the loop does not run.
+        let at_once = !self.state.owner().is_held();
         // Dropped outside: none of them runs foreign code, but it is cheap to be sure.
         let mut refused = Vec::new();
         self.with(|state| {
@@ -195,16 +234,19 @@ impl StreamTransport {
                 refused.extend(chunks);
                 return outcome;
             }
-            let output = &mut state.output;
+            let State { socket, output, .. } = state;
             chunks.for_each(|chunk| output.push(chunk));
-            if output.is_empty() || output.is_blocked() {
-                Written::Queued
-            } else if !loop_runs || output.size() > output.marks().high() {
-                Written::FlushNow
-            } else if output.transition_to_scheduled() {
-                Written::Schedule
-            } else {
-                Written::Queued
+            match output.transition_on_write(turn, at_once) {
+                WriteStep::Wait => Written::Queued,
+                WriteStep::Schedule => Written::Gathered,
+                WriteStep::Flush => {
+                    let report = output.flush(|slices| send(socket, slices));
+                    let waited_for = output.is_paused() || self.is_closing();
+                    match report.outcome {
+                        Ok(Flushed::All) if !waited_for => Written::Sent,
+                        _ => Written::Flushed(report),
+                    }
+                }
             }
         })
     }

@@ -35,10 +35,7 @@ impl TlsTransport {
     /// SystemExit and KeyboardInterrupt from the protocol's flow control; RuntimeError on the wrong thread.
     pub fn write_chunks(slf: &Bound<'_, Self>, chunks: impl Iterator<Item = Chunk> + Send) -> PyResult<()> {
         let protocol = slf.get().protocol.bind(slf.py());
-        for chunk in chunks {
-            protocol.get().write(protocol, chunk)?;
-        }
-        Ok(())
+        protocol.get().write(protocol, chunks)
     }
 }
 
@@ -57,6 +54,19 @@ fn set_limits(py: Python<'_>, protocol: &TlsProtocol, marks: WaterMarks) -> PyRe
     match protocol.stream(py)? {
         Some(stream) => StreamTransport::set_marks(&stream, marks),
         None => Ok(()),
+    }
+}
+
+impl TlsTransport {
+    /// Whether it is closed for its user.
+    pub fn is_closing(&self, py: Python<'_>) -> bool {
+        let protocol = self.protocol.get();
+        if matches!(protocol.phase.load(), TlsPhase::ShuttingDown | TlsPhase::Closed) {
+            return true;
+        }
+        // The stream closes by itself a turn before it tells us; on another thread, where it cannot be had, that turn is
+        // answered with False.
+        protocol.stream(py).is_ok_and(|stream| stream.is_some_and(|stream| stream.get().is_closing()))
     }
 }
 
@@ -98,15 +108,15 @@ impl TlsTransport {
         self.protocol.get().application(py)
     }
 
-    /// Return True if the transport is closing or closed.
-    pub fn is_closing(&self, py: Python<'_>) -> bool {
-        let protocol = self.protocol.get();
-        if matches!(protocol.phase.load(), TlsPhase::ShuttingDown | TlsPhase::Closed) {
-            return true;
+    /// Return True if the transport is closing or closed. What was written is sent first, as far as it is encrypted:
+    /// `StreamWriter.drain()` asks this before it returns at once.
+    #[pyo3(name = "is_closing")]
+    fn send_gathered_and_check_closing(&self, py: Python<'_>) -> PyResult<bool> {
+        // On another thread, where it cannot be had, nothing is sent.
+        if let Ok(Some(stream)) = self.protocol.get().stream(py) {
+            StreamTransport::send_gathered(&stream)?;
         }
-        // The stream closes by itself a turn before it tells us; on another thread, where it cannot be had, that turn is
-        // answered with False.
-        protocol.stream(py).is_ok_and(|stream| stream.is_some_and(|stream| stream.get().is_closing()))
+        Ok(self.is_closing(py))
     }
 
     /// Close the transport: what waits is sent and the peer is told, then `connection_lost(None)` is called; with a
@@ -186,7 +196,8 @@ impl TlsTransport {
         self.protocol.get().engine()?.pending(py)
     }
 
-    /// Write bytes-like `data`. It does not block: the data is sent when the turn ends, or as the socket takes it.
+    /// Write bytes-like `data`. It does not block: the first data of a turn is sent at once, what follows when the turn ends,
+    /// and what the socket does not take as soon as it does.
     ///
     /// A bytearray or memoryview may be changed as soon as this returns. On a closing transport the data is dropped.
     /// Raises TypeError for what is not bytes-like.
@@ -196,16 +207,13 @@ impl TlsTransport {
             return Ok(());
         }
         let protocol = self.protocol.bind(data.py());
-        protocol.get().write(protocol, chunk)
+        protocol.get().write(protocol, std::iter::once(chunk))
     }
 
-    /// Write an iterable of bytes-like objects, as `write()` would write them one after the other.
+    /// Write an iterable of bytes-like objects, as one `write()` of all of them.
     fn writelines(&self, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
         let protocol = self.protocol.bind(list_of_data.py());
-        Chunk::all(list_of_data)?
-            .into_iter()
-            .filter(|chunk| !chunk.as_ref().is_empty())
-            .try_for_each(|chunk| protocol.get().write(protocol, chunk))
+        protocol.get().write(protocol, Chunk::all(list_of_data)?.into_iter())
     }
 
     /// Raise NotImplementedError: TLS has no half-close in asyncio.

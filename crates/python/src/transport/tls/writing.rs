@@ -4,7 +4,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::engine::{Encrypted, Engine};
-use super::protocol::{TlsPhase, TlsProtocol};
+use super::protocol::{TlsPhase, TlsProtocol, WRITE_HIGH};
 use crate::transport::StreamTransport;
 use crate::transport::chunk::Chunk;
 
@@ -25,12 +25,27 @@ enum Written {
 }
 
 impl TlsProtocol {
-    /// Writes what the application gave.
+    /// Writes what the application gave: what is encrypted goes to the stream together.
     ///
     /// # Errors
     /// SystemExit and KeyboardInterrupt from the protocol's flow control.
     #[inline]
-    pub(super) fn write(&self, slf: &Bound<'_, Self>, chunk: Chunk) -> PyResult<()> {
+    pub(super) fn write(&self, slf: &Bound<'_, Self>, chunks: impl Iterator<Item = Chunk>) -> PyResult<()> {
+        let mut size = 0;
+        for chunk in chunks.filter(|chunk| !chunk.as_ref().is_empty()) {
+            size += chunk.as_ref().len();
+            self.encrypt_or_keep(slf, chunk)?;
+            if size > WRITE_HIGH {
+                // More would not go out in one call, and takes memory twice.
+                self.send_outgoing(slf)?;
+                size = 0;
+            }
+        }
+        self.send_outgoing(slf)
+    }
+
+    #[inline]
+    fn encrypt_or_keep(&self, slf: &Bound<'_, Self>, chunk: Chunk) -> PyResult<()> {
         let written = self.with(|state| match self.phase.load() {
             TlsPhase::Open if state.backlog_size == 0 => Written::Encrypt,
             TlsPhase::Open | TlsPhase::New | TlsPhase::Handshake => Written::Keep,
@@ -56,11 +71,10 @@ impl TlsProtocol {
         let py = slf.py();
         let outcome = self.engine()?.encrypt(py, chunk.as_ref());
         match outcome {
-            Ok(Encrypted::All) => self.send_outgoing(slf),
+            Ok(Encrypted::All) => Ok(()),
             Ok(Encrypted::Part(done)) => {
                 let rest = chunk.as_ref().get(done..).unwrap_or_default().to_vec();
-                self.keep(Chunk::Copied(rest))?;
-                self.send_outgoing(slf)
+                self.keep(Chunk::Copied(rest))
             }
             Err(error) => self.fatal(slf, error, "Fatal error on SSL protocol"),
         }
