@@ -70,6 +70,7 @@ impl EventLoop {
         direction: Direction,
         mut kind: Kind,
     ) -> PyResult<Py<PyAny>> {
+        slf.get().disturb()?;
         match Self::standing(slf, sock, fd, direction)? {
             Repeating::Drained => {}
             Repeating::Unknown => match kind.attempt(slf, sock, fd)? {
@@ -329,6 +330,7 @@ fn asyncios(
     args: &[&Bound<'_, PyAny>],
 ) -> PyResult<Py<PyAny>> {
     let py = slf.py();
+    slf.get().disturb()?;
     let class = py.import(intern!(py, "asyncio.unix_events"))?.getattr("_UnixSelectorEventLoop")?;
     let args = [slf.as_any(), sock].into_iter().chain(args.iter().copied());
     Ok(class.getattr(method)?.call1(PyTuple::new(py, args.collect::<Vec<_>>())?)?.unbind())
@@ -436,6 +438,7 @@ impl EventLoop {
         let Some(fd) = Self::plain_fd(slf, sock)? else {
             return asyncios(slf, "sock_connect", sock, &[address]);
         };
+        slf.get().disturb()?;
         match sock.call_method1(intern!(py, "connect"), (address,)) {
             // EINPROGRESS; after EINTR it goes on in the background as well (bpo-23618).
             Err(error) if is_blocking(&error) => {

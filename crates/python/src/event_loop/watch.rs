@@ -356,6 +356,7 @@ impl EventLoop {
     fn renew_interest(&self, token: Token, interest: Interest) -> PyResult<()> {
         self.check_process()?;
         self.with(|state| {
+            state.pace.disturb();
             let _unchanged = state.sources.set_interest(token, interest);
             let (Some((fd, _)), Some(poller)) = (state.sources.interest(token), &state.poller) else {
                 return Ok(());

@@ -26,7 +26,7 @@ pub trait Ending: PyClass<Frozen = True> + Sync {
     /// RuntimeError on the wrong thread.
     fn transition_to_lost(&self) -> PyResult<bool>;
 
-    /// Lets go of what waits to be sent.
+    /// Lets go of what waits to be sent; what was gathered in this turn is offered to the socket first.
     ///
     /// # Errors
     /// RuntimeError on the wrong thread.
@@ -95,6 +95,8 @@ pub trait Ending: PyClass<Frozen = True> + Sync {
         if !self.transition_to_lost()? {
             return Ok(());
         }
+        // The peer sees the end one turn from now.
+        event_loop.get().disturb()?;
         Self::unwatch(slf, event_loop)?;
         let py = slf.py();
         let method = slf.as_any().getattr(intern!(py, "_call_connection_lost"))?.unbind();

@@ -57,6 +57,8 @@ impl DatagramTransport {
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
+        let event_loop = this.loop_of(py);
+        event_loop.get().disturb()?;
         let content = Chunk::new(data)?;
         let destination = this.destination(py, addr)?;
         let mut unsent = Some((content, destination));
@@ -83,7 +85,6 @@ impl DatagramTransport {
             (None, Some((content, destination))) => this.send_by_object(py, content.as_ref(), destination)?,
             (sent, _) => sent.unwrap_or(Sent::Yes),
         };
-        let event_loop = this.loop_of(py);
         match sent {
             Sent::Yes => Ok(()),
             Sent::BorrowError(error) => this.error_received(py, error),

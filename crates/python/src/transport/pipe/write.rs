@@ -505,6 +505,8 @@ impl WritePipeTransport {
         let py = slf.py();
         let this = slf.get();
         let kind = this.kind;
+        let event_loop = this.loop_of(py);
+        event_loop.get().disturb()?;
         let mut refused = Vec::new();
         let (written, pauses) = this.with(|state| {
             if this.phase.load() != TransportPhase::Open {
@@ -526,7 +528,6 @@ impl WritePipeTransport {
             let done = all_sent && !output.is_paused();
             (if done { Written::Nothing } else { Written::Flushed(report) }, pauses)
         })?;
-        let event_loop = this.loop_of(py);
         match written {
             Written::Nothing => {}
             Written::Flushed(report) => this.after_flush(slf, event_loop, report)?,
