@@ -36,6 +36,7 @@
 
 pub mod clock;
 mod handle;
+mod io;
 mod operation;
 mod run;
 mod schedule;
@@ -58,12 +59,12 @@ use whorl_core::sched::{
 };
 
 pub use handle::{Handle, Scheduled, ThreadSafeHandle, TimerHandle, leaves_the_loop};
+pub use io::{IoHandle, IoObject};
 pub use source::{Side, Source, Watch};
 use watch::{WatchChange, Watchers};
 
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::interpreter::{Attached, CloneWith, Collector};
-use crate::transport::StreamTransport;
 
 /// What one `recv` can bring at the most, in bytes; asyncio's and libuv's size.
 const READ_SIZE: usize = 256 * 1024;
@@ -106,7 +107,7 @@ pub struct LoopState {
     /// Who is told of which descriptor.
     pub sources: Sources<Source>,
     /// Transports that were written to in this turn.
-    pub to_flush: Vec<Py<StreamTransport>>,
+    pub to_flush: Vec<IoHandle>,
     /// Whether `stop()` was called: the turn is finished, then `run_forever()` returns.
     pub stopping: bool,
     /// When to look at the descriptors.
@@ -576,7 +577,7 @@ impl EventLoop {
                     TimerHandle::visit(timer, *visit)?;
                 }
                 state.sources.iter().try_for_each(|source| source.visit(*visit))?;
-                state.to_flush.iter().try_for_each(|transport| visit.call(transport))
+                state.to_flush.iter().try_for_each(|io| io.visit(*visit))
             })
             .unwrap_or(Ok(()))
     }

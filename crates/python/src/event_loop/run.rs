@@ -11,9 +11,8 @@ use whorl_core::reactor::{Event, Events, Poller};
 use whorl_core::sched::{OwnerGuard, assert_nothing_open};
 
 use super::source::Dispatch;
-use super::{EventLoop, Handle, Injected, MOST_RECYCLED, TimerHandle, clock};
+use super::{EventLoop, Handle, Injected, IoHandle, MOST_RECYCLED, TimerHandle, clock};
 use crate::errors::{IntoPyErr, OrRaise};
-use crate::transport::StreamTransport;
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 512;
@@ -287,19 +286,18 @@ impl EventLoop {
 
     /// Sends what was gathered in this turn, which is over: what `resume_writing()` writes belongs to no turn.
     fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
         let this = slf.get();
         loop {
-            let transport = this.with(|state| {
+            let io = this.with(|state| {
                 // In a child process it is the parent's to send.
-                let transport = state.to_flush.pop().filter(|_| !this.is_the_parents());
-                if transport.is_none() {
+                let io = state.to_flush.pop().filter(|_| !this.is_the_parents());
+                if io.is_none() {
                     state.turn.advance();
                 }
-                transport
+                io
             })?;
-            let Some(transport) = transport else { return Ok(()) };
-            StreamTransport::on_turn_end(transport.bind(py), slf)?;
+            let Some(io) = io else { return Ok(()) };
+            io.on_turn_end(slf)?;
         }
     }
 
@@ -320,8 +318,8 @@ impl EventLoop {
     }
 
     /// Tells `transport`'s loop to flush it when the turn is over.
-    pub fn flush_later(&self, transport: Py<StreamTransport>) -> PyResult<()> {
-        self.with(|state| state.to_flush.push(transport))
+    pub fn flush_later(&self, io: IoHandle) -> PyResult<()> {
+        self.with(|state| state.to_flush.push(io))
     }
 }
 

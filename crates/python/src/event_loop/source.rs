@@ -5,11 +5,11 @@ use pyo3::types::PyWeakrefReference;
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::reactor::{Event, Interest, Readiness};
 
+use super::io::IoHandle;
 use super::operation::Operation;
 use super::watch::Direction;
 use super::{EventLoop, Handle};
 use crate::interpreter::{Attached, CloneWith, Identity};
-use crate::transport::{DatagramTransport, Listener, ReadPipeTransport, StreamTransport, WritePipeTransport};
 
 /// Who is told when a descriptor is ready.
 #[derive(Debug)]
@@ -18,16 +18,8 @@ pub enum Source {
     Waker,
     /// `add_reader()` and `add_writer()`.
     Watch(Watch),
-    /// A connected stream.
-    Stream(Py<StreamTransport>),
-    /// A datagram socket.
-    Datagram(Py<DatagramTransport>),
-    /// The reading end of a pipe.
-    ReadPipe(Py<ReadPipeTransport>),
-    /// The writing end of a pipe.
-    WritePipe(Py<WritePipeTransport>),
-    /// A listening socket.
-    Listener(Py<Listener>),
+    /// A transport or a listener.
+    Io(IoHandle),
 }
 
 /// What is done when a descriptor is ready in one direction.
@@ -164,16 +156,8 @@ pub enum Dispatch {
     Stale,
     /// Go on with operations on a socket.
     Operations,
-    /// Tell a stream.
-    Stream(Py<StreamTransport>),
-    /// Tell a datagram socket.
-    Datagram(Py<DatagramTransport>),
-    /// Tell the reading end of a pipe.
-    ReadPipe(Py<ReadPipeTransport>),
-    /// Tell the writing end of a pipe.
-    WritePipe(Py<WritePipeTransport>),
-    /// Tell a listener.
-    Listener(Py<Listener>),
+    /// Call a transport or a listener.
+    Io(IoHandle),
 }
 
 impl Source {
@@ -200,22 +184,15 @@ impl Source {
                 }
                 dispatch
             }
-            Self::Stream(transport) => Dispatch::Stream(transport.clone_with(at)),
-            Self::Datagram(transport) => Dispatch::Datagram(transport.clone_with(at)),
-            Self::ReadPipe(transport) => Dispatch::ReadPipe(transport.clone_with(at)),
-            Self::WritePipe(transport) => Dispatch::WritePipe(transport.clone_with(at)),
-            Self::Listener(listener) => Dispatch::Listener(listener.clone_with(at)),
+            Self::Io(io) => Dispatch::Io(io.clone_with(at)),
         }
     }
 
     /// The transport that owns the descriptor, if one does.
     pub fn transport(&self, at: Attached<'_>) -> Option<Py<PyAny>> {
         match self {
-            Self::Stream(transport) => Some(transport.clone_with(at).into_any()),
-            Self::Datagram(transport) => Some(transport.clone_with(at).into_any()),
-            Self::ReadPipe(transport) => Some(transport.clone_with(at).into_any()),
-            Self::WritePipe(transport) => Some(transport.clone_with(at).into_any()),
-            Self::Waker | Self::Watch(_) | Self::Listener(_) => None,
+            Self::Io(io) if io.owns_descriptor() => Some(io.object().clone_with(at)),
+            Self::Waker | Self::Watch(_) | Self::Io(_) => None,
         }
     }
 
@@ -229,11 +206,7 @@ impl Source {
                 visit.call(&watch.file)?;
                 visit.call(&watch.socket)
             }
-            Self::Stream(transport) => visit.call(transport),
-            Self::Datagram(transport) => visit.call(transport),
-            Self::ReadPipe(transport) => visit.call(transport),
-            Self::WritePipe(transport) => visit.call(transport),
-            Self::Listener(listener) => visit.call(listener),
+            Self::Io(io) => io.visit(visit),
         }
     }
 }
@@ -243,11 +216,7 @@ impl Dispatch {
     pub fn object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         match self {
             Self::Nothing | Self::Waker | Self::Stale | Self::Operations => None,
-            Self::Stream(transport) => Some(transport.clone_ref(py).into_any()),
-            Self::Datagram(transport) => Some(transport.clone_ref(py).into_any()),
-            Self::ReadPipe(transport) => Some(transport.clone_ref(py).into_any()),
-            Self::WritePipe(transport) => Some(transport.clone_ref(py).into_any()),
-            Self::Listener(listener) => Some(listener.clone_ref(py).into_any()),
+            Self::Io(io) => Some(io.object().clone_ref(py)),
         }
     }
 
@@ -256,20 +225,11 @@ impl Dispatch {
     /// # Errors
     /// SystemExit and KeyboardInterrupt from protocols.
     pub fn run(self, event_loop: &Bound<'_, EventLoop>, event: Event) -> PyResult<()> {
-        let py = event_loop.py();
         let readiness = event.readiness;
         match self {
             Self::Nothing | Self::Waker | Self::Stale => Ok(()),
             Self::Operations => EventLoop::on_socket_ready(event_loop, event.token, readiness),
-            Self::Stream(transport) => StreamTransport::on_ready(transport.bind(py), event_loop, readiness),
-            Self::Datagram(transport) => {
-                DatagramTransport::on_ready(transport.bind(py), event_loop, readiness)
-            }
-            Self::ReadPipe(transport) => ReadPipeTransport::on_ready(transport.bind(py), event_loop),
-            Self::WritePipe(transport) => {
-                WritePipeTransport::on_ready(transport.bind(py), event_loop, readiness)
-            }
-            Self::Listener(listener) => Listener::on_ready(listener.bind(py), event_loop),
+            Self::Io(io) => io.on_ready(event_loop, readiness),
         }
     }
 }

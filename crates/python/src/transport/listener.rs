@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, sockopt};
-use whorl_core::reactor::{Interest, Token};
+use whorl_core::reactor::{Interest, Readiness, Token};
 use whorl_core::sched::OwnerCell;
 
 use super::address::Address;
@@ -15,7 +15,7 @@ use super::socket::Socket;
 use super::stream::StreamTransport;
 use super::tls::{HandshakeWaiter, Notified, TlsOptions, TlsProtocol, TlsSide};
 use crate::errors::{IntoPyErr, OrRaise};
-use crate::event_loop::{EventLoop, Source, leaves_the_loop};
+use crate::event_loop::{EventLoop, IoHandle, IoObject, Source, leaves_the_loop};
 use crate::ffi::{call_in_context, copy_context, copy_of_context};
 
 /// Seconds without accepting after the process ran out of descriptors or memory; asyncio's.
@@ -50,12 +50,15 @@ pub struct Listener {
     state: OwnerCell<State>,
 }
 
-impl Listener {
-    /// The poller's report: accepts what waits.
-    ///
-    /// # Errors
-    /// SystemExit and KeyboardInterrupt from the protocol factory or the protocol.
-    pub fn on_ready(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+impl IoObject for Listener {
+    /// asyncio's listening socket is the user's to watch.
+    const OWNS_DESCRIPTOR: bool = false;
+
+    fn on_ready(
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        _readiness: Readiness,
+    ) -> PyResult<()> {
         let this = slf.get();
         // SAFETY: the listener holds the socket object, which is open as long as it is registered; a number closed by
         // foreign code is answered with EBADF.
@@ -80,7 +83,9 @@ impl Listener {
         }
         Ok(())
     }
+}
 
+impl Listener {
     fn accepted(
         &self,
         event_loop: &Bound<'_, EventLoop>,
@@ -180,7 +185,7 @@ impl Listener {
 
     fn listen(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
-        let source = Source::Listener(slf.clone().unbind());
+        let source = Source::Io(IoHandle::new(slf));
         let token = this.event_loop.get().register(this.fd, Interest::READ, source)?;
         let _former =
             this.state.with(|state| std::mem::replace(state, State::Listening(token))).or_raise()?;

@@ -12,7 +12,7 @@ use whorl_core::net::{DatagramQueue, Flow, WaterMarks};
 use whorl_core::sched::OwnerCell;
 
 use super::{Arrival, DatagramTransport, Output, State, header};
-use crate::event_loop::{EventLoop, Source};
+use crate::event_loop::{EventLoop, IoHandle, Source};
 use crate::ffi::copy_context;
 use crate::interpreter::Collector;
 use crate::transport::common;
@@ -82,7 +82,7 @@ impl DatagramTransport {
             (phase != TransportPhase::Lost).then(|| (state.socket.fd(), state.interest(phase)))
         })?;
         if let Some((fd, interest)) = registration {
-            match event_loop.get().register(fd, interest, Source::Datagram(slf.clone().unbind())) {
+            match event_loop.get().register(fd, interest, Source::Io(IoHandle::new(slf))) {
                 Ok(token) => this.with(|state| state.token = Some(token))?,
                 Err(error) => {
                     this.fatal(slf, event_loop, error, "Fatal error: the socket cannot be watched")?;

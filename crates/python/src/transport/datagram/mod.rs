@@ -23,7 +23,7 @@ use whorl_core::reactor::{Interest, Readiness, Token};
 use whorl_core::sched::OwnerCell;
 
 use crate::errors::{IntoPyErr, OrRaise};
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, IoObject};
 use crate::ffi::{call_in_context, call_in_context_or_here};
 use crate::interpreter::{Attached, CloneWith};
 use crate::transport::address::Address;
@@ -141,12 +141,10 @@ impl DatagramTransport {
             None => Ok(()),
         }
     }
+}
 
-    /// The poller's report.
-    ///
-    /// # Errors
-    /// SystemExit and KeyboardInterrupt from the protocol.
-    pub fn on_ready(
+impl IoObject for DatagramTransport {
+    fn on_ready(
         slf: &Bound<'_, Self>,
         event_loop: &Bound<'_, EventLoop>,
         readiness: Readiness,
@@ -160,7 +158,9 @@ impl DatagramTransport {
         }
         Ok(())
     }
+}
 
+impl DatagramTransport {
     fn read(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let limit = self.with(|state| match &mut state.arrival {
             Arrival::Burst => RECEIVED_AT_ONCE,

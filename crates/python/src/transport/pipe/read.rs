@@ -7,12 +7,12 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::io::Errno;
-use whorl_core::reactor::{Interest, Token};
+use whorl_core::reactor::{Interest, Readiness, Token};
 use whorl_core::sched::OwnerCell;
 
 use super::{Pipe, TransportPhase};
 use crate::errors::{IntoPyErr, OrRaise};
-use crate::event_loop::{EventLoop, Source};
+use crate::event_loop::{EventLoop, IoHandle, IoObject, Source};
 use crate::ffi::{Call, call_in_context, copy_context};
 use crate::interpreter::{Attached, CloneWith, Collector};
 use crate::transport::common;
@@ -88,18 +88,20 @@ impl ReadPipeTransport {
             Change::None => Ok(()),
             Change::Unregister(token) => event_loop.get().unregister(token).map(drop),
             Change::Register(fd) => {
-                let source = Source::ReadPipe(slf.clone().unbind());
+                let source = Source::Io(IoHandle::new(slf));
                 let token = event_loop.get().register(fd, Interest::READ, source)?;
                 this.with(|state| state.token = Some(token))
             }
         }
     }
+}
 
-    /// The poller's report.
-    ///
-    /// # Errors
-    /// SystemExit and KeyboardInterrupt from the protocol.
-    pub fn on_ready(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+impl IoObject for ReadPipeTransport {
+    fn on_ready(
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        _readiness: Readiness,
+    ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         // A bytes object is not tracked by the garbage collector: nothing foreign runs while the buffer is open.
@@ -137,7 +139,9 @@ impl ReadPipeTransport {
             }
         }
     }
+}
 
+impl ReadPipeTransport {
     /// Looks `protocol.data_received` up, for this time and the next ones.
     fn receiver(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let Some(protocol) = self.protocol(py)? else { return Ok(None) };

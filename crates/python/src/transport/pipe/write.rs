@@ -19,7 +19,7 @@ use whorl_core::sched::OwnerCell;
 
 use super::{Kind, Pipe, TransportPhase};
 use crate::errors::{IntoPyErr, OrRaise};
-use crate::event_loop::{EventLoop, Source};
+use crate::event_loop::{EventLoop, IoHandle, IoObject, Source};
 use crate::ffi::copy_context;
 use crate::interpreter::{Attached, CloneWith, Collector};
 use crate::transport::chunk::Chunk;
@@ -129,18 +129,16 @@ impl WritePipeTransport {
             Change::Modify(token, interest) => event_loop.get().set_interest(token, interest),
             Change::Unregister(token) => event_loop.get().unregister(token).map(drop),
             Change::Register(fd, interest) => {
-                let source = Source::WritePipe(slf.clone().unbind());
+                let source = Source::Io(IoHandle::new(slf));
                 let token = event_loop.get().register(fd, interest, source)?;
                 this.with(|state| state.token = Some(token))
             }
         }
     }
+}
 
-    /// The poller's report.
-    ///
-    /// # Errors
-    /// SystemExit and KeyboardInterrupt from the protocol.
-    pub fn on_ready(
+impl IoObject for WritePipeTransport {
+    fn on_ready(
         slf: &Bound<'_, Self>,
         event_loop: &Bound<'_, EventLoop>,
         readiness: Readiness,
@@ -156,7 +154,9 @@ impl WritePipeTransport {
         }
         if readiness.writable && blocked { this.flush(slf, event_loop) } else { Ok(()) }
     }
+}
 
+impl WritePipeTransport {
     /// Writes what waits, as far as the pipe takes it.
     fn flush(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let kind = self.kind;

@@ -18,7 +18,7 @@ use whorl_core::reactor::{Interest, Readiness, Token};
 use whorl_core::sched::OwnerCell;
 
 use crate::errors::OrRaise;
-use crate::event_loop::{EventLoop, Source};
+use crate::event_loop::{EventLoop, IoHandle, IoObject, Source};
 use crate::interpreter::{Attached, CloneWith};
 use crate::transport::address::Address;
 use crate::transport::common;
@@ -201,7 +201,7 @@ impl StreamTransport {
             wanted.then(|| (state.socket.fd(), state.interest(phase)))
         })?;
         if let Some((fd, interest)) = registration {
-            let token = event_loop.get().register(fd, interest, Source::Stream(slf.clone().unbind()))?;
+            let token = event_loop.get().register(fd, interest, Source::Io(IoHandle::new(slf)))?;
             self.with(|state| state.token = Some(token))?;
         }
         Ok(())
@@ -214,13 +214,11 @@ impl StreamTransport {
             None => Ok(()),
         }
     }
+}
 
-    /// The poller's report.
-    ///
-    /// # Errors
-    /// SystemExit and KeyboardInterrupt from the protocol.
+impl IoObject for StreamTransport {
     #[inline]
-    pub fn on_ready(
+    fn on_ready(
         slf: &Bound<'_, Self>,
         event_loop: &Bound<'_, EventLoop>,
         readiness: Readiness,
@@ -232,6 +230,14 @@ impl StreamTransport {
         if readiness.readable { this.read(slf, event_loop) } else { Ok(()) }
     }
 
+    fn on_turn_end(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+        let due =
+            slf.get().with(|state| state.output.transition_on_turn_end() && !state.output.is_empty())?;
+        if due { Self::flush(slf, event_loop) } else { Ok(()) }
+    }
+}
+
+impl StreamTransport {
     /// Drops what waits and schedules `connection_lost(error)`, unless it is lost already.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use whorl_core::sched::Turn;
 
 use super::{State, StreamTransport, Writing};
 use crate::errors::IntoPyErr;
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, IoHandle};
 use crate::interpreter::CloneWith;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
@@ -68,16 +68,6 @@ impl StreamTransport {
             (!this.is_lost()).then(|| output.flush(|slices| send(socket, slices)))
         })?;
         report.map_or(Ok(()), |report| this.after_flush(slf, event_loop, report))
-    }
-
-    /// The turn ends in which the transport asked for a flush.
-    ///
-    /// # Errors
-    /// As [`StreamTransport::flush`].
-    pub fn on_turn_end(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        let due =
-            slf.get().with(|state| state.output.transition_on_turn_end() && !state.output.is_empty())?;
-        if due { Self::flush(slf, event_loop) } else { Ok(()) }
     }
 
     /// Sends what waits only for the end of the turn. Does nothing where the state cannot be opened: on another thread, and
@@ -201,7 +191,7 @@ impl StreamTransport {
         match this.send_or_queue(chunks, event_loop.get().begin_write()?)? {
             Written::Sent => Ok(()),
             Written::Queued => this.pause_protocol(slf, event_loop),
-            Written::Gathered => event_loop.get().flush_later(slf.clone().unbind()),
+            Written::Gathered => event_loop.get().flush_later(IoHandle::new(slf)),
             Written::Flushed(report) => {
                 this.after_flush(slf, event_loop, report)?;
                 this.pause_protocol(slf, event_loop)
