@@ -32,6 +32,17 @@ MAY_USE: dict[str, set[str]] = {
     "parallel": set(),
     "trace": set(),
 }
+BINDING = ROOT / "crates" / "python" / "src"
+
+# The layers of the binding, from the bottom: each may use those before it in its row's set, and itself.
+C_API = {"errors", "ffi", "buffer", "interpreter"}
+BINDING_MAY_USE: dict[str, set[str]] = {
+    # The callers of the C API: one layer.
+    **dict.fromkeys(C_API, C_API),
+    "event_loop": C_API,
+    "transport": C_API | {"event_loop"},
+    "http": C_API | {"event_loop", "transport"},
+}
 SANS_IO = {"http1", "websocket", "http2", "client"}
 
 
@@ -114,6 +125,40 @@ def test_protocols_and_policy_touch_no_socket_and_no_clock(module: str) -> None:
         for word in re.findall(outside, without_tests(rust_code(path.read_text())))
     }
     assert not touched
+
+
+def binding_files(module: str) -> list[Path]:
+    """The files of one module of the binding."""
+    flat = BINDING / f"{module}.rs"
+    return [*([flat] if flat.exists() else []), *files(".rs", under=f"crates/python/src/{module}")]
+
+
+def test_every_module_of_the_binding_has_its_place() -> None:
+    code = rust_code((BINDING / "lib.rs").read_text())
+    modules = set(re.findall(r"^\s*(?:pub(?:\([^)]*\))?\s+)?mod\s+(\w+)\s*[;{]", code, re.M))
+    assert modules == BINDING_MAY_USE.keys(), "say in BINDING_MAY_USE what the new module may use"
+
+
+@pytest.mark.parametrize("module", sorted(BINDING_MAY_USE))
+def test_modules_of_the_binding_use_only_what_they_may(module: str) -> None:
+    paths = binding_files(module)
+    assert paths
+    used = {
+        (name(path), other)
+        for path in paths
+        for other in re.findall(r"\bcrate::\{?\s*(\w+)", rust_code(path.read_text()))
+    }
+    assert not {(path, other) for path, other in used if other not in BINDING_MAY_USE[module] | {module}}
+
+
+def test_the_binding_imports_nothing_of_the_package() -> None:
+    named = {
+        (name(path), found)
+        for path in files(".rs", under="crates/python/src")
+        for found in re.findall(r'"(whorl(?:\.\w+)+)"', path.read_text())
+        if found != "whorl._core"
+    }
+    assert not named, "what the extension uses of the package, the package gives it"
 
 
 def test_every_crate_that_is_used_is_argued_for() -> None:

@@ -3,7 +3,9 @@
 ``import whorl.http as aiohttp`` is the one line that changes in a program.
 """
 
-from . import hdrs
+from whorl import _core
+
+from . import exceptions, hdrs, http_exceptions, response
 from .auth import BasicAuth, encode_basic_auth
 from .compression import set_zlib_backend
 from .connector import (
@@ -218,6 +220,9 @@ __all__ = [
     "set_zlib_backend",
     "streamer",
 ]
+
+# The extension imports nothing of this package: it is given what it uses.
+_core.give_http(exceptions, http_exceptions, response.warn_unclosed)
 
 
 def __dir__() -> list[str]:

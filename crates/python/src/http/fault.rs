@@ -2,9 +2,10 @@
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use whorl_core::client::coding;
 use whorl_core::http1::{self, ErrorKind, Incomplete};
+
+use super::given::{client_exception, http_exception};
 
 /// Why an answer will not come whole.
 #[derive(Debug)]
@@ -19,24 +20,6 @@ impl From<http1::Error> for Fault {
     fn from(error: http1::Error) -> Self {
         Self::Protocol(error)
     }
-}
-
-/// A class of `whorl.http.exceptions`.
-fn client_exception<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    static MODULE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let module = MODULE.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
-        Ok(py.import("whorl.http.exceptions")?.into_any().unbind())
-    })?;
-    module.bind(py).getattr(name)
-}
-
-/// A class of `whorl.http.http_exceptions`.
-fn http_exception<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    static MODULE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let module = MODULE.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
-        Ok(py.import("whorl.http.http_exceptions")?.into_any().unbind())
-    })?;
-    module.bind(py).getattr(name)
 }
 
 /// An exception of the client's, by name.

@@ -43,6 +43,7 @@ mod deadlines;
 mod encode;
 mod exchange;
 mod fault;
+mod given;
 mod head;
 mod link;
 mod options;
@@ -60,11 +61,14 @@ mod websocket;
 
 use pyo3::prelude::*;
 
+use crate::transport;
+
 pub use connection::HttpConnection;
 
 /// Adds the client's classes to the module.
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<HttpConnection>()?;
+    transport::register::<HttpConnection>();
     module.add_class::<exchange::Exchange>()?;
     module.add_class::<pool::ConnectionPool>()?;
     module.add_class::<pool::PoolSlot>()?;
@@ -76,6 +80,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<response::ResponseBase>()?;
     module.add_class::<session::SessionBase>()?;
     module.add_function(wrap_pyfunction!(encode::encode_head, module)?)?;
+    given::add_to(module)?;
     policy::add_to(module)?;
     websocket::add_to(module)
 }

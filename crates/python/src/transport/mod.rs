@@ -14,6 +14,7 @@ mod destination;
 mod ending;
 mod extra_info;
 mod listener;
+mod native;
 mod output;
 mod pipe;
 mod protocol;
@@ -28,6 +29,7 @@ pub use chunk::Chunk;
 pub use common::set_result;
 pub use datagram::DatagramTransport;
 pub use listener::Listener;
+pub use native::{NativeProtocol, Received, register};
 pub use pipe::{ReadPipeTransport, WritePipeTransport};
 pub use stream::StreamTransport;
 pub use tls::{TlsProtocol, TlsTransport};
@@ -39,6 +41,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ReadPipeTransport>()?;
     module.add_class::<WritePipeTransport>()?;
     module.add_class::<TlsProtocol>()?;
+    register::<TlsProtocol>();
     module.add_class::<TlsTransport>()?;
     module.add_class::<Listener>()
 }

@@ -6,9 +6,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyType};
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
-use super::tls::TlsProtocol;
+use super::native::NativeHandle;
 use crate::ffi::{call_in_context, call_in_context_or_here};
-use crate::http::HttpConnection;
 use crate::interpreter::{Attached, CloneWith};
 
 /// How data reaches a protocol.
@@ -25,10 +24,8 @@ pub enum Receiver {
     },
     /// It has no such method so far: looked up when data comes, which is when asyncio would miss it.
     Missing(Py<PyAny>),
-    /// Our own TLS: ciphertext goes to its engine from where it was received.
-    Tls(Py<TlsProtocol>),
-    /// Our own HTTP client: likewise.
-    Http(Py<HttpConnection>),
+    /// A protocol that takes bytes from the memory they were received into.
+    Native(NativeHandle),
 }
 
 /// A protocol and how data reaches it.
@@ -48,11 +45,8 @@ fn buffered_protocol(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
 impl Receiver {
     fn of(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = protocol.py();
-        if let Ok(tls) = protocol.cast_exact::<TlsProtocol>() {
-            return Ok(Self::Tls(tls.clone().unbind()));
-        }
-        if let Ok(http) = protocol.cast::<HttpConnection>() {
-            return Ok(Self::Http(http.clone().unbind()));
+        if let Some(native) = NativeHandle::of(protocol) {
+            return Ok(Self::Native(native));
         }
         if protocol.is_instance(buffered_protocol(py)?)? {
             Self::buffered(protocol)
@@ -86,8 +80,7 @@ impl CloneWith for Receiver {
                 buffer_updated: buffer_updated.clone_with(at),
             },
             Self::Missing(protocol) => Self::Missing(protocol.clone_with(at)),
-            Self::Tls(tls) => Self::Tls(tls.clone_with(at)),
-            Self::Http(http) => Self::Http(http.clone_with(at)),
+            Self::Native(native) => Self::Native(native.clone_with(at)),
         }
     }
 }
@@ -111,8 +104,7 @@ impl Protocol {
                 visit.call(get_buffer)?;
                 visit.call(buffer_updated)
             }
-            Receiver::Tls(tls) => visit.call(tls),
-            Receiver::Http(http) => visit.call(http),
+            Receiver::Native(native) => native.visit(visit),
         }
     }
 }

@@ -319,9 +319,9 @@ impl HttpConnection {
     }
 
     /// asyncio: data has come; a transport of ours calls the native way instead.
-    pub fn data_received(slf: &Bound<'_, Self>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
-        let taken = slf.get().take(slf.py(), data.as_bytes())?;
-        Self::on_data(slf, taken)
+    fn data_received(slf: &Bound<'_, Self>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+        let parsed = slf.get().feed(slf.py(), data.as_bytes())?;
+        Self::on_data(slf, parsed)
     }
 
     /// asyncio: the peer will send no more. The transport closes itself.

@@ -19,8 +19,9 @@ use super::link::Link;
 use super::pool::{ConnectionPool, Lease};
 use crate::errors::OrRaise;
 use crate::event_loop::clock;
+use crate::ffi::call_in_context;
 use crate::interpreter::{Attached, CloneWith};
-use crate::transport::Chunk;
+use crate::transport::{Chunk, NativeProtocol, Received};
 
 /// What the connection is doing.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ struct State {
 
 /// What bytes came to, before anything is called.
 #[derive(Debug, Default)]
-pub struct Taken {
+struct Parsed {
     exchange: Option<Py<Exchange>>,
     actions: Actions,
     outcome: Outcome,
@@ -126,6 +127,22 @@ pub struct HttpConnection {
 
 const NANOSECONDS: f64 = 1e9;
 
+impl NativeProtocol for HttpConnection {
+    const WITH_SUBCLASSES: bool = true;
+
+    #[inline]
+    fn received(slf: &Bound<'_, Self>, bytes: Received<'_, '_>) -> PyResult<()> {
+        let parsed = slf.get().feed(slf.py(), &bytes)?;
+        drop(bytes);
+        Self::on_data(slf, parsed)
+    }
+
+    fn eof_received(slf: &Bound<'_, Self>, context: &Py<PyAny>) -> PyResult<bool> {
+        let method = slf.getattr(intern!(slf.py(), "eof_received"))?.unbind();
+        call_in_context(slf.py(), context, &method, [])?.is_truthy()
+    }
+}
+
 impl HttpConnection {
     #[inline]
     fn with<R>(&self, act: impl FnOnce(&mut State) -> R + Send) -> PyResult<R> {
@@ -142,25 +159,25 @@ impl HttpConnection {
         self.state.with_token(at.into(), act).or_raise()
     }
 
-    /// Takes what the transport has received. Calls nothing foreign: the memory is the loop's.
+    /// Parses what the transport has received. Calls nothing foreign: the memory is the loop's.
     ///
     /// # Errors
     /// RuntimeError on the wrong thread.
     #[inline]
-    pub fn take<'py>(&self, at: impl Into<Attached<'py>>, input: &[u8]) -> PyResult<Taken> {
-        let mut taken = Taken::default();
-        self.with_attached(at, |state, at| state.take(at, input, &mut taken))??;
-        Ok(taken)
+    fn feed<'py>(&self, at: impl Into<Attached<'py>>, input: &[u8]) -> PyResult<Parsed> {
+        let mut parsed = Parsed::default();
+        self.with_attached(at, |state, at| state.feed(at, input, &mut parsed))??;
+        Ok(parsed)
     }
 
     /// Does what the bytes ask for.
     ///
     /// # Errors
     /// What the reader, the sink or a callback raises.
-    pub fn on_data(slf: &Bound<'_, Self>, taken: Taken) -> PyResult<()> {
+    fn on_data(slf: &Bound<'_, Self>, parsed: Parsed) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let Taken { exchange, actions, outcome } = taken;
+        let Parsed { exchange, actions, outcome } = parsed;
         let exchange = exchange.map(|exchange| exchange.into_bound(py));
         match outcome {
             Outcome::Open => {}
@@ -446,23 +463,23 @@ impl ReadTimeout {
 
 impl State {
     /// Parses `input`, which is everything that has arrived.
-    fn take(&mut self, at: Attached<'_>, mut input: &[u8], taken: &mut Taken) -> PyResult<()> {
+    fn feed(&mut self, at: Attached<'_>, mut input: &[u8], parsed: &mut Parsed) -> PyResult<()> {
         if let Stage::Upgraded(_) | Stage::Handed(_) = self.stage {
-            taken.outcome = Outcome::Foreign(input.to_vec());
+            parsed.outcome = Outcome::Foreign(input.to_vec());
             return Ok(());
         }
         if let Some(since) = &mut self.read_timeout.silent_since {
             *since = clock::now();
         }
         let Some(exchange) = &self.exchange else {
-            taken.outcome = Outcome::Stray;
+            parsed.outcome = Outcome::Stray;
             return Ok(());
         };
-        taken.exchange = Some(exchange.clone_with(at));
+        parsed.exchange = Some(exchange.clone_with(at));
         let parser = &mut self.parser;
         let (stage, future) = (&mut self.stage, &mut self.future);
-        let actions = &mut taken.actions;
-        taken.outcome = exchange.get().with_attached(at, |exchange, at| {
+        let actions = &mut parsed.actions;
+        parsed.outcome = exchange.get().with_attached(at, |exchange, at| {
             loop {
                 let step = parser.parse(input).map_err(Fault::from).and_then(|(event, used)| {
                     input = input.get(used..).unwrap_or_default();

@@ -9,6 +9,7 @@ use whorl_core::http1::Framing;
 
 use super::{Delivery, Exchange, Phase, waiter};
 use crate::http::connection::HttpConnection;
+use crate::http::given;
 use crate::http::head;
 use crate::interpreter::{CloneWith, Collector};
 use crate::transport::set_result;
@@ -198,7 +199,7 @@ impl Exchange {
         }
         Self::abandon(slf)?;
         if event_loop.call_method0(intern!(py, "get_debug"))?.is_truthy()? {
-            py.import("whorl.http.response")?.call_method1("warn_unclosed", (event_loop, method, url))?;
+            given::warn_unclosed(event_loop, method, url)?;
         }
         Ok(())
     }

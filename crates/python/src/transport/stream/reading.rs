@@ -11,12 +11,11 @@ use super::StreamTransport;
 use crate::errors::IntoPyErr;
 use crate::event_loop::EventLoop;
 use crate::ffi::call_in_context;
-use crate::http::HttpConnection;
 use crate::interpreter::CloneWith;
 use crate::transport::ending::Ending;
-use crate::transport::protocol::{self, LentBuffer, Receiver};
+use crate::transport::native::{NativeHandle, Received};
+use crate::transport::protocol::{self, LentBuffer, Protocol, Receiver};
 use crate::transport::states::ReadState;
-use crate::transport::tls::TlsProtocol;
 
 /// One `recv`, which never blocks: somebody may have made the socket blocking behind our back, through a duplicate.
 #[inline]
@@ -54,8 +53,7 @@ impl StreamTransport {
             Some((Receiver::Buffered { get_buffer, buffer_updated }, fd)) => {
                 self.read_buffered(slf, event_loop, &get_buffer, &buffer_updated, fd)
             }
-            Some((Receiver::Tls(tls), fd)) => self.read_tls(slf, event_loop, tls.bind(py), fd),
-            Some((Receiver::Http(http), fd)) => self.read_http(slf, event_loop, http.bind(py), fd),
+            Some((Receiver::Native(protocol), fd)) => self.read_native(slf, event_loop, &protocol, fd),
         }
     }
 
@@ -119,48 +117,23 @@ impl StreamTransport {
         }
     }
 
-    fn read_tls(
+    fn read_native(
         &self,
         slf: &Bound<'_, Self>,
         event_loop: &Bound<'_, EventLoop>,
-        tls: &Bound<'_, TlsProtocol>,
+        protocol: &NativeHandle,
         fd: RawFd,
     ) -> PyResult<()> {
         let py = slf.py();
-        // It decrypts from the loop's buffer, which is taken out meanwhile: OpenSSL may call Python.
         let mut buffer = event_loop.get().lend_read_buffer(py)?;
         match receive(fd, &mut buffer) {
-            Ok(size @ 1..) => {
-                let taken = tls.get().take(py, &buffer[..size]);
-                drop(buffer);
-                TlsProtocol::on_data(tls, taken?)
-            }
-            Ok(0) => self.read_eof(slf, event_loop),
-            Err(error) => self.read_failed(slf, event_loop, error),
-        }
-    }
-
-    #[inline]
-    fn read_http(
-        &self,
-        slf: &Bound<'_, Self>,
-        event_loop: &Bound<'_, EventLoop>,
-        http: &Bound<'_, HttpConnection>,
-        fd: RawFd,
-    ) -> PyResult<()> {
-        let py = slf.py();
-        let connection = http.get();
-        let received = event_loop.get().with_read_buffer(py, |buffer, at| {
-            receive(fd, buffer).map(|size| (size > 0).then(|| connection.take(at, &buffer[..size])))
-        });
-        match received? {
-            Ok(Some(taken)) => match taken.and_then(|taken| HttpConnection::on_data(http, taken)) {
+            Ok(size @ 1..) => match protocol.received(py, Received::Lent(buffer, size)) {
                 Ok(()) => Ok(()),
                 Err(error) => {
                     self.fatal(slf, event_loop, error, "Fatal error: protocol.data_received() call failed.")
                 }
             },
-            Ok(None) => self.read_eof(slf, event_loop),
+            Ok(0) => self.read_eof(slf, event_loop),
             Err(error) => self.read_failed(slf, event_loop, error),
         }
     }
@@ -179,13 +152,19 @@ impl StreamTransport {
 
     fn read_eof(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let py = slf.py();
-        let Some(protocol) = self.protocol(py)? else { return Ok(()) };
-        let protocol = protocol.bind(py);
-        let keep_open = match protocol.cast_exact::<TlsProtocol>() {
-            // It enters the application's context itself.
-            Ok(tls) => tls.get().on_stream_end(tls),
-            Err(_) => protocol::call_method0(protocol, &self.context, intern!(py, "eof_received"))
-                .and_then(|keep_open| keep_open.is_truthy()),
+        let protocol = self.with_attached(py, |state, at| {
+            state.protocol.as_ref().map(|Protocol { object, receiver }| match receiver {
+                Receiver::Native(native) => Ok(native.clone_with(at)),
+                _ => Err(object.clone_with(at)),
+            })
+        })?;
+        let keep_open = match protocol {
+            None => return Ok(()),
+            Some(Ok(native)) => native.eof_received(py, &self.context),
+            Some(Err(object)) => {
+                protocol::call_method0(object.bind(py), &self.context, intern!(py, "eof_received"))
+                    .and_then(|keep_open| keep_open.is_truthy())
+            }
         };
         match keep_open {
             Ok(true) => {

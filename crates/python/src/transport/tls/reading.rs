@@ -6,34 +6,50 @@ use pyo3::types::PyBytes;
 
 use super::engine::{Decrypted, Engine, Stop};
 use super::protocol::{Notified, Reading, TlsPhase, TlsProtocol};
-use crate::http::HttpConnection;
 use crate::interpreter::CloneWith;
 use crate::transport::StreamTransport;
+use crate::transport::native::{NativeProtocol, Received};
 use crate::transport::protocol::{LentBuffer, Receiver};
 
 /// What the application was given in one go, and why no more.
 type Plaintext<'py> = Decrypted<Option<Bound<'py, PyBytes>>>;
 
-/// What a stream's data came to, before anything is called.
-pub enum TlsInput<'py> {
-    /// It is decrypted: for [`TlsProtocol::on_data`].
+/// What a stream's data came to, before the application is called.
+enum TlsInput<'py> {
+    /// Plaintext for the application.
     Decrypted(Plaintext<'py>),
-    /// It waits in the engine's memory.
+    /// Ciphertext that waits in the engine's memory.
     Kept,
 }
 
+impl NativeProtocol for TlsProtocol {
+    const WITH_SUBCLASSES: bool = false;
+
+    #[inline]
+    fn received(slf: &Bound<'_, Self>, ciphertext: Received<'_, '_>) -> PyResult<()> {
+        let input = slf.get().feed(slf.py(), &ciphertext)?;
+        drop(ciphertext);
+        Self::on_data(slf, input)
+    }
+
+    /// The application's context is entered here, not the transport's.
+    fn eof_received(slf: &Bound<'_, Self>, _context: &Py<PyAny>) -> PyResult<bool> {
+        slf.get().on_stream_end(slf)
+    }
+}
+
 impl TlsProtocol {
-    /// Takes what the stream has received. Calls nothing of the application's: the memory is the loop's.
+    /// Gives the engine what the stream has received. Calls nothing of the application's: the memory is the loop's.
     ///
     /// # Errors
     /// RuntimeError on the wrong thread; MemoryError.
     #[inline]
-    pub fn take<'py>(&self, py: Python<'py>, ciphertext: &[u8]) -> PyResult<TlsInput<'py>> {
+    fn feed<'py>(&self, py: Python<'py>, ciphertext: &[u8]) -> PyResult<TlsInput<'py>> {
         let at_once = self.with(|state| {
             self.phase.load() == TlsPhase::Open
                 && state.reading == Reading::On
                 && state.protocol.as_ref().is_some_and(|protocol| {
-                    matches!(protocol.receiver, Receiver::Data(_) | Receiver::Http(_))
+                    matches!(protocol.receiver, Receiver::Data(_) | Receiver::Native(_))
                 })
         })?;
         let engine = self.engine()?;
@@ -44,14 +60,14 @@ impl TlsProtocol {
         Ok(TlsInput::Kept)
     }
 
-    /// Does what the data taken asks for.
+    /// Delivers what the input came to, and does what it asks for.
     ///
     /// # Errors
     /// SystemExit and KeyboardInterrupt from the application.
     #[inline]
-    pub fn on_data(slf: &Bound<'_, Self>, taken: TlsInput<'_>) -> PyResult<()> {
+    fn on_data(slf: &Bound<'_, Self>, input: TlsInput<'_>) -> PyResult<()> {
         let this = slf.get();
-        match taken {
+        match input {
             TlsInput::Kept => this.advance(slf),
             TlsInput::Decrypted(plaintext) => match this.deliver(slf, plaintext)? {
                 Next::Nothing => this.after_reading(slf),
@@ -84,7 +100,7 @@ impl TlsProtocol {
                 Some(Receiver::Buffered { get_buffer, buffer_updated }) => {
                     self.read_buffered(slf, &get_buffer, &buffer_updated)?
                 }
-                Some(Receiver::Data(_) | Receiver::Missing(_) | Receiver::Tls(_) | Receiver::Http(_)) => {
+                Some(Receiver::Data(_) | Receiver::Missing(_) | Receiver::Native(_)) => {
                     let plaintext = self.engine()?.decrypt(py, &[])?;
                     self.deliver(slf, plaintext)?
                 }
@@ -101,7 +117,7 @@ impl TlsProtocol {
             let receiver = self.with_attached(py, |state, at| {
                 state.protocol.as_ref().map(|protocol| match &protocol.receiver {
                     Receiver::Data(data_received) => Receiver::Data(data_received.clone_with(at)),
-                    Receiver::Http(http) => Receiver::Http(http.clone_with(at)),
+                    Receiver::Native(native) => Receiver::Native(native.clone_with(at)),
                     _ => Receiver::Missing(protocol.object.clone_with(at)),
                 })
             })?;
@@ -110,7 +126,7 @@ impl TlsProtocol {
                 Some(Receiver::Data(data_received)) => {
                     self.call(py, &data_received, [data.as_any()]).map(drop)
                 }
-                Some(Receiver::Http(http)) => HttpConnection::data_received(http.bind(py), &data),
+                Some(Receiver::Native(native)) => native.received(py, Received::Object(data)),
                 // It had no such method when it was set, as asyncio allows.
                 Some(_) => self.tell(py, intern!(py, "data_received"), [data.as_any()]).map(drop),
             };
