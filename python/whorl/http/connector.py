@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 from whorl import _core
 
 from .connection import HttpConnection
-from .dialing import AddrInfoType, SocketFactoryType, addr_infos, dial
+from .happy_eyeballs import AddrInfoType, SocketFactoryType, addr_infos, dial
 from .dns_cache import DNSCache
 from .exceptions import (
     ClientConnectionError,
