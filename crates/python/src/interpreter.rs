@@ -166,11 +166,16 @@ impl Identity {
     }
 }
 
-/// A value that one thread opens at a time: under the GIL or, on a free-threaded interpreter, a lock.
+/// A value that one thread at a time looks at or replaces: under the GIL or, on a free-threaded interpreter, a lock.
+///
+/// There is no way in that could come back. [`Guarded::peek`] takes a closure that is `Send`, so it calls no Python, and
+/// `Copy`, so it holds nothing whose end could run a finaliser, and gives it a shared reference. Everything else moves a whole
+/// value in and the one before out, to be dropped by the caller, outside.
 ///
 /// Not under the object's critical section, which may let the thread be stopped while it waits for another: whoever has the
-/// loop's state open must never be, as others wait for it (see [`whorl_core::sched::LoopOwner`]).
-#[derive(Debug)]
+/// loop's state open must never be, as others wait for it (see [`whorl_core::sched::LoopOwner`]). The lock of a free-threaded
+/// interpreter is not one that detaches: its holder runs a few loads and stores, so who waits for it, the collector
+/// included, waits for that long.
 pub struct Guarded<T> {
     #[cfg(Py_GIL_DISABLED)]
     value: Mutex<T>,
@@ -178,10 +183,16 @@ pub struct Guarded<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: `value` is opened in `with` alone, under the GIL. What runs in there calls nothing foreign, so it does not come
-// back, and nothing lets go of the GIL.
+// SAFETY: `value` is touched in `open` alone, on an attached thread and so under the GIL, which nothing in there lets go of.
 #[cfg(not(Py_GIL_DISABLED))]
 unsafe impl<T: Send> Sync for Guarded<T> {}
+
+impl<T> std::fmt::Debug for Guarded<T> {
+    /// Shows that there is one: the value may be another thread's at the moment.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guarded").finish_non_exhaustive()
+    }
+}
 
 impl<T> Guarded<T> {
     /// A value to be guarded.
@@ -192,36 +203,59 @@ impl<T> Guarded<T> {
         Self { value: UnsafeCell::new(value) }
     }
 
-    /// Opens the value for the length of `act`, which calls nothing foreign, drops no reference and makes no object: all
-    /// three may run Python.
+    /// What `look` makes of the value.
     #[inline]
-    pub fn with<'py, R>(&self, at: impl Into<Attached<'py>>, act: impl FnOnce(&mut T) -> R + Send) -> R {
-        self.with_attached(at, |value, _at| act(value))
-    }
-
-    /// The same with an [`Attached`], for what clones references.
-    #[inline]
-    pub fn with_attached<'py, R>(
+    pub fn peek<'py, R>(
         &self,
         at: impl Into<Attached<'py>>,
-        act: impl FnOnce(&mut T, Attached<'py>) -> R + Send,
+        look: impl FnOnce(&T, Attached<'py>) -> R + Send + Copy,
     ) -> R {
         let at = at.into();
-        self.open(|value| act(value, at))
+        self.open(|value| look(value, at))
     }
 
-    /// Opens the value to look at it, for the garbage collector, which runs on an attached thread.
-    pub fn visit<'a, R>(&self, visit: Collector<'a>, act: impl FnOnce(&T, Collector<'a>) -> R + Send) -> R {
-        self.open(|value| act(value, visit))
+    /// Puts `next` in, and gives the value before.
+    #[inline]
+    #[must_use]
+    pub fn replace<'py>(&self, _at: impl Into<Attached<'py>>, next: T) -> T {
+        self.open(|value| std::mem::replace(value, next))
     }
 
-    /// Opens the value; the caller is attached.
+    /// [`Guarded::replace`] where `from` holds of the value, in one step.
+    ///
+    /// # Errors
+    /// `next`, where it does not.
+    #[inline]
+    pub fn replace_if<'py>(
+        &self,
+        _at: impl Into<Attached<'py>>,
+        next: T,
+        from: impl FnOnce(&T) -> bool + Send + Copy,
+    ) -> Result<T, T> {
+        self.open(|value| if from(value) { Ok(std::mem::replace(value, next)) } else { Err(next) })
+    }
+
+    /// Shows the value to the garbage collector, which runs on an attached thread.
+    pub fn visit<'a, R>(&self, visit: Collector<'a>, show: impl FnOnce(&T, Collector<'a>) -> R + Send) -> R {
+        self.open(|value| show(value, visit))
+    }
+
+    /// The value, for who has the only reference.
+    pub fn get_mut(&mut self) -> &mut T {
+        #[cfg(Py_GIL_DISABLED)]
+        return self.value.get_mut().unwrap_or_else(PoisonError::into_inner);
+        #[cfg(not(Py_GIL_DISABLED))]
+        self.value.get_mut()
+    }
+
+    /// Opens the value for one of the methods above, on an attached thread.
     #[inline]
     fn open<R>(&self, act: impl FnOnce(&mut T) -> R) -> R {
-        // What a poisoned lock protects is whole all the same: each stage is written at once.
+        // What a poisoned lock protects is whole all the same: each value is written at once.
         #[cfg(Py_GIL_DISABLED)]
         return act(&mut self.value.lock().unwrap_or_else(PoisonError::into_inner));
-        // SAFETY: see `Sync`.
+        // SAFETY: other threads wait for the GIL. This one does not come back: `open` is called by the methods above only, and
+        // none of them runs foreign code or drops a value that was in here.
         #[cfg(not(Py_GIL_DISABLED))]
         act(unsafe { &mut *self.value.get() })
     }

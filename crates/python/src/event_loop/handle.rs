@@ -102,49 +102,32 @@ impl Handle {
         Self { stage: Guarded::new(stage), source_traceback }
     }
 
-    #[inline]
-    fn with<R>(slf: &Bound<'_, Self>, act: impl FnOnce(&mut Stage) -> R + Send) -> R {
-        slf.get().stage.with(slf.py(), act)
-    }
-
-    /// The same with an [`Attached`], for what clones references.
-    #[inline]
-    fn with_attached<'py, R>(
-        slf: &Bound<'py, Self>,
-        act: impl FnOnce(&mut Stage, Attached<'py>) -> R + Send,
-    ) -> R {
-        slf.get().stage.with_attached(slf.py(), act)
-    }
-
     /// Pending to Done. A repeating handle stays what it is, and a shared one until [`ThreadSafeHandle`] begins it.
     #[inline]
     fn begin(slf: &Bound<'_, Self>) -> Begun {
-        Self::with_attached(slf, |stage, at| match stage {
-            Stage::Repeating(scheduled) => Begun::Call(scheduled.clone_with(at)),
-            Stage::Pending(_) => match mem::replace(stage, Stage::Done) {
-                Stage::Pending(scheduled) => Begun::Call(scheduled),
-                _ => Begun::Nothing,
-            },
-            Stage::Shared(_) => Begun::Shared,
-            Stage::Done | Stage::Reporting(_) | Stage::Cancelled => Begun::Nothing,
-        })
+        let stage = &slf.get().stage;
+        match stage.replace_if(slf.py(), Stage::Done, |stage| matches!(stage, Stage::Pending(_))) {
+            Ok(Stage::Pending(scheduled)) => Begun::Call(scheduled),
+            _ => stage.peek(slf.py(), |stage, at| match stage {
+                Stage::Repeating(scheduled) => Begun::Call(scheduled.clone_with(at)),
+                Stage::Shared(_) => Begun::Shared,
+                Stage::Pending(_) | Stage::Done | Stage::Reporting(_) | Stage::Cancelled => Begun::Nothing,
+            }),
+        }
     }
 
     /// Shared to Done; what is to be run, unless it has been cancelled.
     fn begin_shared(slf: &Bound<'_, Self>) -> Option<Scheduled> {
-        Self::with(slf, |stage| match stage {
-            Stage::Shared(_) => match mem::replace(stage, Stage::Done) {
-                Stage::Shared(scheduled) => Some(scheduled),
-                _ => None,
-            },
+        match slf.get().stage.replace_if(slf.py(), Stage::Done, |stage| matches!(stage, Stage::Shared(_))) {
+            Ok(Stage::Shared(scheduled)) => Some(scheduled),
             _ => None,
-        })
+        }
     }
 
     /// Pending to Cancelled, or Done to Cancelled; true if it was pending.
     pub fn transition_to_cancelled(slf: &Bound<'_, Self>) -> bool {
-        // What it held is dropped here, outside the stage, as finalisers may run.
-        let former = Self::with(slf, |stage| mem::replace(stage, Stage::Cancelled));
+        // What it held is dropped here, as finalisers may run.
+        let former = slf.get().stage.replace(slf.py(), Stage::Cancelled);
         matches!(former, Stage::Pending(_) | Stage::Shared(_))
     }
 
@@ -174,14 +157,16 @@ impl Handle {
                 && ffi::Py_TYPE(slf.as_ptr()) == <Self as pyo3::PyTypeInfo>::type_object_raw(slf.py())
                 && !crate::ffi::has_weak_references(slf.as_ptr())
         };
-        alone && slf.get().source_traceback.is_none() && Self::with(slf, |stage| matches!(stage, Stage::Done))
+        alone
+            && slf.get().source_traceback.is_none()
+            && slf.get().stage.peek(slf.py(), |stage, _at| matches!(stage, Stage::Done))
     }
 
     /// Done to Pending again, for a handle that `is_recyclable`.
     #[inline]
     pub fn transition_to_pending(&self, at: Attached<'_>, scheduled: Scheduled) {
-        // What is replaced is `Done`, which holds nothing.
-        self.stage.with(at, |stage| *stage = Stage::Pending(scheduled));
+        let former = self.stage.replace(at, Stage::Pending(scheduled));
+        debug_assert!(matches!(former, Stage::Done), "a recycled handle holds nothing");
     }
 
     /// Where it was scheduled, in debug mode.
@@ -196,12 +181,12 @@ impl Handle {
 
     /// The same, for a section over the loop's state.
     pub fn is_cancelled_with<'py>(&self, at: impl Into<Attached<'py>>) -> bool {
-        self.stage.with(at, |stage| matches!(stage, Stage::Cancelled))
+        self.stage.peek(at, |stage, _at| matches!(stage, Stage::Cancelled))
     }
 
     /// The callback and its arguments, if it still holds them.
     fn parts(slf: &Bound<'_, Self>) -> Option<Vec<Py<PyAny>>> {
-        Self::with_attached(slf, |stage, at| match stage {
+        slf.get().stage.peek(slf.py(), |stage, at| match stage {
             Stage::Pending(scheduled)
             | Stage::Shared(scheduled)
             | Stage::Repeating(scheduled)
@@ -293,22 +278,13 @@ impl Handle {
 
     /// Has the handle hold `scheduled` for the length of `act`, so that its repr names the callback. A repeating one still does.
     fn show(slf: &Bound<'_, Self>, scheduled: Scheduled, act: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
-        let mut kept = Some(scheduled);
-        Self::with(slf, |stage| {
-            if matches!(stage, Stage::Done)
-                && let Some(scheduled) = kept.take()
-            {
-                // What is replaced is `Done`, which holds nothing.
-                *stage = Stage::Reporting(scheduled);
-            }
-        });
+        let stage = &slf.get().stage;
+        let given =
+            stage.replace_if(slf.py(), Stage::Reporting(scheduled), |stage| matches!(stage, Stage::Done));
         let result = act();
-        let shown = Self::with(slf, |stage| match stage {
-            Stage::Reporting(_) => Some(mem::replace(stage, Stage::Done)),
-            _ => None,
-        });
-        // Here, outside the stage, as finalisers may run.
-        drop((shown, kept));
+        let shown = stage.replace_if(slf.py(), Stage::Done, |stage| matches!(stage, Stage::Reporting(_)));
+        // Here, as finalisers may run.
+        drop((given, shown));
         result
     }
 
@@ -425,7 +401,7 @@ impl Handle {
 
     /// Return the context that the callback is called in, or None once it has run or was cancelled.
     fn get_context(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
-        Self::with_attached(slf, |stage, at| match stage {
+        slf.get().stage.peek(slf.py(), |stage, at| match stage {
             Stage::Pending(scheduled)
             | Stage::Shared(scheduled)
             | Stage::Repeating(scheduled)

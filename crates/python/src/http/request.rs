@@ -65,7 +65,7 @@ pub struct RequestContext {
 
 impl RequestContext {
     fn stage(&self, py: Python<'_>, stage: Stage) {
-        let _former = self.stage.with(py, |place| std::mem::replace(place, stage));
+        let _former = self.stage.replace(py, stage);
     }
 
     /// The first step.
@@ -230,7 +230,7 @@ impl RequestContext {
         if let Err(error) = &step {
             if error.is_instance_of::<PyStopIteration>(py) {
                 let response = error.value(py).getattr(intern!(py, "value"))?.unbind();
-                let _former = self.response.with(py, |place| place.replace(response));
+                let _former = self.response.replace(py, Some(response));
             }
             self.stage(py, Stage::Over);
         }
@@ -267,7 +267,7 @@ impl RequestContext {
         }
         self.stage(py, Stage::Over);
         let kept = response.clone_ref(py);
-        let _former = self.response.with(py, |place| place.replace(kept));
+        let _former = self.response.replace(py, Some(kept));
         Err(stop_iteration(response))
     }
 
@@ -296,7 +296,7 @@ impl RequestContext {
             Send(Py<PyAny>),
             Over,
         }
-        let step = self.stage.with_attached(py, |stage, at| match stage {
+        let step = self.stage.peek(py, |stage, at| match stage {
             Stage::New => Step::Start,
             Stage::Waiting(waiting) => Step::Take(Arc::clone(waiting)),
             Stage::Connecting(connecting) => Step::Connect(Arc::clone(connecting)),
@@ -359,7 +359,7 @@ impl RequestContext {
     }
 
     fn __await__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
-        let awaited = slf.stage.with(slf.py(), |stage| !matches!(stage, Stage::New | Stage::Over));
+        let awaited = slf.stage.peek(slf.py(), |stage, _at| !matches!(stage, Stage::New | Stage::Over));
         if awaited { Err(awaited_again()) } else { Ok(slf) }
     }
 
@@ -384,7 +384,7 @@ impl RequestContext {
     /// The response, once it was awaited.
     #[getter]
     fn _resp(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.response.with_attached(py, |place, at| place.as_ref().map(|response| response.clone_with(at)))
+        self.response.peek(py, |response, at| response.clone_with(at))
     }
 
     /// Go on: a coroutine's method.
@@ -402,7 +402,7 @@ impl RequestContext {
         val: Option<&Bound<'_, PyAny>>,
         tb: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let stage = self.stage.with(py, |stage| std::mem::replace(stage, Stage::Over));
+        let stage = self.stage.replace(py, Stage::Over);
         match stage {
             Stage::Waiting(waiting) => PoolWaiter::give_back(waiting.waiter.bind(py))?,
             Stage::Connecting(connecting) => {
@@ -428,7 +428,7 @@ impl RequestContext {
 
     /// Give it up: a coroutine's method.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let stage = self.stage.with(py, |stage| std::mem::replace(stage, Stage::Over));
+        let stage = self.stage.replace(py, Stage::Over);
         match stage {
             Stage::Waiting(waiting) => PoolWaiter::give_back(waiting.waiter.bind(py)),
             Stage::Connecting(connecting) => {
@@ -446,10 +446,7 @@ impl RequestContext {
         py: Python<'py>,
         exc: &Bound<'py, pyo3::types::PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let Some(response) = self
-            .response
-            .with_attached(py, |place, at| place.as_ref().map(|response| response.clone_with(at)))
-        else {
+        let Some(response) = self.response.peek(py, |response, at| response.clone_with(at)) else {
             return Ok(Bound::new(py, Ready::new(py.None()))?.into_any());
         };
         let response = response.into_bound(py);
@@ -477,18 +474,17 @@ impl RequestContext {
 
     fn __clear__(&self, py: Python<'_>) {
         // An exchange and a place in the queue stay: they do not know the request, and `drop()` has to let go of them.
-        let _coroutine = self.stage.with(py, |stage| match stage {
-            Stage::Connecting(_) | Stage::Delegated(_) => std::mem::replace(stage, Stage::Over),
-            Stage::New | Stage::Waiting(_) | Stage::Awaiting(_) | Stage::Over => Stage::Over,
-        });
-        let _response = self.response.with(py, Option::take);
+        let _coroutine = self
+            .stage
+            .replace_if(py, Stage::Over, |stage| matches!(stage, Stage::Connecting(_) | Stage::Delegated(_)));
+        let _response = self.response.replace(py, None);
     }
 }
 
 impl Drop for RequestContext {
     /// A request whose task is gone: nobody will take its answer. The collector runs on any thread.
     fn drop(&mut self) {
-        Python::attach(|py| match self.stage.with(py, |stage| std::mem::replace(stage, Stage::Over)) {
+        Python::attach(|py| match self.stage.replace(py, Stage::Over) {
             Stage::Awaiting(awaited) => {
                 let exchange = awaited.exchange.bind(py);
                 let told = match exchange.get().is_done() {

@@ -1,6 +1,7 @@
 //! The response's native half: what there is to do for a response whose body came with its head.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -16,18 +17,13 @@ use crate::interpreter::{CloneWith, Collector, Guarded};
 #[pyclass(frozen, subclass, module = "whorl._core")]
 #[derive(Debug)]
 pub struct ResponseBase {
-    state: Guarded<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    exchange: Option<Py<Exchange>>,
-    sent: Option<Arc<Sent>>,
-    session: Option<Py<PyAny>>,
-    body: Option<Py<PyBytes>>,
+    exchange: Guarded<Option<Py<Exchange>>>,
+    sent: Guarded<Option<Arc<Sent>>>,
+    session: Guarded<Option<Py<PyAny>>>,
+    body: Guarded<Option<Py<PyBytes>>>,
     /// Method and URL of a request that was not a plain one.
-    asked: Option<(Py<PyAny>, Py<PyAny>)>,
-    released: bool,
+    asked: Guarded<Option<(Py<PyAny>, Py<PyAny>)>>,
+    released: AtomicBool,
 }
 
 impl ResponseBase {
@@ -44,12 +40,13 @@ impl ResponseBase {
         let py = class.py();
         // Without `__init__()`, which is for tools that make responses of their own.
         let response = class.call_method1(intern!(py, "__new__"), (class,))?;
-        let this = response.cast::<Self>()?;
-        this.get().state.with(py, |state| {
-            state.exchange = Some(exchange);
-            state.sent = Some(sent);
-            state.session = Some(session);
-        });
+        let this = response.cast::<Self>()?.get();
+        // The class may give an instance that answered before: what that held is dropped here, where finalisers may run.
+        let _former = (
+            this.exchange.replace(py, Some(exchange)),
+            this.sent.replace(py, Some(sent)),
+            this.session.replace(py, Some(session)),
+        );
         Ok(response)
     }
 
@@ -62,18 +59,13 @@ impl ResponseBase {
             Some(exchange) => exchange.get().is_done()?,
             None => false,
         };
-        Ok(self.state.with(py, |state| {
-            let done = ended && state.sent.is_some();
-            state.released |= done;
-            done
-        }))
+        let done = ended && self.sent.peek(py, |sent, _at| sent.is_some());
+        self.released.fetch_or(done, Ordering::Relaxed);
+        Ok(done)
     }
 
     fn exchange<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Exchange>> {
-        let exchange = self
-            .state
-            .with_attached(py, |state, at| state.exchange.as_ref().map(|exchange| exchange.clone_with(at)));
-        exchange.map(|exchange| exchange.into_bound(py))
+        self.exchange.peek(py, |exchange, at| exchange.clone_with(at)).map(|exchange| exchange.into_bound(py))
     }
 }
 
@@ -82,7 +74,14 @@ impl ResponseBase {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
-        Self { state: Guarded::new(State::default()) }
+        Self {
+            exchange: Guarded::new(None),
+            sent: Guarded::new(None),
+            session: Guarded::new(None),
+            body: Guarded::new(None),
+            asked: Guarded::new(None),
+            released: AtomicBool::new(false),
+        }
     }
 
     #[getter]
@@ -92,51 +91,51 @@ impl ResponseBase {
 
     #[setter(_exchange)]
     fn set_exchange(&self, py: Python<'_>, exchange: Option<Py<Exchange>>) {
-        let _former = self.state.with(py, |state| std::mem::replace(&mut state.exchange, exchange));
+        let _former = self.exchange.replace(py, exchange);
     }
 
     /// The method, URL and head of a plain request that this answers.
     #[getter]
     fn _sent(&self, py: Python<'_>) -> Option<(Py<pyo3::types::PyString>, Py<Prepared>, Py<PyBytes>)> {
-        let sent = self.state.with(py, |state| state.sent.clone())?;
+        let sent = self.sent.peek(py, |sent, _at| sent.clone())?;
         Some((sent.method.clone_ref(py), sent.prepared.clone_ref(py), sent.head.clone_ref(py)))
     }
 
     #[getter]
     fn _session(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with_attached(py, |state, at| state.session.as_ref().map(|session| session.clone_with(at)))
+        self.session.peek(py, |session, at| session.clone_with(at))
     }
 
     #[setter(_session)]
     fn set_session(&self, py: Python<'_>, session: Option<Py<PyAny>>) {
-        let _former = self.state.with(py, |state| std::mem::replace(&mut state.session, session));
+        let _former = self.session.replace(py, session);
     }
 
     /// The whole body, once it was read.
     #[getter]
     fn _body(&self, py: Python<'_>) -> Option<Py<PyBytes>> {
-        self.state.with_attached(py, |state, at| state.body.as_ref().map(|body| body.clone_with(at)))
+        self.body.peek(py, |body, at| body.clone_with(at))
     }
 
     #[setter(_body)]
     fn set_body(&self, py: Python<'_>, body: Option<Py<PyBytes>>) {
-        let _former = self.state.with(py, |state| std::mem::replace(&mut state.body, body));
+        let _former = self.body.replace(py, body);
     }
 
     /// Whether it was let go of.
     #[getter]
-    fn _released(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.released)
+    fn _released(&self) -> bool {
+        self.released.load(Ordering::Relaxed)
     }
 
     #[setter(_released)]
-    fn set_released(&self, py: Python<'_>, released: bool) {
-        self.state.with(py, |state| state.released = released);
+    fn set_released(&self, released: bool) {
+        self.released.store(released, Ordering::Relaxed);
     }
 
     /// Note what it answers, for what is said if nobody releases it.
     fn _note(&self, py: Python<'_>, method: Py<PyAny>, url: Py<PyAny>) {
-        let _former = self.state.with(py, |state| state.asked.replace((method, url)));
+        let _former = self.asked.replace(py, Some((method, url)));
     }
 
     /// Read the whole body; it is kept, so that it can be had again.
@@ -146,19 +145,16 @@ impl ResponseBase {
         let py = slf.py();
         let this = slf.get();
         // A plain request's response, whose body nobody has asked for, or had.
-        let (plain, body) = this.state.with_attached(py, |state, at| {
-            let plain = state.sent.is_some() && !state.released;
-            (plain, state.body.as_ref().map(|body| body.clone_with(at)))
-        });
+        let plain = this.sent.peek(py, |sent, _at| sent.is_some()) && !this.released.load(Ordering::Relaxed);
         if plain {
-            let body = match (body, this.exchange(py)) {
+            let body = match (this.body.peek(py, |body, at| body.clone_with(at)), this.exchange(py)) {
                 (Some(body), _) => Some(body),
                 (None, Some(exchange)) => exchange.get().take_whole(py)?,
                 (None, None) => None,
             };
             if let Some(body) = body {
                 let kept = body.clone_ref(py);
-                let _former = this.state.with(py, |state| state.body.replace(kept));
+                let _former = this.body.replace(py, Some(kept));
                 return Ok(Bound::new(py, Ready::new(body.into_any()))?.into_any());
             }
         }
@@ -172,15 +168,21 @@ impl ResponseBase {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.state.visit(Collector::of(&visit), |state, visit| {
-            visit.call(&state.exchange)?;
-            visit.call(&state.session)
+        let visit = Collector::of(&visit);
+        self.exchange.visit(visit, |exchange, visit| visit.call(exchange))?;
+        self.session.visit(visit, |session, visit| visit.call(session))?;
+        self.asked.visit(visit, |asked, visit| match asked {
+            Some((method, url)) => {
+                visit.call(method)?;
+                visit.call(url)
+            }
+            None => Ok(()),
         })
     }
 
     fn __clear__(&self, py: Python<'_>) {
         // The exchange stays: it does not know the response, and `drop()` has to let go of it.
-        let _session = self.state.with(py, |state| state.session.take());
+        let _session = self.session.replace(py, None);
     }
 }
 
@@ -188,10 +190,9 @@ impl Drop for ResponseBase {
     /// A response that nobody released: its connection is closed if the answer is not over.
     fn drop(&mut self) {
         Python::attach(|py| {
-            let (exchange, sent, asked) = self.state.with(py, |state| {
-                (state.exchange.take().filter(|_| !state.released), state.sent.take(), state.asked.take())
-            });
-            let Some(exchange) = exchange else { return };
+            let (sent, asked) = (self.sent.get_mut().take(), self.asked.get_mut().take());
+            let exchange = self.exchange.get_mut().take();
+            let Some(exchange) = exchange.filter(|_| !*self.released.get_mut()) else { return };
             let exchange = exchange.into_bound(py);
             let here = match exchange.get().is_done() {
                 Ok(true) => return,
