@@ -135,6 +135,11 @@ impl<T> Deadlines<T> {
         self.entries.len()
     }
 
+    /// The items that have a deadline, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().map(|(_, entry)| &entry.item)
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

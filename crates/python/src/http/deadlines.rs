@@ -228,6 +228,10 @@ impl RequestDeadlines {
         visit.call(&self.event_loop)?;
         self.state
             .visit(Collector::of(&visit), |state, visit| {
+                state.queue.iter().try_for_each(|timed| match timed {
+                    Timed::Exchange(exchange) => visit.call(exchange),
+                    Timed::Waiter(waiter) => visit.call(waiter),
+                })?;
                 state.timer.as_ref().map_or(Ok(()), |timer| visit.call(&timer.handle))
             })
             .unwrap_or(Ok(()))
@@ -235,5 +239,6 @@ impl RequestDeadlines {
 
     fn __clear__(&self) {
         let _timer = self.state.with(|state| state.timer.take());
+        let _queue = self.state.with(|state| std::mem::take(&mut state.queue));
     }
 }

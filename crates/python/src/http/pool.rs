@@ -558,10 +558,28 @@ impl PoolSlot {
             None => Ok(()),
         }
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.pool)
+    }
 }
 
 #[pymethods]
 impl PoolWaiter {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.pool)?;
+        visit.call(&self.future)?;
+        self.deadline
+            .visit(Collector::of(&visit), |deadline, visit| {
+                deadline.as_ref().map_or(Ok(()), |deadline| deadline.visit(*visit))
+            })
+            .unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self) {
+        let _deadline = self.deadline.with(Option::take);
+    }
+
     /// Done when there is a place.
     #[getter]
     fn future(&self, py: Python<'_>) -> Py<PyAny> {

@@ -3,6 +3,7 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
+use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::client::pool::Key;
 use whorl_core::http1::{Version, encode};
 
@@ -66,6 +67,11 @@ impl Prepared {
     #[getter]
     fn url(&self, py: Python<'_>) -> Py<PyAny> {
         self.url.clone_ref(py)
+    }
+
+    /// Not the key's object, which other owners of the key share: each would count the one reference.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.url)
     }
 }
 

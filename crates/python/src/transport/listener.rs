@@ -263,6 +263,10 @@ impl Listener {
         visit.call(&self.socket)?;
         visit.call(&self.protocol_factory)?;
         visit.call(&self.server)?;
-        self.tls.as_ref().map_or(Ok(()), |options| visit.call(&options.sslcontext))
+        self.tls.as_ref().map_or(Ok(()), |options| {
+            visit.call(&options.sslcontext)?;
+            visit.call(&options.handshake_timeout)?;
+            visit.call(&options.shutdown_timeout)
+        })
     }
 }

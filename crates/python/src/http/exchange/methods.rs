@@ -335,5 +335,6 @@ impl Exchange {
         });
         let _reader = self.state.with(|state| state.awaited_reader.take());
         let _callbacks = self.state.with(|state| std::mem::take(&mut state.on_end));
+        let _deadline = self.state.with(|state| state.deadline.take());
     }
 }

@@ -651,6 +651,8 @@ impl TlsProtocol {
         visit.call(&self.event_loop)?;
         visit.call(&self.context)?;
         visit.call(&self.options.sslcontext)?;
+        visit.call(&self.options.handshake_timeout)?;
+        visit.call(&self.options.shutdown_timeout)?;
         visit.call(&self.ssl_object)?;
         self.engine.visit(visit)?;
         self.state

@@ -1,0 +1,141 @@
+"""Every native class that holds Python objects shows them to the garbage collector."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.house import ROOT
+from tests.house.sources import files, rust_code, without_tests
+
+SOURCES = ROOT / "crates/python/src"
+
+#: Classes without a `__traverse__`, and why.
+UNSEEN = {
+    "Handle": "the loop shows what a handle holds, on behalf of its only owner (Handle::visit)",
+    "Ready": "its value is a bytes object or None",
+}
+
+#: Classes without a `__clear__`, and why.
+UNCLEARED = {"PoolSlot": "what changes is the core's lease, which is a number"}
+
+#: What a class may hold that changes after it was made.
+CHANGING = re.compile(r"\b(OwnerCell|Guarded|Mutex|RwLock|RefCell|PyOnceLock|UnsafeCell)\b")
+
+
+@dataclass
+class Type:
+    """A struct or an enum of ours, with what its fields are."""
+
+    name: str
+    path: Path
+    fields: list[str] = field(default_factory=list)
+    pyclass: str | None = None
+
+
+def block(code: str, start: int) -> str:
+    """What stands between the brace or parenthesis at ``start`` and its partner."""
+    pairs = {"{": "}", "(": ")"}
+    opening, closing = code[start], pairs[code[start]]
+    depth = 0
+    for index in range(start, len(code)):
+        depth += (code[index] == opening) - (code[index] == closing)
+        if depth == 0:
+            return code[start + 1 : index]
+    raise AssertionError("no end of the block")
+
+
+def types_of(path: Path, text: str) -> Iterator[Type]:
+    """The structs and enums of a source file."""
+    code = without_tests(rust_code(text))
+    pattern = r"((?:#\[[^\]]*\]\s*)*)(?:pub(?:\([^)]*\))?\s+)?(struct|enum)\s+(\w+)[^;{(]*([{(;])"
+    for found in re.finditer(pattern, code):
+        attributes, _, name, opening = found.groups()
+        pyclass = re.search(r"#\[pyclass\b([^\]]*)", attributes)
+        body = "" if opening == ";" else block(code, found.end() - 1)
+        yield Type(name, path, [body], None if pyclass is None else pyclass[1])
+
+
+def named(type_: Type, everything: list[Type]) -> Iterator[Type]:
+    """The types of ours that the fields of one name: those of its own file first, where names are alike."""
+    for name in set(re.findall(r"\b[A-Z]\w*", " ".join(type_.fields))):
+        alike = [other for other in everything if other.name == name]
+        near = [other for other in alike if other.path.parent == type_.path.parent]
+        here = [other for other in alike if other.path == type_.path]
+        yield from here or near or alike
+
+
+def holders(everything: list[Type]) -> set[int]:
+    """Those that hold a reference, themselves or by what they are made of; by identity."""
+    found = {id(type_) for type_ in everything if re.search(r"\bPy<", " ".join(type_.fields))}
+    while more := {
+        id(type_)
+        for type_ in everything
+        if id(type_) not in found and any(id(part) in found for part in named(type_, everything))
+    }:
+        found |= more
+    return found
+
+
+def methods(name: str, code: str) -> set[str]:
+    """The names of the methods in every `impl name` block."""
+    found: set[str] = set()
+    for start in re.finditer(rf"\bimpl\s+{name}\s*\{{", code):
+        found |= set(re.findall(r"\bfn\s+(\w+)", block(code, start.end() - 1)))
+    return found
+
+
+def read(under: Path) -> tuple[list[Type], str]:
+    texts = {path: path.read_text() for path in files(".rs", under=str(under.relative_to(ROOT)))}
+    everything = [type_ for path, text in texts.items() for type_ in types_of(path, text)]
+    return everything, "\n".join(without_tests(rust_code(text)) for text in texts.values())
+
+
+def faults(everything: list[Type], code: str) -> Iterator[str]:
+    holding = holders(everything)
+    for type_ in everything:
+        if type_.pyclass is None or type_.name in UNSEEN or id(type_) not in holding:
+            continue
+        has = methods(type_.name, code)
+        if "__traverse__" not in has:
+            yield f"{type_.name} holds Python objects and has no __traverse__"
+        # What never changes is part of a cycle only with something that does, which breaks it: a tuple has none either.
+        changing = [part for part in re.split(r",\s*\n", type_.fields[0]) if CHANGING.search(part)]
+        part = Type("", type_.path, changing)
+        holds = any(re.search(r"\bPy<", text) for text in changing) or any(
+            id(other) in holding for other in named(part, everything)
+        )
+        if holds and "__clear__" not in has and type_.name not in UNCLEARED:
+            yield f"{type_.name} holds Python objects that change and has no __clear__"
+
+
+def test_every_class_that_holds_python_objects_is_visible_to_the_collector() -> None:
+    everything, code = read(SOURCES)
+    classes = [type_ for type_ in everything if type_.pyclass is not None]
+    assert len(classes) > 20
+    assert list(faults(everything, code)) == []
+    assert UNSEEN.keys() | UNCLEARED.keys() <= {type_.name for type_ in classes}, "an exemption for a class that is gone"
+
+
+def test_the_reader_of_classes_finds_what_is_missing() -> None:
+    text = """
+    #[pyclass(frozen)]
+    struct Seen { a: Py<PyAny> }
+    #[pymethods]
+    impl Seen { fn __traverse__(&self) {} }
+    #[pyclass]
+    #[derive(Debug)]
+    pub struct Bare { a: u32 }
+    #[pyclass]
+    struct Hidden { a: Vec<Inner> }
+    enum Inner { None, Some(Deep) }
+    struct Deep(Option<Py<PyAny>>);
+    #[pyclass]
+    struct Kept { a: u32, b: OwnerCell<Deep> }
+    impl Kept { fn __traverse__(&self) { if x { } } }
+    """
+    everything = list(types_of(SOURCES / "example.rs", text))
+    assert list(faults(everything, rust_code(text))) == [
+        "Hidden holds Python objects and has no __traverse__",
+        "Kept holds Python objects that change and has no __clear__",
+    ]
