@@ -1,25 +1,32 @@
 //! Memory of Python objects, by the buffer protocol.
 
+use std::os::fd::{AsRawFd, BorrowedFd};
+
 use pyo3::ffi;
 use pyo3::prelude::*;
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 
-/// A view of an object's memory as plain bytes, which keeps the object and its size as they are until it is dropped.
-pub struct BytesView {
+/// Memory that an object lends: it and its size stay as they are until this is dropped.
+///
+/// What is in there may change at any time, as the object's user may write to it, on a free-threaded interpreter at the same
+/// moment. So no Rust reference is made to it: the kernel reads and writes it by its address, and everything else copies.
+pub struct LentMemory {
     // In a box: an exporter may point into the structure.
     view: Box<ffi::Py_buffer>,
 }
 
-// SAFETY: a view is the property of whoever has it; it may be read and released on any thread that is attached to the
-// interpreter, and `drop` attaches.
-unsafe impl Send for BytesView {}
+// SAFETY: a view may be used and released on any thread that is attached to the interpreter, and `drop` attaches. The address
+// is given to system calls only, which other threads cannot make unsound.
+unsafe impl Send for LentMemory {}
 
-impl std::fmt::Debug for BytesView {
+impl std::fmt::Debug for LentMemory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BytesView").field("len", &self.len()).finish()
+        f.debug_struct("LentMemory").field("len", &self.len()).finish()
     }
 }
 
-impl BytesView {
+impl LentMemory {
     fn get(object: &Bound<'_, PyAny>, flags: std::ffi::c_int) -> PyResult<Self> {
         let mut view = Box::new(ffi::Py_buffer::new());
         // SAFETY: attached; `view` is released in `drop`, and only if this succeeds.
@@ -29,7 +36,7 @@ impl BytesView {
         Ok(Self { view })
     }
 
-    /// A view for reading.
+    /// Memory to read from.
     ///
     /// # Errors
     /// TypeError for what is not bytes-like, BufferError for what does not lie in one piece.
@@ -37,10 +44,10 @@ impl BytesView {
         Self::get(object, ffi::PyBUF_SIMPLE)
     }
 
-    /// A view for writing.
+    /// Memory to write to.
     ///
     /// # Errors
-    /// As [`BytesView::readable`], and BufferError or TypeError for what is read-only.
+    /// As [`LentMemory::readable`], and BufferError or TypeError for what is read-only.
     pub fn writable(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         Self::get(object, ffi::PyBUF_WRITABLE)
     }
@@ -50,27 +57,69 @@ impl BytesView {
         usize::try_from(self.view.len).unwrap_or(0)
     }
 
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        if self.len() == 0 {
-            return &[];
+    /// `recv` into memory made by [`LentMemory::writable`]; it never blocks.
+    ///
+    /// # Errors
+    /// What the kernel says; EFAULT for memory that is only to be read.
+    pub fn recv(&mut self, fd: BorrowedFd<'_>) -> Result<usize, Errno> {
+        if self.view.readonly != 0 {
+            return Err(Errno::FAULT);
         }
-        // SAFETY: a simple buffer of `len` bytes, held open by the view; no Python code runs while the slice is used.
-        unsafe { std::slice::from_raw_parts(self.view.buf.cast(), self.len()) }
+        // SAFETY: the kernel writes at most `len` bytes at `buf`, which are writable and held by the view.
+        let size = unsafe { libc::recv(fd.as_raw_fd(), self.view.buf, self.len(), libc::MSG_DONTWAIT) };
+        size_or_errno(size)
     }
 
-    /// The bytes, of a view made by [`BytesView::writable`], to be written to.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        if self.len() == 0 || self.view.readonly != 0 {
+    /// `send` of everything from the byte `from` on; it never blocks, and raises no signal.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn send(&self, fd: BorrowedFd<'_>, from: usize) -> Result<usize, Errno> {
+        let from = from.min(self.len());
+        let flags = (SendFlags::DONTWAIT | SendFlags::NOSIGNAL).bits().cast_signed();
+        // SAFETY: `from` is within the view or at its end, and the kernel reads what is left of it.
+        let size = unsafe {
+            libc::send(fd.as_raw_fd(), self.view.buf.cast::<u8>().add(from).cast(), self.len() - from, flags)
+        };
+        size_or_errno(size)
+    }
+
+    /// A copy of the bytes.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut copy = Vec::with_capacity(self.len());
+        if self.len() > 0 {
+            // SAFETY: `len` bytes, held by the view, go to as many that were just made. Where another thread writes to them
+            // meanwhile the copy has some of each; it is not looked at before it is made.
+            unsafe {
+                std::ptr::copy_nonoverlapping(self.view.buf.cast(), copy.as_mut_ptr(), self.len());
+                copy.set_len(self.len());
+            }
+        }
+        copy
+    }
+
+    /// The memory, for code that writes it piece by piece.
+    ///
+    /// # Safety
+    /// It was made by [`LentMemory::writable`], and no other thread, and no Python code that the caller runs meanwhile, touches
+    /// the object's memory while the slice is used.
+    pub unsafe fn slice_mut(&mut self) -> &mut [u8] {
+        if self.len() == 0 {
             return &mut [];
         }
-        // SAFETY: a simple writable buffer of `len` bytes, held open by the view; whoever lends memory for a read does not
-        // touch it meanwhile, and no Python code runs while the slice is used.
+        // SAFETY: `len` bytes, held by the view; the rest is the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.view.buf.cast(), self.len()) }
     }
 }
 
-impl Drop for BytesView {
+fn size_or_errno(size: isize) -> Result<usize, Errno> {
+    usize::try_from(size).map_err(|_| {
+        let error = std::io::Error::last_os_error();
+        Errno::from_io_error(&error).unwrap_or(Errno::IO)
+    })
+}
+
+impl Drop for LentMemory {
     fn drop(&mut self) {
         // SAFETY: made by `PyObject_GetBuffer` and released once, while attached.
         Python::attach(|_| unsafe { ffi::PyBuffer_Release(&raw mut *self.view) });

@@ -135,12 +135,9 @@ impl Handle {
     ///
     /// What it held is let go, as the garbage collector does not see it in a handle that the loop does not own any more.
     pub fn transition_to_done(slf: &Bound<'_, Self>) {
-        let held = Self::with(slf, |stage| match stage {
-            Stage::Cancelled => None,
-            _ => Some(mem::replace(stage, Stage::Done)),
-        });
-        // Here, outside the stage, as finalisers may run.
-        drop(held);
+        let not_cancelled = |stage: &Stage| !matches!(stage, Stage::Cancelled);
+        // Dropped here, outside the stage, as finalisers may run.
+        drop(slf.get().stage.replace_if(slf.py(), Stage::Done, not_cancelled));
     }
 
     /// Whether the handle may be used again: it has run, nobody holds it, weakly or not, and it is no subclass.

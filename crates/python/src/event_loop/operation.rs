@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketType, sockopt};
 
 use super::EventLoop;
-use crate::buffer::BytesView;
+use crate::buffer::LentMemory;
 use crate::errors::IntoPyErr;
 
 /// What is being sent.
@@ -20,7 +20,7 @@ pub enum Payload {
     /// A bytes object, which nobody can change.
     Bytes(Py<PyBytes>),
     /// The memory of anything else: as in asyncio it is the caller's to leave alone until all is sent.
-    View(BytesView),
+    Lent(LentMemory),
 }
 
 impl Payload {
@@ -31,15 +31,25 @@ impl Payload {
     pub fn new(data: &Bound<'_, PyAny>) -> PyResult<Self> {
         match data.cast_exact::<PyBytes>() {
             Ok(bytes) => Ok(Self::Bytes(bytes.clone().unbind())),
-            Err(_) => BytesView::readable(data).map(Self::View),
+            Err(_) => LentMemory::readable(data).map(Self::Lent),
         }
     }
 
-    /// The bytes.
-    pub fn bytes<'a>(&'a self, py: Python<'a>) -> &'a [u8] {
+    fn len(&self, py: Python<'_>) -> usize {
         match self {
-            Self::Bytes(bytes) => bytes.as_bytes(py),
-            Self::View(view) => view.bytes(),
+            Self::Bytes(bytes) => bytes.as_bytes(py).len(),
+            Self::Lent(memory) => memory.len(),
+        }
+    }
+
+    /// `send` of everything from the byte `from` on.
+    fn send(&self, py: Python<'_>, fd: BorrowedFd<'_>, from: usize) -> Result<usize, Errno> {
+        match self {
+            Self::Bytes(bytes) => {
+                let rest = bytes.as_bytes(py).get(from..).unwrap_or_default();
+                rustix::net::send(fd, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            }
+            Self::Lent(memory) => memory.send(fd, from),
         }
     }
 }
@@ -50,7 +60,7 @@ pub enum Kind {
     /// `recv` of so many bytes at the most.
     Recv(usize),
     /// `recv` into the caller's memory.
-    RecvInto(BytesView),
+    RecvInto(LentMemory),
     /// `send` until all is sent; the number is how much was.
     SendAll(Payload, usize),
     /// The socket's own method of that name with these arguments: the rarer ones.
@@ -111,10 +121,10 @@ impl Kind {
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
         match self {
             Self::Recv(limit) => receive(event_loop, fd, *limit),
-            Self::RecvInto(view) => {
-                let room = view.len();
-                Ok(match rustix::net::recv(fd, view.bytes_mut(), RecvFlags::DONTWAIT) {
-                    Ok((size, _)) => {
+            Self::RecvInto(memory) => {
+                let room = memory.len();
+                Ok(match memory.recv(fd) {
+                    Ok(size) => {
                         let result = size.into_pyobject(py)?.into_any();
                         if size < room { Attempt::Drained(result) } else { Attempt::Done(Ok(result)) }
                     }
@@ -122,13 +132,11 @@ impl Kind {
                 })
             }
             Self::SendAll(payload, sent) => {
-                let all = payload.bytes(py);
-                let rest = all.get(*sent..).unwrap_or_default();
-                match rustix::net::send(fd, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                match payload.send(py, fd, *sent) {
                     Ok(size) => {
                         *sent += size;
                         // A short write: the socket is full.
-                        let done = *sent >= all.len();
+                        let done = *sent >= payload.len(py);
                         Ok(if done { Attempt::Done(Ok(py.None().into_bound(py))) } else { Attempt::Blocked })
                     }
                     Err(error) => Ok(Attempt::failed(error)),

@@ -21,7 +21,7 @@ use whorl_core::reactor::{Interest, Readiness, Token};
 use super::operation::{Attempt, Kind, Operation, Payload, is_blocking};
 use super::watch::Direction;
 use super::{EventLoop, Side, Source, Watch};
-use crate::buffer::BytesView;
+use crate::buffer::LentMemory;
 use crate::errors::IntoPyErr;
 use crate::interpreter::{CloneWith, Identity, new_future};
 
@@ -379,9 +379,9 @@ impl EventLoop {
         let Some(fd) = Self::plain_fd(slf, sock)? else {
             return asyncios(slf, "sock_recv_into", sock, &[buf]);
         };
-        match BytesView::writable(buf) {
-            Ok(view) if view.len() > 0 => {
-                Self::try_or_wait(slf, sock, fd, Direction::Read, Kind::RecvInto(view))
+        match LentMemory::writable(buf) {
+            Ok(memory) if memory.len() > 0 => {
+                Self::try_or_wait(slf, sock, fd, Direction::Read, Kind::RecvInto(memory))
             }
             // The socket's own method has its word for both.
             _ => asyncios(slf, "sock_recv_into", sock, &[buf]),

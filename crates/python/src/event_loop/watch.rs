@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::RawFd;
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -22,7 +23,7 @@ use super::schedule::source_traceback;
 use super::{EventLoop, Handle, Injected, Scheduled, Side, Source, Watch, fileno, leaves_the_loop};
 use crate::errors::OrRaise;
 use crate::ffi::{Call, copy_context};
-use crate::interpreter::{Collector, Guarded, Identity};
+use crate::interpreter::Identity;
 
 /// The direction that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,20 +55,28 @@ struct Watcher {
 /// The current callbacks of `add_reader()` and `add_writer()`, for every thread to see.
 #[derive(Debug)]
 pub struct Watchers {
-    current: Guarded<HashMap<(RawFd, Direction), Watcher>>,
+    /// Its sections run no foreign code and never detach, so that every thread may wait for one, the collector's included.
+    current: Mutex<CurrentWatchers>,
 }
+
+type CurrentWatchers = HashMap<(RawFd, Direction), Watcher>;
 
 impl Watchers {
     /// No callback.
     pub fn new() -> Self {
-        Self { current: Guarded::new(HashMap::new()) }
+        Self { current: Mutex::new(HashMap::new()) }
+    }
+
+    /// Opens the table. A watcher that leaves it is returned, as dropping it may run a finaliser.
+    fn with<R>(&self, act: impl FnOnce(&mut CurrentWatchers) -> R + Send) -> R {
+        act(&mut self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes `handle` the current callback, and cancels the former one.
     fn replace(&self, file: &Bound<'_, PyAny>, fd: RawFd, direction: Direction, handle: Py<Handle>) {
         let py = file.py();
         let watcher = Watcher { handle, file: file.clone().unbind() };
-        let former = self.current.with(py, |current| current.insert((fd, direction), watcher));
+        let former = self.with(|current| current.insert((fd, direction), watcher));
         if let Some(former) = former {
             Handle::cancel(former.handle.bind(py));
         }
@@ -75,14 +84,14 @@ impl Watchers {
 
     /// Takes the current callback out and cancels it.
     fn remove(&self, py: Python<'_>, fd: RawFd, direction: Direction) -> Option<Py<Handle>> {
-        let former = self.current.with(py, |current| current.remove(&(fd, direction)))?;
+        let former = self.with(|current| current.remove(&(fd, direction)))?;
         Handle::cancel(former.handle.bind(py));
         Some(former.handle)
     }
 
     /// Takes `handle` out, if it still is the current callback.
-    pub fn forget(&self, py: Python<'_>, fd: RawFd, direction: Direction, handle: &Py<Handle>) {
-        let _former = self.current.with(py, |current| {
+    pub fn forget(&self, fd: RawFd, direction: Direction, handle: &Py<Handle>) {
+        let _former = self.with(|current| {
             let is_current = current.get(&(fd, direction)).is_some_and(|watcher| watcher.handle.is(handle));
             if is_current { current.remove(&(fd, direction)) } else { None }
         });
@@ -91,14 +100,14 @@ impl Watchers {
     /// The descriptor that `file` had when it was added: a file object that is closed has no number any more.
     fn fd_of(&self, file: &Bound<'_, PyAny>) -> Option<RawFd> {
         let wanted = Identity::of(file);
-        self.current.with(file.py(), |current| {
+        self.with(|current| {
             current.iter().find_map(|((fd, _), watcher)| wanted.is(&watcher.file).then_some(*fd))
         })
     }
 
     /// Takes every callback out: the loop is closed.
     pub fn clear(&self, py: Python<'_>) {
-        let former = self.current.with(py, std::mem::take);
+        let former = self.with(std::mem::take);
         for watcher in former.into_values() {
             Handle::transition_to_done(watcher.handle.bind(py));
         }
@@ -106,11 +115,11 @@ impl Watchers {
 
     /// Shows the garbage collector what is held.
     pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.current.visit(Collector::of(&visit), |current, visit| {
-            current.values().try_for_each(|watcher| {
-                visit.call(&watcher.handle)?;
-                visit.call(&watcher.file)
-            })
+        // A visit counts references and runs no foreign code.
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.values().try_for_each(|watcher| {
+            visit.call(&watcher.handle)?;
+            visit.call(&watcher.file)
         })
     }
 }
@@ -245,7 +254,7 @@ impl EventLoop {
         let py = slf.py();
         let this = slf.get();
         let &WatchChange { fd, direction, .. } = change;
-        this.watchers.forget(py, fd, direction, &change.handle);
+        this.watchers.forget(fd, direction, &change.handle);
         Self::free_side(slf, fd, direction, |side| side.is_callback(&change.handle)).map(drop)
     }
 
@@ -347,7 +356,7 @@ impl EventLoop {
     pub fn forget_callbacks(&self, py: Python<'_>, fd: RawFd, watch: &Watch) {
         for (direction, side) in [(Direction::Read, &watch.reader), (Direction::Write, &watch.writer)] {
             if let Side::Callback(handle) = side {
-                self.watchers.forget(py, fd, direction, handle);
+                self.watchers.forget(fd, direction, handle);
             }
         }
     }

@@ -15,7 +15,7 @@ use whorl_core::websocket::{
     Role, WindowOffer, Writer,
 };
 
-use crate::buffer::BytesView;
+use crate::buffer::LentMemory;
 use crate::errors::OrRaise;
 use crate::ffi;
 
@@ -326,8 +326,8 @@ impl WebSocketWriter {
             };
             return to_bytes(py, &frame.or_raise()?, key);
         }
-        // Memory that somebody might write to is used with the interpreter held.
-        let view = BytesView::readable(data).map_err(|error| {
+        // Memory that its user may write to is copied first.
+        let memory = LentMemory::readable(data).map_err(|error| {
             if error.is_instance_of::<PyTypeError>(py) {
                 let class = data.get_type().name().map_or_else(|_| String::new(), |name| name.to_string());
                 PyTypeError::new_err(format!("data argument must be a bytes-like object, not {class:?}"))
@@ -335,7 +335,7 @@ impl WebSocketWriter {
                 error
             }
         })?;
-        to_bytes(py, &writer.frame(opcode, view.bytes(), true, compress).or_raise()?, key)
+        to_bytes(py, &writer.frame(opcode, &memory.to_vec(), true, compress).or_raise()?, key)
     }
 }
 

@@ -7,9 +7,17 @@ use pyo3::types::PyBytes;
 
 /// One piece of written data.
 #[derive(Debug)]
-pub enum Chunk {
-    /// A bytes object, which nobody can change: kept as it is. The slice is its content.
-    Bytes(Py<PyBytes>, &'static [u8]),
+pub struct Chunk(Content);
+
+#[derive(Debug)]
+enum Content {
+    /// A bytes object, which nobody can change: kept as it is. The slice is its content, and goes out by `as_ref` alone, which
+    /// ties it to the chunk.
+    Bytes {
+        /// Keeps the content alive.
+        _object: Py<PyBytes>,
+        content: &'static [u8],
+    },
     /// A copy of anything else: the caller may change a bytearray as soon as `write()` has returned.
     Copied(Vec<u8>),
 }
@@ -17,9 +25,9 @@ pub enum Chunk {
 impl AsRef<[u8]> for Chunk {
     #[inline]
     fn as_ref(&self) -> &[u8] {
-        match self {
-            Self::Bytes(_, content) => content,
-            Self::Copied(content) => content,
+        match &self.0 {
+            Content::Bytes { content, .. } => content,
+            Content::Copied(content) => content,
         }
     }
 }
@@ -50,7 +58,12 @@ impl Chunk {
         let content: *const [u8] = bytes.as_bytes();
         // SAFETY: a bytes object never changes and never moves, and the reference beside the slice keeps it alive as long
         // as the chunk; `as_ref` ties what it gives out to the chunk.
-        Self::Bytes(bytes.clone().unbind(), unsafe { &*content })
+        Self(Content::Bytes { _object: bytes.clone().unbind(), content: unsafe { &*content } })
+    }
+
+    /// Bytes that are the transport's already.
+    pub const fn owned(content: Vec<u8>) -> Self {
+        Self(Content::Copied(content))
     }
 
     #[cold]
@@ -61,16 +74,16 @@ impl Chunk {
             PyTypeError::new_err(format!("data argument must be a bytes-like object, not '{name}'"))
         };
         if let Ok(bytes) = data.cast::<PyBytes>() {
-            return Ok(Self::Copied(bytes.as_bytes().to_vec()));
+            return Ok(Self::owned(bytes.as_bytes().to_vec()));
         }
         // A memoryview of any format and shape counts as its bytes (cpython #135862).
         match PyBuffer::<u8>::get(data) {
-            Ok(buffer) => buffer.to_vec(py).map(Self::Copied),
+            Ok(buffer) => buffer.to_vec(py).map(Self::owned),
             Err(_) => {
                 let view =
                     py.import("builtins")?.getattr("memoryview")?.call1((data,)).map_err(|_| refused())?;
                 let bytes = view.call_method0("tobytes").map_err(|_| refused())?;
-                Ok(Self::Copied(bytes.cast_into::<PyBytes>().map_err(|_| refused())?.as_bytes().to_vec()))
+                Ok(Self::owned(bytes.cast_into::<PyBytes>().map_err(|_| refused())?.as_bytes().to_vec()))
             }
         }
     }

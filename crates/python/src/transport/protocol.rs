@@ -4,9 +4,10 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyType};
-use pyo3::{PyTraverseError, PyVisit, ffi, intern};
+use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::native::NativeHandle;
+use crate::buffer::LentMemory;
 use crate::ffi::{call_in_context, call_in_context_or_here};
 use crate::interpreter::{Attached, CloneWith};
 
@@ -119,58 +120,30 @@ pub fn data_received(
     call_in_context(data.py(), context, data_received, [data.as_any()]).map(drop)
 }
 
-/// Memory that a buffered protocol lends for one read.
-pub struct LentBuffer {
-    view: Box<ffi::Py_buffer>,
+/// Asks `get_buffer(sizehint)` of a buffered protocol for memory to read into.
+///
+/// # Errors
+/// What `get_buffer` raises; as [`lent_memory`].
+pub fn get_buffer(
+    py: Python<'_>,
+    context: &Py<PyAny>,
+    get_buffer: &Py<PyAny>,
+    sizehint: isize,
+) -> PyResult<LentMemory> {
+    let sizehint = sizehint.into_pyobject(py)?.into_any();
+    lent_memory(&call_in_context(py, context, get_buffer, [&sizehint])?)
 }
 
-impl LentBuffer {
-    /// Asks `get_buffer(sizehint)` for memory.
-    ///
-    /// # Errors
-    /// What `get_buffer` raises; BufferError for what is not writable; RuntimeError for an empty buffer.
-    pub fn get(
-        py: Python<'_>,
-        context: &Py<PyAny>,
-        get_buffer: &Py<PyAny>,
-        sizehint: isize,
-    ) -> PyResult<Self> {
-        let sizehint = sizehint.into_pyobject(py)?.into_any();
-        Self::of(&call_in_context(py, context, get_buffer, [&sizehint])?)
+/// The memory of what `get_buffer()` returned.
+///
+/// # Errors
+/// BufferError for what is not writable; RuntimeError for an empty buffer.
+pub fn lent_memory(object: &Bound<'_, PyAny>) -> PyResult<LentMemory> {
+    let memory = LentMemory::writable(object)?;
+    if memory.len() == 0 {
+        return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
     }
-
-    /// The memory of what `get_buffer()` returned.
-    ///
-    /// # Errors
-    /// BufferError for what is not writable; RuntimeError for an empty buffer.
-    pub fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let py = object.py();
-        let mut view = Box::new(ffi::Py_buffer::new());
-        // SAFETY: attached; `view` is released in `drop`, and only if this succeeds.
-        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *view, ffi::PyBUF_WRITABLE) } < 0 {
-            return Err(PyErr::fetch(py));
-        }
-        let lent = Self { view };
-        if lent.view.len <= 0 {
-            return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
-        }
-        Ok(lent)
-    }
-
-    /// The memory.
-    pub fn bytes(&mut self) -> &mut [u8] {
-        let len = usize::try_from(self.view.len).unwrap_or(0);
-        // SAFETY: a simple writable buffer of `len` bytes, held open by the view. A protocol that lends memory for a read
-        // does not touch it until `buffer_updated` (asyncio's contract); no Python code runs while the slice is used.
-        unsafe { std::slice::from_raw_parts_mut(self.view.buf.cast(), len) }
-    }
-}
-
-impl Drop for LentBuffer {
-    fn drop(&mut self) {
-        // SAFETY: made by `PyObject_GetBuffer` and released once; transports drop it while attached.
-        Python::attach(|_| unsafe { ffi::PyBuffer_Release(&raw mut *self.view) });
-    }
+    Ok(memory)
 }
 
 /// `protocol.name()`, with an AttributeError for one that has no such method.

@@ -1,6 +1,6 @@
 //! Reading: one `recv`, and what came of it goes to the protocol.
 
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -14,19 +14,25 @@ use crate::ffi::call_in_context;
 use crate::interpreter::CloneWith;
 use crate::transport::ending::Ending;
 use crate::transport::native::{NativeHandle, Received};
-use crate::transport::protocol::{self, LentBuffer, Protocol, Receiver};
+use crate::transport::protocol::{self, Protocol, Receiver};
 use crate::transport::states::ReadState;
+
+/// The transport's socket, for one system call.
+#[inline]
+fn borrow<'fd>(fd: RawFd) -> Result<BorrowedFd<'fd>, Errno> {
+    if fd < 0 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: not -1, and the transport keeps its socket open while it is registered. Foreign code may close the number all
+    // the same: then the kernel answers EBADF or, where the number was given away again, the call reads from that file, as
+    // the same mistake does in Python. No memory is at stake: the number is only given to the kernel.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
 
 /// One `recv`, which never blocks: somebody may have made the socket blocking behind our back, through a duplicate.
 #[inline]
 fn receive(fd: RawFd, buffer: &mut [u8]) -> Result<usize, Errno> {
-    if fd < 0 {
-        return Err(Errno::BADF);
-    }
-    // SAFETY: not -1, and the transport keeps its socket open while it is registered; a number closed by foreign code is
-    // answered with EBADF.
-    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-    rustix::net::recv(fd, buffer, RecvFlags::DONTWAIT).map(|(size, _)| size)
+    rustix::net::recv(borrow(fd)?, buffer, RecvFlags::DONTWAIT).map(|(size, _)| size)
 }
 
 impl StreamTransport {
@@ -91,14 +97,14 @@ impl StreamTransport {
         fd: RawFd,
     ) -> PyResult<()> {
         let py = slf.py();
-        let mut buffer = match LentBuffer::get(py, &self.context, get_buffer, -1) {
-            Ok(buffer) => buffer,
+        let mut memory = match protocol::get_buffer(py, &self.context, get_buffer, -1) {
+            Ok(memory) => memory,
             Err(error) => {
                 return self.fatal(slf, event_loop, error, "Fatal error: protocol.get_buffer() call failed.");
             }
         };
-        let received = receive(fd, buffer.bytes());
-        drop(buffer);
+        let received = borrow(fd).and_then(|fd| memory.recv(fd));
+        drop(memory);
         match received {
             Ok(0) => self.read_eof(slf, event_loop),
             Ok(size) => {

@@ -177,7 +177,7 @@ impl StreamTransport {
     /// # Errors
     /// As `write()`.
     pub fn write_owned(slf: &Bound<'_, Self>, data: Vec<u8>) -> PyResult<()> {
-        Self::write_chunks(slf, std::iter::once(Chunk::Copied(data)))
+        Self::write_chunks(slf, std::iter::once(Chunk::owned(data)))
     }
 
     /// `write()` and `writelines()`

@@ -9,7 +9,7 @@ use super::protocol::{Notified, Reading, TlsPhase, TlsProtocol};
 use crate::interpreter::CloneWith;
 use crate::transport::StreamTransport;
 use crate::transport::native::{NativeProtocol, Received};
-use crate::transport::protocol::{LentBuffer, Receiver};
+use crate::transport::protocol::{self, Receiver};
 
 /// What the application was given in one go, and why no more.
 type Plaintext<'py> = Decrypted<Option<Bound<'py, PyBytes>>>;
@@ -150,7 +150,7 @@ impl TlsProtocol {
             return Ok(Next::Nothing);
         }
         let sizehint = waits.into_pyobject(py)?.into_any();
-        let lent = self.call(py, get_buffer, [&sizehint]).and_then(|object| LentBuffer::of(&object));
+        let lent = self.call(py, get_buffer, [&sizehint]).and_then(|object| protocol::lent_memory(&object));
         let mut buffer = match lent {
             Ok(buffer) => buffer,
             Err(error) => {
@@ -158,7 +158,10 @@ impl TlsProtocol {
                 return Ok(Next::Nothing);
             }
         };
-        let Decrypted { data: size, stop } = self.engine()?.decrypt_into(py, buffer.bytes())?;
+        // SAFETY: writable by `lent_memory`. A protocol that lends memory for a read does not touch it until
+        // `buffer_updated()` (asyncio's contract), from other threads or from a callback of OpenSSL's.
+        let memory = unsafe { buffer.slice_mut() };
+        let Decrypted { data: size, stop } = self.engine()?.decrypt_into(py, memory)?;
         drop(buffer);
         if size > 0 {
             let size = size.into_pyobject(py)?.into_any();

@@ -74,7 +74,7 @@ impl TlsProtocol {
             Ok(Encrypted::All) => Ok(()),
             Ok(Encrypted::Part(done)) => {
                 let rest = chunk.as_ref().get(done..).unwrap_or_default().to_vec();
-                self.keep(Chunk::Copied(rest))
+                self.keep(Chunk::owned(rest))
             }
             Err(error) => self.fatal(slf, error, "Fatal error on SSL protocol"),
         }
@@ -105,7 +105,7 @@ impl TlsProtocol {
                     let rest = chunk.as_ref().get(done..).unwrap_or_default().to_vec();
                     self.with(|state| {
                         state.backlog_size += rest.len();
-                        state.backlog.push_front(Chunk::Copied(rest));
+                        state.backlog.push_front(Chunk::owned(rest));
                     })?;
                     return self.send_outgoing(slf);
                 }
