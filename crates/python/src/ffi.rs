@@ -158,6 +158,10 @@ pub unsafe fn has_weak_references(object: *mut ffi::PyObject) -> bool {
 }
 
 /// A number that `class` loses when it, or a class that it is derived from, is given another attribute; 0 if it has none.
+///
+/// It is `tp_version_tag`, which the interpreter's own caches go by and no API promises. A class has none until an attribute of
+/// it was looked up, and for good once the interpreter has run out of numbers: a caller takes 0 for "changed", which costs it
+/// the check that the number saves.
 #[inline]
 pub fn class_version(class: &Bound<'_, PyType>) -> u32 {
     // SAFETY: a class is a `PyTypeObject`, and the caller keeps it alive. The interpreter writes the number atomically where

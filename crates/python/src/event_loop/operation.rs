@@ -116,8 +116,9 @@ impl Kind {
         if fd < 0 {
             return Ok(Attempt::Done(Err(Errno::BADF.into_py_err())));
         }
-        // SAFETY: not -1, and the number that the socket object has just given; a number that names nothing is answered
-        // with EBADF.
+        // SAFETY: not -1, and the number that the socket object, which the operation keeps, has just given. Another thread may
+        // close it all the same: the kernel answers EBADF or, where it was given away again, uses that file, as the same
+        // mistake does in Python. No memory is at stake.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
         match self {
             Self::Recv(limit) => receive(event_loop, fd, *limit),

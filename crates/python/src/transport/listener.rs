@@ -60,8 +60,9 @@ impl IoObject for Listener {
         _readiness: Readiness,
     ) -> PyResult<()> {
         let this = slf.get();
-        // SAFETY: the listener holds the socket object, which is open as long as it is registered; a number closed by
-        // foreign code is answered with EBADF.
+        // SAFETY: the listener holds the socket object, which is open as long as it is registered. Foreign code may close it
+        // all the same: the kernel answers EBADF or, where the number was given away again, uses that file, as the same
+        // mistake does in Python. No memory is at stake.
         let fd = unsafe { BorrowedFd::borrow_raw(this.fd) };
         for _ in 0..ACCEPTED_AT_ONCE {
             if !this.state.with(|state| matches!(state, State::Listening(_))).or_raise()? {

@@ -39,7 +39,8 @@ impl Socket {
     pub fn borrow(&self) -> Option<BorrowedFd<'_>> {
         let fd = self.fd();
         // SAFETY: not -1, and open as long as `self` is: it owns it, or the Python object does, which a transport's user
-        // must not close (a `TransportSocket` has no `close()`). If somebody does, the kernel answers EBADF.
+        // must not close (a `TransportSocket` has no `close()`). Where one does, the kernel answers EBADF or, where the number was
+        // given away again, uses that file, as the same mistake does in Python. No memory is at stake.
         (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
     }
 

@@ -321,8 +321,9 @@ fn receive_from(fd: RawFd, buffer: &mut [u8]) -> Result<(usize, Option<SocketAdd
     if fd < 0 {
         return Err(Errno::BADF);
     }
-    // SAFETY: not -1, and the transport keeps its socket open while it is registered; a number closed by foreign code is
-    // answered with EBADF.
+    // SAFETY: not -1, and the transport keeps its socket open while it is registered. Foreign code may close it all the same:
+    // the kernel answers EBADF or, where the number was given away again, uses that file, as the same mistake does in Python.
+    // No memory is at stake.
     let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
     rustix::net::recvfrom(fd, buffer, RecvFlags::DONTWAIT).map(|(size, _, from)| (size, from))
 }

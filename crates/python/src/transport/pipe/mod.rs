@@ -77,8 +77,9 @@ impl Pipe {
     /// Lends the descriptor for a system call.
     fn borrow(&self) -> Option<BorrowedFd<'_>> {
         let fd = self.fd();
-        // SAFETY: not -1, and open as long as the file object is, which `self` keeps; a number that foreign code has
-        // closed is answered with EBADF.
+        // SAFETY: not -1, and open as long as the file object is, which `self` keeps. Foreign code may close it all the same:
+        // the kernel answers EBADF or, where the number was given away again, uses that file, as the same mistake does in
+        // Python. No memory is at stake.
         (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
     }
 
