@@ -62,7 +62,6 @@ _Waiter: TypeAlias = asyncio.Future[None]
 
 __version__: Final[str]
 
-
 @disjoint_base
 class Handle(asyncio.Handle):
     """What ``call_soon()`` returns. Only the loop makes them."""
