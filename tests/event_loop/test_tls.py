@@ -17,6 +17,7 @@ from .support import (
     control_xfail,
     turns,
     until,
+    whorl_only,
 )
 from .tls_support import address_of, tls_client, tls_pair, tls_server
 
@@ -237,6 +238,17 @@ async def test_pausing_holds_back_what_is_decrypted_already(loop: Loop, certific
             pair.transport.resume_reading()
             await asyncio.sleep(0)
         await sending
+
+
+@whorl_only
+async def test_paused_is_readable(loop: Loop, certificates: Certificates) -> None:
+    """By the private name of the other read transports."""
+    async with tls_pair(certificates) as pair:
+        assert pair.transport._paused is False
+        pair.transport.pause_reading()
+        assert pair.transport._paused is True
+        pair.transport.resume_reading()
+        assert pair.transport._paused is False
 
 
 async def test_set_protocol(loop: Loop, certificates: Certificates) -> None:

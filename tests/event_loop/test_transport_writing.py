@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from typing import Any
 
 import pytest
 
 from .conftest import LoopErrors
 from .support import (
+    DatagramRecorder,
     Recorder,
     connected,
     control_xfail,
@@ -365,6 +367,32 @@ async def test_reading_can_be_paused_and_resumed(loop: Loop) -> None:
         pair.transport.resume_reading()
         assert pair.transport.is_reading()
         await pair.protocol.received(1)
+
+
+def private_paused(transport: Any) -> bool:
+    """What programs read that look into asyncio's classes."""
+    paused: bool = transport._paused
+    return paused
+
+
+async def test_paused_is_readable_on_every_read_transport(loop: Loop) -> None:
+    """By the private name that asyncio's and uvloop's classes have."""
+    read, write = os.pipe()
+    pipe, protocol = await loop.connect_read_pipe(Recorder, open(read, "rb", buffering=0))
+    async with connected() as pair:
+        for transport in (pair.transport, pipe):
+            await turns()
+            assert private_paused(transport) is False
+            transport.pause_reading()
+            assert private_paused(transport) is True
+            transport.resume_reading()
+            assert private_paused(transport) is False
+    os.close(write)
+    await protocol.lost
+    datagram, _ = await loop.create_datagram_endpoint(DatagramRecorder, local_addr=("127.0.0.1", 0))
+    assert private_paused(datagram) is False
+    datagram.abort()
+    await turns()
 
 
 async def test_pausing_in_data_received_stops_delivery_at_once(loop: Loop) -> None:

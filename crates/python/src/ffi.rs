@@ -144,17 +144,30 @@ pub fn call<'py, const N: usize>(
     }
 }
 
-/// Whether `object` has, or ever had, a weak reference.
+/// Whether `object` is the one reference to its object, weak ones included, so that no other code can come to it.
 ///
-/// # Safety
-/// Attached, under the GIL, and `object` is alive.
+/// On a free-threaded build also the thread that made the object has to be this one, and the interpreter has to have the
+/// question (from 3.14 on); otherwise the answer is no.
 #[inline]
-pub unsafe fn has_weak_references(object: *mut ffi::PyObject) -> bool {
-    // SAFETY: the offset is the type's own; where it is positive, a pointer to the list (or null) is at that place.
-    unsafe {
-        let offset = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
-        offset <= 0 || !object.byte_offset(offset).cast::<*mut ffi::PyObject>().read().is_null()
-    }
+pub fn is_uniquely_referenced<T>(object: &Bound<'_, T>) -> bool {
+    let object = object.as_ptr();
+    // SAFETY: attached, and the caller has a reference, so the object is alive. A count of one is that reference; under the
+    // GIL no other thread can raise it meanwhile.
+    #[cfg(not(Py_GIL_DISABLED))]
+    let alone = unsafe { ffi::Py_REFCNT(object) == 1 };
+    // SAFETY: attached, and the caller has a reference. The interpreter's own question: true only if no other thread has,
+    // or can make, a reference.
+    #[cfg(all(Py_GIL_DISABLED, Py_3_14))]
+    let alone = unsafe { ffi::PyUnstable_Object_IsUniquelyReferenced(object) == 1 };
+    #[cfg(all(Py_GIL_DISABLED, not(Py_3_14)))]
+    let alone = false;
+    // SAFETY: there is no other strong reference, and a new weak one is made from a strong one: the list does not change. The
+    // offset is the type's own; where it is positive, a pointer to the list (or null) is at that place.
+    alone
+        && unsafe {
+            let offset = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
+            offset > 0 && object.byte_offset(offset).cast::<*mut ffi::PyObject>().read().is_null()
+        }
 }
 
 /// A number that `class` loses when it, or a class that it is derived from, is given another attribute; 0 if it has none.

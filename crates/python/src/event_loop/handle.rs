@@ -141,20 +141,10 @@ impl Handle {
     }
 
     /// Whether the handle may be used again: it has run, nobody holds it, weakly or not, and it is no subclass.
-    ///
-    /// Never on a free-threaded interpreter, where a count of one does not say that no other thread is about to raise it.
     #[inline]
     pub fn is_recyclable(slf: &Bound<'_, Self>) -> bool {
-        if cfg!(Py_GIL_DISABLED) {
-            return false;
-        }
-        // SAFETY: reading the count, the type and the list of weak references of a live object under the GIL.
-        let alone = unsafe {
-            ffi::Py_REFCNT(slf.as_ptr()) == 1
-                && ffi::Py_TYPE(slf.as_ptr()) == <Self as pyo3::PyTypeInfo>::type_object_raw(slf.py())
-                && !crate::ffi::has_weak_references(slf.as_ptr())
-        };
-        alone
+        crate::ffi::is_uniquely_referenced(slf)
+            && slf.get_type_ptr() == <Self as pyo3::PyTypeInfo>::type_object_raw(slf.py())
             && slf.get().source_traceback.is_none()
             && slf.get().stage.peek(slf.py(), |stage, _at| matches!(stage, Stage::Done))
     }

@@ -247,6 +247,12 @@ impl DatagramTransport {
         self.protocol(py)
     }
 
+    /// Whether `pause_reading()` was called; some programs read it, as asyncio's class has it.
+    #[getter]
+    fn _paused(&self) -> PyResult<bool> {
+        self.with(|state| state.reading == ReadState::Paused)
+    }
+
     #[getter]
     fn _address(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.address.as_ref().map(|address| address.clone_ref(py))

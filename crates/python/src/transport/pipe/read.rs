@@ -353,6 +353,12 @@ impl ReadPipeTransport {
         self.event_loop.clone_ref(py)
     }
 
+    /// Whether `pause_reading()` was called; some programs read it, as asyncio's class has it.
+    #[getter]
+    fn _paused(&self) -> PyResult<bool> {
+        self.with(|state| state.reading == ReadState::Paused)
+    }
+
     #[getter]
     fn _protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         self.protocol(py)

@@ -285,6 +285,12 @@ impl StreamTransport {
         slf.get().protocol(slf.py())
     }
 
+    /// Whether `pause_reading()` was called; some programs read it, as asyncio's class has it.
+    #[getter]
+    fn _paused(&self) -> PyResult<bool> {
+        self.with(|state| state.reading == ReadState::Paused)
+    }
+
     #[getter]
     fn _protocol_paused(&self) -> PyResult<bool> {
         self.with(|state| state.output.is_paused())

@@ -253,6 +253,12 @@ impl TlsTransport {
         self.protocol.clone_ref(py)
     }
 
+    /// Whether `pause_reading()` was called; some programs read it, as asyncio's class has it.
+    #[getter]
+    fn _paused(&self) -> PyResult<bool> {
+        self.protocol.get().with(|state| state.reading == Reading::Paused)
+    }
+
     #[getter]
     fn _protocol_paused(&self) -> PyResult<bool> {
         self.protocol.get().with(|state| state.flow == Flow::Paused)
