@@ -3,8 +3,8 @@
 - Tools that name slow callbacks (aiodebug and others) replace ``asyncio.events.Handle._run``. A loop that
   starts while it is replaced runs each handle through the replacement.
 - ``nest_asyncio`` rewrites the loop's class so that the loop can run within itself. The native loop cannot,
-  and :class:`whorl.EventLoop` has the mark that keeps its class as it is: a program that applies the patch and
-  does not nest works, and a run that is nested is refused with the way out.
+  and :class:`whorl.EventLoop` has the mark that keeps its class as it is: a program that applies the patch
+  and does not nest works, and a run that is nested is refused with the way out.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def handle_run_is_replaced() -> bool:
 
 
 def nesting_hint() -> str:
-    """What to add to the refusal of a nested run: nothing, unless ``nest_asyncio`` has promised to allow it."""
+    """Return what the refusal of a nested run adds where ``nest_asyncio`` has promised to allow it."""
     if not hasattr(asyncio, "_nest_patched"):
         return ""
     return (
-        ": nest_asyncio does not work on whorl's loop, which cannot run within itself; await the coroutine in "
-        "place of running it, or use asyncio's own loop (without `whorl run` and whorl.install())"
+        ": nest_asyncio does not work on whorl's loop, which cannot run within itself; await the coroutine "
+        "in place of running it, or use asyncio's own loop (without `whorl run` and whorl.install())"
     )

@@ -93,12 +93,15 @@ def test_a_closed_loop_keeps_nothing_that_was_pending(loop: Loop, pair: Sockets,
 @pytest.mark.parametrize("call", ["call_soon", "call_later", "add_reader", "add_writer"])
 def test_a_closed_loop_keeps_nothing_that_was_handed_over(loop: Loop, pair: Sockets, call: str) -> None:
     """What another thread has left, and the loop has not taken any more."""
-    holder = Holder(loop)
-    leading = {"call_soon": (), "call_later": (1000,)}.get(call, (pair[0],))
-    holder.handle = from_a_thread(loop, lambda: getattr(loop, call)(*leading, holder.expire))
-    alive = weakref.ref(holder)
+    leading: tuple[Any, ...] = {"call_soon": (), "call_later": (1000,)}.get(call, (pair[0],))
+
+    def hand_over() -> weakref.ref[Holder]:
+        holder = Holder(loop)
+        holder.handle = from_a_thread(loop, lambda: getattr(loop, call)(*leading, holder.expire))
+        return weakref.ref(holder)
+
+    alive = hand_over()
     loop.close()
-    del holder
     gc.collect()
     assert alive() is None
 

@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import contextvars
 import gc
-import socket
 import threading
 from collections.abc import Callable
 from typing import Any

@@ -24,7 +24,7 @@ def program(loop_name: str, home: Path, code: str) -> subprocess.CompletedProces
     )  # fmt: skip
 
 
-# From Python 3.14 on nest_asyncio's apply() wants a current loop, whichever kind it is; nest_asyncio2 does not.
+# From Python 3.14 on nest_asyncio's apply() wants a current loop, on any loop; nest_asyncio2 does not.
 APPLIED = """
 import asyncio
 loop = asyncio.new_event_loop()
