@@ -5,6 +5,7 @@
 //! has OpenSSL linked into itself and hidden, nothing is found, and there is no native engine.
 
 use std::ffi::{c_char, c_int, c_long, c_void};
+use std::sync::Mutex;
 
 use libloading::os::unix::{Library, RTLD_LAZY};
 use pyo3::prelude::*;
@@ -145,14 +146,14 @@ impl LibSsl {
     }
 
     /// A BIO that owns a pipe, and the pipe.
-    pub fn new_pipe(&'static self) -> Option<(*mut Bio, *mut pipe::Pipe)> {
+    pub fn new_pipe(&'static self) -> Option<(*mut Bio, *mut Mutex<pipe::Pipe>)> {
         let _same_one = LOADED.get_or_init(|| self);
         // SAFETY: the method lives for ever.
         let bio = unsafe { (self.bio_new)(self.method) };
         if bio.is_null() {
             return None;
         }
-        let pipe = Box::into_raw(Box::new(pipe::Pipe::new()));
+        let pipe = Box::into_raw(Box::new(Mutex::new(pipe::Pipe::new())));
         // SAFETY: a new BIO of our method; it owns the box from here on, see `pipe::destroy`.
         unsafe {
             (self.bio_set_data)(bio, pipe.cast());

@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 use std::ptr::NonNull;
+use std::sync::Mutex;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -11,7 +12,7 @@ use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
 use super::engine::{Decrypted, Encrypted, Engine, Stop};
 use super::libssl::{LibSsl, Ssl, SslCtx};
-use super::pipe::Pipe;
+use super::pipe::{self, Pipe};
 use crate::ffi::BytesWriter;
 
 const ERROR_WANT_READ: c_int = 2;
@@ -35,10 +36,16 @@ pub struct NativeEngine {
     inner: Py<PyAny>,
     ssl: NonNull<Ssl>,
     /// Owned by the BIO, which the `SSL` owns.
-    pipe: NonNull<Pipe>,
+    pipe: NonNull<Mutex<Pipe>>,
 }
 
-// SAFETY: the pointers are used only by who has the guard of the loop's owner (see the module `tls`), one thread at a time.
+// SAFETY: both pointers are valid as long as `inner` is, on every thread. The pipe is behind a mutex. The `SSL` is called by
+// one thread at a time: this engine exists on builds with a global interpreter lock only (`NativeEngine::of`), and each of its
+// methods keeps that lock, as it has a token; so do the methods of `_ssl._SSLSocket` that only ask. Those that release it while
+// they are in OpenSSL (`do_handshake`, `shutdown`) are called by the thread that holds the guard of the loop's owner, with the
+// engine in use (`engine::EngineCell`). `read` and `write` release it as well: a program that calls these two on another thread
+// while the connection is in use breaks the rule of OpenSSL that an `SSL` is for one thread, as it would with an `SSLObject`
+// of its own before CPython locked them (gh-134698).
 unsafe impl Send for NativeEngine {}
 // SAFETY: as above.
 unsafe impl Sync for NativeEngine {}
@@ -97,10 +104,14 @@ fn ssl_of(libssl: &LibSsl, inner: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>)
 }
 
 impl NativeEngine {
-    /// The engine of `ssl_object`, a new one of `context`; none where OpenSSL cannot be reached, or where the user's class
-    /// has methods of its own that are to be called.
+    /// The engine of `ssl_object`, a new one of `context`; none where OpenSSL cannot be reached, where the user's class has
+    /// methods of its own that are to be called, or on a free-threaded build: CPython locks each of its SSL objects there,
+    /// with a lock that is not ours to take.
     pub fn of(ssl_object: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
         let py = ssl_object.py();
+        if cfg!(Py_GIL_DISABLED) {
+            return Ok(None);
+        }
         if !ssl_object.get_type().is(ssl_object_type(py)?) || !context.is_instance(ssl_context_type(py)?)? {
             return Ok(None);
         }
@@ -117,17 +128,16 @@ impl NativeEngine {
         Ok(NonNull::new(pipe).map(|pipe| Self { libssl, inner: inner.unbind(), ssl, pipe }))
     }
 
-    /// Opens the pipe. Not while OpenSSL is called.
-    fn pipe<R>(&self, act: impl FnOnce(&mut Pipe) -> R) -> R {
-        // SAFETY: the BIO owns the pipe, the `SSL` the BIO and `inner` the `SSL`. This thread has the guard, and OpenSSL is
-        // not running: `act` does not call it.
-        act(unsafe { &mut *self.pipe.as_ptr() })
+    /// The pipe, to be opened while OpenSSL is not called.
+    const fn pipe(&self) -> &Mutex<Pipe> {
+        // SAFETY: the BIO owns the pipe, the `SSL` the BIO, and `inner` the `SSL`; there are none but shared references to it.
+        unsafe { self.pipe.as_ref() }
     }
 
     /// Whether there is something that `SSL_read_ex` could work on.
     fn has_input(&self) -> bool {
         // SAFETY: the `SSL` is alive, as `inner` is, and this thread's.
-        self.pipe(|pipe| pipe.pending() > 0) || unsafe { (self.libssl.ssl_pending)(self.ssl.as_ptr()) } > 0
+        pipe::open(self.pipe()).pending() > 0 || unsafe { (self.libssl.ssl_pending)(self.ssl.as_ptr()) } > 0
     }
 
     /// One `SSL_read_ex`.
@@ -165,7 +175,7 @@ impl NativeEngine {
     }
 
     fn decrypt_waiting<'py>(&self, py: Python<'py>) -> PyResult<Decrypted<Option<Bound<'py, PyBytes>>>> {
-        let mut capacity = self.pipe(|pipe| pipe.pending());
+        let mut capacity = pipe::open(self.pipe()).pending();
         // SAFETY: the `SSL` is alive and this thread's.
         if unsafe { (self.libssl.ssl_has_pending)(self.ssl.as_ptr()) } != 0 {
             // A part of a record, or of its plaintext, is inside OpenSSL.
@@ -196,7 +206,7 @@ impl NativeEngine {
 
 impl Engine for NativeEngine {
     fn feed(&self, _py: Python<'_>, ciphertext: &[u8]) -> PyResult<()> {
-        self.pipe(|pipe| pipe.feed(ciphertext));
+        pipe::open(self.pipe()).feed(ciphertext);
         Ok(())
     }
 
@@ -205,11 +215,7 @@ impl Engine for NativeEngine {
         py: Python<'py>,
         ciphertext: &[u8],
     ) -> PyResult<Decrypted<Option<Bound<'py, PyBytes>>>> {
-        // SAFETY: given back below, whatever the outcome.
-        self.pipe(|pipe| unsafe { pipe.lend(ciphertext) });
-        let decrypted = self.decrypt_waiting(py);
-        self.pipe(Pipe::give_back);
-        decrypted
+        pipe::with_lent(self.pipe(), ciphertext, || self.decrypt_waiting(py))
     }
 
     fn decrypt_into(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Decrypted<usize>> {
@@ -224,7 +230,7 @@ impl Engine for NativeEngine {
             match unsafe { self.read(py, rest.as_mut_ptr(), rest.len()) } {
                 Ok(count) => filled += count,
                 Err(stop) => {
-                    self.pipe(Pipe::give_back);
+                    pipe::open(self.pipe()).release_held();
                     return Ok(Decrypted { data: filled, stop });
                 }
             }
@@ -233,7 +239,7 @@ impl Engine for NativeEngine {
 
     fn encrypt(&self, py: Python<'_>, plaintext: &[u8]) -> PyResult<Encrypted> {
         let records = plaintext.len() / RECORD_PLAINTEXT + 1;
-        self.pipe(|pipe| pipe.reserve_outgoing(plaintext.len() + records * RECORD_OVERHEAD));
+        pipe::open(self.pipe()).reserve_outgoing(plaintext.len() + records * RECORD_OVERHEAD);
         let mut done = 0;
         while done < plaintext.len() {
             let rest = &plaintext[done..];
@@ -263,13 +269,13 @@ impl Engine for NativeEngine {
     }
 
     fn take_outgoing(&self, _py: Python<'_>) -> PyResult<Vec<u8>> {
-        Ok(self.pipe(Pipe::take_outgoing))
+        Ok(pipe::open(self.pipe()).take_outgoing())
     }
 
     fn pending(&self, _py: Python<'_>) -> PyResult<usize> {
         // SAFETY: the `SSL` is alive and this thread's.
         let decrypted = unsafe { (self.libssl.ssl_pending)(self.ssl.as_ptr()) };
-        Ok(self.pipe(|pipe| pipe.pending()) + usize::try_from(decrypted).unwrap_or(0))
+        Ok(pipe::open(self.pipe()).pending() + usize::try_from(decrypted).unwrap_or(0))
     }
 
     fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -1,7 +1,13 @@
 //! The memory that OpenSSL reads ciphertext from and writes it to: a BIO of our own in place of two `ssl.MemoryBIO`, so
 //! that it reads what a socket brought from where it is, and what is to be sent is ours without a copy.
+//!
+//! The BIO owns the [`Pipe`] in a `Mutex`. It is free as a rule: the loop's thread alone uses a connection. But the
+//! `ssl.SSLObject` is the user's as well, who may call `read()` or `write()` on another thread, and those reach the BIO
+//! without the interpreter's lock.
 
 use std::ffi::{c_char, c_int, c_long, c_void};
+use std::mem::MaybeUninit;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::libssl::{Bio, LibSsl};
 
@@ -14,29 +20,62 @@ const CTRL_PENDING: c_int = 10;
 const CTRL_FLUSH: c_int = 11;
 const CTRL_WPENDING: c_int = 13;
 
-/// Both directions of one connection. Owned by the BIO, which frees it.
+/// Both directions of one connection.
 #[derive(Debug)]
 pub struct Pipe {
     /// Ciphertext that came before and was not taken.
     held: Vec<u8>,
     /// How much of it has been taken since.
     taken: usize,
-    /// Ciphertext that is lent for the length of one call.
-    lent: *const u8,
-    lent_size: usize,
+    /// Ciphertext that is lent for the length of one call; empty otherwise.
+    lent: *const [u8],
     /// Ciphertext to be sent.
     outgoing: Vec<u8>,
+}
+
+// SAFETY: what is lent stays valid until `with_lent` takes it back, whichever thread reads it until then.
+unsafe impl Send for Pipe {}
+
+const NOTHING: *const [u8] = std::ptr::slice_from_raw_parts(std::ptr::null(), 0);
+
+/// Opens `pipe`. No call of OpenSSL is made, and no Python runs, while it is open.
+#[inline]
+pub fn open(pipe: &Mutex<Pipe>) -> MutexGuard<'_, Pipe> {
+    pipe.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `act` with `ciphertext` itself, not a copy, behind what waits in `pipe`; what is not taken of it is copied then.
+#[inline]
+pub fn with_lent<R>(pipe: &Mutex<Pipe>, ciphertext: &[u8], act: impl FnOnce() -> R) -> R {
+    struct TakeBack<'a>(&'a Mutex<Pipe>);
+    impl Drop for TakeBack<'_> {
+        fn drop(&mut self) {
+            open(self.0).take_back();
+        }
+    }
+    open(pipe).lent = ciphertext;
+    let _take_back = TakeBack(pipe);
+    act()
 }
 
 impl Pipe {
     /// An empty one.
     pub const fn new() -> Self {
-        Self { held: Vec::new(), taken: 0, lent: std::ptr::null(), lent_size: 0, outgoing: Vec::new() }
+        Self { held: Vec::new(), taken: 0, lent: NOTHING, outgoing: Vec::new() }
     }
 
     /// Bytes that wait to be decrypted.
     pub const fn pending(&self) -> usize {
-        self.held.len() - self.taken + self.lent_size
+        self.held.len() - self.taken + self.lent.len()
+    }
+
+    const fn lent(&self) -> &[u8] {
+        if self.lent.is_empty() {
+            return &[];
+        }
+        // SAFETY: not empty, so `with_lent` has put a slice there that lives until it takes it back; from then on `lent` is
+        // empty. Nothing writes to it meanwhile.
+        unsafe { &*self.lent }
     }
 
     /// Puts a copy of `ciphertext` behind what waits.
@@ -48,47 +87,36 @@ impl Pipe {
         self.held.extend_from_slice(ciphertext);
     }
 
-    /// Puts `ciphertext` itself behind what waits, until [`Pipe::give_back`].
-    ///
-    /// # Safety
-    /// `give_back` is called before the slice ends to be valid.
-    pub const unsafe fn lend(&mut self, ciphertext: &[u8]) {
-        self.lent = ciphertext.as_ptr();
-        self.lent_size = ciphertext.len();
+    /// Forgets the memory lent, and keeps a copy of what was not taken of it.
+    fn take_back(&mut self) {
+        let rest = std::mem::replace(&mut self.lent, NOTHING);
+        if rest.is_empty() {
+            self.release_held();
+        } else {
+            // SAFETY: not empty, so it is what `with_lent` was given, which outlives this call.
+            self.feed(unsafe { &*rest });
+        }
     }
 
-    /// Forgets the memory lent, and keeps a copy of what was not taken of it.
-    pub fn give_back(&mut self) {
-        if self.lent_size > 0 {
-            // SAFETY: lent by the contract of `lend`, and still valid by it.
-            let rest = unsafe { std::slice::from_raw_parts(self.lent, self.lent_size) };
-            self.lent_size = 0;
-            self.feed(rest);
-        } else if self.taken == self.held.len() && self.held.capacity() > 0 {
-            // A connection that is idle keeps no memory for what it once held.
+    /// Frees the memory of what was held, all of it being taken: a connection that is idle keeps none.
+    pub fn release_held(&mut self) {
+        if self.taken == self.held.len() && self.held.capacity() > 0 {
             self.held = Vec::new();
             self.taken = 0;
         }
-        self.lent = std::ptr::null();
     }
 
-    fn take(&mut self, memory: &mut [u8]) -> usize {
+    fn take(&mut self, memory: &mut [MaybeUninit<u8>]) -> usize {
         let held = &self.held[self.taken..];
         if !held.is_empty() {
-            let size = held.len().min(memory.len());
-            memory[..size].copy_from_slice(&held[..size]);
+            let size = fill(memory, held);
             self.taken += size;
             return size;
         }
-        let size = self.lent_size.min(memory.len());
-        if size > 0 {
-            // SAFETY: `lend` gave `lent_size` bytes at `lent`, valid until `give_back`; `size` is no more.
-            unsafe {
-                memory[..size].copy_from_slice(std::slice::from_raw_parts(self.lent, size));
-                self.lent = self.lent.add(size);
-            }
-            self.lent_size -= size;
-        }
+        let lent = self.lent();
+        let size = fill(memory, lent);
+        let rest: *const [u8] = &raw const lent[size..];
+        self.lent = rest;
         size
     }
 
@@ -103,14 +131,23 @@ impl Pipe {
     }
 }
 
-/// The pipe of `bio`; null while it has none.
+/// Copies as much of `source` as there is room for; how much that was.
+#[inline]
+fn fill(memory: &mut [MaybeUninit<u8>], source: &[u8]) -> usize {
+    for (to, from) in memory.iter_mut().zip(source) {
+        to.write(*from);
+    }
+    memory.len().min(source.len())
+}
+
+/// The pipe of `bio`; none while it has none.
 ///
 /// # Safety
-/// `bio` is one of our method, alive.
-unsafe fn pipe_of<'a>(libssl: &LibSsl, bio: *mut Bio) -> Option<&'a mut Pipe> {
-    // SAFETY: the data of a BIO of our method is null or the pipe that it owns. OpenSSL calls one function of a BIO at a time,
-    // and the engine lets go of its own reference before it calls OpenSSL.
-    unsafe { (libssl.bio_get_data)(bio).cast::<Pipe>().as_mut() }
+/// `bio` is one of our method, and alive for `'a`.
+unsafe fn pipe_of<'a>(libssl: &LibSsl, bio: *mut Bio) -> Option<&'a Mutex<Pipe>> {
+    // SAFETY: the data of a BIO of our method is null or the pipe that it owns until `destroy`; there are none but shared
+    // references to it.
+    unsafe { (libssl.bio_get_data)(bio).cast::<Mutex<Pipe>>().as_ref() }
 }
 
 /// `BIO_read`
@@ -127,9 +164,9 @@ pub unsafe extern "C" fn read(bio: *mut Bio, memory: *mut c_char, size: c_int) -
     if memory.is_null() || wanted == 0 {
         return 0;
     }
-    // SAFETY: OpenSSL gives `size` bytes to write to; they may be uninitialised, and are only written.
-    let memory = unsafe { std::slice::from_raw_parts_mut(memory.cast::<u8>(), wanted) };
-    let taken = pipe.take(memory);
+    // SAFETY: OpenSSL gives `size` bytes for this call to write to, initialised or not.
+    let memory = unsafe { std::slice::from_raw_parts_mut(memory.cast::<MaybeUninit<u8>>(), wanted) };
+    let taken = open(pipe).take(memory);
     if taken == 0 {
         // SAFETY: as above.
         unsafe { (libssl.bio_set_flags)(bio, FLAGS_READ | FLAGS_RETRY) };
@@ -153,8 +190,9 @@ pub unsafe extern "C" fn write(bio: *mut Bio, memory: *const c_char, size: c_int
     if memory.is_null() || given == 0 {
         return 0;
     }
-    // SAFETY: OpenSSL gives `size` bytes to read from.
-    pipe.outgoing.extend_from_slice(unsafe { std::slice::from_raw_parts(memory.cast::<u8>(), given) });
+    // SAFETY: OpenSSL gives `size` bytes for this call to read from.
+    let ciphertext = unsafe { std::slice::from_raw_parts(memory.cast::<u8>(), given) };
+    open(pipe).outgoing.extend_from_slice(ciphertext);
     size
 }
 
@@ -173,8 +211,8 @@ pub unsafe extern "C" fn ctrl(
     let Some(pipe) = (unsafe { pipe_of(libssl, bio) }) else { return 0 };
     match command {
         CTRL_FLUSH => 1,
-        CTRL_PENDING => c_long::try_from(pipe.pending()).unwrap_or(c_long::MAX),
-        CTRL_WPENDING => c_long::try_from(pipe.outgoing.len()).unwrap_or(c_long::MAX),
+        CTRL_PENDING => c_long::try_from(open(pipe).pending()).unwrap_or(c_long::MAX),
+        CTRL_WPENDING => c_long::try_from(open(pipe).outgoing.len()).unwrap_or(c_long::MAX),
         _ => 0,
     }
 }
@@ -185,9 +223,10 @@ pub unsafe extern "C" fn ctrl(
 /// Called by OpenSSL for a BIO of our method.
 pub unsafe extern "C" fn destroy(bio: *mut Bio) -> c_int {
     let Some(libssl) = LibSsl::loaded() else { return 0 };
-    // SAFETY: called once, when the last reference to the BIO goes; the data is null or the box that it owns.
+    // SAFETY: called once, when the last reference to the BIO goes, and with it the engine's claim to the pipe; the data is
+    // null or the box that the BIO owns.
     unsafe {
-        let pipe = (libssl.bio_get_data)(bio).cast::<Pipe>();
+        let pipe = (libssl.bio_get_data)(bio).cast::<Mutex<Pipe>>();
         (libssl.bio_set_data)(bio, std::ptr::null_mut());
         if !pipe.is_null() {
             drop(Box::from_raw(pipe));
