@@ -29,7 +29,7 @@ from .support import (
     until,
     whorl_only,
 )
-from .tls_support import address_of, tls_client, tls_pair, tls_server
+from .tls_support import ENGINES, address_of, tls_client, tls_pair, tls_server
 
 Loop = asyncio.AbstractEventLoop
 
@@ -51,7 +51,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 for module in (test_tls, test_tls_handshakes, test_tls_ends, test_start_tls):
     globals().update({name: test for name, test in vars(module).items() if name.startswith("test_")})
 
-both = pytest.mark.parametrize("engine", ["native", "object"], indirect=True)
+both = pytest.mark.parametrize("engine", ENGINES, indirect=True)
 
 
 def engine_of(transport: Any) -> str:
@@ -65,7 +65,7 @@ async def test_the_engine_asked_for_is_used(loop: Loop, certificates: Certificat
         assert engine_of(pair.transport) == engine
 
 
-@pytest.mark.parametrize("engine", ["native"], indirect=True)
+@pytest.mark.parametrize("engine", ENGINES[:1], indirect=True)
 async def test_a_class_of_the_users_own_is_asked_for_the_data(
     loop: Loop, certificates: Certificates, engine: str
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import sysconfig
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from .certificates import Certificates
 
 Loop = asyncio.AbstractEventLoop
+
+#: The engines that there are: free-threaded builds have the one that uses the ssl module's own methods, and its locks.
+ENGINES = ["object"] if sysconfig.get_config_var("Py_GIL_DISABLED") else ["native", "object"]
 
 
 @contextlib.asynccontextmanager

@@ -98,17 +98,20 @@ impl LentMemory {
         copy
     }
 
-    /// The memory, for code that writes it piece by piece.
-    ///
-    /// # Safety
-    /// It was made by [`LentMemory::writable`], and no other thread, and no Python code that the caller runs meanwhile, touches
-    /// the object's memory while the slice is used.
-    pub unsafe fn slice_mut(&mut self) -> &mut [u8] {
-        if self.len() == 0 {
-            return &mut [];
-        }
-        // SAFETY: `len` bytes, held by the view; the rest is the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.view.buf.cast(), self.len()) }
+    /// Copies `data` to the memory from the byte `from` on; how many bytes fit. None fit into memory that is only to be read.
+    pub fn fill(&mut self, from: usize, data: &[u8]) -> usize {
+        let (address, room) = self.room(from);
+        let size = room.min(data.len());
+        // SAFETY: `room` bytes from `address` on are held by the view and writable; `data` is memory of Rust's.
+        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), address, size) };
+        size
+    }
+
+    /// The writable memory from the byte `from` on, for OpenSSL: its address, and how many bytes there are.
+    pub fn room(&mut self, from: usize) -> (*mut u8, usize) {
+        let len = if self.view.readonly == 0 { self.len() } else { 0 };
+        let from = from.min(len);
+        (self.view.buf.cast::<u8>().wrapping_add(from), len - from)
     }
 }
 

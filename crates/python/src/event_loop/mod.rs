@@ -361,7 +361,7 @@ impl EventLoop {
             }
         })?;
         if let Some(Source::Watch(watch)) = &former {
-            Python::attach(|py| self.forget_callbacks(py, fd, watch));
+            self.forget_callbacks(fd, watch);
         }
         drop(former);
         outcome.or_raise()

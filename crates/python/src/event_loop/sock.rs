@@ -199,7 +199,7 @@ impl EventLoop {
             return Ok(());
         }
         let Some(Source::Watch(watch)) = this.unregister(token)? else { return Ok(()) };
-        this.forget_callbacks(py, fd, &watch);
+        this.forget_callbacks(fd, &watch);
         for side in [watch.reader, watch.writer] {
             if let Side::Operation(operation) = side {
                 if !operation.is_done(py)? {

@@ -251,7 +251,6 @@ impl EventLoop {
 
     /// Takes back what [`Self::add_watch`] did for the same handle.
     fn remove_watch(slf: &Bound<'_, Self>, change: &WatchChange) -> PyResult<()> {
-        let py = slf.py();
         let this = slf.get();
         let &WatchChange { fd, direction, .. } = change;
         this.watchers.forget(fd, direction, &change.handle);
@@ -353,7 +352,7 @@ impl EventLoop {
     }
 
     /// `watch` is not a source of `fd` any more: its callbacks are nobody's current ones.
-    pub fn forget_callbacks(&self, py: Python<'_>, fd: RawFd, watch: &Watch) {
+    pub fn forget_callbacks(&self, fd: RawFd, watch: &Watch) {
         for (direction, side) in [(Direction::Read, &watch.reader), (Direction::Write, &watch.writer)] {
             if let Side::Callback(handle) = side {
                 self.watchers.forget(fd, direction, handle);

@@ -1,15 +1,19 @@
 //! What a TLS connection asks of OpenSSL for its data, and who answers.
 
 use std::ffi::OsString;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
+use whorl_core::sched::{BorrowError, LoopOwner, OwnerGuard};
 
 use super::native::NativeEngine;
 use super::object::ObjectEngine;
+
+use crate::buffer::LentMemory;
 
 /// What stopped the reading.
 #[derive(Debug)]
@@ -57,7 +61,7 @@ pub trait Engine {
     ) -> PyResult<Decrypted<Option<Bound<'py, PyBytes>>>>;
 
     /// Decrypts what waits into `memory`; the data is the number of bytes.
-    fn decrypt_into(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Decrypted<usize>>;
+    fn decrypt_into(&self, py: Python<'_>, memory: &mut LentMemory) -> PyResult<Decrypted<usize>>;
 
     /// Encrypts `plaintext` into the outgoing memory.
     fn encrypt(&self, py: Python<'_>, plaintext: &[u8]) -> PyResult<Encrypted>;
@@ -106,7 +110,7 @@ impl Engine for AnyEngine {
     }
 
     #[inline]
-    fn decrypt_into(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Decrypted<usize>> {
+    fn decrypt_into(&self, py: Python<'_>, memory: &mut LentMemory) -> PyResult<Decrypted<usize>> {
         either!(self, engine => engine.decrypt_into(py, memory))
     }
 
@@ -126,6 +130,78 @@ impl Engine for AnyEngine {
 
     fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         either!(self, engine => engine.visit(visit))
+    }
+}
+
+/// The engine of a connection, for one use at a time.
+///
+/// OpenSSL may call Python: a message callback, a server name callback, a finaliser that a collection runs there. What that
+/// does to the same connection must not enter OpenSSL a second time.
+#[derive(Debug)]
+pub struct EngineCell {
+    engine: AnyEngine,
+    /// Whether OpenSSL is at work further up the stack. Read and written under the guard of the loop's owner only.
+    in_use: AtomicBool,
+}
+
+/// The engine, in use: for this thread, and for nothing that OpenSSL calls.
+#[derive(Debug)]
+pub struct EngineInUse<'a> {
+    cell: &'a EngineCell,
+    _guard: Option<OwnerGuard<'a>>,
+}
+
+impl EngineCell {
+    /// A free engine.
+    pub const fn new(engine: AnyEngine) -> Self {
+        Self { engine, in_use: AtomicBool::new(false) }
+    }
+
+    /// Takes it into use, until the value returned is dropped; none if it is in use further up the stack.
+    ///
+    /// # Errors
+    /// [`BorrowError::OtherThread`] on a thread other than the one that runs the loop.
+    #[inline]
+    pub fn enter<'a>(&'a self, owner: &'a LoopOwner) -> Result<Option<EngineInUse<'a>>, BorrowError> {
+        let guard = owner.take_unless_here()?;
+        if self.in_use.swap(true, Ordering::Relaxed) {
+            return Ok(None);
+        }
+        Ok(Some(EngineInUse { cell: self, _guard: guard }))
+    }
+
+    /// Whether it is in use; on the loop's thread that is further up the stack.
+    pub fn is_in_use(&self) -> bool {
+        self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// 'native' or 'object'.
+    pub const fn name(&self) -> &'static str {
+        match self.engine {
+            AnyEngine::NativeEngine(_) => "native",
+            AnyEngine::ObjectEngine(_) => "object",
+        }
+    }
+
+    /// Shows the garbage collector what is held.
+    pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.engine.visit(visit)
+    }
+}
+
+impl std::ops::Deref for EngineInUse<'_> {
+    type Target = AnyEngine;
+
+    #[inline]
+    fn deref(&self) -> &AnyEngine {
+        &self.cell.engine
+    }
+}
+
+impl Drop for EngineInUse<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.cell.in_use.store(false, Ordering::Relaxed);
     }
 }
 

@@ -46,6 +46,10 @@ impl TlsProtocol {
             let _engine = self.engine()?;
             self.ssl_object.bind(py).call_method0(intern!(py, "do_handshake"))
         };
+        if self.phase.load() != TlsPhase::Handshake {
+            // What OpenSSL called has ended the connection.
+            return Ok(());
+        }
         match outcome {
             Ok(_) => self.handshake_done(slf),
             Err(error) if wants_more(py, &error)? => self.send_outgoing(slf),

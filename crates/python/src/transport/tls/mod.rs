@@ -5,8 +5,10 @@
 //! the object's methods, so that their exceptions are the `ssl` module's. Data goes through an [`engine::Engine`].
 //!
 //! Who may touch what: [`TlsProtocol`]'s state belongs to the loop's thread, as that of every transport. OpenSSL may call
-//! Python (a message callback, a key log), so nothing is asked of the engine while that state is open; what keeps other
-//! threads away from the engine is the guard of the loop's owner, which every use of it takes.
+//! Python (a message callback, a server name callback), so nothing is asked of the engine while that state is open; what keeps
+//! other threads away from the engine is the guard of the loop's owner, which every use of it takes. What OpenSSL calls may
+//! write on the connection, or close it: the engine is for one use at a time ([`engine::EngineCell`]), and what would be a second
+//! one is done in the next turn.
 //!
 //! | engine | how | when |
 //! |---|---|---|

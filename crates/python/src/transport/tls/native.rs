@@ -13,6 +13,7 @@ use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 use super::engine::{Decrypted, Encrypted, Engine, Stop};
 use super::libssl::{LibSsl, Ssl, SslCtx};
 use super::pipe::{self, Pipe};
+use crate::buffer::LentMemory;
 use crate::ffi::BytesWriter;
 
 const ERROR_WANT_READ: c_int = 2;
@@ -218,16 +219,16 @@ impl Engine for NativeEngine {
         pipe::with_lent(self.pipe(), ciphertext, || self.decrypt_waiting(py))
     }
 
-    fn decrypt_into(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Decrypted<usize>> {
+    fn decrypt_into(&self, py: Python<'_>, memory: &mut LentMemory) -> PyResult<Decrypted<usize>> {
         let mut filled = 0;
         loop {
-            if filled == memory.len() {
+            let (address, room) = memory.room(filled);
+            if room == 0 {
                 let stop = if self.has_input() { Stop::Full } else { Stop::Empty };
                 return Ok(Decrypted { data: filled, stop });
             }
-            let rest = &mut memory[filled..];
-            // SAFETY: a slice has the bytes it says.
-            match unsafe { self.read(py, rest.as_mut_ptr(), rest.len()) } {
+            // SAFETY: the view holds `room` writable bytes there until `memory` is dropped.
+            match unsafe { self.read(py, address, room) } {
                 Ok(count) => filled += count,
                 Err(stop) => {
                     pipe::open(self.pipe()).release_held();

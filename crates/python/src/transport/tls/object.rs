@@ -6,6 +6,8 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::engine::{Decrypted, Encrypted, Engine, Stop, is_zero_return, wants_more};
 
+use crate::buffer::LentMemory;
+
 /// What one `read()` may bring, in bytes; asyncio's.
 const READ_SIZE: usize = 256 * 1024;
 
@@ -76,19 +78,15 @@ impl Engine for ObjectEngine {
         Ok(Decrypted { data, stop })
     }
 
-    fn decrypt_into(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Decrypted<usize>> {
+    fn decrypt_into(&self, py: Python<'_>, memory: &mut LentMemory) -> PyResult<Decrypted<usize>> {
         let mut filled = 0;
         loop {
-            let rest = &mut memory[filled..];
-            if rest.is_empty() {
+            let (_, room) = memory.room(filled);
+            if room == 0 {
                 return Ok(Decrypted { data: filled, stop: Stop::Full });
             }
-            match self.read(py, rest.len())? {
-                Ok(data) => {
-                    let data = data.as_bytes();
-                    rest[..data.len()].copy_from_slice(data);
-                    filled += data.len();
-                }
+            match self.read(py, room)? {
+                Ok(data) => filled += memory.fill(filled, data.as_bytes()),
                 Err(stop) => return Ok(Decrypted { data: filled, stop }),
             }
         }

@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam_utils::atomic::AtomicCell;
-use pyo3::exceptions::{PyConnectionAbortedError, PyOSError, PyValueError};
+use pyo3::exceptions::{PyConnectionAbortedError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::net::{Flow, WaterMarks};
-use whorl_core::sched::{OwnerCell, OwnerGuard};
+use whorl_core::sched::OwnerCell;
 
-use super::engine::{self, AnyEngine, Engine};
+use super::engine::{self, Engine, EngineCell, EngineInUse};
 use super::transport::TlsTransport;
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, Handle, Scheduled, leaves_the_loop};
@@ -63,6 +63,35 @@ pub enum Reading {
     Resuming,
 }
 
+/// Whether something was asked for from within OpenSSL, and so is to be done in the next turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deferred {
+    /// Nothing was.
+    Nothing,
+    /// Plaintext waits to be encrypted.
+    Writes,
+    /// The same, and the end comes after it.
+    Shutdown,
+}
+
+impl Deferred {
+    /// Puts `more` off as well; true if it is the first thing: the next turn is to be asked for.
+    #[must_use]
+    pub fn transition_to(&mut self, more: Self) -> bool {
+        let first = *self == Self::Nothing;
+        if *self != Self::Shutdown {
+            *self = more;
+        }
+        first
+    }
+
+    /// The next turn has come: what is to be done in it.
+    #[must_use]
+    pub const fn transition_to_nothing(&mut self) -> Self {
+        std::mem::replace(self, Self::Nothing)
+    }
+}
+
 /// Who waits for the handshake.
 #[derive(Debug)]
 pub enum HandshakeWaiter {
@@ -96,6 +125,8 @@ pub struct TlsState {
     pub shutdown_timer: Option<Py<PyAny>>,
     pub handshake_began: Option<f64>,
     pub late_writes: u32,
+    /// What was asked for while the engine was in use.
+    pub deferred: Deferred,
     /// What is known once the handshake is complete.
     pub extra: Option<Py<PyDict>>,
 }
@@ -130,25 +161,9 @@ pub struct TlsProtocol {
     context: Py<PyAny>,
     pub(super) options: TlsOptions,
     pub(super) ssl_object: Py<PyAny>,
-    engine: AnyEngine,
+    engine: EngineCell,
     pub(super) phase: AtomicCell<TlsPhase>,
     state: OwnerCell<TlsState>,
-}
-
-/// An engine, and what keeps other threads from it.
-pub struct EngineInUse<'a> {
-    engine: &'a AnyEngine,
-    /// None where this thread holds it further up the stack: the loop runs.
-    _guard: Option<OwnerGuard<'a>>,
-}
-
-impl std::ops::Deref for EngineInUse<'_> {
-    type Target = AnyEngine;
-
-    #[inline]
-    fn deref(&self) -> &AnyEngine {
-        self.engine
-    }
 }
 
 /// asyncio's water marks for TLS, in KiB (asyncio.constants).
@@ -193,6 +208,7 @@ impl TlsProtocol {
             shutdown_timer: None,
             handshake_began: None,
             late_writes: 0,
+            deferred: Deferred::Nothing,
             extra: None,
         };
         let this = Self {
@@ -200,7 +216,7 @@ impl TlsProtocol {
             context,
             options,
             ssl_object: ssl_object.unbind(),
-            engine,
+            engine: EngineCell::new(engine),
             phase: AtomicCell::new(TlsPhase::New),
             state: OwnerCell::new(Arc::clone(event_loop.get().owner()), state),
         };
@@ -230,10 +246,33 @@ impl TlsProtocol {
         self.state.with(act).ok()
     }
 
-    /// The engine, for this thread alone.
+    /// The engine, for this use alone; none if this is called from within OpenSSL.
+    #[inline]
+    pub(super) fn free_engine(&self) -> PyResult<Option<EngineInUse<'_>>> {
+        self.engine.enter(self.state.owner()).or_raise()
+    }
+
+    /// The same for what only the loop and the stream ask for.
+    ///
+    /// # Errors
+    /// RuntimeError from within OpenSSL.
     #[inline]
     pub(super) fn engine(&self) -> PyResult<EngineInUse<'_>> {
-        Ok(EngineInUse { engine: &self.engine, _guard: self.state.owner().take_unless_here().or_raise()? })
+        self.free_engine()?.ok_or_else(in_use)
+    }
+
+    /// Whether this is called from within OpenSSL: asked on the loop's thread.
+    #[inline]
+    pub(super) fn is_in_engine(&self) -> bool {
+        self.engine.is_in_use()
+    }
+
+    /// Puts `more` off until the next turn, where OpenSSL is not at work.
+    pub(super) fn defer(&self, slf: &Bound<'_, Self>, more: Deferred) -> PyResult<()> {
+        if self.with(|state| state.deferred.transition_to(more))? {
+            self.call_soon(slf, intern!(slf.py(), "_do_deferred"), None)?;
+        }
+        Ok(())
     }
 
     #[inline]
@@ -399,6 +438,11 @@ impl TlsProtocol {
         let logger = py.import(intern!(py, "asyncio.log"))?.getattr(intern!(py, "logger"))?;
         logger.call_method1(intern!(py, "debug"), (line, slf)).map(drop)
     }
+}
+
+#[cold]
+fn in_use() -> PyErr {
+    PyRuntimeError::new_err("OpenSSL is at work on this connection further up the stack")
 }
 
 fn cancelled_error(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
@@ -602,6 +646,17 @@ impl TlsProtocol {
         slf.get().resume(slf)
     }
 
+    fn _do_deferred(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        match this.with(|state| state.deferred.transition_to_nothing())? {
+            Deferred::Nothing => Ok(()),
+            Deferred::Writes if this.phase.load() == TlsPhase::Open => this.write_backlog(slf),
+            // The end that has begun meanwhile has written it.
+            Deferred::Writes => Ok(()),
+            Deferred::Shutdown => this.continue_shutdown(slf),
+        }
+    }
+
     /// The application's transport, until the connection is lost.
     #[getter]
     fn _app_transport(&self, py: Python<'_>) -> PyResult<Option<Py<TlsTransport>>> {
@@ -637,10 +692,7 @@ impl TlsProtocol {
     /// Which engine carries the data: 'native' or 'object'.
     #[getter]
     const fn _engine(&self) -> &'static str {
-        match self.engine {
-            AnyEngine::NativeEngine(_) => "native",
-            AnyEngine::ObjectEngine(_) => "object",
-        }
+        self.engine.name()
     }
 
     fn __repr__(&self) -> String {

@@ -113,12 +113,17 @@ impl TlsProtocol {
 
     fn deliver(&self, slf: &Bound<'_, Self>, plaintext: Plaintext<'_>) -> PyResult<Next> {
         let py = slf.py();
+        if self.phase.load() == TlsPhase::Closed {
+            // What OpenSSL called has aborted the connection.
+            return Ok(Next::Nothing);
+        }
         if let Some(data) = plaintext.data {
             let receiver = self.with_attached(py, |state, at| {
                 state.protocol.as_ref().map(|protocol| match &protocol.receiver {
-                    Receiver::Data(data_received) => Receiver::Data(data_received.clone_with(at)),
-                    Receiver::Native(native) => Receiver::Native(native.clone_with(at)),
-                    _ => Receiver::Missing(protocol.object.clone_with(at)),
+                    receiver @ (Receiver::Data(_) | Receiver::Native(_) | Receiver::Buffered { .. }) => {
+                        receiver.clone_with(at)
+                    }
+                    Receiver::Missing(_) => Receiver::Missing(protocol.object.clone_with(at)),
                 })
             })?;
             let called = match receiver {
@@ -127,6 +132,9 @@ impl TlsProtocol {
                     self.call(py, &data_received, [data.as_any()]).map(drop)
                 }
                 Some(Receiver::Native(native)) => native.received(py, Received::Object(data)),
+                Some(Receiver::Buffered { get_buffer, buffer_updated }) => {
+                    self.fill_buffers(py, &get_buffer, &buffer_updated, data.as_bytes())
+                }
                 // It had no such method when it was set, as asyncio allows.
                 Some(_) => self.tell(py, intern!(py, "data_received"), [data.as_any()]).map(drop),
             };
@@ -136,6 +144,26 @@ impl TlsProtocol {
             }
         }
         self.stopped(slf, plaintext.stop)
+    }
+
+    /// Gives `data` to a buffered protocol that was set while OpenSSL decrypted it.
+    fn fill_buffers(
+        &self,
+        py: Python<'_>,
+        get_buffer: &Py<PyAny>,
+        buffer_updated: &Py<PyAny>,
+        mut data: &[u8],
+    ) -> PyResult<()> {
+        while !data.is_empty() {
+            let sizehint = data.len().into_pyobject(py)?.into_any();
+            let mut memory = protocol::lent_memory(&self.call(py, get_buffer, [&sizehint])?)?;
+            let size = memory.fill(0, data);
+            drop(memory);
+            data = data.get(size..).unwrap_or_default();
+            let size = size.into_pyobject(py)?.into_any();
+            self.call(py, buffer_updated, [&size])?;
+        }
+        Ok(())
     }
 
     fn read_buffered(
@@ -158,10 +186,7 @@ impl TlsProtocol {
                 return Ok(Next::Nothing);
             }
         };
-        // SAFETY: writable by `lent_memory`. A protocol that lends memory for a read does not touch it until
-        // `buffer_updated()` (asyncio's contract), from other threads or from a callback of OpenSSL's.
-        let memory = unsafe { buffer.slice_mut() };
-        let Decrypted { data: size, stop } = self.engine()?.decrypt_into(py, memory)?;
+        let Decrypted { data: size, stop } = self.engine()?.decrypt_into(py, &mut buffer)?;
         drop(buffer);
         if size > 0 {
             let size = size.into_pyobject(py)?.into_any();

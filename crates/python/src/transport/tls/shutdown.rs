@@ -4,18 +4,14 @@ use pyo3::exceptions::PyTimeoutError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::engine::{Decrypted, Engine, Stop, wants_more};
-use super::protocol::{Reading, TlsPhase, TlsProtocol};
+use super::engine::{Engine, Stop, wants_more};
+use super::protocol::{Deferred, Reading, TlsPhase, TlsProtocol};
 use crate::interpreter::CloneWith;
 use crate::transport::StreamTransport;
-
-/// Data of the peer's that comes too late is read into so many bytes.
-const SCRAP: usize = 16 * 1024;
 
 impl TlsProtocol {
     /// Begins the end. Does nothing once it has begun.
     pub(super) fn start_shutdown(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
         let phase = self.with(|_state| {
             let phase = self.phase.load();
             if matches!(phase, TlsPhase::Open | TlsPhase::Draining) {
@@ -27,6 +23,15 @@ impl TlsProtocol {
             TlsPhase::New | TlsPhase::Handshake => return self.abort(slf, None),
             TlsPhase::ShuttingDown | TlsPhase::Closed => return Ok(()),
             TlsPhase::Open | TlsPhase::Draining => {}
+        }
+        if self.is_in_engine() { self.defer(slf, Deferred::Shutdown) } else { self.continue_shutdown(slf) }
+    }
+
+    /// The end has begun: what waits is sent, and the peer is told.
+    pub(super) fn continue_shutdown(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        if self.phase.load() != TlsPhase::ShuttingDown {
+            return Ok(());
         }
         self.write_backlog(slf)?;
         self.step_shutdown(slf)?;
@@ -79,11 +84,8 @@ impl TlsProtocol {
     /// close_notify yet.
     fn discard_late_data(&self, py: Python<'_>) -> PyResult<Result<(), PyErr>> {
         let engine = self.engine()?;
-        let mut scrap = Vec::new();
         while engine.pending(py)? > 0 {
-            scrap.resize(SCRAP, 0);
-            let Decrypted { stop, .. } = engine.decrypt_into(py, &mut scrap)?;
-            match stop {
+            match engine.decrypt(py, &[])?.stop {
                 Stop::Full => {}
                 Stop::Empty | Stop::Closed => break,
                 Stop::Failed(error) => return Ok(Err(error)),

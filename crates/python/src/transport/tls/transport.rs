@@ -193,7 +193,8 @@ impl TlsTransport {
 
     /// Return how many bytes have arrived and are not delivered.
     fn get_read_buffer_size(&self, py: Python<'_>) -> PyResult<usize> {
-        self.protocol.get().engine()?.pending(py)
+        // From within OpenSSL, which has taken what there was, nothing.
+        self.protocol.get().free_engine()?.map_or(Ok(0), |engine| engine.pending(py))
     }
 
     /// Write bytes-like `data`. It does not block: the first data of a turn is sent at once, what follows when the turn ends,

@@ -4,7 +4,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::engine::{Encrypted, Engine};
-use super::protocol::{TlsPhase, TlsProtocol, WRITE_HIGH};
+use super::protocol::{Deferred, TlsPhase, TlsProtocol, WRITE_HIGH};
 use crate::transport::StreamTransport;
 use crate::transport::chunk::Chunk;
 
@@ -16,8 +16,10 @@ const LATE_WRITES: u32 = 5;
 enum Written {
     /// It is encrypted now.
     Encrypt,
-    /// It waits.
+    /// It waits for the handshake, or for a message of the peer's.
     Keep,
+    /// It waits for the next turn: OpenSSL is at work.
+    Defer,
     /// The connection is closing: it is dropped, as in asyncio.
     Drop,
     /// Dropped, and this was not the first time.
@@ -46,7 +48,9 @@ impl TlsProtocol {
 
     #[inline]
     fn encrypt_or_keep(&self, slf: &Bound<'_, Self>, chunk: Chunk) -> PyResult<()> {
+        let in_engine = self.is_in_engine();
         let written = self.with(|state| match self.phase.load() {
+            TlsPhase::Open if in_engine => Written::Defer,
             TlsPhase::Open if state.backlog_size == 0 => Written::Encrypt,
             TlsPhase::Open | TlsPhase::New | TlsPhase::Handshake => Written::Keep,
             TlsPhase::Draining | TlsPhase::ShuttingDown | TlsPhase::Closed => {
@@ -57,6 +61,10 @@ impl TlsProtocol {
         match written {
             Written::Encrypt => self.encrypt(slf, chunk),
             Written::Keep => self.keep(chunk),
+            Written::Defer => {
+                self.keep(chunk)?;
+                self.defer(slf, Deferred::Writes)
+            }
             Written::Drop => Ok(()),
             Written::DropAndWarn => {
                 let py = slf.py();
@@ -74,10 +82,18 @@ impl TlsProtocol {
             Ok(Encrypted::All) => Ok(()),
             Ok(Encrypted::Part(done)) => {
                 let rest = chunk.as_ref().get(done..).unwrap_or_default().to_vec();
-                self.keep(Chunk::owned(rest))
+                self.keep_first(rest)
             }
             Err(error) => self.fatal(slf, error, "Fatal error on SSL protocol"),
         }
+    }
+
+    /// Puts plaintext before what waits: what OpenSSL called meanwhile may have written.
+    fn keep_first(&self, rest: Vec<u8>) -> PyResult<()> {
+        self.with(|state| {
+            state.backlog_size += rest.len();
+            state.backlog.push_front(Chunk::owned(rest));
+        })
     }
 
     /// Puts plaintext behind what waits.
@@ -88,37 +104,37 @@ impl TlsProtocol {
         })
     }
 
-    /// Encrypts what waits, as far as that goes.
+    /// Encrypts what waits, as far as that goes. What OpenSSL's callbacks write meanwhile is not waited for: it has a turn of
+    /// its own.
     pub(super) fn write_backlog(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        loop {
+        for _ in 0..self.with(|state| state.backlog.len())? {
             let chunk = self.with(|state| {
                 let chunk = state.backlog.pop_front();
                 state.backlog_size -= chunk.as_ref().map_or(0, |chunk| chunk.as_ref().len());
                 chunk
             })?;
-            let Some(chunk) = chunk else { return self.send_outgoing(slf) };
+            let Some(chunk) = chunk else { break };
             let outcome = self.engine()?.encrypt(py, chunk.as_ref());
             match outcome {
                 Ok(Encrypted::All) => {}
                 Ok(Encrypted::Part(done)) => {
-                    let rest = chunk.as_ref().get(done..).unwrap_or_default().to_vec();
-                    self.with(|state| {
-                        state.backlog_size += rest.len();
-                        state.backlog.push_front(Chunk::owned(rest));
-                    })?;
-                    return self.send_outgoing(slf);
+                    self.keep_first(chunk.as_ref().get(done..).unwrap_or_default().to_vec())?;
+                    break;
                 }
                 Err(error) => return self.fatal(slf, error, "Fatal error on SSL protocol"),
             }
         }
+        self.send_outgoing(slf)
     }
 
-    /// Hands to the stream what OpenSSL wants sent.
+    /// Hands to the stream what OpenSSL wants sent; from within OpenSSL nothing, as whoever called it does so then.
     #[inline]
     pub(super) fn send_outgoing(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let ciphertext = self.engine()?.take_outgoing(py)?;
+        let Some(engine) = self.free_engine()? else { return Ok(()) };
+        let ciphertext = engine.take_outgoing(py)?;
+        drop(engine);
         if ciphertext.is_empty() {
             return Ok(());
         }
