@@ -1,11 +1,12 @@
-"""What OpenSSL calls may use the connection that it is called for, and other threads may ask its SSL object.
+"""What OpenSSL calls may use its own connection, and other threads may ask the SSL object.
 
-Message callbacks and server name callbacks are Python that runs in the middle of a handshake, a read or a write.
+Message callbacks and server name callbacks are Python that runs within a handshake, a read or a write.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import ssl
 import threading
@@ -221,7 +222,7 @@ async def test_a_message_callback_may_set_another_protocol(loop: Loop, certifica
             )
             await exchange(transport, first)
             second: Any = BufferedRecorder(3) if buffered else Recorder()
-            callback.arm("read", lambda transport=transport, second=second: transport.set_protocol(second))
+            callback.arm("read", functools.partial(transport.set_protocol, second))
             transport.write(b"for the second")
             assert await second.received(14) == b"for the second"
             assert bytes(first.data) == b"ping"

@@ -20,7 +20,7 @@ from .support import DatagramRecorder, Recorder, gone, turns
 
 Loop = asyncio.AbstractEventLoop
 
-#: Turns without anything on a descriptor, before what is tested: fewer and more than it takes a loop to call that quiet.
+#: Turns without anything on a descriptor before the test: fewer and more than count as quiet.
 quiet = pytest.mark.parametrize("quiet", [0, 4, 20, 200])
 
 

@@ -1,4 +1,4 @@
-"""What is written is sent: the first write of a turn at once, the others when the turn ends or ``drain()`` asks.
+"""The first write of a turn is sent at once, the others when the turn ends or ``drain()`` asks.
 
 The peers here are asked while the loop stands still, in the middle of the step that has written.
 """

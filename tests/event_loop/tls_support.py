@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Loop = asyncio.AbstractEventLoop
 
-#: The engines that there are: free-threaded builds have the one that uses the ssl module's own methods, and its locks.
+#: The engines that there are: on free-threaded builds the one that calls the ssl module, for its locks.
 ENGINES = ["object"] if sysconfig.get_config_var("Py_GIL_DISABLED") else ["native", "object"]
 
 
