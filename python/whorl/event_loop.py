@@ -115,6 +115,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
         self._transports = weakref.WeakValueDictionary()
         self._wakeup_claims: set[str] = set()
         self._former_wakeup_fd = -1
+        self._set_clock_replaced(self._has_own_time())
         self._make_self_pipe()
 
     def __repr__(self) -> str:
@@ -125,12 +126,17 @@ class EventLoop(_core.EventLoop, SocketMethods):
         super().__setattr__(name, value)
         if name == "time":
             # A test turns the clock by hand: timers follow it, as they do in asyncio.
-            self._set_native_foreign_clock(True)
+            self._set_clock_replaced(True)
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
         if name == "time":
-            self._set_native_foreign_clock(False)
+            self._set_clock_replaced(self._has_own_time())
+
+    @classmethod
+    def _has_own_time(cls) -> bool:
+        """Whether a subclass has put another clock in place of ours."""
+        return cls.time is not _core.EventLoop.time
 
     # -- running ---------------------------------------------------------------------------------------------
 

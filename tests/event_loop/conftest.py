@@ -123,14 +123,18 @@ def loop_name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def loop_factory(loop_name: str) -> LoopFactory:
+def loop_factory(loop_name: str, request: pytest.FixtureRequest) -> LoopFactory:
     """Makes new event loops of the kind under test. Without whorl installed, its half fails: it is never
     skipped."""
     if loop_name == "asyncio":
         return asyncio.new_event_loop
     import whorl
+    from whorl import testing
 
-    factory: LoopFactory = whorl.new_event_loop
+    jumps = request.node.get_closest_marker("jumping_clock")
+    factory: LoopFactory = (
+        testing.new_event_loop if jumps is not None and all(jumps.args) else whorl.new_event_loop
+    )
     return factory
 
 

@@ -67,6 +67,7 @@ async def test_sub_millisecond_sleeps_are_sub_millisecond(loop: Loop) -> None:
     assert min(took) < 0.0009
 
 
+@pytest.mark.jumping_clock
 async def test_many_sleepers_wake_in_deadline_order(loop: Loop) -> None:
     woken: list[int] = []
     numbers = list(range(300))
@@ -199,6 +200,7 @@ def test_integers_booleans_and_floats_are_delays(loop: Loop) -> None:
     assert sorted(ran) == ["bool", "call_at", "int"]
 
 
+@pytest.mark.jumping_clock
 def test_cancelled_timers_never_fire(loop: Loop) -> None:
     ran: list[int] = []
     handles = [loop.call_later(0.002, ran.append, number) for number in range(100)]
@@ -297,6 +299,7 @@ def test_an_exception_in_a_timer_does_not_stop_the_others(loop: Loop, loop_error
     assert ran == [1]
 
 
+@pytest.mark.jumping_clock
 async def test_timeouts_cancel_what_runs_over_them(loop: Loop) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.005):

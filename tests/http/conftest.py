@@ -18,6 +18,7 @@ import pytest
 
 import whorl
 from tests.event_loop.certificates import Certificates
+from whorl import testing
 
 #: Seconds after which a coroutine test gives up. Long, so that only a hang reaches it.
 PATIENCE = 20.0
@@ -46,7 +47,10 @@ def ours(request: pytest.FixtureRequest) -> Any:
 def _loop_factory(item: pytest.Function) -> Callable[[], asyncio.AbstractEventLoop]:
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     chosen = parameters.get("client", parameters.get("ours", "whorl"))
-    return whorl.new_event_loop if chosen == "whorl" else asyncio.new_event_loop
+    if chosen != "whorl":
+        return asyncio.new_event_loop
+    jumps = item.get_closest_marker("jumping_clock")
+    return testing.new_event_loop if jumps is not None and all(jumps.args) else whorl.new_event_loop
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,6 +10,9 @@ import pytest
 
 from tests.http.raw_support import OK, Peer, RawServer, answer, assert_nothing_acquired, keeping_alive, once
 
+#: Time is what is tested, or is waited for: on whorl it takes none. The controls take it.
+pytestmark = pytest.mark.jumping_clock
+
 HEAD = b"HTTP/1.1 200 OK\r\n"
 SIZED = HEAD + b"Content-Length: 10\r\n\r\nhello"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"

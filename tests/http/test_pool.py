@@ -10,6 +10,9 @@ import pytest
 
 from tests.http.raw_support import OK, Peer, RawServer, assert_nothing_acquired, keeping_alive, once, until
 
+#: Time is what is tested, or is waited for: on whorl it takes none. The controls take it.
+pytestmark = pytest.mark.jumping_clock
+
 
 class Counting:
     """Counts the requests that a server is working on, by its own lights; answers after a while."""

@@ -200,6 +200,11 @@ pub fn call_in_context_or_here<'py, const N: usize>(
     }
 }
 
+/// Whether `context` could be entered.
+pub fn can_enter(py: Python<'_>, context: &Py<PyAny>) -> bool {
+    Entered::new(py, context).is_ok_and(|entered| entered.leave(Ok(py.None().into_bound(py))).is_ok())
+}
+
 /// A copy of the context that the thread is in.
 #[inline]
 pub fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {

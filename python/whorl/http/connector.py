@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 from whorl import _core
 
 from .connection import HttpConnection
-from .happy_eyeballs import AddrInfoType, SocketFactoryType, addr_infos, dial
 from .dns_cache import DNSCache
 from .exceptions import (
     ClientConnectionError,
@@ -28,6 +27,7 @@ from .exceptions import (
     ServerFingerprintMismatch,
     UnixClientConnectorError,
 )
+from .happy_eyeballs import AddrInfoType, SocketFactoryType, addr_infos, dial
 from .helpers import Sentinel, sentinel
 from .request import ConnectionKey, Destination
 from .resolver import DefaultResolver

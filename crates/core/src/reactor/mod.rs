@@ -25,9 +25,11 @@ mod sys;
 #[path = "kqueue.rs"]
 mod sys;
 
+mod alarm;
 mod sources;
 mod waker;
 
+pub use alarm::Alarm;
 pub use sources::{Change, Sources, Token};
 pub use sys::{Events, Poller};
 pub use waker::Waker;

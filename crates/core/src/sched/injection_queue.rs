@@ -123,11 +123,29 @@ impl<T, Q: ConcurrentQueue<T>, W: Wake> InjectionQueue<T, Q, W> {
     pub fn push(&self, item: T) -> io::Result<()> {
         self.queue.push(item);
         fence(Ordering::SeqCst);
+        self.wake_if_parked()
+    }
+
+    /// Wakes the loop if it is parked: for work that the loop's own thread schedules while a guest waits for its next turn.
+    ///
+    /// # Errors
+    /// The error of the waker's write; none in practice.
+    #[inline]
+    pub fn wake_if_parked(&self) -> io::Result<()> {
         // The load serves the usual case, a loop that is busy: it leaves the flag's cache line shared.
         if self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::AcqRel) {
-            return self.waker().as_ref().map_or(Ok(()), W::wake);
+            return self.wake();
         }
         Ok(())
+    }
+
+    /// Makes the waker's descriptor readable.
+    ///
+    /// # Errors
+    /// The error of the waker's write; none in practice.
+    #[cold]
+    pub fn wake(&self) -> io::Result<()> {
+        self.waker().as_ref().map_or(Ok(()), W::wake)
     }
 
     fn waker(&self) -> MutexGuard<'_, Option<W>> {
@@ -204,6 +222,28 @@ mod tests {
         assert_eq!(seen, [0, 1, 2]);
         assert!(queue.is_empty());
         assert!(queue.park());
+        Ok(())
+    }
+
+    #[test]
+    fn one_wake_up_for_all_that_comes_while_it_is_parked() -> io::Result<()> {
+        let queue = InjectionQueue::<()>::new()?;
+        let poller = Poller::new()?;
+        let Some(fd) = queue.fd() else { return Err(io::ErrorKind::NotFound.into()) };
+        poller.add(fd, Token::from_raw(1), Interest::READ)?;
+        let mut events = Events::with_capacity(4);
+        let mut is_woken = || {
+            poller.wait(&mut events, Some(std::time::Duration::ZERO))?;
+            queue.drain_waker();
+            io::Result::Ok(!events.is_empty())
+        };
+        queue.wake_if_parked()?;
+        assert!(!is_woken()?, "it is awake");
+        assert!(queue.park());
+        queue.wake_if_parked()?;
+        assert!(is_woken()?);
+        queue.wake_if_parked()?;
+        assert!(!is_woken()?, "the first one has taken the flag");
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod fork;
 mod injection_queue;
 mod owner;
 mod pace;
+mod step;
 mod sync;
 mod timers;
 mod turn;
@@ -15,8 +16,9 @@ mod turn;
 pub use fork::{ForkedChild, Process};
 pub use injection_queue::InjectionQueue;
 pub use owner::{
-    BorrowError, LoopOwner, OwnerCell, OwnerGuard, SectionToken, assert_nothing_open, this_thread,
+    BorrowError, KeptGuard, LoopOwner, OwnerCell, OwnerGuard, SectionToken, assert_nothing_open, this_thread,
 };
 pub use pace::Pace;
+pub use step::{Budget, Outlook, Sleep, StalePolls};
 pub use timers::{CancelledTimers, Timers};
 pub use turn::Turn;

@@ -31,6 +31,7 @@
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -189,6 +190,47 @@ impl Drop for OneAccess<'_> {
     fn drop(&mut self) {
         if let Some(owner) = self.taken {
             owner.thread.store(NO_THREAD, Ordering::Release);
+        }
+    }
+}
+
+/// A guard that lasts from one call to the next: a guest of another main loop keeps it between its turns.
+///
+/// It may be sent, as an object of Python may be: each use asks whether this is the thread that took it. Dropped on another
+/// thread it gives nothing back.
+#[derive(Debug)]
+pub struct KeptGuard {
+    owner: Arc<LoopOwner>,
+}
+
+impl KeptGuard {
+    /// Takes the guard of `owner` for the calling thread.
+    ///
+    /// # Errors
+    /// [`BorrowError::OtherThread`] while another thread holds it, [`BorrowError::Reentered`] while this one does.
+    pub fn take(owner: &Arc<LoopOwner>) -> Result<Self, BorrowError> {
+        std::mem::forget(owner.take()?);
+        Ok(Self { owner: Arc::clone(owner) })
+    }
+
+    /// Calls `act` with the guard.
+    ///
+    /// # Errors
+    /// [`BorrowError::OtherThread`] on another thread than the one that took it.
+    pub fn with<R>(&self, act: impl FnOnce(&OwnerGuard<'_>) -> R) -> Result<R, BorrowError> {
+        if !self.owner.is_here() {
+            return Err(BorrowError::OtherThread);
+        }
+        // Lent for the call: the guard is given back by `drop` of the kept one, which is borrowed meanwhile.
+        let guard = ManuallyDrop::new(OwnerGuard { owner: &self.owner, on_this_thread: PhantomData });
+        Ok(act(&guard))
+    }
+}
+
+impl Drop for KeptGuard {
+    fn drop(&mut self) {
+        if self.owner.is_here() {
+            self.owner.thread.store(NO_THREAD, Ordering::Release);
         }
     }
 }
@@ -432,6 +474,22 @@ mod tests {
         let value = cell();
         assert_eq!(value.with(|_| value.with(|v| *v)), Ok(Err(BorrowError::Reentered)));
         assert_eq!(value.with(|v| *v), Ok(7));
+    }
+
+    #[test]
+    fn a_kept_guard_refuses_other_threads_between_its_uses() -> Result<(), BorrowError> {
+        let value = cell();
+        let kept = Arc::new(KeptGuard::take(value.owner())?);
+        assert!(matches!(KeptGuard::take(value.owner()), Err(BorrowError::Reentered)));
+        assert_eq!(kept.with(|guard| value.with_guard(guard, |v| *v)), Ok(Ok(7)));
+        assert!(value.owner().is_held());
+        let (other, sent) = (Arc::clone(&value), Arc::clone(&kept));
+        let seen = std::thread::spawn(move || (other.with(|v| *v), sent.with(|_| ()))).join();
+        assert_eq!(seen.ok(), Some((Err(BorrowError::OtherThread), Err(BorrowError::OtherThread))));
+        assert!(value.owner().is_held());
+        drop(kept);
+        assert!(!value.owner().is_held());
+        Ok(())
     }
 
     #[test]

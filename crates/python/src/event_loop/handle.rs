@@ -17,7 +17,7 @@ use pyo3::{PyClass, PyTraverseError, PyVisit, ffi, intern};
 use whorl_core::sched::{CancelledTimers, this_thread};
 
 use super::EventLoop;
-use crate::ffi::Call;
+use crate::ffi::{Call, can_enter};
 use crate::interpreter::{Attached, CloneWith, Collector, Guarded};
 
 /// What a handle runs, and the context it was scheduled in.
@@ -171,6 +171,11 @@ impl Handle {
         self.stage.peek(at, |stage, _at| matches!(stage, Stage::Cancelled))
     }
 
+    /// Whether the context that it runs in is entered already, further up the stack.
+    pub fn is_context_entered(slf: &Bound<'_, Self>) -> bool {
+        Self::get_context(slf).is_some_and(|context| !can_enter(slf.py(), &context))
+    }
+
     /// The callback and its arguments, if it still holds them.
     fn parts(slf: &Bound<'_, Self>) -> Option<Vec<Py<PyAny>>> {
         slf.get().stage.peek(slf.py(), |stage, at| match stage {
@@ -230,7 +235,7 @@ impl Handle {
         mut scheduled: Scheduled,
     ) -> PyResult<()> {
         let py = slf.py();
-        let start = super::clock::now();
+        let start = super::clock::monotonic();
         if event_loop.get().is_handle_run_replaced() {
             // As it is now. asyncio's own, which the replacement calls, runs what the handle shows.
             let run = py
@@ -255,7 +260,7 @@ impl Handle {
         if !event_loop.get().is_debug() {
             return Ok(());
         }
-        let seconds = super::clock::seconds(super::clock::now() - start);
+        let seconds = super::clock::seconds(super::clock::monotonic() - start);
         let limit: f64 = event_loop.getattr(intern!(py, "slow_callback_duration"))?.extract()?;
         if seconds < limit {
             return Ok(());

@@ -35,8 +35,10 @@
 //! rest of the batch is put back to the front, for the next run.
 
 pub mod clock;
+mod guest;
 mod handle;
 mod io;
+mod jump;
 mod operation;
 mod run;
 mod schedule;
@@ -51,13 +53,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::net::ReadBuffer;
 use whorl_core::reactor::{Change, Interest, Poller, Sources, Token};
 use whorl_core::sched::{
     BorrowError, CancelledTimers, InjectionQueue, LoopOwner, OwnerCell, Pace, Process, Timers, Turn,
 };
 
+use clock::LoopClock;
 pub use handle::{Handle, Scheduled, ThreadSafeHandle, TimerHandle, leaves_the_loop};
 pub use io::{IoHandle, IoObject};
 pub use source::{Side, Source, Watch};
@@ -114,6 +117,8 @@ pub struct LoopState {
     pub pace: Pace,
     /// Which turn this is.
     pub turn: Turn,
+    /// Where the turn is.
+    pub progress: run::Progress,
     /// The poller, until the loop is closed.
     pub poller: Option<Arc<Poller>>,
 }
@@ -155,8 +160,7 @@ pub struct EventLoop {
     closed: AtomicBool,
     debug: AtomicBool,
     task_factory: AtomicBool,
-    /// Whether `loop.time` of this instance is somebody's own, as tests that turn the clock by hand make it.
-    foreign_clock: AtomicBool,
+    clock: LoopClock,
     /// Whether a tool's function stands for `asyncio.Handle._run` in this run of the loop.
     handle_run_replaced: AtomicBool,
     process: Process,
@@ -198,7 +202,18 @@ impl EventLoop {
     /// RuntimeError on a thread other than the one that runs the loop.
     #[inline]
     pub fn with<R>(&self, act: impl FnOnce(&mut LoopState) -> R + Send) -> PyResult<R> {
-        self.state.with(act).or_raise()
+        self.woken(self.state.with(act)).or_raise()
+    }
+
+    /// What came of opening the loop's state. Between two turns of a guest the host is woken, as the change may be for the next
+    /// turn.
+    #[inline]
+    fn woken<R>(&self, outcome: Result<R, BorrowError>) -> Result<R, BorrowError> {
+        if outcome.is_ok() {
+            // A waker that cannot be written to is one that has been closed, with the loop.
+            let _closed = self.injection_queue.wake_if_parked();
+        }
+        outcome
     }
 
     /// Has the descriptors polled before each turn for a while: what was just done to one of them may be for another of
@@ -230,7 +245,7 @@ impl EventLoop {
         at: impl Into<Attached<'py>>,
         act: impl FnOnce(&mut LoopState, Attached<'py>) -> R + Send,
     ) -> PyResult<R> {
-        self.state.with_token(at.into(), act).or_raise()
+        self.woken(self.state.with_token(at.into(), act)).or_raise()
     }
 
     /// Opens the buffer that sockets are read into.
@@ -294,20 +309,6 @@ impl EventLoop {
     #[inline]
     pub fn is_observed(&self) -> bool {
         self.is_debug() || self.is_handle_run_replaced()
-    }
-
-    /// Now on a clock that somebody has put in place of ours, in nanoseconds; nothing if `loop.time` is our own.
-    ///
-    /// # Errors
-    /// What that clock raises.
-    #[inline]
-    pub fn foreign_now(slf: &Bound<'_, Self>) -> PyResult<Option<u64>> {
-        if !slf.get().foreign_clock.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let seconds: f64 = slf.call_method0(intern!(slf.py(), "time"))?.extract()?;
-        // A timer for that time is due then.
-        Ok(Some(clock::deadline(seconds)))
     }
 
     /// RuntimeError once the loop is closed.
@@ -414,12 +415,12 @@ impl EventLoop {
         let py = slf.py();
         let this = slf.get();
         let mut scheduled = Some(scheduled);
-        let reused = this.state.with_token(Attached::from(py), |state, at| {
+        let reused = this.woken(this.state.with_token(Attached::from(py), |state, at| {
             let handle = state.recycled.pop_if(|_| traceback.is_none())?;
             handle.get().transition_to_pending(at, scheduled.take()?);
             state.ready.push_back(handle.clone_with(at));
             Some(handle)
-        });
+        }));
         let Some(scheduled) = scheduled else {
             // It was taken, so the closure ran and a handle came back.
             return reused
@@ -435,7 +436,7 @@ impl EventLoop {
     pub fn push_or_inject(slf: &Bound<'_, Self>, handle: Py<Handle>) -> PyResult<()> {
         let mut handle = Some(handle);
         let this = slf.get();
-        match (this.state.with(|state| state.ready.extend(handle.take())), handle) {
+        match (this.woken(this.state.with(|state| state.ready.extend(handle.take()))), handle) {
             (Err(BorrowError::OtherThread), Some(handle)) => this.inject(slf.py(), Injected::Soon(handle)),
             (outcome, _) => outcome.or_raise(),
         }
@@ -464,10 +465,10 @@ impl EventLoop {
     pub fn push_timer(slf: &Bound<'_, Self>, timer: &Bound<'_, TimerHandle>) -> PyResult<()> {
         let entry = timer.clone().unbind();
         let deadline = clock::deadline(timer.get().deadline());
-        let pushed = slf.get().state.with_token(Attached::from(slf.py()), |state, at| {
+        let pushed = slf.get().woken(slf.get().state.with_token(Attached::from(slf.py()), |state, at| {
             state.timers.push(deadline, entry);
             state.sweep_timers(at)
-        });
+        }));
         match pushed {
             Ok(_cancelled) => Ok(()),
             Err(BorrowError::OtherThread) => {
@@ -508,7 +509,7 @@ impl EventLoop {
             closed: AtomicBool::new(false),
             debug: AtomicBool::new(false),
             task_factory: AtomicBool::new(false),
-            foreign_clock: AtomicBool::new(false),
+            clock: LoopClock::default(),
             handle_run_replaced: AtomicBool::new(false),
             process: Process::current(),
         })
@@ -516,7 +517,7 @@ impl EventLoop {
 
     /// Return the loop's clock in seconds: CLOCK_MONOTONIC, as `time.monotonic()`.
     fn time(&self) -> f64 {
-        clock::seconds(clock::now())
+        clock::seconds(self.clock.own_now())
     }
 
     /// Stop running the event loop: callbacks that are ready are called, then `run_forever()` returns.
@@ -537,8 +538,8 @@ impl EventLoop {
         self.handle_run_replaced.store(replaced, Ordering::Relaxed);
     }
 
-    fn _set_native_foreign_clock(&self, set: bool) {
-        self.foreign_clock.store(set, Ordering::Relaxed);
+    fn _set_clock_replaced(&self, replaced: bool) {
+        self.clock.set_replaced(replaced);
     }
 
     fn _set_native_task_factory(&self, set: bool) {
@@ -597,6 +598,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Handle>()?;
     module.add_class::<TimerHandle>()?;
     module.add_class::<ThreadSafeHandle>()?;
+    module.add_class::<guest::GuestTurns>()?;
     schedule::add_to(&PyType::new::<EventLoop>(module.py()))
 }
 

@@ -1,49 +1,337 @@
-//! One turn after the other: `run_forever()`.
+//! The step of the loop, and one step after the other: `run_forever()`.
+//!
+//! A step is *prepare* (what other threads left is taken, and how long may the loop sleep), *poll* (the only part that may block
+//! or detach from the interpreter) and *dispatch* (the events that came are handed out, due timers join what is ready, and the
+//! batch runs). All that lasts from one step to the next is in [`LoopState`], so that a step may begin while one further up the
+//! stack is in its batch: a guest's task that runs a main loop of its host does that.
 
 use std::collections::VecDeque;
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use whorl_core::reactor::{Event, Events, Poller};
-use whorl_core::sched::{OwnerGuard, assert_nothing_open};
+use whorl_core::sched::{Budget, Outlook, OwnerGuard, Sleep, StalePolls, assert_nothing_open};
 
+use super::clock::{self, Clock};
 use super::source::Dispatch;
-use super::{EventLoop, Handle, Injected, IoHandle, MOST_RECYCLED, TimerHandle, clock};
+use super::{EventLoop, Handle, Injected, IoHandle, LoopState, MOST_RECYCLED, TimerHandle};
 use crate::errors::{IntoPyErr, OrRaise};
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 512;
 
-/// Waits in a row that brought an event of a source which is gone, before the poller is made anew: somebody holds a
-/// duplicate of a descriptor that was closed without being unregistered, and the kernel reports it for ever.
-const STALE_WAITS: u32 = 16;
-
 /// Handles that have run which are kept together.
 const RECYCLE_LOT: usize = 32;
 
-/// Transports that are to be told of an event.
-type Deferred = Vec<(Dispatch, Event)>;
-
-/// How a poll of the descriptors may wait.
-enum Wait {
-    /// Something is ready to run.
-    No,
-    /// A timer comes up in so many nanoseconds.
-    Nanos(u64),
-    /// Nothing is scheduled.
-    Forever,
+/// Where the loop is between two parts of a step.
+#[derive(Debug)]
+pub struct Progress {
+    /// Whether the next step looks at the descriptors.
+    looks: bool,
+    /// Handles at the front of `ready` that belong to the batch. What a batch leaves, interrupted or ended by an exception,
+    /// stays at the front.
+    batch: usize,
+    /// Transports that are to be told of an event once the batch is over.
+    deferred: VecDeque<(Dispatch, Event)>,
+    stale_polls: StalePolls,
+    /// Handles of a nested step whose context is entered further up the stack: they wait for that step.
+    pub entered: Vec<Py<Handle>>,
 }
 
-impl Wait {
-    const fn limit(&self) -> Option<Duration> {
-        match self {
-            Self::No => Some(Duration::ZERO),
-            Self::Nanos(nanos) => Some(Duration::from_nanos(*nanos)),
-            Self::Forever => None,
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            looks: true,
+            batch: 0,
+            deferred: VecDeque::new(),
+            stale_polls: StalePolls::default(),
+            entered: Vec::new(),
         }
+    }
+}
+
+impl LoopState {
+    /// What is known before a poll.
+    #[inline]
+    pub fn outlook(&self) -> Outlook {
+        Outlook {
+            in_batch: self.progress.batch > 0 || !self.progress.deferred.is_empty(),
+            looks: self.progress.looks,
+            is_busy: !self.ready.is_empty() || self.stopping,
+            next_deadline: self.timers.next_deadline(),
+        }
+    }
+
+    /// The next handle of the batch.
+    #[inline]
+    fn next_of_batch(&mut self) -> Option<Py<Handle>> {
+        self.progress.batch = self.progress.batch.checked_sub(1)?;
+        self.ready.pop_front()
+    }
+
+    /// Ends the batch, whose rest stays at the front of what is ready. The events are not lost: the poller is level-triggered
+    /// and reports them again. They are to be dropped outside the state.
+    #[must_use]
+    fn abandon_batch(&mut self) -> VecDeque<(Dispatch, Event)> {
+        self.progress.batch = 0;
+        self.progress.looks = true;
+        std::mem::take(&mut self.progress.deferred)
+    }
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Another one follows.
+    Continue,
+    /// `stop()` was called.
+    Stop,
+}
+
+/// What calls the steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// `run_forever()`.
+    Run,
+    /// The main loop of a host, which a callback may run as well: until the turn is over the waker stays written, as that
+    /// main loop must find the guest's descriptor readable.
+    Host,
+    /// The same, within a callback of a turn of the guest's.
+    NestedHost,
+}
+
+/// The three parts of a step, and what the caller of steps uses again from one to the next.
+#[derive(Debug)]
+pub struct Step<'guard, 'owner> {
+    guard: &'guard OwnerGuard<'owner>,
+    events: Events,
+    recycled: Vec<Py<Handle>>,
+    has_polled: bool,
+    caller: Caller,
+}
+
+impl<'guard, 'owner> Step<'guard, 'owner> {
+    /// None begun.
+    pub fn new(guard: &'guard OwnerGuard<'owner>, caller: Caller) -> Self {
+        Self {
+            guard,
+            events: Events::with_capacity(EVENTS),
+            recycled: Vec::with_capacity(RECYCLE_LOT),
+            has_polled: false,
+            caller,
+        }
+    }
+
+    /// Takes what other threads left, and says how long the poll may wait.
+    ///
+    /// # Errors
+    /// RuntimeError with the state open further up.
+    #[inline]
+    pub fn prepare(&self, event_loop: &Bound<'_, EventLoop>) -> PyResult<Sleep> {
+        let this = event_loop.get();
+        if !this.injection_queue.is_empty() {
+            EventLoop::take_injected(event_loop)?;
+        }
+        Ok(this.state.with_guard(self.guard, |state| state.outlook()).or_raise()?.sleep())
+    }
+
+    /// Waits for events, for as long as `sleep` says.
+    ///
+    /// # Errors
+    /// OSError from the poller; what a signal handler raises.
+    #[inline]
+    pub fn poll(&mut self, event_loop: &Bound<'_, EventLoop>, sleep: Sleep) -> PyResult<()> {
+        self.has_polled = sleep != Sleep::Skip;
+        if !self.has_polled {
+            return Ok(());
+        }
+        match event_loop.get().clock.kind() {
+            Clock::Test(now) if sleep.is_idle() => EventLoop::poll_or_jump(event_loop, &mut self.events, now),
+            _ => {
+                let limit = sleep.limit(|| EventLoop::now(event_loop))?;
+                EventLoop::poll(event_loop, &mut self.events, limit)
+            }
+        }
+    }
+
+    /// Hands out the events that came, moves due timers to what is ready, and runs the batch: what is ready then. With a
+    /// budget the batch may end early, to be gone on with by the next step.
+    ///
+    /// What was scheduled before comes first, as in asyncio, or a task that is about to be cancelled would still take a
+    /// connection or data, which would be lost: if a callback is ready to run, transports are told after the batch.
+    ///
+    /// # Errors
+    /// KeyboardInterrupt and SystemExit raised by what ran; OSError if the poller cannot be made anew.
+    pub fn dispatch(&mut self, event_loop: &Bound<'_, EventLoop>, budget: Option<Budget>) -> PyResult<Flow> {
+        let outcome = self.dispatch_all(event_loop, budget);
+        if outcome.is_err() {
+            let _events = event_loop.get().with(LoopState::abandon_batch)?;
+        }
+        outcome
+    }
+
+    fn dispatch_all(&mut self, event_loop: &Bound<'_, EventLoop>, budget: Option<Budget>) -> PyResult<Flow> {
+        let this = event_loop.get();
+        if self.has_polled {
+            self.hand_out(event_loop, budget)?;
+        }
+        let Some(ran) = self.run_batch(event_loop, budget)? else {
+            EventLoop::flush(event_loop)?;
+            return Ok(Flow::Continue);
+        };
+        let (stopping, has_deferred, unsent) = this
+            .state
+            .with_guard(self.guard, |state| {
+                state.turn.advance();
+                let (stopping, has_deferred) = (state.stopping, !state.progress.deferred.is_empty());
+                state.progress.looks = has_deferred
+                    || state.pace.is_time_to_look(ran, clock::monotonic)
+                    || state.ready.is_empty();
+                (stopping, has_deferred, !state.to_flush.is_empty())
+            })
+            .or_raise()?;
+        if has_deferred {
+            Self::run_deferred(event_loop, budget)?;
+        }
+        if unsent || has_deferred {
+            EventLoop::flush(event_loop)?;
+        }
+        Ok(if stopping || (has_deferred && this.with(|state| state.stopping)?) {
+            Flow::Stop
+        } else {
+            Flow::Continue
+        })
+    }
+
+    /// After a poll: tells the sources of the events, or notes that they are to be told after the batch, and takes due timers.
+    fn hand_out(&self, event_loop: &Bound<'_, EventLoop>, budget: Option<Budget>) -> PyResult<()> {
+        let py = event_loop.py();
+        let this = event_loop.get();
+        let stale = self.hand_out_events(event_loop, budget)?;
+        let renew =
+            this.state.with_guard(self.guard, |state| state.progress.stale_polls.note(stale)).or_raise()?;
+        // The descriptor that a host watches has to stay: there, a stale source costs a turn for each poll.
+        if renew && self.caller == Caller::Run {
+            this.renew_poller()?;
+        }
+        if !this.injection_queue.is_empty() {
+            EventLoop::take_injected(event_loop)?;
+        }
+        let now = EventLoop::now(event_loop)?;
+        let polled_at = if this.clock.kind() == Clock::System { now } else { clock::monotonic() };
+        // The waker of a guest is no news.
+        let found = self.events.len() > usize::from(self.caller != Caller::Run);
+        let _cancelled = this.with_attached(py, |state, at| {
+            state.pace.looked(polled_at, found);
+            while let Some(timer) = state.timers.pop_due(now) {
+                let timer = TimerHandle::into_handle(timer);
+                if timer.get().is_cancelled_with(at) {
+                    state.timers.forget_cancelled();
+                }
+                // A cancelled one does nothing when it is run; it goes the same way, so that it is dropped there.
+                state.ready.push_back(timer);
+            }
+            state.sweep_timers(at)
+        })?;
+        Ok(())
+    }
+
+    /// Tells those whose descriptors are ready, or notes them for after the batch if there is one. True if an event came for a
+    /// source that is gone.
+    fn hand_out_events(&self, event_loop: &Bound<'_, EventLoop>, budget: Option<Budget>) -> PyResult<bool> {
+        let py = event_loop.py();
+        let this = event_loop.get();
+        let events = &self.events;
+        let mut stale = false;
+        let later = !events.is_empty() && this.with(|state| !state.ready.is_empty())?;
+        for index in 0..events.len() {
+            let Some(event) = events.get(index) else { break };
+            let dispatch = this.with_attached(py, |state, at| match state.sources.get(event.token) {
+                Some(source) => source.dispatch(at, event.readiness, &mut state.ready),
+                None => Dispatch::Stale,
+            })?;
+            match dispatch {
+                Dispatch::Nothing => {}
+                Dispatch::Stale => stale = true,
+                Dispatch::Waker if self.caller == Caller::Run => this.injection_queue.drain_waker(),
+                Dispatch::Waker => {}
+                dispatch if later => {
+                    this.with(|state| state.progress.deferred.push_back((dispatch, event)))?
+                }
+                // After an error, or with the budget used up, the rest of the events is not lost: the poller is
+                // level-triggered and reports them again.
+                dispatch => {
+                    EventLoop::run_dispatch(event_loop, dispatch, event)?;
+                    if is_used_up(budget) {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(stale)
+    }
+
+    /// Runs the batch: what is ready as it begins. Returns how many handles ran, or nothing if the budget was used up before.
+    #[inline]
+    fn run_batch(
+        &mut self,
+        event_loop: &Bound<'_, EventLoop>,
+        budget: Option<Budget>,
+    ) -> PyResult<Option<usize>> {
+        let py = event_loop.py();
+        let this = event_loop.get();
+        let observed = this.is_observed();
+        let is_nested = self.caller == Caller::NestedHost;
+        let mut ran = 0;
+        let mut next = this
+            .state
+            .with_guard(self.guard, |state| {
+                if state.progress.batch == 0 {
+                    state.progress.batch = state.ready.len();
+                }
+                state.next_of_batch()
+            })
+            .or_raise()?;
+        while let Some(handle) = next {
+            let handle = handle.into_bound(py);
+            if is_nested && Handle::is_context_entered(&handle) {
+                let handle = handle.unbind();
+                this.with(|state| state.progress.entered.push(handle))?;
+            } else if observed {
+                Handle::run_observed(&handle, event_loop)?;
+            } else {
+                Handle::run(&handle, event_loop)?;
+                if Handle::is_recyclable(&handle) {
+                    self.recycled.push(handle.unbind());
+                    // Not all at the end: what the next callbacks schedule is put into handles that are still in the cache.
+                    if self.recycled.len() == RECYCLE_LOT {
+                        this.recycle(self.guard, &mut self.recycled)?;
+                    }
+                }
+            }
+            ran += 1;
+            if is_used_up(budget) && this.with(|state| state.progress.batch > 0)? {
+                this.recycle(self.guard, &mut self.recycled)?;
+                return Ok(None);
+            }
+            next = this.state.with_guard(self.guard, LoopState::next_of_batch).or_raise()?;
+        }
+        this.recycle(self.guard, &mut self.recycled)?;
+        Ok(Some(ran))
+    }
+
+    #[cold]
+    fn run_deferred(event_loop: &Bound<'_, EventLoop>, budget: Option<Budget>) -> PyResult<()> {
+        let this = event_loop.get();
+        while let Some((dispatch, event)) = this.with(|state| state.progress.deferred.pop_front())? {
+            EventLoop::run_dispatch(event_loop, dispatch, event)?;
+            if is_used_up(budget) {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -53,59 +341,15 @@ impl EventLoop {
     /// # Errors
     /// KeyboardInterrupt and SystemExit raised by what ran; OSError if the poller fails.
     pub fn run_turns(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let this = slf.get();
-        let guard = this.owner.take().or_raise()?;
-        let mut events = Events::with_capacity(EVENTS);
-        let mut batch = VecDeque::new();
-        let mut recycled = Vec::with_capacity(RECYCLE_LOT);
-        let mut stale_waits = 0;
-        let mut poll = true;
-        let mut deferred = Deferred::new();
+        let guard = slf.get().owner.take().or_raise()?;
+        let mut step = Step::new(&guard, Caller::Run);
         loop {
-            if !this.injection_queue.is_empty() {
-                Self::take_injected(slf)?;
-            }
-            if poll {
-                let stale = Self::poll(slf, &mut events, &mut deferred)?;
-                stale_waits = if stale { stale_waits + 1 } else { 0 };
-                if stale_waits >= STALE_WAITS {
-                    this.renew_poller()?;
-                    stale_waits = 0;
-                }
-            }
-            this.state.with_guard(&guard, |state| mem::swap(&mut batch, &mut state.ready)).or_raise()?;
-            let ran = batch.len();
-            if let Err(error) = Self::run_batch(slf, &guard, &mut batch, &mut recycled) {
-                this.put_back(batch)?;
-                return Err(error);
-            }
-            for (dispatch, event) in deferred.drain(..) {
-                Self::run_dispatch(slf, dispatch, event)?;
-            }
-            let (stopping, unsent) = this
-                .state
-                .with_guard(&guard, |state| {
-                    state.turn.advance();
-                    poll = state.pace.is_time_to_look(ran, clock::now) || state.ready.is_empty();
-                    (state.stopping, !state.to_flush.is_empty())
-                })
-                .or_raise()?;
-            if unsent {
-                Self::flush(slf)?;
-            }
-            if stopping {
+            let sleep = step.prepare(slf)?;
+            step.poll(slf, sleep)?;
+            if step.dispatch(slf, None)? == Flow::Stop {
                 return Ok(());
             }
         }
-    }
-
-    /// What a batch left over, after an exception that ends the loop, comes first when the loop runs again.
-    fn put_back(&self, mut batch: VecDeque<Py<Handle>>) -> PyResult<()> {
-        self.with(|state| {
-            while let Some(handle) = batch.pop_back() {
-                state.ready.push_front(handle);
-            }
-        })
     }
 
     fn take_injected(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -129,98 +373,50 @@ impl EventLoop {
         changes.iter().try_for_each(|change| Self::make_change(slf, change))
     }
 
-    /// Waits as long as nothing is to be run, tells those whose descriptors are ready, and moves due timers to what is
-    /// ready. True if an event came for a source that is gone.
+    /// Takes the handles that nested steps left to the outermost one, where their contexts are free again.
+    pub fn take_entered(&self) -> PyResult<()> {
+        self.with(|state| {
+            if state.progress.batch > 0 {
+                state.progress.batch += state.progress.entered.len();
+            }
+            while let Some(handle) = state.progress.entered.pop() {
+                state.ready.push_front(handle);
+            }
+        })
+    }
+
+    /// The poller of a loop that is not closed.
     ///
-    /// What was scheduled before comes first, as in asyncio, or a task that is about to be cancelled would still take a
-    /// connection or data, which would be lost: if anything is ready to run, transports are told after the batch.
-    fn poll(slf: &Bound<'_, Self>, events: &mut Events, deferred: &mut Deferred) -> PyResult<bool> {
+    /// # Errors
+    /// RuntimeError once it is.
+    pub fn open_poller(&self) -> PyResult<Arc<Poller>> {
+        let poller = self.with(|state| state.poller.clone())?;
+        poller.ok_or_else(|| self.check_closed().err().unwrap_or_else(closed_while_running))
+    }
+
+    /// Waits for events for as long as `limit`, or without one.
+    ///
+    /// # Errors
+    /// OSError from the poller; what a signal handler raises.
+    pub fn poll(slf: &Bound<'_, Self>, events: &mut Events, limit: Option<Duration>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let foreign_now = Self::foreign_now(slf)?;
-        let (poller, wait, later) = this.with(|state| {
-            let later = !state.ready.is_empty();
-            let wait = if !state.ready.is_empty() || state.stopping {
-                Wait::No
-            } else if let Some(deadline) = state.timers.next_deadline() {
-                match deadline.saturating_sub(foreign_now.unwrap_or_else(clock::now)) {
-                    0 => Wait::No,
-                    nanos => Wait::Nanos(nanos),
-                }
-            } else {
-                Wait::Forever
-            };
-            (state.poller.clone(), wait, later)
-        })?;
-        let Some(poller) = poller else {
-            return Err(this.check_closed().err().unwrap_or_else(closed_while_running));
-        };
-        let limit = wait.limit();
-        match wait {
-            Wait::No => poller.wait(events, limit),
-            // The one place where the interpreter is let go of.
-            Wait::Nanos(_) | Wait::Forever if this.injection_queue.park() => {
-                assert_nothing_open();
-                let outcome = py.detach(|| poller.wait(events, limit));
-                this.injection_queue.unpark();
-                outcome
-            }
-            // Another thread has left something meanwhile.
-            Wait::Nanos(_) | Wait::Forever => poller.wait(events, Wait::No.limit()),
+        let poller = this.open_poller()?;
+        let may_sleep = limit != Some(Duration::ZERO) && this.injection_queue.park();
+        if may_sleep {
+            // The one place where the loop detaches from the interpreter.
+            assert_nothing_open();
+            let outcome = py.detach(|| poller.wait(events, limit));
+            this.injection_queue.unpark();
+            outcome
+        } else {
+            // Work is ready, or another thread has left some meanwhile.
+            poller.wait(events, Some(Duration::ZERO))
         }
         .or_raise()?;
         // A signal may have ended the wait. Its Python handler runs here, where what it raises leaves `run_forever()` as it
         // leaves `select()` in asyncio, and not in whatever callback is next.
-        py.check_signals()?;
-        let stale = Self::dispatch_events(slf, events, later.then_some(deferred))?;
-        if !this.injection_queue.is_empty() {
-            Self::take_injected(slf)?;
-        }
-        let foreign_now = Self::foreign_now(slf)?;
-        let any_event = !events.is_empty();
-        let _cancelled = this.with_attached(py, |state, at| {
-            let now = clock::now();
-            state.pace.looked(now, any_event);
-            let now = foreign_now.unwrap_or(now);
-            while let Some(timer) = state.timers.pop_due(now) {
-                let timer = TimerHandle::into_handle(timer);
-                if timer.get().is_cancelled_with(at) {
-                    state.timers.forget_cancelled();
-                }
-                // A cancelled one does nothing when it is run; it goes the same way, so that it is dropped there.
-                state.ready.push_back(timer);
-            }
-            state.sweep_timers(at)
-        })?;
-        Ok(stale)
-    }
-
-    /// Tells those whose descriptors are ready; with `later`, what is not a matter of queued callbacks is left in there.
-    fn dispatch_events(
-        slf: &Bound<'_, Self>,
-        events: &Events,
-        mut later: Option<&mut Deferred>,
-    ) -> PyResult<bool> {
-        let py = slf.py();
-        let this = slf.get();
-        let mut stale = false;
-        for index in 0..events.len() {
-            let Some(event) = events.get(index) else { break };
-            let dispatch = this.with_attached(py, |state, at| match state.sources.get(event.token) {
-                Some(source) => source.dispatch(at, event.readiness, &mut state.ready),
-                None => Dispatch::Stale,
-            })?;
-            stale |= matches!(dispatch, Dispatch::Stale);
-            if matches!(dispatch, Dispatch::Waker) {
-                this.injection_queue.drain_waker();
-            }
-            match &mut later {
-                Some(later) => later.push((dispatch, event)),
-                // After an error the rest of the events is not lost: the poller is level-triggered and tells them again.
-                None => Self::run_dispatch(slf, dispatch, event)?,
-            }
-        }
-        Ok(stale)
+        py.check_signals()
     }
 
     /// Tells one source; in debug mode one that takes longer than `loop.slow_callback_duration` is reported.
@@ -230,9 +426,9 @@ impl EventLoop {
         }
         let py = slf.py();
         let source = dispatch.object(py);
-        let start = clock::now();
+        let start = clock::monotonic();
         dispatch.run(slf, event)?;
-        let seconds = clock::seconds(clock::now() - start);
+        let seconds = clock::seconds(clock::monotonic() - start);
         let limit: f64 = slf.getattr(intern!(py, "slow_callback_duration"))?.extract()?;
         match source {
             Some(source) if seconds >= limit => {
@@ -240,35 +436,6 @@ impl EventLoop {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Runs what was ready when the turn began.
-    #[inline]
-    fn run_batch(
-        slf: &Bound<'_, Self>,
-        guard: &OwnerGuard<'_>,
-        batch: &mut VecDeque<Py<Handle>>,
-        recycled: &mut Vec<Py<Handle>>,
-    ) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let observed = this.is_observed();
-        while let Some(handle) = batch.pop_front() {
-            let handle = handle.into_bound(py);
-            if observed {
-                Handle::run_observed(&handle, slf)?;
-            } else {
-                Handle::run(&handle, slf)?;
-                if Handle::is_recyclable(&handle) {
-                    recycled.push(handle.unbind());
-                    // Not all at the end: what the next callbacks schedule is put into handles that are still in the cache.
-                    if recycled.len() == RECYCLE_LOT {
-                        this.recycle(guard, recycled)?;
-                    }
-                }
-            }
-        }
-        this.recycle(guard, recycled)
     }
 
     /// Keeps handles to be used again, as long as there are not too many.
@@ -317,10 +484,16 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Tells `transport`'s loop to flush it when the turn is over.
+    /// Has `io` flushed when the turn is over.
     pub fn flush_later(&self, io: IoHandle) -> PyResult<()> {
         self.with(|state| state.to_flush.push(io))
     }
+}
+
+/// Whether a budget has been given and is used up.
+#[inline]
+fn is_used_up(budget: Option<Budget>) -> bool {
+    budget.is_some_and(|budget| budget.is_used_up(clock::monotonic()))
 }
 
 #[cold]

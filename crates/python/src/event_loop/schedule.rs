@@ -8,7 +8,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
-use super::{EventLoop, Scheduled, ThreadSafeHandle, TimerHandle, clock};
+use super::{EventLoop, Scheduled, ThreadSafeHandle, TimerHandle};
 use crate::ffi::{Args, Call, FastMethod, add_methods, copy_context, trampoline};
 use crate::interpreter;
 
@@ -130,7 +130,7 @@ fn soon_threadsafe(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<P
     let this = slf.get();
     let (scheduled, traceback) = scheduled(slf, &args, "call_soon_threadsafe", 0, &["callback"])?;
     if this.owner.is_here() {
-        // This thread runs the loop, which is therefore not asleep: no wake-up is needed.
+        // This thread runs the loop, which is therefore not asleep, or a guest's host, which opening the state wakes.
         return EventLoop::push_call(slf, scheduled, traceback).map(Py::into_any);
     }
     let handle = ThreadSafeHandle::make(py, scheduled, traceback)?;
@@ -140,7 +140,7 @@ fn soon_threadsafe(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<P
 
 fn later(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
     let delay = seconds(&args, "call_later", "delay")?;
-    let now = clock::seconds(EventLoop::foreign_now(slf)?.unwrap_or_else(clock::now));
+    let now = EventLoop::now_in_seconds(slf)?;
     timer(slf, &args, "call_later", "delay", now + delay)
 }
 

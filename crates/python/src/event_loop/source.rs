@@ -147,6 +147,7 @@ impl Watch {
 }
 
 /// What is to be done for an event; taken out of the state, so that it can be done with the state closed.
+#[derive(Debug)]
 pub enum Dispatch {
     /// Nothing: its callbacks are queued.
     Nothing,

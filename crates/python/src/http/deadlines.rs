@@ -30,7 +30,7 @@ pub struct TimeLimits {
 impl TimeLimits {
     /// Of seconds; none, 0 and less are no limit.
     pub fn new(total: Option<f64>, read: Option<f64>) -> Self {
-        let limit = |seconds: Option<f64>| seconds.filter(|seconds| *seconds > 0.0).map(clock::deadline);
+        let limit = |seconds: Option<f64>| seconds.filter(|seconds| *seconds > 0.0).map(clock::nanos);
         Self { total: limit(total), read: limit(read), has_connect: false }
     }
 
@@ -153,13 +153,18 @@ impl RequestDeadlines {
         Self { event_loop, state: OwnerCell::new(owner, State::default()) }
     }
 
+    /// The time on the loop's clock, in nanoseconds.
+    fn now(&self, py: Python<'_>) -> PyResult<u64> {
+        clock::now_on(self.event_loop.bind(py))
+    }
+
     /// Gives it so many nanoseconds from now.
     ///
     /// # Errors
     /// RuntimeError on the wrong thread.
     pub fn enter(slf: &Bound<'_, Self>, timed: Timed, limit: u64) -> PyResult<Deadline> {
         let this = slf.get();
-        let now = clock::now();
+        let now = this.now(slf.py())?;
         let when = now.saturating_add(limit);
         let (slot, in_time) = this
             .state
@@ -193,7 +198,7 @@ impl RequestDeadlines {
     fn _expire(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let now = clock::now();
+        let now = this.now(py)?;
         let mut expired = Vec::new();
         let (next, _timer) = this
             .state

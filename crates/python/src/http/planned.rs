@@ -83,18 +83,24 @@ impl Planned {
         };
         let Options { limits, raise_for_status, .. } = options;
         let prepared = prepared.unbind();
-        let started = clock::now();
+        let started = clock::now_on(plain.event_loop.bind(py))?;
         Ok(Some(Self { plain, prepared, limits, raise_for_status, outgoing, started }))
     }
 
     /// Nanoseconds since it was first awaited.
-    pub fn elapsed(&self) -> u64 {
-        clock::now().saturating_sub(self.started)
+    ///
+    /// # Errors
+    /// What a clock of the user's raises.
+    pub fn elapsed(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(clock::now_on(self.plain.event_loop.bind(py))?.saturating_sub(self.started))
     }
 
     /// What is left of the total limit, in nanoseconds.
-    pub fn total_left(&self) -> Option<u64> {
-        self.limits.total_after(self.elapsed())
+    ///
+    /// # Errors
+    /// What a clock of the user's raises.
+    pub fn total_left(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+        Ok(self.limits.total_after(self.elapsed(py)?))
     }
 
     /// Sends it on `connection`; returns what is awaited, and the future of it.
@@ -120,7 +126,7 @@ impl Planned {
         let body = outgoing.body.as_ref().map(|body| Chunk::of_bytes(body.bind(py)));
         connection.get().write_chunks(py, std::iter::once(Chunk::of_bytes(&head)).chain(body))?;
         HttpConnection::sent(connection)?;
-        if let Some(total) = self.total_left() {
+        if let Some(total) = self.total_left(py)? {
             let timed = Timed::Exchange(exchange.clone_ref(py));
             let deadline = RequestDeadlines::enter(plain.deadlines.bind(py), timed, total)?;
             exchange.get().set_deadline(deadline)?;
@@ -142,7 +148,11 @@ impl Planned {
 
 impl Awaited {
     /// Seconds since it began.
-    pub fn elapsed(&self) -> f64 {
-        clock::seconds(clock::now().saturating_sub(self.started))
+    ///
+    /// # Errors
+    /// What a clock of the user's raises.
+    pub fn elapsed(&self, py: Python<'_>) -> PyResult<f64> {
+        let now = clock::now_on(self.plain.event_loop.bind(py))?;
+        Ok(clock::seconds(now.saturating_sub(self.started)))
     }
 }

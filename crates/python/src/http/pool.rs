@@ -141,6 +141,11 @@ impl ConnectionPool {
         self.state.with(act).or_raise()
     }
 
+    /// The time on the loop's clock, in nanoseconds.
+    fn now(&self, py: Python<'_>) -> PyResult<u64> {
+        clock::now_on(self.event_loop.bind(py))
+    }
+
     /// The same with an [`Attached`], for what clones references or makes bytes objects.
     #[inline]
     fn with_attached<'py, R>(
@@ -196,8 +201,9 @@ impl ConnectionPool {
         lease: pool::Lease,
     ) -> PyResult<Result<Bound<'py, HttpConnection>, Place>> {
         let py = slf.py();
+        let now = self.now(py)?;
         loop {
-            match self.with(|state| state.pool.another(&lease, clock::now()))? {
+            match self.with(|state| state.pool.another(&lease, now))? {
                 None => return Ok(Err(Place::Open(lease))),
                 Some(idle) => {
                     let connection = idle.connection.into_bound(py);
@@ -217,7 +223,8 @@ impl ConnectionPool {
     /// RuntimeError on the wrong thread.
     pub fn checkout_for<'py>(slf: &Bound<'py, Self>, key: &Key<Origin>) -> PyResult<Grant<'py>> {
         let this = slf.get();
-        let checkout = this.with(|state| state.pool.checkout(key, clock::now()))?;
+        let now = this.now(slf.py())?;
+        let checkout = this.with(|state| state.pool.checkout(key, now))?;
         Self::granted(slf, this.use_checkout(slf, checkout)?)
     }
 
@@ -228,7 +235,7 @@ impl ConnectionPool {
         lease: pool::Lease,
         connection: Option<Py<HttpConnection>>,
     ) -> PyResult<()> {
-        let now = clock::now();
+        let now = self.now(slf.py())?;
         let is_idle = connection.is_some();
         let idle = connection.map(|connection| Idle { connection, since: now });
         let released = self.with(|state| state.pool.release(lease, idle, now))?;
@@ -251,7 +258,8 @@ impl ConnectionPool {
                         return set_result(future.bind(py));
                     }
                     // It was cancelled, and its task has not run since.
-                    released = self.with(|state| state.pool.cancel(ticket, clock::now()))?;
+                    let now = self.now(py)?;
+                    released = self.with(|state| state.pool.cancel(ticket, now))?;
                 }
             }
         }
@@ -266,7 +274,7 @@ impl ConnectionPool {
         if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
             return Ok(());
         }
-        let delay = clock::seconds(next.saturating_sub(clock::now()));
+        let delay = clock::seconds(next.saturating_sub(self.now(py)?));
         let timer = event_loop
             .call_method1(intern!(py, "call_later"), (delay, slf.getattr(intern!(py, "_expire"))?))?;
         let timer = timer.unbind();
@@ -320,7 +328,7 @@ impl ConnectionPool {
         let limits = Limits {
             total: limit,
             per_host: limit_per_host,
-            keep_alive: keepalive_timeout.map(clock::deadline),
+            keep_alive: keepalive_timeout.map(clock::nanos),
         };
         let state =
             State { pool: Pool::new(limits), leased: Slab::new(), waiters: HashMap::new(), timer: None };
@@ -385,9 +393,10 @@ impl ConnectionPool {
     fn _expire(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
+        let now = this.now(py)?;
         let mut expired = Vec::new();
         let _timer = this.with(|state| {
-            state.pool.expire(clock::now(), &mut expired);
+            state.pool.expire(now, &mut expired);
             state.timer.take()
         })?;
         for idle in expired {
@@ -596,9 +605,10 @@ impl PoolWaiter {
         let this = slf.get();
         this.cancel_deadline(slf.py())?;
         let pool = this.pool.bind(slf.py());
+        let now = pool.get().now(slf.py())?;
         let (_future, released) = pool.get().with(|state| {
             let future = state.waiters.remove(&this.ticket);
-            (future, state.pool.cancel(this.ticket, clock::now()))
+            (future, state.pool.cancel(this.ticket, now))
         })?;
         pool.get().follow(pool, released)
     }

@@ -102,7 +102,7 @@ impl RequestContext {
     /// Waits for another request's connection.
     fn wait(&self, planned: Arc<Planned>, waiter: &Bound<'_, PoolWaiter>) -> PyResult<Py<PyAny>> {
         let py = waiter.py();
-        if let Some(total) = planned.total_left() {
+        if let Some(total) = planned.total_left(py)? {
             let timed = Timed::Waiter(waiter.clone().unbind());
             let deadline = RequestDeadlines::enter(planned.plain.deadlines.bind(py), timed, total)?;
             waiter.get().set_deadline(deadline)?;
@@ -137,7 +137,7 @@ impl RequestContext {
         };
         let session = self.asked.session.bind(py);
         let connect = session.as_any().getattr(intern!(py, "_connect"))?;
-        let elapsed = clock::seconds(planned.elapsed());
+        let elapsed = clock::seconds(planned.elapsed(py)?);
         let (connector, prepared) = (&planned.plain.connector, &planned.prepared);
         let coroutine = match timeout {
             Some(timeout) => connect.call1((connector, prepared, grant, elapsed, timeout))?,
@@ -190,7 +190,7 @@ impl RequestContext {
         beside: &Bound<'_, PyDict>,
     ) -> PyResult<Py<PyAny>> {
         let py = name.py();
-        beside.set_item(intern!(py, "elapsed"), awaited.elapsed())?;
+        beside.set_item(intern!(py, "elapsed"), awaited.elapsed(py)?)?;
         if let Some(body) = &awaited.body {
             // JSON is not made again: the value may be another one by now.
             beside.set_item(intern!(py, "sent"), body)?;

@@ -287,13 +287,14 @@ impl HttpConnection {
     fn _check_read_timeout(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
+        let now = this.now(py)?;
         let (wait, exchange, _timer) = this.with_attached(py, |state, at| {
             let timeout = &mut state.read_timeout;
             let timer = timeout.timer.take();
             let (Some(limit), Some(since)) = (timeout.limit, timeout.silent_since) else {
                 return (None, None, timer);
             };
-            let left = since.saturating_add(limit).saturating_sub(clock::now());
+            let left = since.saturating_add(limit).saturating_sub(now);
             let exchange = state.exchange.as_ref().map(|exchange| exchange.clone_with(at));
             (Some(left), exchange, timer)
         })?;

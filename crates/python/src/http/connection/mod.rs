@@ -93,6 +93,8 @@ struct Parsed {
     exchange: Option<Py<Exchange>>,
     actions: Actions,
     outcome: Outcome,
+    /// Whether the peer's silence is timed: it begins anew, once the clock may be asked.
+    breaks_silence: bool,
 }
 
 #[derive(Debug, Default)]
@@ -149,6 +151,11 @@ impl HttpConnection {
         self.state.with(act).or_raise()
     }
 
+    /// The time on the loop's clock, in nanoseconds.
+    fn now(&self, py: Python<'_>) -> PyResult<u64> {
+        clock::now_on(self.event_loop.bind(py))
+    }
+
     /// The same with an [`Attached`], for what clones references or makes bytes objects.
     #[inline]
     fn with_attached<'py, R>(
@@ -177,7 +184,15 @@ impl HttpConnection {
     fn on_data(slf: &Bound<'_, Self>, parsed: Parsed) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let Parsed { exchange, actions, outcome } = parsed;
+        let Parsed { exchange, actions, outcome, breaks_silence } = parsed;
+        if breaks_silence {
+            let now = this.now(py)?;
+            this.with(|state| {
+                if let Some(since) = &mut state.read_timeout.silent_since {
+                    *since = now;
+                }
+            })?;
+        }
         let exchange = exchange.map(|exchange| exchange.into_bound(py));
         match outcome {
             Outcome::Open => {}
@@ -337,10 +352,14 @@ impl HttpConnection {
 
     /// Counts the peer's silence from now on.
     fn start_read_timeout(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        if self.with(|state| state.read_timeout.limit.is_none())? {
+            return Ok(());
+        }
+        let now = self.now(slf.py())?;
         let delay = self.with(|state| {
             let timeout = &mut state.read_timeout;
             let limit = timeout.limit?;
-            timeout.silent_since = Some(clock::now());
+            timeout.silent_since = Some(now);
             timeout.timer.is_none().then_some(limit)
         })?;
         match delay {
@@ -468,9 +487,7 @@ impl State {
             parsed.outcome = Outcome::Foreign(input.to_vec());
             return Ok(());
         }
-        if let Some(since) = &mut self.read_timeout.silent_since {
-            *since = clock::now();
-        }
+        parsed.breaks_silence = self.read_timeout.silent_since.is_some();
         let Some(exchange) = &self.exchange else {
             parsed.outcome = Outcome::Stray;
             return Ok(());

@@ -1,0 +1,635 @@
+"""A loop inside the main loop of another program: one descriptor to watch, one call to make."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from whorl.guest import Guest
+
+from .certificates import Certificates
+from .support import PATIENCE, open_fds
+
+
+class Host:
+    """A main loop of ``select()``: descriptors with callbacks, and handlers that somebody posts."""
+
+    def __init__(self) -> None:
+        self.readers: dict[int, Callable[[], object]] = {}
+        self.posted: list[Callable[[], object]] = []
+        self.quitting = False
+        #: How often something was readable.
+        self.woken = 0
+
+    def post(self, handler: Callable[[], object]) -> None:
+        self.posted.append(handler)
+
+    def quit(self) -> None:
+        self.quitting = True
+
+    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Runs until :meth:`quit`, or until a condition holds."""
+        end = time.monotonic() + PATIENCE
+        while not self.quitting and not until():
+            if self.posted:
+                self.posted.pop(0)()
+                continue
+            readable, _, _ = select.select(list(self.readers), [], [], max(0, end - time.monotonic()))
+            assert readable, "nothing has come"
+            self.woken += 1
+            for fd in readable:
+                if fd in self.readers:
+                    self.readers[fd]()
+
+
+def is_readable(guest: Guest[Any]) -> bool:
+    return bool(select.select([guest.fd], [], [], 0)[0])
+
+
+def settle(guest: Guest[Any]) -> None:
+    """Turns until nothing is left to do."""
+    for _ in range(1000):
+        if guest.turn() != 0 and not is_readable(guest):
+            return
+    raise AssertionError("the guest does not come to rest")
+
+
+@contextmanager
+def hosted(main: Coroutine[Any, Any, Any], **options: Any) -> Iterator[tuple[Host, Guest[Any]]]:
+    """A guest that its host runs, and closes at the end."""
+    before = open_fds()
+    host = Host()
+    with Guest(main, done=lambda _: host.quit(), **options) as guest:
+        host.readers[guest.fd] = guest.turn
+        yield host, guest
+    assert guest.done
+    assert asyncio._get_running_loop() is None
+    assert open_fds() == before
+
+
+def run(main: Coroutine[Any, Any, Any]) -> Any:
+    with hosted(main) as (host, guest):
+        host.run()
+        assert guest.done
+        return guest.result()
+
+
+async def forever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+# -- what a program does -------------------------------------------------------------------------------------
+
+
+def test_the_result_of_main() -> None:
+    async def main() -> int:
+        await asyncio.sleep(0)
+        return 42
+
+    assert run(main()) == 42
+
+
+def test_what_main_raises() -> None:
+    async def main() -> None:
+        await asyncio.sleep(0)
+        raise LookupError("this one")
+
+    with pytest.raises(LookupError, match="this one"):
+        run(main())
+
+
+def test_timers_wake_the_host() -> None:
+    async def main() -> list[int]:
+        loop = asyncio.get_running_loop()
+        woken: list[int] = []
+
+        async def sleeper(number: int) -> None:
+            began = loop.time()
+            await asyncio.sleep(number / 1000)
+            assert loop.time() - began >= number / 1000
+            woken.append(number)
+
+        await asyncio.gather(*map(sleeper, (3, 1, 2)))
+        return woken
+
+    assert run(main()) == [1, 2, 3]
+
+
+def test_echo() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readexactly(100_000))
+        writer.close()
+        await writer.wait_closed()
+
+    async def main() -> bytes:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"x" * 100_000)
+            answer = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            return answer
+
+    assert run(main()) == b"x" * 100_000
+
+
+def test_tls(certificates: Certificates) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readexactly(5))
+        writer.close()
+        await writer.wait_closed()
+
+    async def main() -> bytes:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=certificates.server())
+        async with server:
+            address = server.sockets[0].getsockname()
+            client = certificates.client()
+            reader, writer = await asyncio.open_connection(*address, ssl=client, server_hostname="localhost")
+            writer.write(b"hello")
+            answer = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            return answer
+
+    assert run(main()) == b"hello"
+
+
+def test_a_subprocess() -> None:
+    async def main() -> bytes:
+        child = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+        output, _ = await child.communicate(b"through a child")
+        return output
+
+    assert run(main()) == b"through a child"
+
+
+def test_an_executor_and_what_is_left_at_the_end() -> None:
+    seen: list[str] = []
+
+    async def generator() -> Any:
+        try:
+            yield 1
+            yield 2
+        finally:
+            seen.append("generator")
+
+    async def background() -> None:
+        try:
+            await forever()
+        finally:
+            seen.append("task")
+
+    async def main() -> None:
+        task = asyncio.create_task(background())
+        await asyncio.sleep(0)
+        assert await asyncio.to_thread(threading.get_ident) != threading.get_ident()
+        async for _ in generator():
+            break
+        seen.append("main")
+        del task
+
+    threads = threading.active_count()
+    run(main())
+    assert sorted(seen) == ["generator", "main", "task"]
+    assert threading.active_count() == threads
+
+
+# -- when the descriptor is readable -------------------------------------------------------------------------
+
+
+def test_an_idle_guest_does_not_wake_its_host() -> None:
+    with hosted(forever()) as (_, guest):
+        settle(guest)
+        assert not is_readable(guest)
+        assert guest.turn() is None
+        assert not is_readable(guest)
+
+
+def test_the_turn_says_when_the_next_timer_is_due() -> None:
+    async def main() -> None:
+        await asyncio.sleep(3600)
+
+    with hosted(main()) as (_, guest):
+        settle(guest)
+        delay = guest.turn()
+        assert delay is not None
+        assert 3500 < delay <= 3600
+        assert not is_readable(guest)
+
+
+def test_a_call_from_another_thread_wakes_an_idle_host() -> None:
+    with hosted(forever()) as (host, guest):
+        settle(guest)
+        ran: list[int] = []
+        thread = threading.Thread(
+            target=guest.loop.call_soon_threadsafe, args=(lambda: ran.append(threading.get_ident()),)
+        )
+        thread.start()
+        host.run(lambda: bool(ran))
+        thread.join()
+        assert ran == [threading.get_ident()]
+
+
+BETWEEN_TURNS: dict[str, Callable[[asyncio.AbstractEventLoop, Callable[[], None]], object]] = {
+    "call_soon": lambda loop, callback: loop.call_soon(callback),
+    "call_soon_threadsafe": lambda loop, callback: loop.call_soon_threadsafe(callback),
+    "call_later": lambda loop, callback: loop.call_later(0.001, callback),
+    "a future": lambda loop, callback: _completed(loop).add_done_callback(lambda _: callback()),
+}
+
+
+def _completed(loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+    future = loop.create_future()
+    future.set_result(None)
+    return future
+
+
+@pytest.mark.parametrize("way", BETWEEN_TURNS)
+def test_what_a_handler_of_the_host_schedules_wakes_it(way: str) -> None:
+    with hosted(forever()) as (host, guest):
+        settle(guest)
+        ran: list[None] = []
+        BETWEEN_TURNS[way](guest.loop, lambda: ran.append(None))
+        host.run(lambda: bool(ran))
+        settle(guest)
+
+
+def test_a_handler_of_the_host_makes_a_task_and_writes() -> None:
+    ends: tuple[socket.socket, socket.socket]
+    got: list[bytes] = []
+
+    async def main() -> asyncio.StreamWriter:
+        nonlocal ends, writer
+        ends = socket.socketpair()
+        ends[1].setblocking(False)
+        _, writer = await asyncio.open_connection(sock=ends[0])
+        await forever()
+        return writer
+
+    writer: asyncio.StreamWriter | None = None
+    with hosted(main()) as (host, guest):
+        host.run(lambda: writer is not None)
+        settle(guest)
+        assert writer is not None
+
+        async def read() -> None:
+            got.append(await asyncio.get_running_loop().sock_recv(ends[1], 100))
+
+        tasks: list[Any] = []
+        host.post(lambda: tasks.append(asyncio.create_task(read())))
+        host.post(lambda: writer.write(b"from a handler"))
+        host.run(lambda: bool(got))
+        writer.close()
+        settle(guest)
+        ends[1].close()
+    assert got == [b"from a handler"]
+
+
+def test_stop_ends_the_guest() -> None:
+    with hosted(forever()) as (host, guest):
+        settle(guest)
+        guest.loop.stop()
+        host.run()
+        assert guest.done
+        with pytest.raises(RuntimeError, match="stopped before"):
+            guest.result()
+
+
+def test_work_beyond_the_budget_is_left_for_the_next_turn() -> None:
+    ran: list[int] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for number in range(100):
+            loop.call_soon(ran.append, number)
+        await forever()
+
+    with hosted(main()) as (_, guest):
+        turns = 0
+        while len(ran) < 100:
+            # One callback begins before a budget of nothing is used up.
+            assert is_readable(guest)
+            guest.turn(budget=0)
+            turns += 1
+        assert ran == list(range(100))
+        assert turns > 100
+        settle(guest)
+
+
+def test_a_callback_that_goes_on_without_end_does_not_hold_the_host() -> None:
+    with hosted(forever()) as (_, guest):
+        settle(guest)
+        count = 0
+
+        def again() -> None:
+            nonlocal count
+            count += 1
+            if count < 1_000_000:
+                guest.loop.call_soon(again)
+
+        guest.loop.call_soon(again)
+        assert guest.turn(budget=0.001) == 0
+        assert 0 < count < 1_000_000
+        count = 1_000_000
+        settle(guest)
+
+
+# -- exceptions and the end ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("where", ["callback", "main"])
+def test_exceptions_that_leave_a_turn(kind: type[BaseException], where: str) -> None:
+    def leave() -> None:
+        raise kind
+
+    async def main() -> None:
+        if where == "main":
+            leave()
+        asyncio.get_running_loop().call_soon(leave)
+        await forever()
+
+    with hosted(main()) as (host, guest):
+        ran: list[None] = []
+        with pytest.raises(kind):
+            host.run()
+        assert not guest.done
+        # The host may go on.
+        guest.loop.call_soon(ran.append, None)
+        host.run(lambda: bool(ran))
+
+
+def test_ctrl_c_wakes_an_idle_host() -> None:
+    """The signal's descriptor is among those of the guest: a host that sleeps in C hears it."""
+    with hosted(forever()) as (_, guest):
+        settle(guest)
+        former = signal.signal(signal.SIGUSR1, lambda *_: None)
+        try:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert is_readable(guest)
+            settle(guest)
+        finally:
+            signal.signal(signal.SIGUSR1, former)
+        with pytest.raises(KeyboardInterrupt):
+            # The handler runs in this line or in the turn, whichever is first.
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(100):
+                guest.turn()
+
+
+def test_close_ends_a_guest_that_is_not_done() -> None:
+    seen: list[str] = []
+
+    async def main() -> None:
+        try:
+            await forever()
+        finally:
+            await asyncio.sleep(0)
+            seen.append("cancelled")
+
+    with hosted(main()) as (_, guest):
+        settle(guest)
+        guest.close()
+        assert guest.done
+        assert seen == ["cancelled"]
+        with pytest.raises(asyncio.CancelledError):
+            guest.result()
+        assert guest.turn() is None
+
+
+def test_close_before_the_first_turn() -> None:
+    with hosted(forever()) as (_, guest):
+        assert not guest.done
+
+
+def test_cancel_ends_it_by_turns() -> None:
+    with hosted(forever()) as (host, guest):
+        settle(guest)
+        assert guest.cancel()
+        host.run()
+        assert guest.done
+
+
+def test_another_thread_calls_no_turn() -> None:
+    with hosted(forever()) as (_, guest):
+        errors: list[BaseException] = []
+
+        def elsewhere() -> None:
+            for call in (guest.turn, guest.close):
+                try:
+                    call()
+                except RuntimeError as error:
+                    errors.append(error)
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        assert len(errors) == 2
+
+
+def test_what_is_no_coroutine_is_refused() -> None:
+    with pytest.raises(ValueError, match="a coroutine was expected"):
+        Guest(print)  # type: ignore[arg-type]
+
+
+# -- main loops within main loops ----------------------------------------------------------------------------
+
+
+def test_other_tasks_go_on_while_a_task_runs_a_main_loop() -> None:
+    ticks = 0
+
+    async def ticker() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0)
+            ticks += 1
+
+    async def main() -> tuple[int, bool]:
+        task = asyncio.create_task(ticker())
+        current = asyncio.current_task()
+        began = ticks
+        # A modal dialog.
+        host.run(lambda: ticks >= began + 10)
+        assert asyncio.current_task() is current
+        assert asyncio.get_running_loop() is guest.loop
+        return ticks, task.cancel()
+
+    with hosted(main()) as (host, guest):
+        host.run()
+        count, cancelled = guest.result()
+        assert count >= 10
+        assert cancelled
+
+
+def test_the_batch_goes_on_in_order() -> None:
+    ran: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(ran.append, "before")
+        loop.call_soon(lambda: host.run(lambda: "second" in ran))
+        loop.call_soon(ran.append, "first")
+        loop.call_soon(ran.append, "second")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    with hosted(main()) as (host, _):
+        host.run()
+    assert ran == ["before", "first", "second"]
+
+
+def test_a_context_that_is_entered_waits_for_the_outer_turn() -> None:
+    ran: list[str] = []
+    context = contextvars.copy_context()
+
+    def modal() -> None:
+        guest.loop.call_soon(ran.append, "same context", context=context)
+        guest.loop.call_soon(ran.append, "other")
+        host.run(lambda: "other" in ran)
+        settle(guest)
+        assert ran == ["other"]
+
+    with hosted(forever()) as (host, guest):
+        guest.loop.call_soon(modal, context=context)
+        host.run(lambda: len(ran) == 2)
+        settle(guest)
+    assert ran == ["other", "same context"]
+
+
+def test_a_guest_is_not_closed_within_a_turn() -> None:
+    async def main() -> None:
+        guest.close()
+
+    with hosted(main()) as (host, guest):
+        host.run()
+        with pytest.raises(RuntimeError, match="within a turn"):
+            guest.result()
+
+
+# -- an asyncio host -----------------------------------------------------------------------------------------
+
+
+def test_an_asyncio_loop_as_the_host(loop: asyncio.AbstractEventLoop) -> None:
+    async def inner() -> int:
+        assert asyncio.get_running_loop() is guest.loop
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.sleep(0.001)
+        return await asyncio.get_running_loop().run_in_executor(None, lambda: 7)
+
+    async def host() -> int:
+        nonlocal guest
+        over = loop.create_future()
+        guest = Guest(inner(), done=over.set_result)
+        assert asyncio.get_running_loop() is loop
+        watched = guest.fd
+        loop.add_reader(watched, guest.turn)
+        # Called by a task of the host's as well.
+        guest.turn()
+        assert asyncio.get_running_loop() is loop
+        assert asyncio.current_task() is not None
+        await over
+        loop.remove_reader(watched)
+        return guest.result()
+
+    guest: Guest[int]
+    assert loop.run_until_complete(host()) == 7
+
+
+# -- Tk ------------------------------------------------------------------------------------------------------
+
+
+def test_tk(tmp_path: Path) -> None:
+    """Tk's own main loop, on the display that there is or under Xvfb."""
+    pytest.importorskip("tkinter", reason="this interpreter has no tkinter")
+    with display() as name:
+        script = """
+            import asyncio, tkinter, whorl.guest
+            root = tkinter.Tk()
+            ticks = []
+
+            async def ticker():
+                while True:
+                    ticks.append(None)
+                    await asyncio.sleep(0.001)
+
+            async def main():
+                task = asyncio.create_task(ticker())
+                while len(ticks) < 5:
+                    await asyncio.sleep(0.001)
+                # A dialog within a task: the others go on.
+                before, done = len(ticks), tkinter.BooleanVar()
+                asyncio.get_running_loop().call_later(0.01, done.set, True)
+                root.wait_variable(done)
+                assert len(ticks) > before
+                # A button's handler.
+                made = asyncio.get_running_loop().create_future()
+                root.after(1, lambda: asyncio.create_task(handler(made)))
+                return await made
+
+            async def handler(made):
+                made.set_result("from a handler")
+
+            def turn(fd, mask):
+                try:
+                    guest.turn()
+                except BaseException:
+                    root.quit()
+                    raise
+
+            guest = whorl.guest.Guest(main(), done=lambda guest: root.quit())
+            fd = guest.fd
+            root.createfilehandler(fd, tkinter.READABLE, turn)
+            root.mainloop()
+            root.deletefilehandler(fd)
+            root.destroy()
+            print(guest.result())
+        """
+        program = tmp_path / "program.py"
+        program.write_text(textwrap.dedent(script))
+        ran = subprocess.run(
+            [sys.executable, program],
+            env={**os.environ, "DISPLAY": name},
+            capture_output=True,
+            text=True,
+            timeout=3 * PATIENCE,
+        )
+        assert (ran.stdout, ran.stderr) == ("from a handler\n", "")
+
+
+@contextmanager
+def display() -> Iterator[str]:
+    if os.environ.get("DISPLAY"):
+        yield os.environ["DISPLAY"]
+        return
+    xvfb = shutil.which("Xvfb")
+    if xvfb is None:
+        pytest.skip("no display, and no Xvfb (Debian: xvfb)")
+    reading, writing = os.pipe()
+    command = [xvfb, "-displayfd", str(writing), "-screen", "0", "640x480x24", "-nolisten", "tcp"]
+    server = subprocess.Popen(command, pass_fds=[writing], stderr=subprocess.DEVNULL)
+    os.close(writing)
+    try:
+        with os.fdopen(reading) as numbers:
+            number = numbers.readline().strip()
+        if not number:
+            pytest.skip("Xvfb does not start here")
+        yield f":{number}"
+    finally:
+        server.terminate()
+        server.wait()
