@@ -55,6 +55,15 @@ class EventLoop(whorl.event_loop.EventLoop):
         future.add_done_callback(lambda job: self._jobs.pop(job, None))
         return future
 
+    async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
+        """As :meth:`asyncio.loop.shutdown_default_executor`; the clock stands until its threads end."""
+        ended = self.create_future()
+        self._jobs[ended] = "the end of the default executor's threads"
+        try:
+            await super().shutdown_default_executor(*args, **kwargs)
+        finally:
+            del self._jobs[ended]
+
     def _what_holds_the_clock(self) -> list[str]:
         """What may come from outside of the loop: asked by the native loop before a jump."""
         holds = list(self._jobs.values())
