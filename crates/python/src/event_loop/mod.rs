@@ -141,6 +141,9 @@ impl LoopState {
         for handle in self.ready {
             Handle::transition_to_done(handle.bind(py));
         }
+        for handle in self.progress.entered {
+            Handle::transition_to_done(handle.bind(py));
+        }
         for timer in self.timers.drain() {
             Handle::transition_to_done(timer.bind(py).as_super());
         }
@@ -578,6 +581,7 @@ impl EventLoop {
                     TimerHandle::visit(timer, *visit)?;
                 }
                 state.sources.iter().try_for_each(|source| source.visit(*visit))?;
+                state.progress.visit(*visit)?;
                 state.to_flush.iter().try_for_each(|io| io.visit(*visit))
             })
             .unwrap_or(Ok(()))

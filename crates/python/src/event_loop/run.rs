@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::reactor::{Event, Events, Poller};
 use whorl_core::sched::{Budget, Outlook, OwnerGuard, Sleep, StalePolls, assert_nothing_open};
 
@@ -49,6 +49,14 @@ impl Default for Progress {
             stale_polls: StalePolls::default(),
             entered: Vec::new(),
         }
+    }
+}
+
+impl Progress {
+    /// Shows the collector what the rest of a turn holds.
+    pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.entered.iter().try_for_each(|handle| Handle::visit(handle, visit))?;
+        self.deferred.iter().try_for_each(|(dispatch, _)| dispatch.visit(visit))
     }
 }
 

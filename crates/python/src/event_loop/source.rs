@@ -221,6 +221,14 @@ impl Dispatch {
         }
     }
 
+    /// Shows the collector what is held.
+    pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Nothing | Self::Waker | Self::Stale | Self::Operations => Ok(()),
+            Self::Io(io) => io.visit(visit),
+        }
+    }
+
     /// Does it.
     ///
     /// # Errors
