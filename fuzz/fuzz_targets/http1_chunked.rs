@@ -8,7 +8,7 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use messages::transcript::{Reader, Step};
 use messages::{Bounds, Bytes, read_in_all_ways};
-use whorl_core::http1::{Limits, RequestKind, encode};
+use whorl_core::http1::{ParserLimits, RequestKind, encode};
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 const READER: Reader = Reader::Response { kind: RequestKind::Other, upgrade: false };
@@ -70,7 +70,7 @@ fn round(places: &[u16], chunks: &[Chunk], trailer: Option<&[u8]>) {
             None
         }
     };
-    let steps = read_in_all_ways(READER, Limits::default(), &bytes, places, true);
+    let steps = read_in_all_ways(READER, ParserLimits::default(), &bytes, places, true);
     let mut steps = steps.into_iter().skip(2);
     if !content.is_empty() {
         assert_eq!(steps.next(), Some(Step::Data(content)));

@@ -2,20 +2,20 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use whorl_core::websocket::{Direction, Offer, WindowOffer, parse_extensions};
+use whorl_core::websocket::{DeflateParameters, DeflateOffer, WindowOffer, parse_extensions};
 
 fuzz_target!(|header: &str| {
     match parse_extensions(header) {
         Ok(extensions) => assert!(extensions.iter().all(|extension| header.contains(extension.name))),
         Err(malformed) => assert!(malformed.at <= header.len()),
     }
-    for offer in Offer::parse(header).unwrap_or_default() {
-        assert_eq!(Offer::parse(&offer.to_string()), Ok(vec![offer]));
-        if let Some(agreement) = offer.accept(Direction::default()) {
+    for offer in DeflateOffer::parse(header).unwrap_or_default() {
+        assert_eq!(DeflateOffer::parse(&offer.to_string()), Ok(vec![offer]));
+        if let Some(agreement) = offer.accept(DeflateParameters::default()) {
             let client_can = !matches!(offer.client_max_window_bits, WindowOffer::AtMost(8));
             assert_eq!(offer.answered(&agreement.answer(&offer)).ok(), client_can.then_some(Some(agreement)));
         }
     }
-    let offer = Offer { client_max_window_bits: WindowOffer::Any, ..Offer::default() };
+    let offer = DeflateOffer { client_max_window_bits: WindowOffer::Any, ..DeflateOffer::default() };
     let _ = offer.answered(header);
 });

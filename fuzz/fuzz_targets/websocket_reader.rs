@@ -4,7 +4,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use whorl_core::websocket::{Agreement, Direction, Error, Event, Reader, Role, may_be_sent};
+use whorl_core::websocket::{DeflateAgreement, DeflateParameters, ProtocolError, WebSocketEvent, MessageReader, WebSocketRole, may_be_sent};
 
 #[derive(Arbitrary, Debug)]
 struct Input {
@@ -27,42 +27,42 @@ enum Seen {
 }
 
 impl Input {
-    fn reader(&self) -> Reader {
-        let role = if self.is_server { Role::Server } else { Role::Client };
+    fn reader(&self) -> MessageReader {
+        let role = if self.is_server { WebSocketRole::Server } else { WebSocketRole::Client };
         let agreement = self.compression.map(|(window_bits, context_takeover)| {
-            let direction = Direction { window_bits: 8 + window_bits % 8, context_takeover };
-            Agreement { server: direction, client: direction }
+            let direction = DeflateParameters { window_bits: 8 + window_bits % 8, context_takeover };
+            DeflateAgreement { server: direction, client: direction }
         });
-        Reader::new(role, self.limit.map(usize::from), agreement)
+        MessageReader::new(role, self.limit.map(usize::from), agreement)
     }
 
-    fn seen(&self, event: Event<'_>) -> Seen {
+    fn seen(&self, event: WebSocketEvent<'_>) -> Seen {
         let limit = self.limit.map_or(usize::MAX, usize::from);
         match event {
-            Event::Text(text) => {
+            WebSocketEvent::Text(text) => {
                 assert!(text.len() <= limit);
                 Seen::Text(String::from_utf8(text.to_vec()).expect("a text is UTF-8"))
             }
-            Event::Binary(bytes) => {
+            WebSocketEvent::Binary(bytes) => {
                 assert!(bytes.len() <= limit);
                 Seen::Binary(bytes.to_vec())
             }
-            Event::Ping(payload) => {
+            WebSocketEvent::Ping(payload) => {
                 assert!(payload.len() <= 125);
                 Seen::Ping(payload.to_vec())
             }
-            Event::Pong(payload) => {
+            WebSocketEvent::Pong(payload) => {
                 assert!(payload.len() <= 125);
                 Seen::Pong(payload.to_vec())
             }
-            Event::Close(code, reason) => {
+            WebSocketEvent::Close(code, reason) => {
                 assert!(code.is_none_or(may_be_sent) && reason.len() <= 123);
                 Seen::Close(code, reason.to_owned())
             }
         }
     }
 
-    fn read<'a>(&self, pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Seen>, Option<Error>) {
+    fn read<'a>(&self, pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Seen>, Option<ProtocolError>) {
         let mut reader = self.reader();
         let mut seen = Vec::new();
         for mut piece in pieces {

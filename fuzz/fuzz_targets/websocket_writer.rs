@@ -4,7 +4,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use whorl_core::websocket::{Agreement, Compress, Direction, Event, Opcode, Reader, Role, Writer};
+use whorl_core::websocket::{DeflateAgreement, Compress, DeflateParameters, WebSocketEvent, Opcode, MessageReader, WebSocketRole, FrameWriter};
 
 #[derive(Arbitrary, Debug)]
 struct Input {
@@ -25,13 +25,13 @@ struct Sent {
 }
 
 fuzz_target!(|input: Input| {
-    let role = if input.is_server { Role::Server } else { Role::Client };
+    let role = if input.is_server { WebSocketRole::Server } else { WebSocketRole::Client };
     let agreement = input.compression.map(|(window_bits, context_takeover)| {
-        let direction = Direction { window_bits: 9 + window_bits % 7, context_takeover };
-        Agreement { server: direction, client: direction }
+        let direction = DeflateParameters { window_bits: 9 + window_bits % 7, context_takeover };
+        DeflateAgreement { server: direction, client: direction }
     });
-    let mut writer = Writer::new(role, agreement);
-    let mut reader = Reader::new(role.peer(), None, agreement);
+    let mut writer = FrameWriter::new(role, agreement);
+    let mut reader = MessageReader::new(role.peer(), None, agreement);
     // The message that has been started, to tell what comes of it.
     let mut message: Option<Vec<u8>> = None;
     for sent in input.frames {
@@ -52,13 +52,13 @@ fuzz_target!(|input: Input| {
         let (event, used) = reader.parse(&bytes).expect("what was sent can be read");
         assert_eq!(used, bytes.len());
         match opcode {
-            Opcode::Ping => assert_eq!(event, Some(Event::Ping(&payload))),
-            Opcode::Pong => assert_eq!(event, Some(Event::Pong(&payload))),
+            Opcode::Ping => assert_eq!(event, Some(WebSocketEvent::Ping(&payload))),
+            Opcode::Pong => assert_eq!(event, Some(WebSocketEvent::Pong(&payload))),
             _ => {
                 let mut whole = message.take().unwrap_or_default();
                 whole.extend(payload);
                 if sent.fin {
-                    assert_eq!(event, Some(Event::Binary(&whole)));
+                    assert_eq!(event, Some(WebSocketEvent::Binary(&whole)));
                 } else {
                     assert_eq!(event, None);
                     message = Some(whole);

@@ -1,7 +1,7 @@
 //! What the HTTP/1.1 targets share: bytes that come near to messages, and a comparison of all ways to read them.
 
 use arbitrary::{Arbitrary, Unstructured};
-use whorl_core::http1::Limits;
+use whorl_core::http1::ParserLimits;
 
 #[allow(dead_code, reason = "each target reads for some of the readers only")]
 #[path = "../../../crates/core/tests/http1/transcript.rs"]
@@ -61,7 +61,7 @@ impl<'a> Arbitrary<'a> for Bytes {
     }
 }
 
-/// Limits that are met soon, or the default ones.
+/// ParserLimits that are met soon, or the default ones.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub enum Bounds {
     Default,
@@ -69,10 +69,10 @@ pub enum Bounds {
 }
 
 impl Bounds {
-    pub fn limits(self) -> Limits {
+    pub fn limits(self) -> ParserLimits {
         match self {
-            Self::Default => Limits::default(),
-            Self::Small { line, field, fields, head, body } => Limits {
+            Self::Default => ParserLimits::default(),
+            Self::Small { line, field, fields, head, body } => ParserLimits {
                 line: line.into(),
                 field: field.into(),
                 fields: fields.into(),
@@ -86,7 +86,7 @@ impl Bounds {
 /// Reads the bytes whole, byte by byte, and in these pieces; says what was read.
 pub fn read_in_all_ways(
     reader: Reader,
-    limits: Limits,
+    limits: ParserLimits,
     bytes: &[u8],
     places: &[u16],
     eof: bool,

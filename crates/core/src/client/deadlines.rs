@@ -17,8 +17,8 @@ const KEPT_LANES: usize = 16;
 /// A deadline that has been set, until it is removed or has passed.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a deadline that is not removed passes"]
-pub struct Slot {
-    place: usize,
+pub struct DeadlineId {
+    slot: usize,
     serial: u64,
 }
 
@@ -71,36 +71,36 @@ pub struct Deadlines<T> {
     entries: Slab<Entry<T>>,
     lanes: Slab<Lane>,
     /// The lane of each timeout.
-    places: HashMap<u64, usize, BuildHasherDefault<Multiply>>,
+    by_timeout: HashMap<u64, usize, BuildHasherDefault<Multiply>>,
     serial: u64,
 }
 
 impl<T> Default for Deadlines<T> {
     fn default() -> Self {
-        Self { entries: Slab::new(), lanes: Slab::new(), places: HashMap::default(), serial: 0 }
+        Self { entries: Slab::new(), lanes: Slab::new(), by_timeout: HashMap::default(), serial: 0 }
     }
 }
 
 impl<T> Deadlines<T> {
     /// Sets a deadline `timeout` nanoseconds from `now`.
-    pub fn insert(&mut self, timeout: u64, now: u64, item: T) -> Slot {
+    pub fn insert(&mut self, timeout: u64, now: u64, item: T) -> DeadlineId {
         let lanes = &mut self.lanes;
         let lane = *self
-            .places
+            .by_timeout
             .entry(timeout)
             .or_insert_with(|| lanes.insert(Lane { timeout, entries: List::default() }));
         let serial = self.serial;
         self.serial += 1;
         let deadline = now.saturating_add(timeout);
-        let place = self.entries.insert(Entry { lane, serial, deadline, item, links: Links::default() });
-        self.lanes[lane].entries.push(&mut self.entries, place);
-        Slot { place, serial }
+        let slot = self.entries.insert(Entry { lane, serial, deadline, item, links: Links::default() });
+        self.lanes[lane].entries.push(&mut self.entries, slot);
+        DeadlineId { slot, serial }
     }
 
     /// Takes a deadline back; `None` if it has passed.
-    pub fn remove(&mut self, slot: Slot) -> Option<T> {
-        self.entries.get(slot.place).filter(|entry| entry.serial == slot.serial)?;
-        Some(self.take(slot.place))
+    pub fn remove(&mut self, id: DeadlineId) -> Option<T> {
+        self.entries.get(id.slot).filter(|entry| entry.serial == id.serial)?;
+        Some(self.take(id.slot))
     }
 
     /// The earliest deadline.
@@ -109,23 +109,23 @@ impl<T> Deadlines<T> {
         self.lanes
             .iter()
             .filter_map(|(_, lane)| lane.entries.first())
-            .map(|place| self.entries[place].deadline)
+            .map(|slot| self.entries[slot].deadline)
             .min()
     }
 
     /// Takes out what was due at `now`, into `out`: the earliest first, and of equals the one that was set first.
     pub fn expire(&mut self, now: u64, out: &mut Vec<T>) {
-        while let Some((deadline, _, place)) = self
+        while let Some((deadline, _, slot)) = self
             .lanes
             .iter()
             .filter_map(|(_, lane)| lane.entries.first())
-            .map(|place| (self.entries[place].deadline, self.entries[place].serial, place))
+            .map(|slot| (self.entries[slot].deadline, self.entries[slot].serial, slot))
             .min()
         {
             if deadline > now {
                 break;
             }
-            out.push(self.take(place));
+            out.push(self.take(slot));
         }
     }
 
@@ -146,15 +146,15 @@ impl<T> Deadlines<T> {
         self.entries.is_empty()
     }
 
-    fn take(&mut self, place: usize) -> T {
-        let lane = self.entries[place].lane;
+    fn take(&mut self, slot: usize) -> T {
+        let lane = self.entries[slot].lane;
         let entries = &mut self.lanes[lane].entries;
-        entries.unlink(&mut self.entries, place);
+        entries.unlink(&mut self.entries, slot);
         if entries.first().is_none() && self.lanes.len() > KEPT_LANES {
             let Lane { timeout, .. } = self.lanes.remove(lane);
-            self.places.remove(&timeout);
+            self.by_timeout.remove(&timeout);
         }
-        self.entries.remove(place).item
+        self.entries.remove(slot).item
     }
 }
 
@@ -186,7 +186,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Deadlines, KEPT_LANES, Slot};
+    use super::{DeadlineId, Deadlines, KEPT_LANES};
 
     #[test]
     fn they_pass_in_order_across_timeouts() {
@@ -209,9 +209,9 @@ mod tests {
         let mut deadlines = Deadlines::default();
         let gone = deadlines.insert(10, 0, 1);
         deadlines.expire(10, &mut Vec::new());
-        let slot = deadlines.insert(10, 10, 2);
+        let id = deadlines.insert(10, 10, 2);
         assert_eq!(deadlines.remove(gone), None);
-        assert_eq!(deadlines.remove(slot), Some(2));
+        assert_eq!(deadlines.remove(id), Some(2));
     }
 
     #[test]
@@ -225,10 +225,10 @@ mod tests {
     fn timeouts_that_nobody_repeats_are_forgotten() {
         let mut deadlines = Deadlines::default();
         for timeout in 1..10_000 {
-            let slot = deadlines.insert(timeout, 0, timeout);
-            assert_eq!(deadlines.remove(slot), Some(timeout));
+            let id = deadlines.insert(timeout, 0, timeout);
+            assert_eq!(deadlines.remove(id), Some(timeout));
         }
-        assert!(deadlines.lanes.len() <= KEPT_LANES && deadlines.places.len() <= KEPT_LANES);
+        assert!(deadlines.lanes.len() <= KEPT_LANES && deadlines.by_timeout.len() <= KEPT_LANES);
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -256,7 +256,7 @@ mod tests {
             let mut deadlines = Deadlines::default();
             // By deadline, then by age.
             let mut model: BTreeMap<(u64, u64), u64> = BTreeMap::new();
-            let mut slots: Vec<(Slot, u64, u64)> = Vec::new();
+            let mut slots: Vec<(DeadlineId, u64, u64)> = Vec::new();
             let (mut now, mut age) = (0, 0);
             for operation in operations {
                 match operation {
@@ -265,10 +265,10 @@ mod tests {
                         slots.push((deadlines.insert(timeout, now, age), now + timeout, age));
                         model.insert((now + timeout, age), age);
                     }
-                    Operation::Remove(place) => {
+                    Operation::Remove(slot) => {
                         if !slots.is_empty() {
-                            let (slot, deadline, age) = slots.swap_remove(place % slots.len());
-                            prop_assert_eq!(deadlines.remove(slot), model.remove(&(deadline, age)));
+                            let (id, deadline, age) = slots.swap_remove(slot % slots.len());
+                            prop_assert_eq!(deadlines.remove(id), model.remove(&(deadline, age)));
                         }
                     }
                     Operation::Advance(by) => {
@@ -285,7 +285,7 @@ mod tests {
                 prop_assert_eq!(deadlines.next_deadline(), model.keys().next().map(|(deadline, _)| *deadline));
                 let used = deadlines.lanes.iter().filter(|(_, lane)| lane.entries.first().is_some()).count();
                 prop_assert!(deadlines.lanes.len() <= used.max(KEPT_LANES + 1) + KEPT_LANES);
-                prop_assert_eq!(deadlines.lanes.len(), deadlines.places.len());
+                prop_assert_eq!(deadlines.lanes.len(), deadlines.by_timeout.len());
             }
         }
     }

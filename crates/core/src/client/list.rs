@@ -1,4 +1,4 @@
-//! Doubly linked lists through the entries of a slab: a place in the middle is left in O(1), and nothing is allocated.
+//! Doubly linked lists through the entries of a slab: a slot in the middle is left in O(1), and nothing is allocated.
 
 use slab::Slab;
 
@@ -39,27 +39,27 @@ impl<L> Default for List<L> {
 }
 
 impl<L> List<L> {
-    /// The place of the entry that has been in the list for longest.
+    /// The slot of the entry that has been in the list for longest.
     pub(super) fn first(&self) -> Option<usize> {
         (self.first != NONE).then_some(self.first)
     }
 
-    /// The place of the entry that came last.
+    /// The slot of the entry that came last.
     pub(super) fn last(&self) -> Option<usize> {
         (self.last != NONE).then_some(self.last)
     }
 
-    pub(super) fn push<T: Linked<L>>(&mut self, slab: &mut Slab<T>, place: usize) {
-        *slab[place].links() = Links { before: self.last, after: NONE };
+    pub(super) fn push<T: Linked<L>>(&mut self, slab: &mut Slab<T>, slot: usize) {
+        *slab[slot].links() = Links { before: self.last, after: NONE };
         match self.last() {
-            Some(last) => slab[last].links().after = place,
-            None => self.first = place,
+            Some(last) => slab[last].links().after = slot,
+            None => self.first = slot,
         }
-        self.last = place;
+        self.last = slot;
     }
 
-    pub(super) fn unlink<T: Linked<L>>(&mut self, slab: &mut Slab<T>, place: usize) {
-        let Links { before, after } = std::mem::take(slab[place].links());
+    pub(super) fn unlink<T: Linked<L>>(&mut self, slab: &mut Slab<T>, slot: usize) {
+        let Links { before, after } = std::mem::take(slab[slot].links());
         if before == NONE {
             self.first = after;
         } else {

@@ -22,7 +22,7 @@ pub const CONTENT_FIELDS: [&str; 9] = [
 
 /// The body of a request, as far as sending it again goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Body {
+pub enum RequestBody {
     /// There is none.
     Empty,
     /// It can be sent from its beginning once more.
@@ -33,7 +33,7 @@ pub enum Body {
 
 /// A response, and the request that it answers.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer<'a> {
+pub struct RedirectContext<'a> {
     /// The status code of the response.
     pub status: u16,
     /// Whether the response says where to go.
@@ -41,7 +41,7 @@ pub struct Answer<'a> {
     /// The method of the request.
     pub method: &'a str,
     /// The body of the request.
-    pub body: Body,
+    pub body: RequestBody,
     /// How many redirects were followed before.
     pub followed: usize,
     /// With so many redirects the chain has too many of them; 0 is no limit.
@@ -54,8 +54,8 @@ pub struct Answer<'a> {
 pub enum Redirect {
     /// It is the answer.
     No,
-    /// Follow it, with [`Next`].
-    Follow(Next),
+    /// Follow it, with [`NextRequest`].
+    Follow(NextRequest),
     /// The limit of redirects is reached.
     TooMany,
     /// The body would have to be sent again, and cannot be.
@@ -64,7 +64,7 @@ pub enum Redirect {
 
 /// How the next request differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextRequest {
     /// The same method and the same body.
     Same,
     /// `GET`, without the body and without [`CONTENT_FIELDS`].
@@ -76,22 +76,22 @@ pub enum Next {
 /// 303 turns every method but `HEAD` into `GET`, 301 and 302 turn `POST`; everything else is repeated as it was. A redirect
 /// without a `Location` is the answer. As in aiohttp, `max_redirects` is the number that is refused, so that one less is
 /// followed.
-pub fn redirect(answer: &Answer<'_>) -> Redirect {
-    if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) || !answer.has_location {
+pub fn redirect(context: &RedirectContext<'_>) -> Redirect {
+    if !matches!(context.status, 301 | 302 | 303 | 307 | 308) || !context.has_location {
         return Redirect::No;
     }
-    if answer.max_redirects != 0 && answer.followed + 1 >= answer.max_redirects {
+    if context.max_redirects != 0 && context.followed + 1 >= context.max_redirects {
         return Redirect::TooMany;
     }
-    let becomes_get = match answer.status {
-        303 => answer.method != "HEAD",
-        301 | 302 => answer.method == "POST",
+    let becomes_get = match context.status {
+        303 => context.method != "HEAD",
+        301 | 302 => context.method == "POST",
         _ => false,
     };
-    match answer.body {
-        _ if becomes_get => Redirect::Follow(Next::Get),
-        Body::Consumed => Redirect::BodyConsumed,
-        Body::Empty | Body::Replayable => Redirect::Follow(Next::Same),
+    match context.body {
+        _ if becomes_get => Redirect::Follow(NextRequest::Get),
+        RequestBody::Consumed => Redirect::BodyConsumed,
+        RequestBody::Empty | RequestBody::Replayable => Redirect::Follow(NextRequest::Same),
     }
 }
 
@@ -146,24 +146,24 @@ pub fn default_port(scheme: &str) -> Option<u16> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Answer, Body, Next, Origin, Redirect, redirect};
+    use super::{NextRequest, Origin, Redirect, RedirectContext, RequestBody, redirect};
 
-    const ANSWER: Answer<'static> = Answer {
+    const CONTEXT: RedirectContext<'static> = RedirectContext {
         status: 302,
         has_location: true,
         method: "GET",
-        body: Body::Empty,
+        body: RequestBody::Empty,
         followed: 0,
         max_redirects: 10,
     };
 
-    fn next(status: u16, method: &str, body: Body) -> Redirect {
-        redirect(&Answer { status, method, body, ..ANSWER })
+    fn next(status: u16, method: &str, body: RequestBody) -> Redirect {
+        redirect(&RedirectContext { status, method, body, ..CONTEXT })
     }
 
     #[test]
     fn methods_by_status() {
-        let (same, get) = (Redirect::Follow(Next::Same), Redirect::Follow(Next::Get));
+        let (same, get) = (Redirect::Follow(NextRequest::Same), Redirect::Follow(NextRequest::Get));
         for (status, method, expected) in [
             (301, "GET", same),
             (301, "HEAD", same),
@@ -181,36 +181,38 @@ mod tests {
             (308, "POST", same),
             (308, "GET", same),
         ] {
-            assert_eq!(next(status, method, Body::Replayable), expected, "{status} {method}");
+            assert_eq!(next(status, method, RequestBody::Replayable), expected, "{status} {method}");
         }
     }
 
     #[test]
     fn other_responses_are_answers() {
         for status in [200, 201, 204, 300, 304, 305, 306, 309, 399, 404, 500] {
-            assert_eq!(next(status, "GET", Body::Empty), Redirect::No, "{status}");
+            assert_eq!(next(status, "GET", RequestBody::Empty), Redirect::No, "{status}");
         }
         // Whatever else there is to say against it.
-        let nowhere = Answer { has_location: false, body: Body::Consumed, followed: 9, ..ANSWER };
+        let nowhere =
+            RedirectContext { has_location: false, body: RequestBody::Consumed, followed: 9, ..CONTEXT };
         assert_eq!(redirect(&nowhere), Redirect::No);
     }
 
     #[test]
     fn a_consumed_body_matters_only_where_it_is_sent_again() {
-        assert_eq!(next(307, "POST", Body::Consumed), Redirect::BodyConsumed);
-        assert_eq!(next(308, "PUT", Body::Consumed), Redirect::BodyConsumed);
-        assert_eq!(next(302, "PUT", Body::Consumed), Redirect::BodyConsumed);
-        assert_eq!(next(302, "POST", Body::Consumed), Redirect::Follow(Next::Get));
-        assert_eq!(next(303, "PUT", Body::Consumed), Redirect::Follow(Next::Get));
+        assert_eq!(next(307, "POST", RequestBody::Consumed), Redirect::BodyConsumed);
+        assert_eq!(next(308, "PUT", RequestBody::Consumed), Redirect::BodyConsumed);
+        assert_eq!(next(302, "PUT", RequestBody::Consumed), Redirect::BodyConsumed);
+        assert_eq!(next(302, "POST", RequestBody::Consumed), Redirect::Follow(NextRequest::Get));
+        assert_eq!(next(303, "PUT", RequestBody::Consumed), Redirect::Follow(NextRequest::Get));
     }
 
     #[test]
     fn how_many() {
-        let after = |followed, max_redirects| redirect(&Answer { followed, max_redirects, ..ANSWER });
-        assert_eq!(after(8, 10), Redirect::Follow(Next::Same));
+        let after =
+            |followed, max_redirects| redirect(&RedirectContext { followed, max_redirects, ..CONTEXT });
+        assert_eq!(after(8, 10), Redirect::Follow(NextRequest::Same));
         assert_eq!(after(9, 10), Redirect::TooMany);
         assert_eq!(after(0, 1), Redirect::TooMany);
-        assert_eq!(after(1_000_000, 0), Redirect::Follow(Next::Same));
+        assert_eq!(after(1_000_000, 0), Redirect::Follow(NextRequest::Same));
     }
 
     #[test]
@@ -239,14 +241,14 @@ mod tests {
         fn whatever_comes(
             status in 100..600u16,
             method in prop::sample::select(vec!["GET", "HEAD", "POST", "PUT", "QUERY"]),
-            body in prop::sample::select(vec![Body::Empty, Body::Replayable, Body::Consumed]),
+            body in prop::sample::select(vec![RequestBody::Empty, RequestBody::Replayable, RequestBody::Consumed]),
             max_redirects in 1..20usize,
         ) {
             let mut followed = 0;
             while let Redirect::Follow(next) =
-                redirect(&Answer { status, has_location: true, method, body, followed, max_redirects })
+                redirect(&RedirectContext { status, has_location: true, method, body, followed, max_redirects })
             {
-                prop_assert!(next == Next::Get || body != Body::Consumed);
+                prop_assert!(next == NextRequest::Get || body != RequestBody::Consumed);
                 followed += 1;
                 prop_assert!(followed < max_redirects);
             }

@@ -1,37 +1,37 @@
 //! The bodies of messages: content out of their framing.
 
-use super::chunked::Chunked;
-use super::error::{Error, ErrorKind, Incomplete};
-use super::fields::Fields;
+use super::chunked::ChunkedReader;
+use super::error::{Incomplete, ParseError, ParseErrorKind};
+use super::fields::HeaderFields;
 use super::framing::Framing;
-use super::limits::Limits;
+use super::limits::ParserLimits;
 
 /// A body that is being received.
-pub(super) enum Body {
+pub(super) enum BodyReader {
     Length { expected: u64, received: u64 },
-    Chunked(Chunked),
+    Chunked(ChunkedReader),
     UntilEof { received: u64 },
 }
 
 /// The next of a body.
-pub(super) enum Piece<'a> {
+pub(super) enum BodyPiece<'a> {
     NeedMore,
     Data(&'a [u8]),
     ChunkEnd,
-    Trailers(Fields),
+    Trailers(HeaderFields),
     End,
 }
 
-impl Body {
+impl BodyReader {
     /// The body that a head announces. A tunnel has none.
-    pub(super) fn new(framing: Framing, limits: &Limits) -> Result<Self, Error> {
+    pub(super) fn new(framing: Framing, limits: &ParserLimits) -> Result<Self, ParseError> {
         match framing {
             Framing::Empty | Framing::Tunnel => Ok(Self::Length { expected: 0, received: 0 }),
             Framing::Length(expected) => match limits.body {
                 Some(limit) if expected > limit => Err(too_long(limit)),
                 _ => Ok(Self::Length { expected, received: 0 }),
             },
-            Framing::Chunked => Ok(Self::Chunked(Chunked::new())),
+            Framing::Chunked => Ok(Self::Chunked(ChunkedReader::new())),
             Framing::UntilEof => Ok(Self::UntilEof { received: 0 }),
         }
     }
@@ -39,10 +39,10 @@ impl Body {
     pub(super) fn parse<'a>(
         &mut self,
         input: &'a [u8],
-        limits: &Limits,
-    ) -> Result<(Piece<'a>, usize), Error> {
+        limits: &ParserLimits,
+    ) -> Result<(BodyPiece<'a>, usize), ParseError> {
         match self {
-            Self::Length { expected, received } if expected == received => Ok((Piece::End, 0)),
+            Self::Length { expected, received } if expected == received => Ok((BodyPiece::End, 0)),
             Self::Length { expected, received } => Ok(data(input, *expected - *received, received)),
             Self::UntilEof { received } => {
                 let left = limits.body.map_or(u64::MAX, |limit| limit.saturating_sub(*received));
@@ -56,7 +56,7 @@ impl Body {
     }
 
     /// The connection has ended: whether the body has, too.
-    pub(super) fn finish(&self) -> Result<(), Error> {
+    pub(super) fn finish(&self) -> Result<(), ParseError> {
         let incomplete = match self {
             Self::UntilEof { .. } => return Ok(()),
             Self::Length { expected, received } if expected == received => return Ok(()),
@@ -65,7 +65,7 @@ impl Body {
             }
             Self::Chunked(chunked) => chunked.incomplete(),
         };
-        Err(Error::new(ErrorKind::Incomplete(incomplete), "", "RFC 9112 section 8", b""))
+        Err(ParseError::new(ParseErrorKind::Incomplete(incomplete), "", "RFC 9112 section 8", b""))
     }
 
     /// Bytes that are held.
@@ -75,15 +75,15 @@ impl Body {
 }
 
 /// What there is of the input, `left` bytes at the most.
-fn data<'a>(input: &'a [u8], left: u64, received: &mut u64) -> (Piece<'a>, usize) {
+fn data<'a>(input: &'a [u8], left: u64, received: &mut u64) -> (BodyPiece<'a>, usize) {
     let size = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
     if size == 0 {
-        return (Piece::NeedMore, 0);
+        return (BodyPiece::NeedMore, 0);
     }
     *received += size as u64;
-    (Piece::Data(&input[..size]), size)
+    (BodyPiece::Data(&input[..size]), size)
 }
 
-fn too_long(limit: u64) -> Error {
-    Error::new(ErrorKind::BodyTooLong { limit }, "", "RFC 9110 section 15.5.14", b"")
+fn too_long(limit: u64) -> ParseError {
+    ParseError::new(ParseErrorKind::BodyTooLong { limit }, "", "RFC 9110 section 15.5.14", b"")
 }

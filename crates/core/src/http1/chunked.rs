@@ -1,9 +1,9 @@
 //! The chunked coding (RFC 9112 section 7.1).
 
-use super::body::Piece;
-use super::error::{Error, ErrorKind, Incomplete};
+use super::body::BodyPiece;
+use super::error::{Incomplete, ParseError, ParseErrorKind};
 use super::grammar;
-use super::limits::Limits;
+use super::limits::ParserLimits;
 use super::section::SectionReader;
 
 /// The most digits of a chunk size: as many as 64 bits have, leading zeros included.
@@ -16,7 +16,7 @@ const EXTENDED: &str = "RFC 9112 section 7.1.1";
 const LINE_ENDS: &str = "RFC 9112 section 2.2";
 
 /// Takes a chunked body apart.
-pub(super) struct Chunked {
+pub(super) struct ChunkedReader {
     state: State,
     /// Bytes of content in all chunks that have been announced.
     announced: u64,
@@ -57,7 +57,7 @@ enum State {
     Done,
 }
 
-impl Chunked {
+impl ChunkedReader {
     pub(super) fn new() -> Self {
         let state = State::Size { digits: 0, size: 0 };
         Self { state, announced: 0, received: 0, extensions: 0 }
@@ -76,8 +76,8 @@ impl Chunked {
     pub(super) fn parse<'a>(
         &mut self,
         input: &'a [u8],
-        limits: &Limits,
-    ) -> Result<(Piece<'a>, usize), Error> {
+        limits: &ParserLimits,
+    ) -> Result<(BodyPiece<'a>, usize), ParseError> {
         let mut at = 0;
         loop {
             match &mut self.state {
@@ -87,26 +87,26 @@ impl Chunked {
                     let data = &input[at..input.len().min(at.saturating_add(most))];
                     *left -= data.len() as u64;
                     self.received += data.len() as u64;
-                    return Ok((Piece::Data(data), at + data.len()));
+                    return Ok((BodyPiece::Data(data), at + data.len()));
                 }
                 State::Trailers(reader) => {
                     let (section, used) = reader.read(&input[at..], limits)?;
-                    let Some(((), fields)) = section else { return Ok((Piece::NeedMore, at + used)) };
+                    let Some(((), fields)) = section else { return Ok((BodyPiece::NeedMore, at + used)) };
                     self.state = State::Done;
                     if !fields.is_empty() {
-                        return Ok((Piece::Trailers(fields), at + used));
+                        return Ok((BodyPiece::Trailers(fields), at + used));
                     }
                     at += used;
                 }
-                State::Done => return Ok((Piece::End, at)),
+                State::Done => return Ok((BodyPiece::End, at)),
                 _ => {
-                    let Some(&byte) = input.get(at) else { return Ok((Piece::NeedMore, at)) };
+                    let Some(&byte) = input.get(at) else { return Ok((BodyPiece::NeedMore, at)) };
                     let ends_chunk = matches!(self.state, State::DataLineFeed);
                     self.step(byte, limits)
-                        .map_err(|(kind, why, section)| Error::at(kind, why, section, input, at))?;
+                        .map_err(|(kind, why, section)| ParseError::at(kind, why, section, input, at))?;
                     at += 1;
                     if ends_chunk {
-                        return Ok((Piece::ChunkEnd, at));
+                        return Ok((BodyPiece::ChunkEnd, at));
                     }
                 }
             }
@@ -114,8 +114,12 @@ impl Chunked {
     }
 
     /// Takes one byte of what is between the data of two chunks.
-    fn step(&mut self, byte: u8, limits: &Limits) -> Result<(), (ErrorKind, &'static str, &'static str)> {
-        let bad = |why, section| Err((ErrorKind::BadChunk, why, section));
+    fn step(
+        &mut self,
+        byte: u8,
+        limits: &ParserLimits,
+    ) -> Result<(), (ParseErrorKind, &'static str, &'static str)> {
+        let bad = |why, section| Err((ParseErrorKind::BadChunk, why, section));
         self.state = match self.state {
             State::Size { digits, size } => match (hexadecimal(byte), byte) {
                 (Some(_), _) if digits == DIGITS => return bad("the size has more than 16 digits", SIZES),
@@ -164,17 +168,17 @@ impl Chunked {
     fn begin_chunk(
         &mut self,
         size: u64,
-        limits: &Limits,
-    ) -> Result<(), (ErrorKind, &'static str, &'static str)> {
+        limits: &ParserLimits,
+    ) -> Result<(), (ParseErrorKind, &'static str, &'static str)> {
         if size == 0 {
             self.state = State::Trailers(Box::new(SectionReader::trailers()));
             return Ok(());
         }
         let Some(announced) = self.announced.checked_add(size) else {
-            return Err((ErrorKind::BadChunk, "the sizes come to more than any length", SIZES));
+            return Err((ParseErrorKind::BadChunk, "the sizes come to more than any length", SIZES));
         };
         if let Some(limit) = limits.body.filter(|limit| announced > *limit) {
-            return Err((ErrorKind::BodyTooLong { limit }, "", "RFC 9110 section 15.5.14"));
+            return Err((ParseErrorKind::BodyTooLong { limit }, "", "RFC 9110 section 15.5.14"));
         }
         self.announced = announced;
         self.state = State::Data { left: size };

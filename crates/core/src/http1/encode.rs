@@ -32,14 +32,14 @@ const NO_TRAILERS: [&str; 12] = [
 /// Something that must not be sent.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EncodeError {
-    part: Part,
-    fault: Fault,
+    part: MessagePart,
+    fault: EncodeFault,
     excerpt: Excerpt,
 }
 
 /// The part of a message that an [`EncodeError`] is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum MessagePart {
     /// The method of a request.
     Method,
     /// The target of a request.
@@ -57,7 +57,7 @@ pub enum Part {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+enum EncodeFault {
     Empty,
     Byte { byte: u8, position: usize },
     OutOfRange(u16),
@@ -66,14 +66,14 @@ enum Fault {
 
 impl EncodeError {
     #[cold]
-    fn new(part: Part, fault: Fault, bytes: &[u8]) -> Self {
-        let position = if let Fault::Byte { position, .. } = fault { position } else { 0 };
+    fn new(part: MessagePart, fault: EncodeFault, bytes: &[u8]) -> Self {
+        let position = if let EncodeFault::Byte { position, .. } = fault { position } else { 0 };
         Self { part, fault, excerpt: Excerpt::around(bytes, position) }
     }
 
     /// What it is about.
     #[must_use]
-    pub fn part(&self) -> &Part {
+    pub fn part(&self) -> &MessagePart {
         &self.part
     }
 }
@@ -81,19 +81,19 @@ impl EncodeError {
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.part {
-            Part::Method => f.write_str("the method")?,
-            Part::Target => f.write_str("the request target")?,
-            Part::Status => f.write_str("the status")?,
-            Part::Reason => f.write_str("the reason")?,
-            Part::FieldName => f.write_str("the name of a header field")?,
-            Part::FieldValue(name) => write!(f, "the value of the header field {name}")?,
-            Part::Trailer(name) => write!(f, "the header field {name}")?,
+            MessagePart::Method => f.write_str("the method")?,
+            MessagePart::Target => f.write_str("the request target")?,
+            MessagePart::Status => f.write_str("the status")?,
+            MessagePart::Reason => f.write_str("the reason")?,
+            MessagePart::FieldName => f.write_str("the name of a header field")?,
+            MessagePart::FieldValue(name) => write!(f, "the value of the header field {name}")?,
+            MessagePart::Trailer(name) => write!(f, "the header field {name}")?,
         }
         match self.fault {
-            Fault::Empty => f.write_str(" is empty"),
-            Fault::OutOfRange(status) => write!(f, " is {status}, and not from 100 to 999"),
-            Fault::TooLate => f.write_str(" cannot be a trailer: it has to be in the head"),
-            Fault::Byte { byte, position } => {
+            EncodeFault::Empty => f.write_str(" is empty"),
+            EncodeFault::OutOfRange(status) => write!(f, " is {status}, and not from 100 to 999"),
+            EncodeFault::TooLate => f.write_str(" cannot be a trailer: it has to be in the head"),
+            EncodeFault::Byte { byte, position } => {
                 let name = match byte {
                     0 => "a NUL",
                     b'\r' => "a carriage return",
@@ -132,8 +132,8 @@ pub fn request_line(
     target: &[u8],
     version: Version,
 ) -> Result<(), EncodeError> {
-    check(method, grammar::outside_token, || Part::Method)?;
-    check(target, grammar::outside_target, || Part::Target)?;
+    check(method, grammar::outside_token, || MessagePart::Method)?;
+    check(target, grammar::outside_target, || MessagePart::Target)?;
     write(out, &[method, b" ", target, b" ", version.as_str().as_bytes(), CRLF]);
     Ok(())
 }
@@ -150,10 +150,10 @@ pub fn status_line(
     reason: &[u8],
 ) -> Result<(), EncodeError> {
     if !(100..=999).contains(&status) {
-        return Err(EncodeError::new(Part::Status, Fault::OutOfRange(status), b""));
+        return Err(EncodeError::new(MessagePart::Status, EncodeFault::OutOfRange(status), b""));
     }
     if !reason.is_empty() {
-        check(reason, grammar::outside_text, || Part::Reason)?;
+        check(reason, grammar::outside_text, || MessagePart::Reason)?;
     }
     let digits = [status / 100, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8);
     write(out, &[version.as_str().as_bytes(), b" ", &digits, b" ", reason, CRLF]);
@@ -166,9 +166,9 @@ pub fn status_line(
 ///
 /// If the name is no token, or the value has a control character other than a tab.
 pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), EncodeError> {
-    check(name, grammar::outside_token, || Part::FieldName)?;
+    check(name, grammar::outside_token, || MessagePart::FieldName)?;
     if !value.is_empty() {
-        check(value, grammar::outside_text, || Part::FieldValue(name.escape_ascii().to_string()))?;
+        check(value, grammar::outside_text, || MessagePart::FieldValue(name.escape_ascii().to_string()))?;
     }
     write(out, &[name, b": ", value, CRLF]);
     Ok(())
@@ -231,8 +231,8 @@ pub fn last_chunk<'a>(
     out.extend_from_slice(b"0\r\n");
     let written = trailers.into_iter().try_for_each(|(name, value)| {
         if NO_TRAILERS.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes())) {
-            let part = Part::Trailer(name.escape_ascii().to_string());
-            return Err(EncodeError::new(part, Fault::TooLate, b""));
+            let part = MessagePart::Trailer(name.escape_ascii().to_string());
+            return Err(EncodeError::new(part, EncodeFault::TooLate, b""));
         }
         field(out, name, value)
     });
@@ -247,13 +247,13 @@ pub fn last_chunk<'a>(
 fn check(
     bytes: &[u8],
     outside: impl Fn(&[u8]) -> Option<usize>,
-    part: impl Fn() -> Part,
+    part: impl Fn() -> MessagePart,
 ) -> Result<(), EncodeError> {
     match outside(bytes) {
-        None if bytes.is_empty() => Err(EncodeError::new(part(), Fault::Empty, bytes)),
+        None if bytes.is_empty() => Err(EncodeError::new(part(), EncodeFault::Empty, bytes)),
         None => Ok(()),
         Some(position) => {
-            Err(EncodeError::new(part(), Fault::Byte { byte: bytes[position], position }, bytes))
+            Err(EncodeError::new(part(), EncodeFault::Byte { byte: bytes[position], position }, bytes))
         }
     }
 }

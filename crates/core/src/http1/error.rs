@@ -9,35 +9,35 @@ const SHOWN: usize = 64;
 ///
 /// It is displayed as one sentence with the bytes that are wrong and the section of the RFC that says so.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Error(Box<Report>);
+pub struct ParseError(Box<Report>);
 
 #[derive(Clone, PartialEq, Eq)]
 struct Report {
-    kind: ErrorKind,
+    kind: ParseErrorKind,
     why: &'static str,
     section: &'static str,
     excerpt: Excerpt,
 }
 
-/// What an [`Error`] is about, for code that has to tell: which exception to raise, which status to answer with.
+/// What an [`ParseError`] is about, for code that has to tell: which exception to raise, which status to answer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The start line is longer than [`Limits::line`](super::Limits::line).
+pub enum ParseErrorKind {
+    /// The start line is longer than [`ParserLimits::line`](super::ParserLimits::line).
     LineTooLong {
         /// In bytes.
         limit: usize,
     },
-    /// A field line is longer than [`Limits::field`](super::Limits::field).
+    /// A field line is longer than [`ParserLimits::field`](super::ParserLimits::field).
     FieldTooLong {
         /// In bytes.
         limit: usize,
     },
-    /// There are more fields than [`Limits::fields`](super::Limits::fields).
+    /// There are more fields than [`ParserLimits::fields`](super::ParserLimits::fields).
     TooManyFields {
         /// How many there may be.
         limit: usize,
     },
-    /// Head or trailers are longer than [`Limits::head`](super::Limits::head).
+    /// Head or trailers are longer than [`ParserLimits::head`](super::ParserLimits::head).
     HeadTooLong {
         /// In bytes.
         limit: usize,
@@ -58,7 +58,7 @@ pub enum ErrorKind {
     BadTransferEncoding,
     /// A chunk's size, extension or end is malformed.
     BadChunk,
-    /// The content is longer than [`Limits::body`](super::Limits::body).
+    /// The content is longer than [`ParserLimits::body`](super::ParserLimits::body).
     BodyTooLong {
         /// In bytes.
         limit: u64,
@@ -93,11 +93,11 @@ pub enum Incomplete {
     },
 }
 
-impl Error {
+impl ParseError {
     /// An error at `position` of `bytes`. `why` ends the sentence that `kind` begins.
     #[cold]
     pub(super) fn at(
-        kind: ErrorKind,
+        kind: ParseErrorKind,
         why: &'static str,
         section: &'static str,
         bytes: &[u8],
@@ -108,13 +108,13 @@ impl Error {
 
     /// An error that shows the beginning of `bytes`.
     #[cold]
-    pub(super) fn new(kind: ErrorKind, why: &'static str, section: &'static str, bytes: &[u8]) -> Self {
+    pub(super) fn new(kind: ParseErrorKind, why: &'static str, section: &'static str, bytes: &[u8]) -> Self {
         Self::at(kind, why, section, bytes, 0)
     }
 
     /// What it is about.
     #[must_use]
-    pub fn kind(&self) -> ErrorKind {
+    pub fn kind(&self) -> ParseErrorKind {
         self.0.kind
     }
 
@@ -125,35 +125,35 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.kind {
-            ErrorKind::LineTooLong { limit } => {
+            ParseErrorKind::LineTooLong { limit } => {
                 write!(f, "the start line is longer than the limit of {limit} bytes")?;
             }
-            ErrorKind::FieldTooLong { limit } => {
+            ParseErrorKind::FieldTooLong { limit } => {
                 write!(f, "a header field is longer than the limit of {limit} bytes")?;
             }
-            ErrorKind::TooManyFields { limit } => {
+            ParseErrorKind::TooManyFields { limit } => {
                 write!(f, "there are more header fields than the limit of {limit}")?;
             }
-            ErrorKind::HeadTooLong { limit } => {
+            ParseErrorKind::HeadTooLong { limit } => {
                 write!(f, "the header fields are longer than the limit of {limit} bytes in all")?;
             }
-            ErrorKind::BadStatusLine => f.write_str("bad status line")?,
-            ErrorKind::BadRequestLine => f.write_str("bad request line")?,
-            ErrorKind::BadField => f.write_str("bad header field")?,
-            ErrorKind::BadHost => f.write_str("bad Host")?,
-            ErrorKind::BadContentLength => f.write_str("bad Content-Length")?,
-            ErrorKind::ConflictingLength => f.write_str("conflicting lengths of the body")?,
-            ErrorKind::BadTransferEncoding => f.write_str("bad Transfer-Encoding")?,
-            ErrorKind::BadChunk => f.write_str("bad chunked body")?,
-            ErrorKind::BodyTooLong { limit } => {
+            ParseErrorKind::BadStatusLine => f.write_str("bad status line")?,
+            ParseErrorKind::BadRequestLine => f.write_str("bad request line")?,
+            ParseErrorKind::BadField => f.write_str("bad header field")?,
+            ParseErrorKind::BadHost => f.write_str("bad Host")?,
+            ParseErrorKind::BadContentLength => f.write_str("bad Content-Length")?,
+            ParseErrorKind::ConflictingLength => f.write_str("conflicting lengths of the body")?,
+            ParseErrorKind::BadTransferEncoding => f.write_str("bad Transfer-Encoding")?,
+            ParseErrorKind::BadChunk => f.write_str("bad chunked body")?,
+            ParseErrorKind::BodyTooLong { limit } => {
                 write!(f, "the body is longer than the limit of {limit} bytes")?;
             }
-            ErrorKind::Incomplete(incomplete) => incomplete.fmt(f)?,
-            ErrorKind::Unexpected => f.write_str("unexpected data")?,
-            ErrorKind::BadUpgrade => f.write_str("bad upgrade")?,
+            ParseErrorKind::Incomplete(incomplete) => incomplete.fmt(f)?,
+            ParseErrorKind::Unexpected => f.write_str("unexpected data")?,
+            ParseErrorKind::BadUpgrade => f.write_str("bad upgrade")?,
         }
         if !self.0.why.is_empty() {
             write!(f, ": {}", self.0.why)?;
@@ -182,13 +182,13 @@ impl fmt::Display for Incomplete {
     }
 }
 
-impl fmt::Debug for Error {
+impl fmt::Debug for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Error({:?}: {self})", self.0.kind)
+        write!(f, "ParseError({:?}: {self})", self.0.kind)
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for ParseError {}
 
 /// Some bytes of a message as they are shown: escaped and shortened, after a colon. No bytes are shown as nothing.
 #[derive(Clone, PartialEq, Eq)]
@@ -226,8 +226,14 @@ mod tests {
     fn an_error_shows_the_bytes_around_the_place_escaped_and_shortened() {
         let mut line = vec![b'a'; 500];
         line[300] = 0;
-        let text = Error::at(ErrorKind::BadField, "a control character", "RFC 9110 section 5.5", &line, 300)
-            .to_string();
+        let text = ParseError::at(
+            ParseErrorKind::BadField,
+            "a control character",
+            "RFC 9110 section 5.5",
+            &line,
+            300,
+        )
+        .to_string();
         assert!(text.starts_with("bad header field: a control character: \"…aaa"), "{text}");
         assert!(text.contains("aa\\x00aa") && text.ends_with("aaa…\" (RFC 9110 section 5.5)"), "{text}");
         assert!(text.len() < 200);
@@ -235,9 +241,9 @@ mod tests {
 
     #[test]
     fn an_error_without_bytes_is_a_sentence_too() {
-        let kind = ErrorKind::Incomplete(Incomplete::Body { expected: 10, received: 3 });
+        let kind = ParseErrorKind::Incomplete(Incomplete::Body { expected: 10, received: 3 });
         assert_eq!(
-            Error::new(kind, "", "RFC 9112 section 8", b"").to_string(),
+            ParseError::new(kind, "", "RFC 9112 section 8", b"").to_string(),
             "the peer closed the connection after 3 of 10 bytes of the body (RFC 9112 section 8)"
         );
     }

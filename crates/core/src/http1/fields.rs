@@ -14,7 +14,7 @@ pub(super) struct Span {
 
 impl Span {
     pub(super) fn of(range: Range<usize>) -> Self {
-        // A block is bounded by `Limits::within_reach`.
+        // A block is bounded by `ParserLimits::within_reach`.
         Self { start: range.start as u32, end: range.end as u32 }
     }
 
@@ -35,12 +35,12 @@ pub(super) type FieldSpans = Vec<FieldSpan>;
 
 /// The fields of a head or of trailers: one block of bytes as it was received, and where the fields are in it.
 #[derive(Clone, Default)]
-pub struct Fields {
+pub struct HeaderFields {
     block: Vec<u8>,
     spans: FieldSpans,
 }
 
-impl Fields {
+impl HeaderFields {
     pub(super) fn new(block: Vec<u8>, spans: FieldSpans) -> Self {
         Self { block, spans }
     }
@@ -87,15 +87,15 @@ impl Fields {
     }
 }
 
-impl PartialEq for Fields {
+impl PartialEq for HeaderFields {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
     }
 }
 
-impl Eq for Fields {}
+impl Eq for HeaderFields {}
 
-impl fmt::Debug for Fields {
+impl fmt::Debug for HeaderFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |bytes: &[u8]| bytes.escape_ascii().to_string();
         f.debug_map().entries(self.iter().map(|(name, value)| (shown(name), shown(value)))).finish()

@@ -1,7 +1,7 @@
 //! How long a body is, and whether the connection outlives its message (RFC 9112 sections 6 and 9.3).
 
-use super::error::{Error, ErrorKind};
-use super::fields::Fields;
+use super::error::{ParseError, ParseErrorKind};
+use super::fields::HeaderFields;
 use super::grammar;
 use super::message::{RequestHead, ResponseHead, Version};
 
@@ -32,7 +32,7 @@ pub enum RequestKind {
 }
 
 /// What a head says about its message.
-pub enum Judged {
+pub enum HeadVerdict {
     /// It is an interim response; another head follows.
     Informational,
     /// It begins a message.
@@ -45,16 +45,25 @@ pub enum Judged {
 }
 
 /// The response to a request of this kind, which offered an upgrade or did not.
-pub(super) fn of_response(head: &ResponseHead, kind: RequestKind, upgrade: bool) -> Result<Judged, Error> {
+pub(super) fn of_response(
+    head: &ResponseHead,
+    kind: RequestKind,
+    upgrade: bool,
+) -> Result<HeadVerdict, ParseError> {
     let no_body = match (head.status, kind) {
         // Without the field that names the protocol nothing is changed (RFC 9110 section 7.8): an answer without a body.
         (101, _) if upgrade && head.fields.get("upgrade").is_none() => true,
         (101, _) if upgrade => return Ok(tunnel()),
         (101, _) => {
             let why = "the response is 101, and the request offered no upgrade";
-            return Err(Error::new(ErrorKind::BadUpgrade, why, "RFC 9110 section 15.2.2", head.reason()));
+            return Err(ParseError::new(
+                ParseErrorKind::BadUpgrade,
+                why,
+                "RFC 9110 section 15.2.2",
+                head.reason(),
+            ));
         }
-        (100..=199, _) => return Ok(Judged::Informational),
+        (100..=199, _) => return Ok(HeadVerdict::Informational),
         (200..=299, RequestKind::Connect) => return Ok(tunnel()),
         (204 | 304, _) | (_, RequestKind::Head) => true,
         _ => false,
@@ -62,47 +71,52 @@ pub(super) fn of_response(head: &ResponseHead, kind: RequestKind, upgrade: bool)
     let declared = Declared::read(&head.fields, head.version)?;
     let framing = match (declared.coding, declared.length) {
         _ if no_body => Framing::Empty,
-        (Some(Coding::Chunked), _) => Framing::Chunked,
+        (Some(TransferCoding::Chunked), _) => Framing::Chunked,
         (None, Some(length)) => Framing::Length(length),
-        (Some(Coding::Identity), _) | (None, None) => Framing::UntilEof,
+        (Some(TransferCoding::Identity), _) | (None, None) => Framing::UntilEof,
     };
-    Ok(Judged::Message { framing, keep_alive: declared.keep_alive })
+    Ok(HeadVerdict::Message { framing, keep_alive: declared.keep_alive })
 }
 
 /// A request.
-pub(super) fn of_request(head: &RequestHead) -> Result<Judged, Error> {
+pub(super) fn of_request(head: &RequestHead) -> Result<HeadVerdict, ParseError> {
     check_host(head)?;
     let declared = Declared::read(&head.fields, head.version)?;
     if head.method() == b"CONNECT" {
         let (why, section) = ("a CONNECT request has no content", "RFC 9110 section 9.3.6");
         return match declared {
             Declared { coding: Some(_), .. } => {
-                Err(Error::new(ErrorKind::BadTransferEncoding, why, section, head.target()))
+                Err(ParseError::new(ParseErrorKind::BadTransferEncoding, why, section, head.target()))
             }
             Declared { length: Some(1..), .. } => {
-                Err(Error::new(ErrorKind::BadContentLength, why, section, head.target()))
+                Err(ParseError::new(ParseErrorKind::BadContentLength, why, section, head.target()))
             }
             Declared { .. } => Ok(tunnel()),
         };
     }
     let framing = match (declared.coding, declared.length) {
-        (Some(Coding::Chunked), _) => Framing::Chunked,
-        (Some(Coding::Identity), _) => {
+        (Some(TransferCoding::Chunked), _) => Framing::Chunked,
+        (Some(TransferCoding::Identity), _) => {
             let why = "a request cannot last until its connection ends";
-            return Err(Error::new(ErrorKind::BadTransferEncoding, why, "RFC 9112 section 6.3", b"identity"));
+            return Err(ParseError::new(
+                ParseErrorKind::BadTransferEncoding,
+                why,
+                "RFC 9112 section 6.3",
+                b"identity",
+            ));
         }
         (None, Some(length)) => Framing::Length(length),
         (None, None) => Framing::Empty,
     };
-    Ok(Judged::Message { framing, keep_alive: declared.keep_alive })
+    Ok(HeadVerdict::Message { framing, keep_alive: declared.keep_alive })
 }
 
-fn tunnel() -> Judged {
-    Judged::Message { framing: Framing::Tunnel, keep_alive: false }
+fn tunnel() -> HeadVerdict {
+    HeadVerdict::Message { framing: Framing::Tunnel, keep_alive: false }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Coding {
+enum TransferCoding {
     Chunked,
     /// What HTTP/1.1 had until 2014 for no coding at all.
     Identity,
@@ -111,12 +125,12 @@ enum Coding {
 /// What the fields say that frame a message.
 struct Declared {
     length: Option<u64>,
-    coding: Option<Coding>,
+    coding: Option<TransferCoding>,
     keep_alive: bool,
 }
 
 impl Declared {
-    fn read(fields: &Fields, version: Version) -> Result<Self, Error> {
+    fn read(fields: &HeaderFields, version: Version) -> Result<Self, ParseError> {
         let mut length = None;
         let mut coding = None;
         let (mut close, mut keep_alive) = (false, false);
@@ -132,8 +146,8 @@ impl Declared {
                 14 if name.eq_ignore_ascii_case(b"Content-Length") => {
                     if length.is_some() {
                         let why = "Content-Length is there more than once";
-                        return Err(Error::new(
-                            ErrorKind::ConflictingLength,
+                        return Err(ParseError::new(
+                            ParseErrorKind::ConflictingLength,
                             why,
                             "RFC 9110 section 8.6",
                             value,
@@ -151,11 +165,16 @@ impl Declared {
         }
         if coding.is_some() && version == Version::Http10 {
             let why = "it is not for HTTP/1.0";
-            return Err(Error::new(ErrorKind::BadTransferEncoding, why, "RFC 9112 section 6.1", b""));
+            return Err(ParseError::new(
+                ParseErrorKind::BadTransferEncoding,
+                why,
+                "RFC 9112 section 6.1",
+                b"",
+            ));
         }
         if coding.is_some() && length.is_some() {
             let why = "Transfer-Encoding stands beside Content-Length";
-            return Err(Error::new(ErrorKind::ConflictingLength, why, "RFC 9112 section 6.3", b""));
+            return Err(ParseError::new(ParseErrorKind::ConflictingLength, why, "RFC 9112 section 6.3", b""));
         }
         let keep_alive = !close && (keep_alive || version == Version::Http11);
         Ok(Self { length, coding, keep_alive })
@@ -163,30 +182,30 @@ impl Declared {
 }
 
 /// `1*DIGIT`, and nothing that some parsers take for one: no sign, no separator, no white space.
-fn content_length(value: &[u8]) -> Result<u64, Error> {
-    let bad = |kind, why| Err(Error::new(kind, why, "RFC 9110 section 8.6", value));
+fn content_length(value: &[u8]) -> Result<u64, ParseError> {
+    let bad = |kind, why| Err(ParseError::new(kind, why, "RFC 9110 section 8.6", value));
     if memchr::memchr(b',', value).is_some() {
-        return bad(ErrorKind::ConflictingLength, "Content-Length is a list");
+        return bad(ParseErrorKind::ConflictingLength, "Content-Length is a list");
     }
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return bad(ErrorKind::BadContentLength, "it is not a number in decimal digits");
+        return bad(ParseErrorKind::BadContentLength, "it is not a number in decimal digits");
     }
     let sum = value.iter().try_fold(0_u64, |sum, digit| {
         sum.checked_mul(10).and_then(|sum| sum.checked_add(u64::from(digit - b'0')))
     });
     match sum {
         Some(length) => Ok(length),
-        None => bad(ErrorKind::BadContentLength, "the number is larger than any length"),
+        None => bad(ParseErrorKind::BadContentLength, "the number is larger than any length"),
     }
 }
 
 /// One element of `Transfer-Encoding`, behind the one before.
-fn transfer_coding(element: &[u8], before: Option<Coding>) -> Result<Coding, Error> {
-    let bad = |why, section| Err(Error::new(ErrorKind::BadTransferEncoding, why, section, element));
+fn transfer_coding(element: &[u8], before: Option<TransferCoding>) -> Result<TransferCoding, ParseError> {
+    let bad = |why, section| Err(ParseError::new(ParseErrorKind::BadTransferEncoding, why, section, element));
     let coding = if element.eq_ignore_ascii_case(b"chunked") {
-        Coding::Chunked
+        TransferCoding::Chunked
     } else if element.eq_ignore_ascii_case(b"identity") {
-        Coding::Identity
+        TransferCoding::Identity
     } else if element.is_empty() {
         return bad("it has an empty element", "RFC 9112 section 6.1");
     } else {
@@ -194,15 +213,16 @@ fn transfer_coding(element: &[u8], before: Option<Coding>) -> Result<Coding, Err
     };
     match before {
         None => Ok(coding),
-        Some(Coding::Chunked) if coding == Coding::Chunked => {
+        Some(TransferCoding::Chunked) if coding == TransferCoding::Chunked => {
             bad("chunked is there more than once", "RFC 9112 section 6.1")
         }
         Some(_) => bad("there is more than one coding", "RFC 9112 section 6.1"),
     }
 }
 
-fn check_host(head: &RequestHead) -> Result<(), Error> {
-    let bad = |why, shown: &[u8]| Err(Error::new(ErrorKind::BadHost, why, "RFC 9112 section 3.2", shown));
+fn check_host(head: &RequestHead) -> Result<(), ParseError> {
+    let bad =
+        |why, shown: &[u8]| Err(ParseError::new(ParseErrorKind::BadHost, why, "RFC 9112 section 3.2", shown));
     let mut hosts = head.fields.get_all("host");
     match (hosts.next(), hosts.next()) {
         (Some(_), Some(second)) => bad("it is there more than once", second),

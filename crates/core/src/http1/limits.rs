@@ -9,7 +9,7 @@ const FULL_FIELDS: usize = 32;
 
 /// The bounds of one message. What a parser holds in memory never exceeds `head` by more than a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ParserLimits {
     /// The start line without its CRLF, in bytes.
     pub line: usize,
     /// One field line without its CRLF (name, colon, white space, value), in bytes; trailers too.
@@ -22,7 +22,7 @@ pub struct Limits {
     pub body: Option<u64>,
 }
 
-impl Limits {
+impl ParserLimits {
     /// Limits with a head that has room for the start line and 32 fields of full length, and no limit for the body.
     #[must_use]
     pub const fn new(line: usize, field: usize, fields: usize) -> Self {
@@ -38,7 +38,7 @@ impl Limits {
     }
 }
 
-impl Default for Limits {
+impl Default for ParserLimits {
     fn default() -> Self {
         Self::new(LINE, LINE, FIELDS)
     }
@@ -50,14 +50,14 @@ mod tests {
 
     #[test]
     fn the_head_has_room_for_the_line_and_some_fields_of_full_length() {
-        assert_eq!(Limits::new(10, 20, 3).head, 12 + 3 * 22 + 2);
-        assert_eq!(Limits::new(10, 20, 1000).head, 12 + 32 * 22 + 2);
-        assert_eq!(Limits::default().head, Limits::new(8190, 8190, 128).head);
+        assert_eq!(ParserLimits::new(10, 20, 3).head, 12 + 3 * 22 + 2);
+        assert_eq!(ParserLimits::new(10, 20, 1000).head, 12 + 32 * 22 + 2);
+        assert_eq!(ParserLimits::default().head, ParserLimits::new(8190, 8190, 128).head);
     }
 
     #[test]
     fn limits_of_any_size_are_limits() {
-        let limits = Limits::new(usize::MAX, usize::MAX, usize::MAX).within_reach();
+        let limits = ParserLimits::new(usize::MAX, usize::MAX, usize::MAX).within_reach();
         assert!(u32::try_from(limits.head + 1).is_ok());
     }
 }

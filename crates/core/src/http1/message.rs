@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::fields::{Fields, Span};
+use super::fields::{HeaderFields, Span};
 use super::start_line::{RequestLine, StatusLine};
 
 /// The version of a message. The minor version is the highest that both sides know (RFC 9110 section 2.5).
@@ -49,11 +49,11 @@ pub struct ResponseHead {
     pub status: u16,
     reason: Span,
     /// The header fields.
-    pub fields: Fields,
+    pub fields: HeaderFields,
 }
 
 impl ResponseHead {
-    pub(super) fn new(line: StatusLine, fields: Fields) -> Self {
+    pub(super) fn new(line: StatusLine, fields: HeaderFields) -> Self {
         Self { version: line.version, status: line.status, reason: line.reason, fields }
     }
 
@@ -72,11 +72,11 @@ pub struct RequestHead {
     method: Span,
     target: Span,
     /// The header fields.
-    pub fields: Fields,
+    pub fields: HeaderFields,
 }
 
 impl RequestHead {
-    pub(super) fn new(line: RequestLine, fields: Fields) -> Self {
+    pub(super) fn new(line: RequestLine, fields: HeaderFields) -> Self {
         Self { version: line.version, method: line.method, target: line.target, fields }
     }
 

@@ -1,12 +1,12 @@
 //! HTTP/1.1 (RFC 9112) without I/O, for both roles.
 //!
-//! [`ResponseParser`] and [`RequestParser`] are given bytes as they come and answer with [`Event`]s; [`encode`] writes
+//! [`ResponseParser`] and [`RequestParser`] are given bytes as they come and answer with [`MessageEvent`]s; [`encode`] writes
 //! what is sent. Neither knows a socket or a clock.
 //!
 //! ```
-//! use whorl_core::http1::{Event, Limits, RequestKind, ResponseParser};
+//! use whorl_core::http1::{MessageEvent, ParserLimits, RequestKind, ResponseParser};
 //!
-//! let mut parser = ResponseParser::new(Limits::default());
+//! let mut parser = ResponseParser::new(ParserLimits::default());
 //! parser.await_response(RequestKind::Other, false);
 //! let mut input: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 //! let mut body = Vec::new();
@@ -14,21 +14,21 @@
 //!     let (event, used) = parser.parse(input)?;
 //!     input = &input[used..];
 //!     match event {
-//!         Event::Head(head, _) => assert_eq!((head.status, head.reason()), (200, &b"OK"[..])),
-//!         Event::Data(data) => body.extend_from_slice(data),
-//!         Event::End { keep_alive } => break assert!(keep_alive),
-//!         Event::NeedMore => unreachable!("the message is whole"),
-//!         Event::ChunkEnd | Event::Informational(_) | Event::Trailers(_) | Event::Tunnel => {}
+//!         MessageEvent::Head(head, _) => assert_eq!((head.status, head.reason()), (200, &b"OK"[..])),
+//!         MessageEvent::Data(data) => body.extend_from_slice(data),
+//!         MessageEvent::End { keep_alive } => break assert!(keep_alive),
+//!         MessageEvent::NeedMore => unreachable!("the message is whole"),
+//!         MessageEvent::ChunkEnd | MessageEvent::Informational(_) | MessageEvent::Trailers(_) | MessageEvent::Tunnel => {}
 //!     }
 //! }
 //! assert_eq!(body, b"hello");
-//! # Ok::<(), whorl_core::http1::Error>(())
+//! # Ok::<(), whorl_core::http1::ParseError>(())
 //! ```
 //!
 //! # What is accepted
 //!
 //! Two parties that disagree about where a message ends can be played against each other (request smuggling, RFC 9112
-//! section 11.2). Whatever leaves room for that is an [`Error`], in responses as in requests:
+//! section 11.2). Whatever leaves room for that is an [`ParseError`], in responses as in requests:
 //!
 //! - A line ends with CRLF. A bare CR or LF is an error everywhere; so are obs-fold, white space before the colon, and
 //!   control characters. Bytes from 0x80 pass in values, reasons and request targets, and mean nothing here.
@@ -77,9 +77,9 @@ mod parser;
 mod section;
 mod start_line;
 
-pub use error::{Error, ErrorKind, Incomplete};
-pub use fields::Fields;
+pub use error::{Incomplete, ParseError, ParseErrorKind};
+pub use fields::HeaderFields;
 pub use framing::{Framing, RequestKind};
-pub use limits::Limits;
+pub use limits::ParserLimits;
 pub use message::{RequestHead, ResponseHead, Version};
-pub use parser::{Event, Finish, Parser, RequestParser, ResponseParser, Role};
+pub use parser::{Finish, MessageEvent, Parser, ParserRole, RequestParser, ResponseParser};

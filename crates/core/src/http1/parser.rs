@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::body::{Body, Piece};
-use super::error::{Error, ErrorKind, Incomplete};
-use super::fields::Fields;
-use super::framing::{self, Framing, Judged, RequestKind};
-use super::limits::Limits;
+use super::body::{BodyPiece, BodyReader};
+use super::error::{Incomplete, ParseError, ParseErrorKind};
+use super::fields::HeaderFields;
+use super::framing::{self, Framing, HeadVerdict, RequestKind};
+use super::limits::ParserLimits;
 use super::message::{RequestHead, ResponseHead};
 use super::section::SectionReader;
 use super::start_line::{RequestLine, StartLine, StatusLine};
@@ -17,12 +17,12 @@ pub type ResponseParser = Parser<Responses>;
 /// Reads the requests on one connection: the server's side. See [`Parser`].
 ///
 /// The head of a request that offers an upgrade is read like any other. If it is granted, what follows
-/// [`Event::End`] is the new protocol's, and the parser is not asked again.
+/// [`MessageEvent::End`] is the new protocol's, and the parser is not asked again.
 pub type RequestParser = Parser<Requests>;
 
 /// What [`Parser::parse`] has found.
 #[derive(Debug)]
-pub enum Event<'a, H> {
+pub enum MessageEvent<'a, H> {
     /// All that was given is used up, and there is nothing to tell. More bytes are needed, or the end of the connection.
     NeedMore,
     /// The head of an interim response (1xx but 101). Any number may come before the response itself.
@@ -35,7 +35,7 @@ pub enum Event<'a, H> {
     /// who want the chunks as they were sent.
     ChunkEnd,
     /// The fields after a chunked body, if there are any. They are never a part of the head's.
-    Trailers(Fields),
+    Trailers(HeaderFields),
     /// The message is complete. One that is [`Framing::UntilEof`] ends with [`Parser::finish`] instead, and its
     /// connection with it.
     End {
@@ -56,7 +56,7 @@ pub enum Finish {
 }
 
 /// What differs between reading responses and reading requests; nothing else implements it.
-pub trait Role {
+pub trait ParserRole {
     /// The first line of a message.
     #[doc(hidden)]
     type Line: StartLine;
@@ -68,9 +68,9 @@ pub trait Role {
     /// Whether the connection may end before the first byte of a message.
     fn may_end(&self) -> bool;
     /// Puts a head together.
-    fn head(line: Self::Line, fields: Fields) -> Self::Head;
+    fn head(line: Self::Line, fields: HeaderFields) -> Self::Head;
     /// Says what a head announces, and takes note of it.
-    fn judge(&mut self, head: &Self::Head) -> Result<Judged, Error>;
+    fn judge(&mut self, head: &Self::Head) -> Result<HeadVerdict, ParseError>;
 }
 
 /// The role of a [`ResponseParser`].
@@ -84,7 +84,7 @@ pub struct Requests {
     closing: bool,
 }
 
-impl Role for Responses {
+impl ParserRole for Responses {
     type Line = StatusLine;
     type Head = ResponseHead;
 
@@ -96,21 +96,21 @@ impl Role for Responses {
         self.expected.is_none()
     }
 
-    fn head(line: StatusLine, fields: Fields) -> ResponseHead {
+    fn head(line: StatusLine, fields: HeaderFields) -> ResponseHead {
         ResponseHead::new(line, fields)
     }
 
-    fn judge(&mut self, head: &ResponseHead) -> Result<Judged, Error> {
+    fn judge(&mut self, head: &ResponseHead) -> Result<HeadVerdict, ParseError> {
         let (kind, upgrade) = self.expected.unwrap_or((RequestKind::Other, false));
         let judged = framing::of_response(head, kind, upgrade)?;
-        if let Judged::Message { .. } = judged {
+        if let HeadVerdict::Message { .. } = judged {
             self.expected = None;
         }
         Ok(judged)
     }
 }
 
-impl Role for Requests {
+impl ParserRole for Requests {
     type Line = RequestLine;
     type Head = RequestHead;
 
@@ -122,13 +122,13 @@ impl Role for Requests {
         true
     }
 
-    fn head(line: RequestLine, fields: Fields) -> RequestHead {
+    fn head(line: RequestLine, fields: HeaderFields) -> RequestHead {
         RequestHead::new(line, fields)
     }
 
-    fn judge(&mut self, head: &RequestHead) -> Result<Judged, Error> {
+    fn judge(&mut self, head: &RequestHead) -> Result<HeadVerdict, ParseError> {
         let judged = framing::of_request(head)?;
-        if let Judged::Message { keep_alive, .. } = judged {
+        if let HeadVerdict::Message { keep_alive, .. } = judged {
             self.closing = !keep_alive;
         }
         Ok(judged)
@@ -138,13 +138,13 @@ impl Role for Requests {
 /// Reads the messages of one role on one connection.
 ///
 /// The caller gives [`Parser::parse`] what it has, drops what was used, and asks again until the answer is
-/// [`Event::NeedMore`]. In whatever pieces a message comes, the events are the same, except that content comes in more
+/// [`MessageEvent::NeedMore`]. In whatever pieces a message comes, the events are the same, except that content comes in more
 /// of them. A head that lies whole in the input is read there; only one that does not is gathered in the parser.
 ///
 /// After an error every further call answers with the same one.
-pub struct Parser<R: Role> {
+pub struct Parser<R: ParserRole> {
     role: R,
-    limits: Limits,
+    limits: ParserLimits,
     reader: SectionReader<R::Line>,
     state: State,
 }
@@ -153,14 +153,14 @@ enum State {
     /// Before a head, or in it.
     Head,
     Body {
-        body: Body,
+        body: BodyReader,
         keep_alive: bool,
     },
     Tunnel,
-    Failed(Error),
+    Failed(ParseError),
 }
 
-impl<R: Role> fmt::Debug for Parser<R> {
+impl<R: ParserRole> fmt::Debug for Parser<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parser").field("held", &self.held()).finish_non_exhaustive()
     }
@@ -169,15 +169,15 @@ impl<R: Role> fmt::Debug for Parser<R> {
 impl Parser<Responses> {
     /// A parser for a new connection, on which no response is awaited yet.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: ParserLimits) -> Self {
         Self::with_role(Responses { expected: None }, limits)
     }
 
     /// A request of this kind has been sent, so a response may come. `upgrade`: it has offered to change the protocol,
     /// so 101 may come.
     ///
-    /// This is said once for each request, after the [`Event::End`] of the response before. Bytes that come while no
-    /// response is awaited are [`ErrorKind::Unexpected`].
+    /// This is said once for each request, after the [`MessageEvent::End`] of the response before. Bytes that come while no
+    /// response is awaited are [`ParseErrorKind::Unexpected`].
     pub fn await_response(&mut self, kind: RequestKind, upgrade: bool) {
         self.role.expected = Some((kind, upgrade));
     }
@@ -186,18 +186,18 @@ impl Parser<Responses> {
 impl Parser<Requests> {
     /// A parser for a new connection.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: ParserLimits) -> Self {
         Self::with_role(Requests { closing: false }, limits)
     }
 }
 
-impl<R: Role> Parser<R> {
-    fn with_role(role: R, limits: Limits) -> Self {
+impl<R: ParserRole> Parser<R> {
+    fn with_role(role: R, limits: ParserLimits) -> Self {
         Self { role, limits: limits.within_reach(), reader: SectionReader::new(), state: State::Head }
     }
 
     /// Sets the limits for what follows.
-    pub fn set_limits(&mut self, limits: Limits) {
+    pub fn set_limits(&mut self, limits: ParserLimits) {
         self.limits = limits.within_reach();
     }
 
@@ -211,57 +211,57 @@ impl<R: Role> Parser<R> {
     ///
     /// # Errors
     ///
-    /// An [`Error`] if the message breaks a rule or a limit.
-    pub fn parse<'a>(&mut self, input: &'a [u8]) -> Result<(Event<'a, R::Head>, usize), Error> {
+    /// An [`ParseError`] if the message breaks a rule or a limit.
+    pub fn parse<'a>(&mut self, input: &'a [u8]) -> Result<(MessageEvent<'a, R::Head>, usize), ParseError> {
         let step = match &mut self.state {
             State::Head => self.parse_head(input),
             State::Body { body, keep_alive } => {
                 let keep_alive = *keep_alive;
                 body.parse(input, &self.limits).map(|(piece, used)| match piece {
-                    Piece::NeedMore => (Event::NeedMore, used),
-                    Piece::Data(data) => (Event::Data(data), used),
-                    Piece::ChunkEnd => (Event::ChunkEnd, used),
-                    Piece::Trailers(fields) => (Event::Trailers(fields), used),
-                    Piece::End => {
+                    BodyPiece::NeedMore => (MessageEvent::NeedMore, used),
+                    BodyPiece::Data(data) => (MessageEvent::Data(data), used),
+                    BodyPiece::ChunkEnd => (MessageEvent::ChunkEnd, used),
+                    BodyPiece::Trailers(fields) => (MessageEvent::Trailers(fields), used),
+                    BodyPiece::End => {
                         self.state = State::Head;
-                        (Event::End { keep_alive }, used)
+                        (MessageEvent::End { keep_alive }, used)
                     }
                 })
             }
-            State::Tunnel => Ok((Event::Tunnel, 0)),
+            State::Tunnel => Ok((MessageEvent::Tunnel, 0)),
             State::Failed(error) => return Err(error.clone()),
         };
         step.inspect_err(|error| self.state = State::Failed(error.clone()))
     }
 
-    fn parse_head<'a>(&mut self, input: &'a [u8]) -> Result<(Event<'a, R::Head>, usize), Error> {
+    fn parse_head<'a>(&mut self, input: &'a [u8]) -> Result<(MessageEvent<'a, R::Head>, usize), ParseError> {
         if input.is_empty() {
-            return Ok((Event::NeedMore, 0));
+            return Ok((MessageEvent::NeedMore, 0));
         }
         if !self.role.may_begin() {
             let why = "bytes came after the last message that was to come";
-            return Err(Error::new(ErrorKind::Unexpected, why, "RFC 9112 section 9.2", input));
+            return Err(ParseError::new(ParseErrorKind::Unexpected, why, "RFC 9112 section 9.2", input));
         }
         let (section, used) = self.reader.read(input, &self.limits)?;
-        let Some((line, fields)) = section else { return Ok((Event::NeedMore, used)) };
+        let Some((line, fields)) = section else { return Ok((MessageEvent::NeedMore, used)) };
         let head = R::head(line, fields);
         let (framing, keep_alive) = match self.role.judge(&head)? {
-            Judged::Informational => return Ok((Event::Informational(head), used)),
-            Judged::Message { framing, keep_alive } => (framing, keep_alive),
+            HeadVerdict::Informational => return Ok((MessageEvent::Informational(head), used)),
+            HeadVerdict::Message { framing, keep_alive } => (framing, keep_alive),
         };
         self.state = match framing {
             Framing::Tunnel => State::Tunnel,
-            _ => State::Body { body: Body::new(framing, &self.limits)?, keep_alive },
+            _ => State::Body { body: BodyReader::new(framing, &self.limits)?, keep_alive },
         };
-        Ok((Event::Head(head, framing), used))
+        Ok((MessageEvent::Head(head, framing), used))
     }
 
     /// The peer has closed the connection: it will send no more.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Incomplete`] if a message, or its first byte, was still to come; or the error that was met before.
-    pub fn finish(&mut self) -> Result<Finish, Error> {
+    /// [`ParseErrorKind::Incomplete`] if a message, or its first byte, was still to come; or the error that was met before.
+    pub fn finish(&mut self) -> Result<Finish, ParseError> {
         let finish = match &self.state {
             State::Failed(error) => return Err(error.clone()),
             State::Tunnel => Ok(Finish::Idle),
@@ -269,8 +269,8 @@ impl<R: Role> Parser<R> {
             State::Head => match self.reader.received() {
                 0 if self.role.may_end() => Ok(Finish::Idle),
                 received => {
-                    let kind = ErrorKind::Incomplete(Incomplete::Head { received });
-                    Err(Error::new(kind, "", "RFC 9112 section 8", b""))
+                    let kind = ParseErrorKind::Incomplete(Incomplete::Head { received });
+                    Err(ParseError::new(kind, "", "RFC 9112 section 8", b""))
                 }
             },
         };

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::error::{Error, ErrorKind};
-use super::fields::{FieldSpan, FieldSpans, Fields, Span};
+use super::error::{ParseError, ParseErrorKind};
+use super::fields::{FieldSpan, FieldSpans, HeaderFields, Span};
 use super::grammar;
-use super::limits::Limits;
+use super::limits::ParserLimits;
 use super::start_line::StartLine;
 
 const CRLF: &[u8] = b"\r\n";
@@ -35,7 +35,7 @@ pub(super) struct SectionReader<L> {
 }
 
 /// A section, if it is there to its end, and how many bytes of the input were used.
-pub(super) type Read<L> = (Option<(L, Fields)>, usize);
+pub(super) type Read<L> = (Option<(L, HeaderFields)>, usize);
 
 impl<L: StartLine> SectionReader<L> {
     /// A reader of sections that begin with a line of their own.
@@ -60,7 +60,7 @@ impl<L: StartLine> SectionReader<L> {
         self.block.len() - 2 * self.empty_lines
     }
 
-    pub(super) fn read(&mut self, input: &[u8], limits: &Limits) -> Result<Read<L>, Error> {
+    pub(super) fn read(&mut self, input: &[u8], limits: &ParserLimits) -> Result<Read<L>, ParseError> {
         if self.block.is_empty()
             && self.start.is_none()
             && let Some((start, fields, used)) = at_once(input, limits)
@@ -75,7 +75,7 @@ impl<L: StartLine> SectionReader<L> {
             if let Some(end) = self.read_lines(limits)? {
                 self.block.truncate(end);
                 let done = std::mem::replace(self, Self::new());
-                let fields = Fields::new(done.block, done.spans);
+                let fields = HeaderFields::new(done.block, done.spans);
                 return Ok((done.start.map(|start| (start, fields)), end - before));
             }
             // With no room left a head is too long, so this ends.
@@ -86,7 +86,7 @@ impl<L: StartLine> SectionReader<L> {
     }
 
     /// Goes over the lines that are whole; answers where the section ends.
-    fn read_lines(&mut self, limits: &Limits) -> Result<Option<usize>, Error> {
+    fn read_lines(&mut self, limits: &ParserLimits) -> Result<Option<usize>, ParseError> {
         while let Some(offset) = memchr::memchr(b'\n', &self.block[self.searched..]) {
             let (start, end) = (self.line, self.searched + offset + 1);
             (self.line, self.searched) = (end, end);
@@ -102,23 +102,23 @@ impl<L: StartLine> SectionReader<L> {
     }
 
     /// Reads a line with its end; whether it was the last.
-    fn take_line(&mut self, place: Range<usize>, limits: &Limits) -> Result<bool, Error> {
+    fn take_line(&mut self, place: Range<usize>, limits: &ParserLimits) -> Result<bool, ParseError> {
         let start = place.start;
         let with_end = &self.block[place.clone()];
         let whole = &with_end[..with_end.len() - 1];
         let line = whole.strip_suffix(b"\r");
         self.check_size(whole, line.unwrap_or(whole).len(), place.end, limits)?;
-        let kind = if self.start.is_none() { L::KIND } else { ErrorKind::BadField };
+        let kind = if self.start.is_none() { L::KIND } else { ParseErrorKind::BadField };
         if self.start.is_some() && line != Some(b"") && self.spans.len() >= limits.fields {
-            let kind = ErrorKind::TooManyFields { limit: limits.fields };
-            return Err(Error::new(kind, "", "RFC 9110 section 5.4", whole));
+            let kind = ParseErrorKind::TooManyFields { limit: limits.fields };
+            return Err(ParseError::new(kind, "", "RFC 9110 section 5.4", whole));
         }
         let Some(line) = line else {
             let why = "a line feed without a carriage return";
-            return Err(Error::at(kind, why, LINE_ENDS, with_end, whole.len()));
+            return Err(ParseError::at(kind, why, LINE_ENDS, with_end, whole.len()));
         };
         if let Some(position) = memchr::memchr(b'\r', line) {
-            return Err(Error::at(
+            return Err(ParseError::at(
                 kind,
                 "a carriage return without a line feed",
                 LINE_ENDS,
@@ -136,19 +136,25 @@ impl<L: StartLine> SectionReader<L> {
     }
 
     /// Checks what does not need a whole line: how it begins, that it is `long` at least, and the section up to `end`.
-    fn check_size(&self, line: &[u8], long: usize, end: usize, limits: &Limits) -> Result<(), Error> {
+    fn check_size(
+        &self,
+        line: &[u8],
+        long: usize,
+        end: usize,
+        limits: &ParserLimits,
+    ) -> Result<(), ParseError> {
         let (limit, kind, section) = if self.start.is_none() {
             L::begins(line)?;
-            (limits.line, ErrorKind::LineTooLong { limit: limits.line }, "RFC 9112 section 3")
+            (limits.line, ParseErrorKind::LineTooLong { limit: limits.line }, "RFC 9112 section 3")
         } else {
-            (limits.field, ErrorKind::FieldTooLong { limit: limits.field }, "RFC 9110 section 5.4")
+            (limits.field, ParseErrorKind::FieldTooLong { limit: limits.field }, "RFC 9110 section 5.4")
         };
         if long > limit {
-            return Err(Error::new(kind, "", section, line));
+            return Err(ParseError::new(kind, "", section, line));
         }
         if end > limits.head {
-            let kind = ErrorKind::HeadTooLong { limit: limits.head };
-            return Err(Error::new(kind, "", "RFC 9110 section 5.4", line));
+            let kind = ParseErrorKind::HeadTooLong { limit: limits.head };
+            return Err(ParseError::new(kind, "", "RFC 9110 section 5.4", line));
         }
         Ok(())
     }
@@ -162,8 +168,8 @@ impl SectionReader<()> {
 }
 
 /// Reads a field line without its CRLF that stands at `start` of its block (RFC 9112 section 5).
-fn read_field(line: &[u8], start: usize, first: bool) -> Result<FieldSpan, Error> {
-    let bad = |why, section, position| Error::at(ErrorKind::BadField, why, section, line, position);
+fn read_field(line: &[u8], start: usize, first: bool) -> Result<FieldSpan, ParseError> {
+    let bad = |why, section, position| ParseError::at(ParseErrorKind::BadField, why, section, line, position);
     if grammar::is_white(line[0]) {
         return Err(if first {
             bad("white space stands before the first field", LINE_ENDS, 0)
@@ -198,7 +204,7 @@ fn read_field(line: &[u8], start: usize, first: bool) -> Result<FieldSpan, Error
 }
 
 /// A section at the beginning of the input, if it is whole, sound and not unusually long.
-fn at_once<L: StartLine>(input: &[u8], limits: &Limits) -> Option<(L, Fields, usize)> {
+fn at_once<L: StartLine>(input: &[u8], limits: &ParserLimits) -> Option<(L, HeaderFields, usize)> {
     let input = &input[..input.len().min(limits.head)];
     let mut section = input;
     for _ in 0..L::EMPTY_LINES {
@@ -236,5 +242,5 @@ fn at_once<L: StartLine>(input: &[u8], limits: &Limits) -> Option<(L, Fields, us
             value: Span::of(value..value + field.value.len()),
         });
     }
-    Some((start, Fields::new(section.to_vec(), spans), skipped + section.len()))
+    Some((start, HeaderFields::new(section.to_vec(), spans), skipped + section.len()))
 }

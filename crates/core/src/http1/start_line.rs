@@ -1,6 +1,6 @@
 //! Status line and request line (RFC 9112 sections 3 and 4).
 
-use super::error::{Error, ErrorKind};
+use super::error::{ParseError, ParseErrorKind};
 use super::fields::Span;
 use super::grammar;
 use super::message::Version;
@@ -8,16 +8,16 @@ use super::message::Version;
 /// The first line of a section: of a response, of a request, or none as in trailers.
 pub trait StartLine: Sized {
     /// What is wrong with such a line, in general.
-    const KIND: ErrorKind;
+    const KIND: ParseErrorKind;
     /// How many empty lines are passed over before it.
     const EMPTY_LINES: usize;
 
     /// Looks at the first bytes of a line, however many there are: what cannot become one is refused at once, and not
     /// when its end comes, which may be never.
-    fn begins(bytes: &[u8]) -> Result<(), Error>;
+    fn begins(bytes: &[u8]) -> Result<(), ParseError>;
 
     /// Reads a line without its CRLF, which stands at `start` of its block.
-    fn read(line: &[u8], start: usize) -> Result<Self, Error>;
+    fn read(line: &[u8], start: usize) -> Result<Self, ParseError>;
 }
 
 /// `version SP status [ SP reason ]`
@@ -37,19 +37,19 @@ pub struct RequestLine {
 }
 
 impl StartLine for StatusLine {
-    const KIND: ErrorKind = ErrorKind::BadStatusLine;
+    const KIND: ParseErrorKind = ParseErrorKind::BadStatusLine;
     /// An empty line where a response should begin is part of an answer to something else.
     const EMPTY_LINES: usize = 0;
 
-    fn begins(bytes: &[u8]) -> Result<(), Error> {
+    fn begins(bytes: &[u8]) -> Result<(), ParseError> {
         if bytes.iter().zip(b"HTTP/1.").all(|(own, wanted)| own == wanted) {
             return Ok(());
         }
-        Err(Error::new(Self::KIND, "it does not begin with HTTP/1.1", "RFC 9112 section 4", bytes))
+        Err(ParseError::new(Self::KIND, "it does not begin with HTTP/1.1", "RFC 9112 section 4", bytes))
     }
 
-    fn read(line: &[u8], start: usize) -> Result<Self, Error> {
-        let bad = |why, position| Error::at(Self::KIND, why, "RFC 9112 section 4", line, position);
+    fn read(line: &[u8], start: usize) -> Result<Self, ParseError> {
+        let bad = |why, position| ParseError::at(Self::KIND, why, "RFC 9112 section 4", line, position);
         if line.is_empty() {
             return Err(bad("an empty line stands before it", 0));
         }
@@ -75,24 +75,24 @@ impl StartLine for StatusLine {
 }
 
 impl StartLine for RequestLine {
-    const KIND: ErrorKind = ErrorKind::BadRequestLine;
+    const KIND: ParseErrorKind = ParseErrorKind::BadRequestLine;
     /// The RFC wants one at least, for clients that end a body with a CRLF too many.
     const EMPTY_LINES: usize = 4;
 
-    fn begins(bytes: &[u8]) -> Result<(), Error> {
+    fn begins(bytes: &[u8]) -> Result<(), ParseError> {
         match bytes.first() {
             // The carriage return may be an empty line's.
             None | Some(b'\r') => Ok(()),
             Some(byte) if grammar::outside_token(&[*byte]).is_none() => Ok(()),
             Some(_) => {
                 let why = "it does not begin with a method";
-                Err(Error::new(Self::KIND, why, "RFC 9112 section 3.1", bytes))
+                Err(ParseError::new(Self::KIND, why, "RFC 9112 section 3.1", bytes))
             }
         }
     }
 
-    fn read(line: &[u8], start: usize) -> Result<Self, Error> {
-        let bad = |why, section, position| Error::at(Self::KIND, why, section, line, position);
+    fn read(line: &[u8], start: usize) -> Result<Self, ParseError> {
+        let bad = |why, section, position| ParseError::at(Self::KIND, why, section, line, position);
         let parts = "RFC 9112 section 3";
         if line.is_empty() {
             return Err(bad("more than four empty lines stand before it", "RFC 9112 section 2.2", 0));
@@ -127,14 +127,14 @@ impl StartLine for RequestLine {
 
 /// Trailers have no first line.
 impl StartLine for () {
-    const KIND: ErrorKind = ErrorKind::BadField;
+    const KIND: ParseErrorKind = ParseErrorKind::BadField;
     const EMPTY_LINES: usize = 0;
 
-    fn begins(_bytes: &[u8]) -> Result<(), Error> {
+    fn begins(_bytes: &[u8]) -> Result<(), ParseError> {
         Ok(())
     }
 
-    fn read(_line: &[u8], _start: usize) -> Result<Self, Error> {
+    fn read(_line: &[u8], _start: usize) -> Result<Self, ParseError> {
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Close frames (RFC 6455, sections 5.5.1 and 7.4).
 
-use super::error::Error;
+use super::error::ProtocolError;
 
 /// Whether `code` may stand in a close frame: what RFC 6455 and its registry define, but for the codes that only
 /// say locally what happened (1004 to 1006, 1015), and the ranges of libraries and applications (3000 to 4999).
@@ -10,16 +10,16 @@ pub const fn may_be_sent(code: u16) -> bool {
 }
 
 /// The code and the reason in a close frame's payload; no code if it is empty.
-pub fn parse(payload: &[u8]) -> Result<(Option<u16>, &str), Error> {
+pub fn parse(payload: &[u8]) -> Result<(Option<u16>, &str), ProtocolError> {
     match payload {
         [] => Ok((None, "")),
-        [_] => Err(Error::CloseTooShort),
+        [_] => Err(ProtocolError::CloseTooShort),
         [high, low, reason @ ..] => {
             let code = u16::from_be_bytes([*high, *low]);
             if !may_be_sent(code) {
-                return Err(Error::CloseCode(code));
+                return Err(ProtocolError::CloseCode(code));
             }
-            let reason = str::from_utf8(reason).map_err(|_| Error::ReasonNotUtf8)?;
+            let reason = str::from_utf8(reason).map_err(|_| ProtocolError::ReasonNotUtf8)?;
             Ok((Some(code), reason))
         }
     }
@@ -41,8 +41,8 @@ mod tests {
         assert_eq!(parse(b""), Ok((None, "")));
         assert_eq!(parse(b"\x03\xe8"), Ok((Some(1000), "")));
         assert_eq!(parse(b"\x0f\xa0bye \xc3\xa9"), Ok((Some(4000), "bye é")));
-        assert_eq!(parse(b"\x03"), Err(Error::CloseTooShort));
-        assert_eq!(parse(b"\x03\xee"), Err(Error::CloseCode(1006)));
-        assert_eq!(parse(b"\x03\xe8\xff"), Err(Error::ReasonNotUtf8));
+        assert_eq!(parse(b"\x03"), Err(ProtocolError::CloseTooShort));
+        assert_eq!(parse(b"\x03\xee"), Err(ProtocolError::CloseCode(1006)));
+        assert_eq!(parse(b"\x03\xe8\xff"), Err(ProtocolError::ReasonNotUtf8));
     }
 }

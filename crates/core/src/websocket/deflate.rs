@@ -2,8 +2,8 @@
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::error::Error;
-use super::negotiation::Direction;
+use super::error::ProtocolError;
+use super::negotiation::DeflateParameters;
 
 /// The smallest window that the compressor has, in bits: zlib cannot compress with the 8 that RFC 7692 allows.
 pub const MIN_WINDOW_BITS: u8 = 9;
@@ -36,7 +36,7 @@ enum Stream {
 /// Inflates the messages of one direction.
 #[derive(Debug)]
 pub struct Inflater {
-    direction: Direction,
+    direction: DeflateParameters,
     /// Made for the first compressed message.
     inner: Option<Decompress>,
     stream: Stream,
@@ -46,7 +46,7 @@ pub struct Inflater {
 
 impl Inflater {
     /// For messages compressed as `direction` says.
-    pub const fn new(direction: Direction) -> Self {
+    pub const fn new(direction: DeflateParameters) -> Self {
         Self { direction, inner: None, stream: Stream::Open, streams: 0 }
     }
 
@@ -60,7 +60,7 @@ impl Inflater {
         mut input: &[u8],
         output: &mut Vec<u8>,
         limit: Option<usize>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), ProtocolError> {
         let window = self.direction.window_bits.max(MIN_WINDOW_BITS);
         let inner = self.inner.get_or_insert_with(|| Decompress::new_with_window_bits(false, window));
         loop {
@@ -69,7 +69,7 @@ impl Inflater {
                     return Ok(());
                 }
                 if self.streams == MOST_STREAMS {
-                    return Err(Error::TooManyStreams { limit: MOST_STREAMS });
+                    return Err(ProtocolError::TooManyStreams { limit: MOST_STREAMS });
                 }
                 self.streams += 1;
                 inner.reset(false);
@@ -87,9 +87,9 @@ impl Inflater {
             if let Some(limit) = limit
                 && output.len() > limit
             {
-                return Err(Error::InflatesTooBig { limit });
+                return Err(ProtocolError::InflatesTooBig { limit });
             }
-            let status = status.map_err(|_not_deflate| Error::NotDeflate)?;
+            let status = status.map_err(|_not_deflate| ProtocolError::NotDeflate)?;
             let used = usize::try_from(inner.total_in() - before).unwrap_or(usize::MAX);
             input = input.get(used..).unwrap_or_default();
             if status == Status::StreamEnd {
@@ -105,7 +105,7 @@ impl Inflater {
     ///
     /// # Errors
     /// As [`Inflater::push`].
-    pub fn finish(&mut self, output: &mut Vec<u8>, limit: Option<usize>) -> Result<(), Error> {
+    pub fn finish(&mut self, output: &mut Vec<u8>, limit: Option<usize>) -> Result<(), ProtocolError> {
         // A stream that has ended needs no flush: the tail would be the beginning of another.
         if self.stream == Stream::Open {
             self.push(&FLUSH_TAIL, output, limit)?;
@@ -124,14 +124,14 @@ impl Inflater {
 /// Compresses the messages of one direction.
 #[derive(Debug)]
 pub struct Deflater {
-    direction: Direction,
+    direction: DeflateParameters,
     /// Made for the first message, as it takes some 200 KiB.
     inner: Option<Compress>,
 }
 
 impl Deflater {
     /// For messages to be compressed as `direction` says.
-    pub const fn new(direction: Direction) -> Self {
+    pub const fn new(direction: DeflateParameters) -> Self {
         Self { direction, inner: None }
     }
 
@@ -192,9 +192,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const TAKEOVER: Direction = Direction { window_bits: 15, context_takeover: true };
+    const TAKEOVER: DeflateParameters = DeflateParameters { window_bits: 15, context_takeover: true };
 
-    fn inflated(inflater: &mut Inflater, input: &[u8], limit: Option<usize>) -> Result<Vec<u8>, Error> {
+    fn inflated(
+        inflater: &mut Inflater,
+        input: &[u8],
+        limit: Option<usize>,
+    ) -> Result<Vec<u8>, ProtocolError> {
         let mut output = Vec::new();
         inflater.push(input, &mut output, limit)?;
         inflater.finish(&mut output, limit)?;
@@ -223,7 +227,7 @@ mod tests {
         let message = b"the same words, the same words";
         let mut sizes = Vec::new();
         for context_takeover in [true, false] {
-            let mut deflater = Deflater::new(Direction { window_bits: 15, context_takeover });
+            let mut deflater = Deflater::new(DeflateParameters { window_bits: 15, context_takeover });
             let first = deflater.push(message, true);
             let second = deflater.push(message, true);
             sizes.push((first.len(), second.len()));
@@ -235,7 +239,7 @@ mod tests {
     #[test]
     fn an_empty_message_is_an_empty_block_each_time() {
         for context_takeover in [true, false] {
-            let mut deflater = Deflater::new(Direction { window_bits: 15, context_takeover });
+            let mut deflater = Deflater::new(DeflateParameters { window_bits: 15, context_takeover });
             let mut inflater = Inflater::new(TAKEOVER);
             for _ in 0..3 {
                 let empty = deflater.push(b"", true);
@@ -254,7 +258,7 @@ mod tests {
         let mut output = Vec::new();
         let limit = 100_000;
         let error = Inflater::new(TAKEOVER).push(&bomb, &mut output, Some(limit)).unwrap_err();
-        assert_eq!(error, Error::InflatesTooBig { limit });
+        assert_eq!(error, ProtocolError::InflatesTooBig { limit });
         assert_eq!(error.close_code(), 1009);
         assert!(output.capacity() <= 2 * limit, "{}", output.capacity());
     }
@@ -265,14 +269,14 @@ mod tests {
         let compressed = Deflater::new(TAKEOVER).push(&message, true);
         assert_eq!(inflated(&mut Inflater::new(TAKEOVER), &compressed, Some(5000)).unwrap(), message);
         let error = inflated(&mut Inflater::new(TAKEOVER), &compressed, Some(4999)).unwrap_err();
-        assert_eq!(error, Error::InflatesTooBig { limit: 4999 });
+        assert_eq!(error, ProtocolError::InflatesTooBig { limit: 4999 });
     }
 
     #[test]
     fn streams_without_end_are_refused() {
         // Each an empty final block.
         let error = inflated(&mut Inflater::new(TAKEOVER), &b"\x03\x00".repeat(2000), None).unwrap_err();
-        assert_eq!(error, Error::TooManyStreams { limit: MOST_STREAMS });
+        assert_eq!(error, ProtocolError::TooManyStreams { limit: MOST_STREAMS });
         // A thousand of them in each message are not.
         let mut inflater = Inflater::new(TAKEOVER);
         for _ in 0..3 {
@@ -283,11 +287,11 @@ mod tests {
     #[test]
     fn what_is_not_deflate_is_refused() {
         let error = inflated(&mut Inflater::new(TAKEOVER), b"\xff\xff\xff\xff", None).unwrap_err();
-        assert_eq!((error, error.close_code()), (Error::NotDeflate, 1007));
+        assert_eq!((error, error.close_code()), (ProtocolError::NotDeflate, 1007));
         // A reference to before the beginning.
         assert_eq!(
             inflated(&mut Inflater::new(TAKEOVER), b"\xf2\x00\x11\x00\x00", None),
-            Err(Error::NotDeflate)
+            Err(ProtocolError::NotDeflate)
         );
     }
 
@@ -307,7 +311,7 @@ mod tests {
             cut in 1_usize..500,
             alone in prop::collection::vec(prop::option::weighted(0.2, MIN_WINDOW_BITS..=MAX_WINDOW_BITS), 8),
         ) {
-            let direction = Direction { window_bits, context_takeover };
+            let direction = DeflateParameters { window_bits, context_takeover };
             let mut deflater = Deflater::new(direction);
             let mut inflater = Inflater::new(direction);
             for (message, alone) in messages.iter().zip(alone) {

@@ -4,9 +4,9 @@ use std::fmt;
 
 use super::frame::{LARGEST_CONTROL, Opcode};
 
-/// The peer broke the protocol, or sent more than is allowed: the connection fails with [`Error::close_code`].
+/// The peer broke the protocol, or sent more than is allowed: the connection fails with [`ProtocolError::close_code`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
+pub enum ProtocolError {
     /// A reserved bit that no negotiated extension gives a meaning to.
     ReservedBits,
     /// An opcode that the protocol does not define.
@@ -54,7 +54,7 @@ pub enum Error {
     ReasonNotUtf8,
 }
 
-impl Error {
+impl ProtocolError {
     /// The code of the close frame that tells the peer: 1002 (protocol error), 1007 (invalid payload) or 1009 (too big).
     #[must_use]
     pub const fn close_code(self) -> u16 {
@@ -66,7 +66,7 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // This one is word for word aiohttp's, whose users compare it.
@@ -108,7 +108,7 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for ProtocolError {}
 
 /// A frame that must not be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,27 +14,27 @@ pub struct Extension<'a> {
 
 /// The header does not follow its grammar.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Malformed {
+pub struct MalformedExtensions {
     /// The header.
     pub header: String,
     /// Where in it, in bytes.
     pub at: usize,
 }
 
-impl fmt::Display for Malformed {
+impl fmt::Display for MalformedExtensions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Malformed Sec-WebSocket-Extensions at byte {}: {:?}", self.at, self.header)
     }
 }
 
-impl std::error::Error for Malformed {}
+impl std::error::Error for MalformedExtensions {}
 
 /// The extensions that `header` lists; several such headers are one with commas between. Empty elements are left out, as
 /// RFC 9110 (section 5.6.1.2) asks of whoever receives a list.
 ///
 /// # Errors
-/// [`Malformed`].
-pub fn parse_extensions(header: &str) -> Result<Vec<Extension<'_>>, Malformed> {
+/// [`MalformedExtensions`].
+pub fn parse_extensions(header: &str) -> Result<Vec<Extension<'_>>, MalformedExtensions> {
     let mut cursor = Cursor { header, at: 0 };
     let mut extensions = Vec::new();
     loop {
@@ -104,8 +104,8 @@ impl<'a> Cursor<'a> {
         self.rest().is_empty()
     }
 
-    fn malformed(&self) -> Malformed {
-        Malformed { header: self.header.to_owned(), at: self.at }
+    fn malformed(&self) -> MalformedExtensions {
+        MalformedExtensions { header: self.header.to_owned(), at: self.at }
     }
 
     fn skip_space(&mut self) {
@@ -118,7 +118,7 @@ impl<'a> Cursor<'a> {
         is_there
     }
 
-    fn token(&mut self) -> Result<&'a str, Malformed> {
+    fn token(&mut self) -> Result<&'a str, MalformedExtensions> {
         let end = self.at + self.rest().iter().take_while(|byte| is_token(**byte)).count();
         match self.header.get(self.at..end) {
             Some(token) if !token.is_empty() => {
@@ -130,7 +130,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A token, or one in quotes: what the quotes hold has to be a token as well (RFC 6455, section 9.1).
-    fn value(&mut self) -> Result<Cow<'a, str>, Malformed> {
+    fn value(&mut self) -> Result<Cow<'a, str>, MalformedExtensions> {
         if !self.take(b'"') {
             return self.token().map(Cow::Borrowed);
         }

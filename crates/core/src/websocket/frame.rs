@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::Role;
-use super::error::Error;
+use super::WebSocketRole;
+use super::error::ProtocolError;
 
 /// Bytes that the payload of a control frame has at the most.
 pub const LARGEST_CONTROL: usize = 125;
@@ -73,7 +73,7 @@ impl fmt::Display for Opcode {
 
 /// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct FrameHeader {
     /// The last frame of its message.
     pub fin: bool,
     /// The first reserved bit: a compressed message begins.
@@ -86,33 +86,37 @@ pub struct Header {
     pub mask: Option<[u8; 4]>,
 }
 
-impl Header {
+impl FrameHeader {
     /// The header at the front of `bytes`, as sent by `sender`, and its length in bytes; nothing if it is not complete.
     /// `rsv1` is whether an extension gives the first reserved bit a meaning.
     ///
     /// A length in more bytes than it needs is accepted, as by most implementations: some small servers write nothing else.
-    pub fn parse(bytes: &[u8], sender: Role, rsv1: bool) -> Result<Option<(Self, usize)>, Error> {
+    pub fn parse(
+        bytes: &[u8],
+        sender: WebSocketRole,
+        rsv1: bool,
+    ) -> Result<Option<(Self, usize)>, ProtocolError> {
         let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
         if first & RSV2_AND_3 != 0 || (first & RSV1 != 0 && !rsv1) {
-            return Err(Error::ReservedBits);
+            return Err(ProtocolError::ReservedBits);
         }
         let Some(opcode) = Opcode::new(first & 0x0F) else {
-            return Err(Error::UnknownOpcode(first & 0x0F));
+            return Err(ProtocolError::UnknownOpcode(first & 0x0F));
         };
         let fin = first & FIN != 0;
         let length = second & !MASK;
         if opcode.is_control() {
             if !fin {
-                return Err(Error::FragmentedControl(opcode));
+                return Err(ProtocolError::FragmentedControl(opcode));
             }
             if usize::from(length) > LARGEST_CONTROL {
-                return Err(Error::LongControl(opcode));
+                return Err(ProtocolError::LongControl(opcode));
             }
         }
         let masked = second & MASK != 0;
         match sender {
-            Role::Server if masked => return Err(Error::Masked),
-            Role::Client if !masked => return Err(Error::NotMasked),
+            WebSocketRole::Server if masked => return Err(ProtocolError::Masked),
+            WebSocketRole::Client if !masked => return Err(ProtocolError::NotMasked),
             _ => {}
         }
         let (length, rest) = match length {
@@ -127,7 +131,7 @@ impl Header {
             length => (u64::from(length), rest),
         };
         if length >> 63 != 0 {
-            return Err(Error::ImpossibleLength(length));
+            return Err(ProtocolError::ImpossibleLength(length));
         }
         let (mask, rest) = if masked {
             match rest.split_first_chunk() {
@@ -142,8 +146,8 @@ impl Header {
     }
 
     /// The header as it is sent.
-    pub fn encode(&self) -> Encoded {
-        let mut encoded = Encoded { bytes: [0; LARGEST_HEADER], length: 0 };
+    pub fn encode(&self) -> EncodedHeader {
+        let mut encoded = EncodedHeader { bytes: [0; LARGEST_HEADER], length: 0 };
         let fin = if self.fin { FIN } else { 0 };
         let rsv1 = if self.rsv1 { RSV1 } else { 0 };
         let mask = if self.mask.is_some() { MASK } else { 0 };
@@ -168,12 +172,12 @@ impl Header {
 
 /// The bytes of a header.
 #[derive(Clone, Copy, Debug)]
-pub struct Encoded {
+pub struct EncodedHeader {
     bytes: [u8; LARGEST_HEADER],
     length: usize,
 }
 
-impl Encoded {
+impl EncodedHeader {
     fn push(&mut self, bytes: &[u8]) {
         for (to, byte) in self.bytes.iter_mut().skip(self.length).zip(bytes) {
             *to = *byte;
@@ -182,7 +186,7 @@ impl Encoded {
     }
 }
 
-impl AsRef<[u8]> for Encoded {
+impl AsRef<[u8]> for EncodedHeader {
     fn as_ref(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }
@@ -193,7 +197,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn header() -> impl Strategy<Value = Header> {
+    fn header() -> impl Strategy<Value = FrameHeader> {
         let length = prop_oneof![0_u64..300, 65_000_u64..66_000, 0_u64..1 << 63];
         (any::<bool>(), any::<bool>(), 0_usize..6, length, any::<Option<[u8; 4]>>()).prop_map(
             |(fin, rsv1, opcode, length, mask)| {
@@ -207,9 +211,9 @@ mod tests {
                 ];
                 let opcode = all[opcode];
                 if opcode.is_control() {
-                    return Header { fin: true, rsv1, opcode, length: length % 126, mask };
+                    return FrameHeader { fin: true, rsv1, opcode, length: length % 126, mask };
                 }
-                Header { fin, rsv1, opcode, length, mask }
+                FrameHeader { fin, rsv1, opcode, length, mask }
             },
         )
     }
@@ -217,47 +221,51 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_encoded_is_parsed_once_it_is_complete(header in header(), after in 0_usize..3) {
-            let sender = if header.mask.is_some() { Role::Client } else { Role::Server };
+            let sender = if header.mask.is_some() { WebSocketRole::Client } else { WebSocketRole::Server };
             let mut bytes = header.encode().as_ref().to_vec();
             let size = bytes.len();
             for cut in 0..size {
-                prop_assert_eq!(Header::parse(&bytes[..cut], sender, true), Ok(None));
+                prop_assert_eq!(FrameHeader::parse(&bytes[..cut], sender, true), Ok(None));
             }
             bytes.resize(size + after, 0xFF);
-            prop_assert_eq!(Header::parse(&bytes, sender, true), Ok(Some((header, size))));
+            prop_assert_eq!(FrameHeader::parse(&bytes, sender, true), Ok(Some((header, size))));
             // The other role may not send it.
-            let wrong = if header.mask.is_some() { Error::Masked } else { Error::NotMasked };
-            prop_assert_eq!(Header::parse(&bytes, sender.peer(), true), Err(wrong));
+            let wrong = if header.mask.is_some() { ProtocolError::Masked } else { ProtocolError::NotMasked };
+            prop_assert_eq!(FrameHeader::parse(&bytes, sender.peer(), true), Err(wrong));
         }
     }
 
     #[test]
     fn lengths_are_written_in_as_few_bytes_as_they_need() {
         for (length, size) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10), (1 << 62, 10)] {
-            let header = Header { fin: true, rsv1: false, opcode: Opcode::Binary, length, mask: None };
+            let header = FrameHeader { fin: true, rsv1: false, opcode: Opcode::Binary, length, mask: None };
             assert_eq!(header.encode().as_ref().len(), size, "{length}");
         }
     }
 
     #[test]
     fn what_is_refused() {
-        let refused = |bytes: &[u8], rsv1| Header::parse(bytes, Role::Server, rsv1).unwrap_err();
-        assert_eq!(refused(b"\xc1\x00", false), Error::ReservedBits);
-        assert_eq!(refused(b"\xa1\x00", true), Error::ReservedBits);
-        assert_eq!(refused(b"\x91\x00", true), Error::ReservedBits);
+        let refused =
+            |bytes: &[u8], rsv1| FrameHeader::parse(bytes, WebSocketRole::Server, rsv1).unwrap_err();
+        assert_eq!(refused(b"\xc1\x00", false), ProtocolError::ReservedBits);
+        assert_eq!(refused(b"\xa1\x00", true), ProtocolError::ReservedBits);
+        assert_eq!(refused(b"\x91\x00", true), ProtocolError::ReservedBits);
         for opcode in [3, 4, 5, 6, 7, 0xB, 0xC, 0xD, 0xE, 0xF] {
-            assert_eq!(refused(&[0x80 | opcode, 0], false), Error::UnknownOpcode(opcode));
+            assert_eq!(refused(&[0x80 | opcode, 0], false), ProtocolError::UnknownOpcode(opcode));
         }
-        assert_eq!(refused(b"\x09\x00", false), Error::FragmentedControl(Opcode::Ping));
-        assert_eq!(refused(b"\x88\x7e", false), Error::LongControl(Opcode::Close));
-        assert_eq!(refused(b"\x81\x80", false), Error::Masked);
-        assert_eq!(refused(b"\x82\x7f\x80\0\0\0\0\0\0\x01", false), Error::ImpossibleLength((1 << 63) + 1));
+        assert_eq!(refused(b"\x09\x00", false), ProtocolError::FragmentedControl(Opcode::Ping));
+        assert_eq!(refused(b"\x88\x7e", false), ProtocolError::LongControl(Opcode::Close));
+        assert_eq!(refused(b"\x81\x80", false), ProtocolError::Masked);
+        assert_eq!(
+            refused(b"\x82\x7f\x80\0\0\0\0\0\0\x01", false),
+            ProtocolError::ImpossibleLength((1 << 63) + 1)
+        );
     }
 
     #[test]
     fn a_length_in_too_many_bytes_is_accepted() {
         let (header, size) =
-            Header::parse(b"\x82\x7f\0\0\0\0\0\0\0\x05", Role::Server, false).unwrap().unwrap();
+            FrameHeader::parse(b"\x82\x7f\0\0\0\0\0\0\0\x05", WebSocketRole::Server, false).unwrap().unwrap();
         assert_eq!((header.length, size), (5, 10));
     }
 }

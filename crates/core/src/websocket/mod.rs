@@ -1,19 +1,19 @@
 //! The WebSocket protocol (RFC 6455) with per-message compression (RFC 7692), without I/O, for both roles.
 //!
-//! A [`Reader`] turns the bytes that follow the handshake into whole messages and control frames ([`Event`]); it checks
+//! A [`MessageReader`] turns the bytes that follow the handshake into whole messages and control frames ([`WebSocketEvent`]); it checks
 //! everything that a peer may get wrong, and what it keeps is bounded by the largest message that is allowed, whatever the
-//! peer declares or compresses. A [`Writer`] turns a payload into a frame. Neither has a socket, a clock or a source of
-//! randomness: masking keys come from the caller. [`Offer`] and [`Agreement`] are the negotiation of
+//! peer declares or compresses. A [`FrameWriter`] turns a payload into a frame. Neither has a socket, a clock or a source of
+//! randomness: masking keys come from the caller. [`DeflateOffer`] and [`DeflateAgreement`] are the negotiation of
 //! `permessage-deflate` in the header `Sec-WebSocket-Extensions`.
 //!
 //! ```
-//! use whorl_core::websocket::{Compress, Event, Opcode, Reader, Role, Writer};
+//! use whorl_core::websocket::{Compress, WebSocketEvent, Opcode, MessageReader, WebSocketRole, FrameWriter};
 //!
-//! let mut client = Writer::new(Role::Client, None);
+//! let mut client = FrameWriter::new(WebSocketRole::Client, None);
 //! let frame = client.frame(Opcode::Text, b"hello", true, Compress::Agreed).unwrap().to_vec([1, 2, 3, 4]);
-//! let mut server = Reader::new(Role::Server, Some(1024), None);
+//! let mut server = MessageReader::new(WebSocketRole::Server, Some(1024), None);
 //! let (event, consumed) = server.parse(&frame).unwrap();
-//! assert_eq!((event, consumed), (Some(Event::Text(b"hello")), frame.len()));
+//! assert_eq!((event, consumed), (Some(WebSocketEvent::Text(b"hello")), frame.len()));
 //! ```
 //!
 //! # What holds
@@ -46,23 +46,23 @@ mod writer;
 
 pub use close::may_be_sent;
 pub use deflate::{MAX_WINDOW_BITS, MIN_WINDOW_BITS};
-pub use error::{Error, Unsendable};
-pub use extensions::{Extension, Malformed, parse_extensions};
+pub use error::{ProtocolError, Unsendable};
+pub use extensions::{Extension, MalformedExtensions, parse_extensions};
 pub use frame::{LARGEST_CONTROL, LARGEST_HEADER, Opcode};
-pub use negotiation::{Agreement, Direction, Offer, Unacceptable, WindowOffer};
-pub use reader::{Event, Reader};
-pub use writer::{Compress, Frame, Writer};
+pub use negotiation::{DeflateAgreement, DeflateOffer, DeflateParameters, Unacceptable, WindowOffer};
+pub use reader::{MessageReader, WebSocketEvent};
+pub use writer::{Compress, Frame, FrameWriter};
 
 /// Which end of the connection we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum WebSocketRole {
     /// Its frames are masked; those it receives are not.
     Client,
     /// Its frames are not masked; those it receives are.
     Server,
 }
 
-impl Role {
+impl WebSocketRole {
     /// The other end.
     #[must_use]
     pub const fn peer(self) -> Self {

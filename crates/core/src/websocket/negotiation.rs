@@ -3,9 +3,9 @@
 
 use std::fmt;
 
-use super::Role;
+use super::WebSocketRole;
 use super::deflate::{MAX_WINDOW_BITS, MIN_WINDOW_BITS};
-use super::extensions::{Extension, Malformed, parse_extensions};
+use super::extensions::{Extension, MalformedExtensions, parse_extensions};
 
 const NAME: &str = "permessage-deflate";
 const SERVER_NO_CONTEXT_TAKEOVER: &str = "server_no_context_takeover";
@@ -15,14 +15,14 @@ const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
 
 /// How the messages of one direction are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Direction {
+pub struct DeflateParameters {
     /// The base-2 logarithm of the window, 8 to 15.
     pub window_bits: u8,
     /// Whether a message may refer to those before it.
     pub context_takeover: bool,
 }
 
-impl Default for Direction {
+impl Default for DeflateParameters {
     fn default() -> Self {
         Self { window_bits: MAX_WINDOW_BITS, context_takeover: true }
     }
@@ -30,26 +30,26 @@ impl Default for Direction {
 
 /// What both sides have agreed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Agreement {
+pub struct DeflateAgreement {
     /// What the server sends.
-    pub server: Direction,
+    pub server: DeflateParameters,
     /// What the client sends.
-    pub client: Direction,
+    pub client: DeflateParameters,
 }
 
-impl Agreement {
+impl DeflateAgreement {
     /// How `role` compresses what it sends.
     #[must_use]
-    pub const fn sent_by(self, role: Role) -> Direction {
+    pub const fn sent_by(self, role: WebSocketRole) -> DeflateParameters {
         match role {
-            Role::Client => self.client,
-            Role::Server => self.server,
+            WebSocketRole::Client => self.client,
+            WebSocketRole::Server => self.server,
         }
     }
 
-    /// The header that accepts `offer` with this agreement, made by [`Offer::accept`].
+    /// The header that accepts `offer` with this agreement, made by [`DeflateOffer::accept`].
     #[must_use]
-    pub fn answer(&self, offer: &Offer) -> String {
+    pub fn answer(&self, offer: &DeflateOffer) -> String {
         let mut answer = NAME.to_owned();
         if !self.server.context_takeover {
             push(&mut answer, SERVER_NO_CONTEXT_TAKEOVER, None);
@@ -82,7 +82,7 @@ pub enum WindowOffer {
 
 /// What a client offers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Offer {
+pub struct DeflateOffer {
     /// The server's messages are not to refer to those before them.
     pub server_no_context_takeover: bool,
     /// The client's messages will not refer to those before them, whatever the server says.
@@ -93,7 +93,7 @@ pub struct Offer {
     pub client_max_window_bits: WindowOffer,
 }
 
-impl fmt::Display for Offer {
+impl fmt::Display for DeflateOffer {
     /// The header of the offer.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut offer = NAME.to_owned();
@@ -128,7 +128,7 @@ fn push(header: &mut String, parameter: &str, value: Option<u8>) {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unacceptable {
     /// It does not follow the grammar of the header.
-    Malformed(Malformed),
+    Malformed(MalformedExtensions),
     /// An extension that was not offered.
     Extension(String),
     /// The extension is there twice.
@@ -159,14 +159,14 @@ impl std::error::Error for Unacceptable {}
 
 /// The parameters of one `permessage-deflate`, of an offer or an answer.
 #[derive(Clone, Copy, Debug, Default)]
-struct Parameters {
+struct ExtensionParameters {
     server_no_context_takeover: bool,
     client_no_context_takeover: bool,
     server_max_window_bits: Option<u8>,
     client_max_window_bits: WindowOffer,
 }
 
-impl Parameters {
+impl ExtensionParameters {
     fn parse(extension: &Extension<'_>) -> Result<Self, Unacceptable> {
         let mut parameters = Self::default();
         for (name, value) in &extension.parameters {
@@ -213,21 +213,21 @@ fn window_bits(value: &str) -> Result<u8, Unacceptable> {
     }
 }
 
-impl Offer {
+impl DeflateOffer {
     /// The offers of a client's `header` in the order of its preference. Other extensions are left out, as are offers of
     /// this one that are not valid, for a server has to decline those (RFC 7692, section 7.1).
     ///
     /// # Errors
-    /// [`Malformed`].
-    pub fn parse(header: &str) -> Result<Vec<Self>, Malformed> {
+    /// [`MalformedExtensions`].
+    pub fn parse(header: &str) -> Result<Vec<Self>, MalformedExtensions> {
         let extensions = parse_extensions(header)?;
         let offers = extensions.iter().filter(|extension| extension.name == NAME);
-        Ok(offers.filter_map(|offer| Parameters::parse(offer).ok()).map(Self::from).collect())
+        Ok(offers.filter_map(|offer| ExtensionParameters::parse(offer).ok()).map(Self::from).collect())
     }
 
     /// What is agreed if a server that would compress as `ours` accepts this offer; nothing if it cannot.
     #[must_use]
-    pub fn accept(&self, ours: Direction) -> Option<Agreement> {
+    pub fn accept(&self, ours: DeflateParameters) -> Option<DeflateAgreement> {
         let server_bits = self.server_max_window_bits.unwrap_or(MAX_WINDOW_BITS).min(ours.window_bits);
         if server_bits < MIN_WINDOW_BITS {
             return None;
@@ -236,12 +236,12 @@ impl Offer {
             WindowOffer::AtMost(bits) => bits,
             WindowOffer::No | WindowOffer::Any => MAX_WINDOW_BITS,
         };
-        Some(Agreement {
-            server: Direction {
+        Some(DeflateAgreement {
+            server: DeflateParameters {
                 window_bits: server_bits,
                 context_takeover: ours.context_takeover && !self.server_no_context_takeover,
             },
-            client: Direction {
+            client: DeflateParameters {
                 window_bits: client_bits,
                 context_takeover: !self.client_no_context_takeover,
             },
@@ -252,11 +252,11 @@ impl Offer {
     ///
     /// # Errors
     /// [`Unacceptable`]: the answer is not one to this offer, or asks for a window that we have not.
-    pub fn answered(&self, header: &str) -> Result<Option<Agreement>, Unacceptable> {
+    pub fn answered(&self, header: &str) -> Result<Option<DeflateAgreement>, Unacceptable> {
         let extensions = parse_extensions(header).map_err(Unacceptable::Malformed)?;
         let answer = match extensions.as_slice() {
             [] => return Ok(None),
-            [answer] if answer.name == NAME => Parameters::parse(answer)?,
+            [answer] if answer.name == NAME => ExtensionParameters::parse(answer)?,
             [_, second, ..] if second.name == NAME => return Err(Unacceptable::Twice),
             [other, ..] if other.name != NAME => return Err(Unacceptable::Extension(other.name.to_owned())),
             [_, other, ..] | [other] => return Err(Unacceptable::Extension(other.name.to_owned())),
@@ -284,19 +284,19 @@ impl Offer {
             return Err(Unacceptable::LeftOut(SERVER_NO_CONTEXT_TAKEOVER));
         }
         let no_client_takeover = self.client_no_context_takeover || answer.client_no_context_takeover;
-        Ok(Some(Agreement {
-            server: Direction {
+        Ok(Some(DeflateAgreement {
+            server: DeflateParameters {
                 window_bits: server_bits,
                 context_takeover: !answer.server_no_context_takeover,
             },
-            client: Direction { window_bits: client_bits, context_takeover: !no_client_takeover },
+            client: DeflateParameters { window_bits: client_bits, context_takeover: !no_client_takeover },
         }))
     }
 }
 
-impl From<Parameters> for Offer {
-    fn from(parameters: Parameters) -> Self {
-        let Parameters {
+impl From<ExtensionParameters> for DeflateOffer {
+    fn from(parameters: ExtensionParameters) -> Self {
+        let ExtensionParameters {
             server_no_context_takeover,
             client_no_context_takeover,
             server_max_window_bits,
@@ -316,25 +316,25 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ANY: Offer = Offer {
+    const ANY: DeflateOffer = DeflateOffer {
         server_no_context_takeover: false,
         client_no_context_takeover: false,
         server_max_window_bits: None,
         client_max_window_bits: WindowOffer::Any,
     };
 
-    fn direction(window_bits: u8, context_takeover: bool) -> Direction {
-        Direction { window_bits, context_takeover }
+    fn direction(window_bits: u8, context_takeover: bool) -> DeflateParameters {
+        DeflateParameters { window_bits, context_takeover }
     }
 
     #[test]
     fn an_offer_is_written_and_read() {
         assert_eq!(ANY.to_string(), "permessage-deflate; client_max_window_bits");
-        let small = Offer { server_max_window_bits: Some(9), server_no_context_takeover: true, ..ANY };
+        let small = DeflateOffer { server_max_window_bits: Some(9), server_no_context_takeover: true, ..ANY };
         let header = "permessage-deflate; client_max_window_bits; server_max_window_bits=9; \
                       server_no_context_takeover";
         assert_eq!(small.to_string(), header);
-        assert_eq!(Offer::parse(header), Ok(vec![small]));
+        assert_eq!(DeflateOffer::parse(header), Ok(vec![small]));
     }
 
     #[test]
@@ -344,28 +344,28 @@ mod tests {
                       permessage-deflate; client_no_context_takeover=1, \
                       permessage-deflate; client_max_window_bits; client_max_window_bits=9, \
                       permessage-deflate; client_max_window_bits=\"10\"";
-        let last = Offer { client_max_window_bits: WindowOffer::AtMost(10), ..ANY };
-        assert_eq!(Offer::parse(header), Ok(vec![last]));
-        assert!(Offer::parse("permessage-deflate; =").is_err());
+        let last = DeflateOffer { client_max_window_bits: WindowOffer::AtMost(10), ..ANY };
+        assert_eq!(DeflateOffer::parse(header), Ok(vec![last]));
+        assert!(DeflateOffer::parse("permessage-deflate; =").is_err());
     }
 
     #[test]
     fn answers() {
         let agreed = |header: &str| ANY.answered(header);
         assert_eq!(agreed(""), Ok(None));
-        assert_eq!(agreed("permessage-deflate"), Ok(Some(Agreement::default())));
+        assert_eq!(agreed("permessage-deflate"), Ok(Some(DeflateAgreement::default())));
         assert_eq!(
             agreed(
                 "permessage-deflate; server_no_context_takeover; client_no_context_takeover; \
                  server_max_window_bits=8; client_max_window_bits=10"
             ),
-            Ok(Some(Agreement { server: direction(8, false), client: direction(10, false) }))
+            Ok(Some(DeflateAgreement { server: direction(8, false), client: direction(10, false) }))
         );
     }
 
     #[test]
     fn answers_that_cannot_be_accepted() {
-        let told = |offer: Offer, header: &str| offer.answered(header).unwrap_err().to_string();
+        let told = |offer: DeflateOffer, header: &str| offer.answered(header).unwrap_err().to_string();
         let window = "Invalid window size";
         assert_eq!(told(ANY, "permessage-deflate; client_max_window_bits=8"), window);
         assert_eq!(told(ANY, "permessage-deflate; client_max_window_bits=6"), window);
@@ -388,12 +388,13 @@ mod tests {
             told(ANY, "permessage-deflate foo"),
             "Malformed Sec-WebSocket-Extensions at byte 19: \"permessage-deflate foo\""
         );
-        let no_window = Offer { client_max_window_bits: WindowOffer::No, ..ANY };
+        let no_window = DeflateOffer { client_max_window_bits: WindowOffer::No, ..ANY };
         assert_eq!(
             told(no_window, "permessage-deflate; client_max_window_bits=10"),
             unsupported("client_max_window_bits")
         );
-        let small = Offer { server_max_window_bits: Some(10), server_no_context_takeover: true, ..ANY };
+        let small =
+            DeflateOffer { server_max_window_bits: Some(10), server_no_context_takeover: true, ..ANY };
         assert_eq!(
             told(small, "permessage-deflate; server_no_context_takeover"),
             "Extension for deflate answered without server_max_window_bits"
@@ -408,7 +409,7 @@ mod tests {
         );
     }
 
-    fn offer() -> impl Strategy<Value = Offer> {
+    fn offer() -> impl Strategy<Value = DeflateOffer> {
         let window = prop_oneof![
             Just(WindowOffer::No),
             Just(WindowOffer::Any),
@@ -416,7 +417,7 @@ mod tests {
         ];
         (any::<bool>(), any::<bool>(), prop::option::of(8_u8..=15), window).prop_map(
             |(server_no_context_takeover, client_no_context_takeover, server_max_window_bits, window)| {
-                Offer {
+                DeflateOffer {
                     server_no_context_takeover,
                     client_no_context_takeover,
                     server_max_window_bits,
@@ -429,7 +430,7 @@ mod tests {
     proptest! {
         #[test]
         fn both_sides_come_to_the_same_agreement(offer in offer(), bits in 9_u8..=15, takeover: bool) {
-            prop_assert_eq!(Offer::parse(&offer.to_string()), Ok(vec![offer]));
+            prop_assert_eq!(DeflateOffer::parse(&offer.to_string()), Ok(vec![offer]));
             match offer.accept(direction(bits, takeover)) {
                 Some(agreement) => {
                     prop_assert_eq!(offer.answered(&agreement.answer(&offer)), Ok(Some(agreement)));

@@ -2,10 +2,10 @@
 
 use super::close;
 use super::deflate::Inflater;
-use super::error::Error;
-use super::frame::{Header, LARGEST_CONTROL, LARGEST_HEADER, Opcode};
-use super::negotiation::Agreement;
-use super::{Role, mask};
+use super::error::ProtocolError;
+use super::frame::{FrameHeader, LARGEST_CONTROL, LARGEST_HEADER, Opcode};
+use super::negotiation::DeflateAgreement;
+use super::{WebSocketRole, mask};
 
 /// What a buffer for messages keeps of its memory when it is empty, in bytes.
 const KEPT: usize = 64 * 1024;
@@ -14,7 +14,7 @@ const PIECE: usize = 4096;
 
 /// A whole message or a control frame. What it holds belongs to the input or to the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
+pub enum WebSocketEvent<'a> {
     /// A text message: valid UTF-8.
     Text(&'a [u8]),
     /// A binary message.
@@ -32,8 +32,8 @@ pub enum Event<'a> {
 /// No more than one message is kept, and of that only what has come: memory follows what was received or inflated, not what a
 /// frame declares. The buffer is given back when a large message has been taken.
 #[derive(Debug)]
-pub struct Reader {
-    role: Role,
+pub struct MessageReader {
+    role: WebSocketRole,
     limit: Option<usize>,
     inflater: Option<Inflater>,
     state: State,
@@ -55,13 +55,13 @@ enum State {
     /// Behind a close frame.
     Closed,
     /// The peer has broken the protocol.
-    Failed(Error),
+    Failed(ProtocolError),
 }
 
 /// A frame whose payload is being received.
 #[derive(Clone, Copy, Debug)]
 struct Partial {
-    header: Header,
+    header: FrameHeader,
     /// Bytes of the payload that have come.
     received: u64,
 }
@@ -85,11 +85,11 @@ enum Kind {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Coding {
-    Plain,
+    Uncompressed,
     Deflated,
 }
 
-/// What is complete; kept apart from [`Event`], which borrows from the place where it lies.
+/// What is complete; kept apart from [`WebSocketEvent`], which borrows from the place where it lies.
 enum Complete<'a> {
     /// A frame that came whole, in the input.
     Here(Opcode, &'a [u8]),
@@ -99,11 +99,11 @@ enum Complete<'a> {
     Control(Opcode),
 }
 
-impl Reader {
+impl MessageReader {
     /// A reader for the end `role`. A message may have `limit` bytes at the most, if there is a limit, compressed or not;
     /// without `agreement` compressed messages are refused.
     #[must_use]
-    pub fn new(role: Role, limit: Option<usize>, agreement: Option<Agreement>) -> Self {
+    pub fn new(role: WebSocketRole, limit: Option<usize>, agreement: Option<DeflateAgreement>) -> Self {
         Self {
             role,
             limit,
@@ -120,7 +120,10 @@ impl Reader {
     ///
     /// # Errors
     /// The peer has broken the protocol. That is final: each further call says the same.
-    pub fn parse<'a>(&'a mut self, input: &'a [u8]) -> Result<(Option<Event<'a>>, usize), Error> {
+    pub fn parse<'a>(
+        &'a mut self,
+        input: &'a [u8],
+    ) -> Result<(Option<WebSocketEvent<'a>>, usize), ProtocolError> {
         if self.message.is_none() {
             self.payload.clear();
             self.payload.shrink_to(KEPT);
@@ -138,8 +141,8 @@ impl Reader {
         let used = input.len() - rest.len();
         let Some(complete) = complete else { return Ok((None, used)) };
         let event = match complete {
-            Complete::Message(Kind::Text) => Event::Text(&self.payload),
-            Complete::Message(Kind::Binary) => Event::Binary(&self.payload),
+            Complete::Message(Kind::Text) => WebSocketEvent::Text(&self.payload),
+            Complete::Message(Kind::Binary) => WebSocketEvent::Binary(&self.payload),
             Complete::Here(opcode, payload) => Self::event(&mut self.state, opcode, payload)?,
             Complete::Control(opcode) => Self::event(&mut self.state, opcode, self.control.bytes())?,
         };
@@ -147,16 +150,20 @@ impl Reader {
     }
 
     /// The event of one frame.
-    fn event<'a>(state: &mut State, opcode: Opcode, payload: &'a [u8]) -> Result<Event<'a>, Error> {
+    fn event<'a>(
+        state: &mut State,
+        opcode: Opcode,
+        payload: &'a [u8],
+    ) -> Result<WebSocketEvent<'a>, ProtocolError> {
         Ok(match opcode {
-            Opcode::Text => Event::Text(payload),
-            Opcode::Binary | Opcode::Continuation => Event::Binary(payload),
-            Opcode::Ping => Event::Ping(payload),
-            Opcode::Pong => Event::Pong(payload),
+            Opcode::Text => WebSocketEvent::Text(payload),
+            Opcode::Binary | Opcode::Continuation => WebSocketEvent::Binary(payload),
+            Opcode::Ping => WebSocketEvent::Ping(payload),
+            Opcode::Pong => WebSocketEvent::Pong(payload),
             Opcode::Close => match close::parse(payload) {
                 Ok((code, reason)) => {
                     *state = State::Closed;
-                    Event::Close(code, reason)
+                    WebSocketEvent::Close(code, reason)
                 }
                 Err(error) => {
                     *state = State::Failed(error);
@@ -166,7 +173,7 @@ impl Reader {
         })
     }
 
-    fn advance<'a>(&mut self, rest: &mut &'a [u8]) -> Result<Option<Complete<'a>>, Error> {
+    fn advance<'a>(&mut self, rest: &mut &'a [u8]) -> Result<Option<Complete<'a>>, ProtocolError> {
         loop {
             match &mut self.state {
                 State::Header(_) if rest.is_empty() => return Ok(None),
@@ -177,7 +184,7 @@ impl Reader {
                     self.begin(header)?;
                     if let Some(payload) = self.whole(header, rest) {
                         if header.opcode == Opcode::Text && str::from_utf8(payload).is_err() {
-                            return Err(Error::NotUtf8);
+                            return Err(ProtocolError::NotUtf8);
                         }
                         self.state = State::Header(Short::default());
                         return Ok(Some(Complete::Here(header.opcode, payload)));
@@ -225,30 +232,30 @@ impl Reader {
     }
 
     /// Checks that a frame with this header may come now, and is not too large.
-    fn begin(&mut self, header: Header) -> Result<(), Error> {
+    fn begin(&mut self, header: FrameHeader) -> Result<(), ProtocolError> {
         if header.opcode.is_control() {
             // Its first reserved bit has no meaning where compression is agreed, and some peers set it: it is let pass.
             self.control = Short::default();
             return Ok(());
         }
         let (size, coding) = match (header.opcode, &self.message) {
-            (Opcode::Continuation, None) => return Err(Error::NothingToContinue),
-            (Opcode::Continuation, Some(_)) if header.rsv1 => return Err(Error::ReservedBits),
+            (Opcode::Continuation, None) => return Err(ProtocolError::NothingToContinue),
+            (Opcode::Continuation, Some(_)) if header.rsv1 => return Err(ProtocolError::ReservedBits),
             (Opcode::Continuation, Some(message)) => (message.size, message.coding),
-            (opcode, Some(_)) => return Err(Error::Unfinished(opcode)),
+            (opcode, Some(_)) => return Err(ProtocolError::Unfinished(opcode)),
             (_, None) => (0, Coding::of(header)),
         };
         let size = size.saturating_add(header.length);
         if let Some(limit) = self.limit
             && size > coding.most(limit)
         {
-            return Err(Error::TooBig { size, limit });
+            return Err(ProtocolError::TooBig { size, limit });
         }
         Ok(())
     }
 
     /// The payload of a frame that is an event by itself and lies in `rest` as it is: it need not be copied.
-    fn whole<'a>(&self, header: Header, rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    fn whole<'a>(&self, header: FrameHeader, rest: &mut &'a [u8]) -> Option<&'a [u8]> {
         let is_plain = header.opcode.is_control() || (self.message.is_none() && header.fin && !header.rsv1);
         if !is_plain || header.mask.is_some() {
             return None;
@@ -259,7 +266,7 @@ impl Reader {
     }
 
     /// Opens the message that a first frame begins.
-    fn open(&mut self, header: Header) {
+    fn open(&mut self, header: FrameHeader) {
         let kind = match header.opcode {
             Opcode::Text => Kind::Text,
             Opcode::Binary => Kind::Binary,
@@ -269,7 +276,7 @@ impl Reader {
     }
 
     /// Takes the next bytes of a message; with the key, and the place in it, if they are masked.
-    fn receive(&mut self, piece: &[u8], key: Option<([u8; 4], usize)>) -> Result<(), Error> {
+    fn receive(&mut self, piece: &[u8], key: Option<([u8; 4], usize)>) -> Result<(), ProtocolError> {
         let Some(message) = &mut self.message else { return Ok(()) };
         let taken = match (message.coding, &mut self.inflater) {
             (Coding::Deflated, Some(inflater)) => match key {
@@ -297,7 +304,7 @@ impl Reader {
     }
 
     /// Ends a frame; the message, if it was its last.
-    fn end_frame(&mut self, header: Header) -> Result<Option<Kind>, Error> {
+    fn end_frame(&mut self, header: FrameHeader) -> Result<Option<Kind>, ProtocolError> {
         let Some(message) = &mut self.message else { return Ok(None) };
         message.size += header.length;
         if !header.fin {
@@ -318,7 +325,7 @@ impl Message {
     ///
     /// This comes before an error of inflating is told, and looks no further than the limit: of two things that are wrong
     /// with a message it is always the first that is found, however its bytes are cut.
-    fn check(&mut self, payload: &[u8], limit: Option<usize>, is_all: bool) -> Result<(), Error> {
+    fn check(&mut self, payload: &[u8], limit: Option<usize>, is_all: bool) -> Result<(), ProtocolError> {
         if self.kind == Kind::Binary {
             return Ok(());
         }
@@ -327,7 +334,7 @@ impl Message {
             Ok(_) => self.valid = payload.len(),
             // A character that is cut off: the rest may come.
             Err(error) if error.error_len().is_none() && !is_all => self.valid += error.valid_up_to(),
-            Err(_) => return Err(Error::NotUtf8),
+            Err(_) => return Err(ProtocolError::NotUtf8),
         }
         Ok(())
     }
@@ -335,8 +342,8 @@ impl Message {
 
 impl Coding {
     /// The coding of the message that a frame begins.
-    const fn of(header: Header) -> Self {
-        if header.rsv1 { Self::Deflated } else { Self::Plain }
+    const fn of(header: FrameHeader) -> Self {
+        if header.rsv1 { Self::Deflated } else { Self::Uncompressed }
     }
 
     /// Bytes that a message in this coding may take on the wire, if it may have `limit`. What cannot be compressed becomes a
@@ -344,7 +351,7 @@ impl Coding {
     const fn most(self, limit: usize) -> u64 {
         let limit = limit as u64;
         match self {
-            Self::Plain => limit,
+            Self::Uncompressed => limit,
             Self::Deflated => limit.saturating_add(limit / 1024).saturating_add(64),
         }
     }
@@ -382,16 +389,21 @@ impl<const N: usize> Short<N> {
 impl Short<LARGEST_HEADER> {
     /// The header that begins with these bytes and goes on in `rest`, from which it is taken; if it is not complete there, all
     /// of `rest` is taken.
-    fn header(&mut self, rest: &mut &[u8], sender: Role, rsv1: bool) -> Result<Option<Header>, Error> {
+    fn header(
+        &mut self,
+        rest: &mut &[u8],
+        sender: WebSocketRole,
+        rsv1: bool,
+    ) -> Result<Option<FrameHeader>, ProtocolError> {
         let before = self.length;
         if before == 0
-            && let Some((header, size)) = Header::parse(rest, sender, rsv1)?
+            && let Some((header, size)) = FrameHeader::parse(rest, sender, rsv1)?
         {
             *rest = rest.get(size..).unwrap_or_default();
             return Ok(Some(header));
         }
         self.extend(rest);
-        let header = Header::parse(self.bytes(), sender, rsv1)?;
+        let header = FrameHeader::parse(self.bytes(), sender, rsv1)?;
         let taken = header.map_or(rest.len(), |(_, size)| size - before);
         *rest = rest.get(taken..).unwrap_or_default();
         Ok(header.map(|(header, _)| header))

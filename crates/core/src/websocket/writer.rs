@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use super::deflate::{Deflater, MAX_WINDOW_BITS, MIN_WINDOW_BITS};
 use super::error::Unsendable;
-use super::frame::{Header, LARGEST_CONTROL, Opcode};
-use super::negotiation::Agreement;
-use super::{Role, mask};
+use super::frame::{FrameHeader, LARGEST_CONTROL, Opcode};
+use super::negotiation::DeflateAgreement;
+use super::{WebSocketRole, mask};
 
 /// Whether a message is compressed. Control frames never are, nor is anything without an agreement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub enum Compress {
 
 /// Makes the frames of one end of a connection.
 #[derive(Debug)]
-pub struct Writer {
-    role: Role,
+pub struct FrameWriter {
+    role: WebSocketRole,
     deflater: Option<Deflater>,
     state: State,
 }
@@ -33,7 +33,7 @@ pub struct Writer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Between,
-    InPlain,
+    InUncompressed,
     InDeflated,
 }
 
@@ -41,15 +41,15 @@ enum State {
 #[derive(Debug)]
 #[must_use]
 pub struct Frame<'a> {
-    header: Header,
+    header: FrameHeader,
     payload: Cow<'a, [u8]>,
     is_masked: bool,
 }
 
-impl Writer {
+impl FrameWriter {
     /// A writer for the end `role`, which compresses messages if there is an agreement.
     #[must_use]
-    pub fn new(role: Role, agreement: Option<Agreement>) -> Self {
+    pub fn new(role: WebSocketRole, agreement: Option<DeflateAgreement>) -> Self {
         let deflater = agreement.map(|agreement| Deflater::new(agreement.sent_by(role)));
         Self { role, deflater, state: State::Between }
     }
@@ -88,7 +88,7 @@ impl Writer {
             _ => return Err(Unsendable::Unfinished(opcode)),
         }
         let deflater = match (self.state, compress) {
-            (State::InPlain, _) | (State::Between, Compress::Never) => None,
+            (State::InUncompressed, _) | (State::Between, Compress::Never) => None,
             _ => self.deflater.as_mut(),
         };
         let is_deflated = deflater.is_some();
@@ -102,15 +102,15 @@ impl Writer {
         self.state = match (fin, is_deflated) {
             (true, _) => State::Between,
             (false, true) => State::InDeflated,
-            (false, false) => State::InPlain,
+            (false, false) => State::InUncompressed,
         };
         // The bit is set on the first frame of a message alone.
         Ok(self.made(opcode, fin, is_deflated && opcode != Opcode::Continuation, payload))
     }
 
     fn made<'a>(&self, opcode: Opcode, fin: bool, rsv1: bool, payload: Cow<'a, [u8]>) -> Frame<'a> {
-        let header = Header { fin, rsv1, opcode, length: payload.len() as u64, mask: None };
-        Frame { header, payload, is_masked: self.role == Role::Client }
+        let header = FrameHeader { fin, rsv1, opcode, length: payload.len() as u64, mask: None };
+        Frame { header, payload, is_masked: self.role == WebSocketRole::Client }
     }
 }
 
@@ -131,7 +131,7 @@ impl Frame<'_> {
     /// Writes the frame to `to`, which has [`Frame::size`] bytes. It is masked with `key` if it is a client's: a key that
     /// nobody can foresee, and another for each frame (RFC 6455, section 5.3).
     pub fn write_to(&self, key: [u8; 4], to: &mut [u8]) {
-        let header = Header { mask: self.is_masked.then_some(key), ..self.header }.encode();
+        let header = FrameHeader { mask: self.is_masked.then_some(key), ..self.header }.encode();
         let header = header.as_ref();
         let Some((front, back)) = to.split_at_mut_checked(header.len()) else { return };
         front.copy_from_slice(header);
@@ -156,8 +156,8 @@ impl Frame<'_> {
 mod tests {
     use super::*;
 
-    fn server(agreement: Option<Agreement>) -> Writer {
-        Writer::new(Role::Server, agreement)
+    fn server(agreement: Option<DeflateAgreement>) -> FrameWriter {
+        FrameWriter::new(WebSocketRole::Server, agreement)
     }
 
     fn bytes(frame: Result<Frame<'_>, Unsendable>) -> Vec<u8> {
@@ -178,7 +178,7 @@ mod tests {
         let larger = bytes(server.frame(Opcode::Binary, &[0; 65536], true, agreed));
         assert_eq!((&larger[..10], larger.len()), (&b"\x82\x7f\0\0\0\0\0\x01\0\0"[..], 10 + 65536));
 
-        let mut client = Writer::new(Role::Client, None);
+        let mut client = FrameWriter::new(WebSocketRole::Client, None);
         let hello = client.frame(Opcode::Text, b"Hello", true, agreed).unwrap();
         assert!(hello.is_masked());
         assert_eq!(hello.to_vec([0x37, 0xfa, 0x21, 0x3d]), b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_sent_is_told_and_changes_nothing() {
-        let mut server = server(Some(Agreement::default()));
+        let mut server = server(Some(DeflateAgreement::default()));
         let mut told = |opcode, size: usize, fin, compress| {
             server.frame(opcode, &vec![0; size], fin, compress).unwrap_err().to_string()
         };
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn compressed_messages_have_the_bit_on_their_first_frame() {
-        let mut server = server(Some(Agreement::default()));
+        let mut server = server(Some(DeflateAgreement::default()));
         let agreed = Compress::Agreed;
         assert_eq!(bytes(server.frame(Opcode::Text, b"", true, agreed)), b"\xc1\x01\x00");
         let first = bytes(server.frame(Opcode::Text, b"one", false, agreed));
@@ -232,7 +232,7 @@ mod tests {
         let plain = bytes(server.frame(Opcode::Text, b"one", true, Compress::Never));
         assert_eq!(plain, b"\x81\x03one");
         // Without an agreement nothing is compressed, whatever is asked.
-        let mut server = Writer::new(Role::Server, None);
+        let mut server = FrameWriter::new(WebSocketRole::Server, None);
         assert_eq!(bytes(server.frame(Opcode::Text, b"one", true, Compress::Alone(15))), b"\x81\x03one");
     }
 }

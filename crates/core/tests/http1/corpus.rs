@@ -2,11 +2,11 @@
 //!
 //! A case is a title (`#`), who reads (`response`, `response to HEAD`, `responses`, `request`, …), limits if it needs
 //! other ones, the bytes (`>`, with escapes, line ends too: what a line shows is all there is), `eof` if the connection
-//! ends after them, and the steps that are expected. Fields are compared if the case shows any.
+//! ends after them, and the steps that are expected. HeaderFields are compared if the case shows any.
 
 use std::fmt::Write as _;
 
-use whorl_core::http1::{Limits, RequestKind};
+use whorl_core::http1::{ParserLimits, RequestKind};
 
 use crate::transcript::{self, Reader, Step};
 
@@ -14,7 +14,7 @@ use crate::transcript::{self, Reader, Step};
 struct Case {
     title: String,
     reader: Reader,
-    limits: Limits,
+    limits: ParserLimits,
     bytes: Vec<u8>,
     eof: bool,
     steps: Vec<String>,
@@ -25,7 +25,7 @@ impl Case {
         let mut text = String::new();
         let fields = self.steps.iter().any(|step| step.starts_with("field "));
         for step in transcript::read(self.reader, self.limits, pieces, self.eof) {
-            if fields || !matches!(step, Step::Fields(_)) {
+            if fields || !matches!(step, Step::HeaderFields(_)) {
                 writeln!(text, "{step}").unwrap();
             }
         }
@@ -84,8 +84,8 @@ fn unescape(text: &str) -> Vec<u8> {
     bytes
 }
 
-fn limits(text: &str) -> Limits {
-    let mut limits = Limits::default();
+fn limits(text: &str) -> ParserLimits {
+    let mut limits = ParserLimits::default();
     for pair in text.split_whitespace() {
         let (name, value) = pair.split_once('=').unwrap();
         let value: usize = value.parse().unwrap();
@@ -108,7 +108,7 @@ fn cases(text: &str) -> Vec<Case> {
             cases.push(Case {
                 title: title.into(),
                 reader: Reader::Unawaited,
-                limits: Limits::default(),
+                limits: ParserLimits::default(),
                 bytes: Vec::new(),
                 eof: false,
                 steps: Vec::new(),

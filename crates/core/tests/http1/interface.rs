@@ -1,21 +1,21 @@
 //! What the types promise beyond the messages themselves.
 
-use whorl_core::http1::encode::{self, ChunkSize, EncodeError, Part};
+use whorl_core::http1::encode::{self, ChunkSize, EncodeError, MessagePart};
 use whorl_core::http1::{
-    Error, ErrorKind, Event, Fields, Finish, Framing, Incomplete, Limits, RequestHead, RequestKind,
-    RequestParser, ResponseHead, ResponseParser, Version,
+    Finish, Framing, HeaderFields, Incomplete, MessageEvent, ParseError, ParseErrorKind, ParserLimits,
+    RequestHead, RequestKind, RequestParser, ResponseHead, ResponseParser, Version,
 };
 
-fn response(bytes: &[u8]) -> Result<ResponseHead, Error> {
-    let mut parser = ResponseParser::new(Limits::default());
+fn response(bytes: &[u8]) -> Result<ResponseHead, ParseError> {
+    let mut parser = ResponseParser::new(ParserLimits::default());
     parser.await_response(RequestKind::Other, false);
     match parser.parse(bytes)? {
-        (Event::Head(head, _), _) => Ok(head),
+        (MessageEvent::Head(head, _), _) => Ok(head),
         (other, _) => panic!("{other:?}"),
     }
 }
 
-fn fields(lines: &str) -> Fields {
+fn fields(lines: &str) -> HeaderFields {
     response(format!("HTTP/1.1 200 OK\r\n{lines}\r\n").as_bytes()).unwrap().fields
 }
 
@@ -51,13 +51,13 @@ fn fields_are_equal_if_their_names_and_values_are() {
     assert_ne!(one, fields("a: b\r\n"));
     assert_ne!(one, fields("A: b\r\nC: d\r\n"));
     assert_eq!(format!("{one:?}"), r#"{"A": "b"}"#);
-    assert!(Fields::default().is_empty());
+    assert!(HeaderFields::default().is_empty());
 }
 
 #[test]
 fn the_fields_of_another_head_leave_no_reason_to_read() {
     let mut head = response(b"HTTP/1.1 200 Reason\r\n\r\n").unwrap();
-    head.fields = Fields::default();
+    head.fields = HeaderFields::default();
     assert_eq!(head.reason(), b"");
 }
 
@@ -77,95 +77,100 @@ fn more_fields_than_are_read_at_once_leave_the_content_where_it_is() {
     encode::end_of_head(&mut bytes);
     let head = bytes.len();
     bytes.extend([b'c'; 100_000]);
-    let mut parser = ResponseParser::new(Limits::default());
+    let mut parser = ResponseParser::new(ParserLimits::default());
     parser.await_response(RequestKind::Other, false);
-    let (Event::Head(found, Framing::Length(100_000)), used) = parser.parse(&bytes).unwrap() else {
+    let (MessageEvent::Head(found, Framing::Length(100_000)), used) = parser.parse(&bytes).unwrap() else {
         panic!("no head")
     };
     assert_eq!((found.fields.len(), used, parser.held()), (61, head, 0));
-    let (Event::Data(data), used) = parser.parse(&bytes[head..]).unwrap() else { panic!("no content") };
+    let (MessageEvent::Data(data), used) = parser.parse(&bytes[head..]).unwrap() else {
+        panic!("no content")
+    };
     assert_eq!((data.len(), used), (100_000, 100_000));
-    assert!(matches!(parser.parse(b""), Ok((Event::End { keep_alive: true }, 0))));
+    assert!(matches!(parser.parse(b""), Ok((MessageEvent::End { keep_alive: true }, 0))));
 }
 
 // -------------------------------------------------------------------------------------------------------- parsers
 
 #[test]
 fn every_call_says_what_it_has_used() {
-    let mut parser = ResponseParser::new(Limits::default());
+    let mut parser = ResponseParser::new(ParserLimits::default());
     parser.await_response(RequestKind::Other, false);
-    assert!(matches!(parser.parse(b""), Ok((Event::NeedMore, 0))));
-    assert!(matches!(parser.parse(b"HTTP/1.1 200 OK\r\nTransfer-Enc"), Ok((Event::NeedMore, 29))));
+    assert!(matches!(parser.parse(b""), Ok((MessageEvent::NeedMore, 0))));
+    assert!(matches!(parser.parse(b"HTTP/1.1 200 OK\r\nTransfer-Enc"), Ok((MessageEvent::NeedMore, 29))));
     assert_eq!(parser.held(), 29);
     let (event, used) = parser.parse(b"oding: chunked\r\n\r\n3\r\nabc").unwrap();
-    assert!(matches!(event, Event::Head(head, Framing::Chunked) if head.fields.len() == 1));
+    assert!(matches!(event, MessageEvent::Head(head, Framing::Chunked) if head.fields.len() == 1));
     assert_eq!((used, parser.held()), (18, 0));
-    assert!(matches!(parser.parse(b"3\r\nabc"), Ok((Event::Data(b"abc"), 6))));
-    assert!(matches!(parser.parse(b"\r\n0\r\nA: b\r\n"), Ok((Event::ChunkEnd, 2))));
-    assert!(matches!(parser.parse(b"0\r\nA: b\r\n"), Ok((Event::NeedMore, 9))));
+    assert!(matches!(parser.parse(b"3\r\nabc"), Ok((MessageEvent::Data(b"abc"), 6))));
+    assert!(matches!(parser.parse(b"\r\n0\r\nA: b\r\n"), Ok((MessageEvent::ChunkEnd, 2))));
+    assert!(matches!(parser.parse(b"0\r\nA: b\r\n"), Ok((MessageEvent::NeedMore, 9))));
     assert_eq!(parser.held(), 6);
     assert!(
-        matches!(parser.parse(b"\r\nrest"), Ok((Event::Trailers(fields), 2)) if fields.get("a") == Some(b"b"))
+        matches!(parser.parse(b"\r\nrest"), Ok((MessageEvent::Trailers(fields), 2)) if fields.get("a") == Some(b"b"))
     );
-    assert!(matches!(parser.parse(b"rest"), Ok((Event::End { keep_alive: true }, 0))));
-    assert_eq!(parser.parse(b"rest").unwrap_err().kind(), ErrorKind::Unexpected);
+    assert!(matches!(parser.parse(b"rest"), Ok((MessageEvent::End { keep_alive: true }, 0))));
+    assert_eq!(parser.parse(b"rest").unwrap_err().kind(), ParseErrorKind::Unexpected);
 }
 
 #[test]
 fn a_connection_that_is_closed_between_messages_is_idle_every_time_it_is_asked() {
-    let mut parser = ResponseParser::new(Limits::default());
+    let mut parser = ResponseParser::new(ParserLimits::default());
     assert_eq!((parser.finish(), parser.finish()), (Ok(Finish::Idle), Ok(Finish::Idle)));
     parser.await_response(RequestKind::Other, false);
     let error = parser.finish().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Incomplete(Incomplete::Head { received: 0 }));
+    assert_eq!(error.kind(), ParseErrorKind::Incomplete(Incomplete::Head { received: 0 }));
     assert_eq!(parser.finish(), Err(error));
 }
 
 #[test]
 fn a_body_that_ends_with_the_connection_ends_once() {
-    let mut parser = ResponseParser::new(Limits::default());
+    let mut parser = ResponseParser::new(ParserLimits::default());
     parser.await_response(RequestKind::Other, false);
-    assert!(matches!(parser.parse(b"HTTP/1.1 200 OK\r\n\r\n"), Ok((Event::Head(_, Framing::UntilEof), 19))));
+    assert!(matches!(
+        parser.parse(b"HTTP/1.1 200 OK\r\n\r\n"),
+        Ok((MessageEvent::Head(_, Framing::UntilEof), 19))
+    ));
     assert_eq!((parser.finish(), parser.finish()), (Ok(Finish::End), Ok(Finish::Idle)));
 }
 
 #[test]
 fn a_whole_body_whose_end_was_not_asked_for_has_ended() {
-    let mut parser = ResponseParser::new(Limits::default());
+    let mut parser = ResponseParser::new(ParserLimits::default());
     parser.await_response(RequestKind::Other, false);
     let message = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-    assert!(matches!(parser.parse(message), Ok((Event::Head(..), 38))));
+    assert!(matches!(parser.parse(message), Ok((MessageEvent::Head(..), 38))));
     assert_eq!(parser.finish(), Ok(Finish::End));
 }
 
 #[test]
 fn the_next_response_may_be_announced_early() {
-    let mut parser = ResponseParser::new(Limits::default());
+    let mut parser = ResponseParser::new(ParserLimits::default());
     parser.await_response(RequestKind::Head, false);
     assert!(matches!(
         parser.parse(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
-        Ok((Event::Head(_, Framing::Empty), 38))
+        Ok((MessageEvent::Head(_, Framing::Empty), 38))
     ));
     parser.await_response(RequestKind::Other, false);
-    assert!(matches!(parser.parse(b"HTTP"), Ok((Event::End { keep_alive: true }, 0))));
+    assert!(matches!(parser.parse(b"HTTP"), Ok((MessageEvent::End { keep_alive: true }, 0))));
     let message = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
-    assert!(matches!(parser.parse(message), Ok((Event::Head(_, Framing::Length(5)), 38))));
+    assert!(matches!(parser.parse(message), Ok((MessageEvent::Head(_, Framing::Length(5)), 38))));
 }
 
 #[test]
 fn a_tunnel_uses_nothing_of_what_it_is_shown() {
-    let mut parser = ResponseParser::new(Limits::default());
+    let mut parser = ResponseParser::new(ParserLimits::default());
     parser.await_response(RequestKind::Connect, false);
     let bytes = b"HTTP/1.1 200 OK\r\n\r\n\x16\x03";
-    assert!(matches!(parser.parse(bytes), Ok((Event::Head(_, Framing::Tunnel), 19))));
+    assert!(matches!(parser.parse(bytes), Ok((MessageEvent::Head(_, Framing::Tunnel), 19))));
     for rest in [&bytes[19..], b"", b"HTTP/1.1 200 OK\r\n\r\n"] {
-        assert!(matches!(parser.parse(rest), Ok((Event::Tunnel, 0))));
+        assert!(matches!(parser.parse(rest), Ok((MessageEvent::Tunnel, 0))));
     }
 }
 
 #[test]
 fn an_error_lasts() {
-    let mut parser = RequestParser::new(Limits::default());
+    let mut parser = RequestParser::new(ParserLimits::default());
     let error = parser.parse(b"GET / HTTP/1.1\n").unwrap_err();
     assert_eq!(parser.parse(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").map(|_| ()), Err(error.clone()));
     assert_eq!(parser.finish(), Err(error));
@@ -173,7 +178,7 @@ fn an_error_lasts() {
 
 #[test]
 fn a_request_head_shows_its_line() {
-    let mut parser = RequestParser::new(Limits::default());
+    let mut parser = RequestParser::new(ParserLimits::default());
     let bytes = b"\r\nPATCH /a?b HTTP/1.1\r\nHost: a\r\n\r\n";
     let check = |head: &RequestHead| {
         assert_eq!(
@@ -181,13 +186,15 @@ fn a_request_head_shows_its_line() {
             (&b"PATCH"[..], &b"/a?b"[..], Version::Http11)
         );
     };
-    let (Event::Head(head, Framing::Empty), used) = parser.parse(bytes).unwrap() else { panic!("no head") };
+    let (MessageEvent::Head(head, Framing::Empty), used) = parser.parse(bytes).unwrap() else {
+        panic!("no head")
+    };
     assert_eq!(used, bytes.len());
     check(&head);
-    assert!(matches!(parser.parse(b""), Ok((Event::End { .. }, 0))));
+    assert!(matches!(parser.parse(b""), Ok((MessageEvent::End { .. }, 0))));
     // The same line, gathered.
-    assert!(matches!(parser.parse(&bytes[..9]), Ok((Event::NeedMore, 9))));
-    let (Event::Head(head, _), _) = parser.parse(&bytes[9..]).unwrap() else { panic!("no head") };
+    assert!(matches!(parser.parse(&bytes[..9]), Ok((MessageEvent::NeedMore, 9))));
+    let (MessageEvent::Head(head, _), _) = parser.parse(&bytes[9..]).unwrap() else { panic!("no head") };
     check(&head);
 }
 
@@ -214,7 +221,7 @@ fn an_error_names_the_bytes_and_the_rule() {
 
 // -------------------------------------------------------------------------------------------------------- encoder
 
-fn refused<T>(encode: impl FnOnce(&mut Vec<u8>) -> Result<T, EncodeError>) -> (Part, String) {
+fn refused<T>(encode: impl FnOnce(&mut Vec<u8>) -> Result<T, EncodeError>) -> (MessagePart, String) {
     let mut out = b"before".to_vec();
     let Err(error) = encode(&mut out) else { panic!("it was written: {}", out.escape_ascii()) };
     assert_eq!(out, b"before", "a part of what cannot be sent is left");
@@ -240,7 +247,7 @@ fn a_head_is_written_as_it_is_given() {
 #[test]
 fn what_would_begin_another_field_is_refused_and_named() {
     let (part, text) = refused(|out| encode::field(out, b"X-Name", b"a\r\nHost: evil"));
-    assert_eq!(part, Part::FieldValue("X-Name".into()));
+    assert_eq!(part, MessagePart::FieldValue("X-Name".into()));
     assert_eq!(
         text,
         "the value of the header field X-Name has a carriage return (0x0D) at index 1, which cannot be sent: \
@@ -248,7 +255,7 @@ fn what_would_begin_another_field_is_refused_and_named() {
     );
     for byte in (0..0x20).filter(|byte| *byte != b'\t').chain([0x7f]) {
         let (part, text) = refused(|out| encode::field(out, b"X", &[b'a', byte]));
-        assert_eq!(part, Part::FieldValue("X".into()));
+        assert_eq!(part, MessagePart::FieldValue("X".into()));
         assert!(text.contains(&format!("(0x{byte:02X}) at index 1")), "{text}");
     }
 }
@@ -256,24 +263,24 @@ fn what_would_begin_another_field_is_refused_and_named() {
 #[test]
 fn every_part_is_checked() {
     let (part, text) = refused(|out| encode::field(out, b"", b"x"));
-    assert_eq!((part, &*text), (Part::FieldName, "the name of a header field is empty"));
-    assert_eq!(refused(|out| encode::field(out, b"X Y", b"x")).0, Part::FieldName);
-    assert_eq!(refused(|out| encode::field(out, b"X:", b"x")).0, Part::FieldName);
-    assert_eq!(refused(|out| encode::field(out, b"X\xe9", b"x")).0, Part::FieldName);
+    assert_eq!((part, &*text), (MessagePart::FieldName, "the name of a header field is empty"));
+    assert_eq!(refused(|out| encode::field(out, b"X Y", b"x")).0, MessagePart::FieldName);
+    assert_eq!(refused(|out| encode::field(out, b"X:", b"x")).0, MessagePart::FieldName);
+    assert_eq!(refused(|out| encode::field(out, b"X\xe9", b"x")).0, MessagePart::FieldName);
     let line = |method: &'static [u8], target: &'static [u8]| {
         refused(move |out| encode::request_line(out, method, target, Version::Http11)).0
     };
-    assert_eq!(line(b"", b"/"), Part::Method);
-    assert_eq!(line(b"GET / HTTP/1.1\r\nX:", b"/"), Part::Method);
-    assert_eq!(line(b"GET", b""), Part::Target);
-    assert_eq!(line(b"GET", b"/a b"), Part::Target);
-    assert_eq!(line(b"GET", b"/\r\n"), Part::Target);
+    assert_eq!(line(b"", b"/"), MessagePart::Method);
+    assert_eq!(line(b"GET / HTTP/1.1\r\nX:", b"/"), MessagePart::Method);
+    assert_eq!(line(b"GET", b""), MessagePart::Target);
+    assert_eq!(line(b"GET", b"/a b"), MessagePart::Target);
+    assert_eq!(line(b"GET", b"/\r\n"), MessagePart::Target);
     let status = |status, reason: &'static [u8]| {
         refused(move |out| encode::status_line(out, Version::Http11, status, reason))
     };
-    assert_eq!(status(99, b""), (Part::Status, "the status is 99, and not from 100 to 999".into()));
-    assert_eq!(status(1000, b"").0, Part::Status);
-    assert_eq!(status(200, b"O\nK").0, Part::Reason);
+    assert_eq!(status(99, b""), (MessagePart::Status, "the status is 99, and not from 100 to 999".into()));
+    assert_eq!(status(1000, b"").0, MessagePart::Status);
+    assert_eq!(status(200, b"O\nK").0, MessagePart::Reason);
 }
 
 #[test]
@@ -295,11 +302,11 @@ fn chunks_are_written_or_lent() {
 fn trailers_that_belong_into_the_head_are_refused() {
     for name in [&b"Content-Length"[..], b"transfer-encoding", b"HOST", b"Set-Cookie"] {
         let (part, text) = refused(|out| encode::last_chunk(out, [(&b"Good"[..], &b"x"[..]), (name, b"5")]));
-        assert_eq!(part, Part::Trailer(String::from_utf8(name.into()).unwrap()));
+        assert_eq!(part, MessagePart::Trailer(String::from_utf8(name.into()).unwrap()));
         assert!(text.ends_with("cannot be a trailer: it has to be in the head"), "{text}");
     }
     assert_eq!(
         refused(|out| encode::last_chunk(out, [(&b"X"[..], &b"\n"[..])])).0,
-        Part::FieldValue("X".into())
+        MessagePart::FieldValue("X".into())
     );
 }

@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use whorl_core::http1::{Limits, RequestKind, encode};
+use whorl_core::http1::{ParserLimits, RequestKind, encode};
 
 use crate::transcript::{self, Reader, Step};
 
@@ -28,14 +28,14 @@ fn nearly_messages() -> impl Strategy<Value = Vec<u8>> {
     vec(prop_oneof![9 => part, 1 => any], 0..16).prop_map(|parts| parts.concat())
 }
 
-fn small_limits() -> impl Strategy<Value = Limits> {
+fn small_limits() -> impl Strategy<Value = ParserLimits> {
     let body = prop::option::of(0..20_u64);
     (10..40_usize, 10..40_usize, 0..6_usize, 30..200_usize, body)
-        .prop_map(|(line, field, fields, head, body)| Limits { line, field, fields, head, body })
+        .prop_map(|(line, field, fields, head, body)| ParserLimits { line, field, fields, head, body })
 }
 
-fn limits() -> impl Strategy<Value = Limits> {
-    prop_oneof![3 => Just(Limits::default()), 1 => small_limits()]
+fn limits() -> impl Strategy<Value = ParserLimits> {
+    prop_oneof![3 => Just(ParserLimits::default()), 1 => small_limits()]
 }
 
 fn readers() -> impl Strategy<Value = Reader> {
@@ -99,11 +99,11 @@ proptest! {
         let pairs = trailers.iter().map(|(name, value)| (&name[..], &value[..]));
         encode::last_chunk(&mut bytes, pairs).unwrap();
 
-        let steps = transcript::read(RESPONSE, Limits::default(), &transcript::cut(&bytes, &places), false);
+        let steps = transcript::read(RESPONSE, ParserLimits::default(), &transcript::cut(&bytes, &places), false);
         let mut steps = steps.into_iter();
         let line = format!("head HTTP/1.1 {status} \"{}\" chunked", reason.as_bytes().escape_ascii());
         prop_assert_eq!(steps.next().map(|step| step.to_string()), Some(line));
-        let Some(Step::Fields(found)) = steps.next() else { panic!("a head has fields") };
+        let Some(Step::HeaderFields(found)) = steps.next() else { panic!("a head has fields") };
         let expected = fields.iter().map(|(name, value)| (&name[..], &value[..]));
         prop_assert!(found.iter().take(fields.len()).eq(expected));
         prop_assert_eq!(found.len(), fields.len() + 1);
@@ -138,9 +138,9 @@ proptest! {
         encode::end_of_head(&mut bytes);
         bytes.extend_from_slice(&content);
 
-        let steps = transcript::read(Reader::Requests, Limits::default(), &transcript::cut(&bytes, &places), true);
+        let steps = transcript::read(Reader::Requests, ParserLimits::default(), &transcript::cut(&bytes, &places), true);
         let shown: Vec<String> =
-            steps.iter().filter(|step| !matches!(step, Step::Fields(_))).map(Step::to_string).collect();
+            steps.iter().filter(|step| !matches!(step, Step::HeaderFields(_))).map(Step::to_string).collect();
         let target = target.as_bytes().escape_ascii();
         let mut expected = vec![format!("head {} {target} HTTP/1.1 length {}", method.as_bytes().escape_ascii(), content.len())];
         expected.extend((!content.is_empty()).then(|| format!("data \"{}\"", content.escape_ascii())));
@@ -158,7 +158,7 @@ proptest! {
             bytes.extend([b"X: ", &value[..], b"\r\n"].concat());
         }
         encode::end_of_head(&mut bytes);
-        let steps = transcript::read(RESPONSE, Limits::default(), &[&bytes], false);
+        let steps = transcript::read(RESPONSE, ParserLimits::default(), &[&bytes], false);
         let ends_well = steps.last() == Some(&Step::End { keep_alive: true });
         prop_assert_eq!(ends_well, encoded.is_ok());
     }

@@ -4,8 +4,8 @@
 use std::fmt;
 
 use whorl_core::http1::{
-    Error, Event, Fields, Finish, Framing, Limits, Parser, RequestHead, RequestKind, RequestParser,
-    ResponseHead, ResponseParser, Role,
+    Finish, Framing, HeaderFields, MessageEvent, ParseError, Parser, ParserLimits, ParserRole, RequestHead,
+    RequestKind, RequestParser, ResponseHead, ResponseParser,
 };
 
 /// Whose messages are read.
@@ -27,18 +27,18 @@ pub enum Reader {
 pub enum Step {
     Informational(String),
     Head(String, Framing),
-    Fields(Fields),
+    HeaderFields(HeaderFields),
     Data(Vec<u8>),
-    Trailers(Fields),
+    Trailers(HeaderFields),
     End { keep_alive: bool },
     Tunnel(Vec<u8>),
     Finish(Finish),
-    Error(String),
+    ParseError(String),
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |f: &mut fmt::Formatter<'_>, what: &str, fields: &Fields| {
+        let list = |f: &mut fmt::Formatter<'_>, what: &str, fields: &HeaderFields| {
             fields.iter().enumerate().try_for_each(|(index, (name, value))| {
                 let line_end = if index > 0 { "\n" } else { "" };
                 write!(f, "{line_end}{what} {}: {}", name.escape_ascii(), value.escape_ascii())
@@ -49,19 +49,19 @@ impl fmt::Display for Step {
             Self::Head(line, Framing::Length(length)) => write!(f, "head {line} length {length}"),
             Self::Head(line, Framing::UntilEof) => write!(f, "head {line} until-eof"),
             Self::Head(line, framing) => write!(f, "head {line} {}", format!("{framing:?}").to_lowercase()),
-            Self::Fields(fields) => list(f, "field", fields),
+            Self::HeaderFields(fields) => list(f, "field", fields),
             Self::Trailers(fields) => list(f, "trailer", fields),
             Self::Data(data) => write!(f, "data \"{}\"", data.escape_ascii()),
             Self::End { keep_alive } => write!(f, "end {}", if *keep_alive { "keep-alive" } else { "close" }),
             Self::Tunnel(rest) => write!(f, "tunnel \"{}\"", rest.escape_ascii()),
             Self::Finish(finish) => write!(f, "finish {}", format!("{finish:?}").to_lowercase()),
-            Self::Error(what) => write!(f, "error {what}"),
+            Self::ParseError(what) => write!(f, "error {what}"),
         }
     }
 }
 
 /// Gives the pieces to a new parser, and the end of the connection after them if `eof`. An error is the last step.
-pub fn read(reader: Reader, limits: Limits, pieces: &[&[u8]], eof: bool) -> Vec<Step> {
+pub fn read(reader: Reader, limits: ParserLimits, pieces: &[&[u8]], eof: bool) -> Vec<Step> {
     let mut steps = Steps { steps: Vec::new(), describe: status_line, limits };
     match reader {
         Reader::Requests => {
@@ -98,12 +98,12 @@ pub fn cut<'a>(bytes: &'a [u8], places: &[usize]) -> Vec<&'a [u8]> {
 struct Steps<H> {
     steps: Vec<Step>,
     /// The start line, and the fields of a head.
-    describe: fn(&H) -> (String, Fields),
-    limits: Limits,
+    describe: fn(&H) -> (String, HeaderFields),
+    limits: ParserLimits,
 }
 
 impl<H> Steps<H> {
-    fn read<R: Role<Head = H>>(
+    fn read<R: ParserRole<Head = H>>(
         &mut self,
         parser: &mut Parser<R>,
         mut ended: impl FnMut(&mut Parser<R>),
@@ -121,7 +121,7 @@ impl<H> Steps<H> {
                         return self.failed(&error);
                     }
                 };
-                if let Event::Data(data) = &event {
+                if let MessageEvent::Data(data) = &event {
                     let (whole, part) = (rest.as_ptr_range(), data.as_ptr_range());
                     assert!(whole.start <= part.start && part.end <= whole.end, "content is not copied");
                 }
@@ -131,27 +131,27 @@ impl<H> Steps<H> {
                     "more is held than a head may have"
                 );
                 match event {
-                    Event::NeedMore => {
+                    MessageEvent::NeedMore => {
                         assert!(rest.is_empty(), "more is needed, and not all is used");
                         break;
                     }
-                    Event::Informational(head) => {
+                    MessageEvent::Informational(head) => {
                         let (line, fields) = (self.describe)(&head);
-                        self.steps.extend([Step::Informational(line), Step::Fields(fields)]);
+                        self.steps.extend([Step::Informational(line), Step::HeaderFields(fields)]);
                     }
-                    Event::Head(head, framing) => {
+                    MessageEvent::Head(head, framing) => {
                         let (line, fields) = (self.describe)(&head);
-                        self.steps.extend([Step::Head(line, framing), Step::Fields(fields)]);
+                        self.steps.extend([Step::Head(line, framing), Step::HeaderFields(fields)]);
                     }
-                    Event::Data(data) => self.data(data),
+                    MessageEvent::Data(data) => self.data(data),
                     // Where chunks end says nothing about the content.
-                    Event::ChunkEnd => {}
-                    Event::Trailers(fields) => self.steps.push(Step::Trailers(fields)),
-                    Event::End { keep_alive } => {
+                    MessageEvent::ChunkEnd => {}
+                    MessageEvent::Trailers(fields) => self.steps.push(Step::Trailers(fields)),
+                    MessageEvent::End { keep_alive } => {
                         self.steps.push(Step::End { keep_alive });
                         ended(parser);
                     }
-                    Event::Tunnel => {
+                    MessageEvent::Tunnel => {
                         self.tunnel(rest);
                         break;
                     }
@@ -166,11 +166,11 @@ impl<H> Steps<H> {
         }
     }
 
-    fn failed(&mut self, error: &Error) {
+    fn failed(&mut self, error: &ParseError) {
         let text = error.to_string();
         assert!(text.len() < 500 && !text.contains(|c: char| c.is_control()), "{text}");
         assert!(text.ends_with(&format!("({})", error.section())), "{text}");
-        self.steps.push(Step::Error(format!("{:?}, {}", error.kind(), error.section())));
+        self.steps.push(Step::ParseError(format!("{:?}, {}", error.kind(), error.section())));
     }
 
     fn data(&mut self, data: &[u8]) {
@@ -189,12 +189,12 @@ impl<H> Steps<H> {
     }
 }
 
-fn status_line(head: &ResponseHead) -> (String, Fields) {
+fn status_line(head: &ResponseHead) -> (String, HeaderFields) {
     let line = format!("{} {} \"{}\"", head.version, head.status, head.reason().escape_ascii());
     (line, head.fields.clone())
 }
 
-fn request_line(head: &RequestHead) -> (String, Fields) {
+fn request_line(head: &RequestHead) -> (String, HeaderFields) {
     let line = format!("{} {} {}", head.method().escape_ascii(), head.target().escape_ascii(), head.version);
     (line, head.fields.clone())
 }

@@ -1,7 +1,7 @@
 //! The decoding of response bodies, beside other threads.
 
 use pyo3::prelude::*;
-use whorl_core::client::coding::{DecodeError, Decoder, Progress};
+use whorl_core::client::coding::{DecodeError, DecodeProgress, Decoder};
 use whorl_core::sched::assert_nothing_open;
 
 /// Input of so many bytes is worth letting go of the interpreter for.
@@ -17,7 +17,7 @@ pub fn decode(
     input: &[u8],
     out: &mut Vec<u8>,
     most: usize,
-) -> Result<Progress, DecodeError> {
+) -> Result<DecodeProgress, DecodeError> {
     assert_nothing_open();
     if input.len() >= WORTH_DETACHING {
         return py.detach(|| decoder.decode(input, out, most));
@@ -29,6 +29,6 @@ pub fn decode(
         return Ok(begun);
     }
     let rest = &input[begun.consumed..];
-    let Progress { consumed, more } = py.detach(|| decoder.decode(rest, out, most - here))?;
-    Ok(Progress { consumed: begun.consumed + consumed, more })
+    let DecodeProgress { consumed, more } = py.detach(|| decoder.decode(rest, out, most - here))?;
+    Ok(DecodeProgress { consumed: begun.consumed + consumed, more })
 }

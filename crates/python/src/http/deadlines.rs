@@ -6,7 +6,7 @@ use pyo3::exceptions::PyTimeoutError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
-use whorl_core::client::deadlines::{Deadlines, Slot};
+use whorl_core::client::deadlines::{DeadlineId, Deadlines};
 use whorl_core::sched::{LoopOwner, OwnerCell};
 
 use super::connection::HttpConnection;
@@ -113,7 +113,7 @@ pub struct RequestDeadlines {
 #[derive(Debug)]
 pub struct Deadline {
     deadlines: Py<RequestDeadlines>,
-    slot: Slot,
+    slot: DeadlineId,
 }
 
 impl Deadline {

@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use whorl_core::client::coding;
-use whorl_core::http1::{self, ErrorKind, Incomplete};
+use whorl_core::http1::{self, Incomplete, ParseErrorKind};
 
 use super::given::{client_exception, http_exception};
 
@@ -11,13 +11,13 @@ use super::given::{client_exception, http_exception};
 #[derive(Debug)]
 pub enum Fault {
     /// It is not HTTP/1.1.
-    Protocol(http1::Error),
+    Protocol(http1::ParseError),
     /// Its content coding is broken.
     Coding(coding::DecodeError),
 }
 
-impl From<http1::Error> for Fault {
-    fn from(error: http1::Error) -> Self {
+impl From<http1::ParseError> for Fault {
+    fn from(error: http1::ParseError) -> Self {
         Self::Protocol(error)
     }
 }
@@ -41,19 +41,21 @@ impl Fault {
             Self::Protocol(error) => {
                 let message = error.to_string();
                 match error.kind() {
-                    ErrorKind::LineTooLong { limit }
-                    | ErrorKind::FieldTooLong { limit }
-                    | ErrorKind::HeadTooLong { limit } => {
+                    ParseErrorKind::LineTooLong { limit }
+                    | ParseErrorKind::FieldTooLong { limit }
+                    | ParseErrorKind::HeadTooLong { limit } => {
                         http_exception(py, "LineTooLong")?.call1((message, limit.to_string()))
                     }
-                    ErrorKind::BadStatusLine => http_exception(py, "BadStatusLine")?.call1(("", message)),
-                    ErrorKind::BadField => http_exception(py, "InvalidHeader")?.call1((message,)),
-                    ErrorKind::BadTransferEncoding
-                    | ErrorKind::BadChunk
-                    | ErrorKind::Incomplete(Incomplete::Chunk { .. }) => {
+                    ParseErrorKind::BadStatusLine => {
+                        http_exception(py, "BadStatusLine")?.call1(("", message))
+                    }
+                    ParseErrorKind::BadField => http_exception(py, "InvalidHeader")?.call1((message,)),
+                    ParseErrorKind::BadTransferEncoding
+                    | ParseErrorKind::BadChunk
+                    | ParseErrorKind::Incomplete(Incomplete::Chunk { .. }) => {
                         http_exception(py, "TransferEncodingError")?.call1((message,))
                     }
-                    ErrorKind::Incomplete(Incomplete::Body { .. }) => {
+                    ParseErrorKind::Incomplete(Incomplete::Body { .. }) => {
                         http_exception(py, "ContentLengthError")?.call1((message,))
                     }
                     _ => http_exception(py, "BadHttpMessage")?.call1((message,)),

@@ -4,7 +4,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple, PyType};
-use whorl_core::http1::Fields;
+use whorl_core::http1::HeaderFields;
 
 /// Text of a head: UTF-8, with other bytes as lone surrogates, as aiohttp decodes it.
 pub fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
@@ -28,7 +28,7 @@ fn multidict_class<'py>(
 }
 
 /// `CIMultiDictProxy`, with names as they came, in their order.
-pub fn headers<'py>(py: Python<'py>, fields: &Fields) -> PyResult<Bound<'py, PyAny>> {
+pub fn headers<'py>(py: Python<'py>, fields: &HeaderFields) -> PyResult<Bound<'py, PyAny>> {
     static DICT: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static PROXY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let pairs = PyList::empty(py);
@@ -40,7 +40,7 @@ pub fn headers<'py>(py: Python<'py>, fields: &Fields) -> PyResult<Bound<'py, PyA
 }
 
 /// Pairs of bytes, as they came.
-pub fn raw_headers<'py>(py: Python<'py>, fields: &Fields) -> PyResult<Bound<'py, PyTuple>> {
+pub fn raw_headers<'py>(py: Python<'py>, fields: &HeaderFields) -> PyResult<Bound<'py, PyTuple>> {
     let pairs: Vec<_> =
         fields.iter().map(|(name, value)| (PyBytes::new(py, name), PyBytes::new(py, value))).collect();
     PyTuple::new(py, pairs)

@@ -1,7 +1,7 @@
 //! The core's rules for redirects and retries, for the session's coroutine.
 
 use pyo3::prelude::*;
-use whorl_core::client::redirect::{Answer, Body, Next, Redirect};
+use whorl_core::client::redirect::{NextRequest, Redirect, RedirectContext, RequestBody};
 use whorl_core::client::{redirect as rules, retry};
 
 /// What a response with `status` to a request with `method` asks for (RFC 9110, section 15.4): 'no', 'same' (the method and
@@ -16,11 +16,11 @@ pub fn redirect(
     followed: usize,
     max_redirects: usize,
 ) -> &'static str {
-    let body = if consumed { Body::Consumed } else { Body::Replayable };
-    match rules::redirect(&Answer { status, has_location, method, body, followed, max_redirects }) {
+    let body = if consumed { RequestBody::Consumed } else { RequestBody::Replayable };
+    match rules::redirect(&RedirectContext { status, has_location, method, body, followed, max_redirects }) {
         Redirect::No => "no",
-        Redirect::Follow(Next::Same) => "same",
-        Redirect::Follow(Next::Get) => "get",
+        Redirect::Follow(NextRequest::Same) => "same",
+        Redirect::Follow(NextRequest::Get) => "get",
         Redirect::TooMany => "too many",
         Redirect::BodyConsumed => "consumed",
     }

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 use slab::Slab;
-use whorl_core::client::pool::{self, Checkout, Key, Limits, Pool, Released, Ticket};
+use whorl_core::client::pool::{self, Checkout, Pool, PoolKey, PoolLimits, Released, WaiterId};
 use whorl_core::sched::{LoopOwner, OwnerCell};
 
 use super::connection::HttpConnection;
@@ -33,7 +33,7 @@ struct Idle {
 #[derive(Debug)]
 struct Leased {
     connection: Py<HttpConnection>,
-    key: Key<Origin>,
+    key: PoolKey<Origin>,
 }
 
 #[derive(Debug)]
@@ -41,7 +41,7 @@ struct State {
     pool: Pool<Origin, Idle>,
     /// The connections that requests have.
     leased: Slab<Leased>,
-    waiters: HashMap<Ticket, Py<PyAny>>,
+    waiters: HashMap<WaiterId, Py<PyAny>>,
     timer: Option<Py<PyAny>>,
 }
 
@@ -58,7 +58,7 @@ pub struct ConnectionPool {
 #[derive(Debug)]
 pub struct Lease {
     pool: Py<ConnectionPool>,
-    lease: pool::Lease,
+    lease: pool::Permit,
     place: usize,
     /// Called when it is given back.
     pub callbacks: Vec<Py<PyAny>>,
@@ -69,7 +69,7 @@ pub struct Lease {
 #[derive(Debug)]
 pub struct PoolSlot {
     pool: Py<ConnectionPool>,
-    lease: OwnerCell<Option<pool::Lease>>,
+    lease: OwnerCell<Option<pool::Permit>>,
 }
 
 /// A place in the queue.
@@ -77,7 +77,7 @@ pub struct PoolSlot {
 #[derive(Debug)]
 pub struct PoolWaiter {
     pool: Py<ConnectionPool>,
-    ticket: Ticket,
+    ticket: WaiterId,
     future: Py<PyAny>,
     /// Until when a plain request waits.
     deadline: OwnerCell<Option<Deadline>>,
@@ -159,7 +159,7 @@ impl ConnectionPool {
     /// Gives `connection` the place.
     fn lease(
         slf: &Bound<'_, Self>,
-        lease: pool::Lease,
+        lease: pool::Permit,
         connection: &Bound<'_, HttpConnection>,
     ) -> PyResult<()> {
         let reference = connection.clone().unbind();
@@ -198,7 +198,7 @@ impl ConnectionPool {
     fn next_for<'py>(
         &self,
         slf: &Bound<'py, Self>,
-        lease: pool::Lease,
+        lease: pool::Permit,
     ) -> PyResult<Result<Bound<'py, HttpConnection>, Place>> {
         let py = slf.py();
         let now = self.now(py)?;
@@ -221,7 +221,7 @@ impl ConnectionPool {
     ///
     /// # Errors
     /// RuntimeError on the wrong thread.
-    pub fn checkout_for<'py>(slf: &Bound<'py, Self>, key: &Key<Origin>) -> PyResult<Grant<'py>> {
+    pub fn checkout_for<'py>(slf: &Bound<'py, Self>, key: &PoolKey<Origin>) -> PyResult<Grant<'py>> {
         let this = slf.get();
         let now = this.now(slf.py())?;
         let checkout = this.with(|state| state.pool.checkout(key, now))?;
@@ -232,7 +232,7 @@ impl ConnectionPool {
     fn release(
         &self,
         slf: &Bound<'_, Self>,
-        lease: pool::Lease,
+        lease: pool::Permit,
         connection: Option<Py<HttpConnection>>,
     ) -> PyResult<()> {
         let now = self.now(slf.py())?;
@@ -305,8 +305,8 @@ impl ConnectionPool {
 
 /// What a request without a connection has.
 enum Place {
-    Open(pool::Lease),
-    Wait(Ticket),
+    Open(pool::Permit),
+    Wait(WaiterId),
     Closed,
 }
 
@@ -325,7 +325,7 @@ impl ConnectionPool {
             Ok(event_loop) => Arc::clone(event_loop.get().owner()),
             Err(_) => Arc::new(LoopOwner::new()),
         };
-        let limits = Limits {
+        let limits = PoolLimits {
             total: limit,
             per_host: limit_per_host,
             keep_alive: keepalive_timeout.map(clock::nanos),
@@ -338,7 +338,7 @@ impl ConnectionPool {
     /// A connection for `key`, a `ConnectionKey`: one that was idle, or the place for a new one (`PoolSlot`), or a place in
     /// the queue (`PoolWaiter`). Raises ClientConnectionError once the pool is closed.
     fn checkout<'py>(slf: &Bound<'py, Self>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        Self::checkout_for(slf, &Key::new(Origin::new(key)?))?.into_object(slf.py())
+        Self::checkout_for(slf, &PoolKey::new(Origin::new(key)?))?.into_object(slf.py())
     }
 
     /// The idle connections by key: pairs of the connection and the time since when, in seconds of the loop's clock.

@@ -4,7 +4,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use pyo3::{PyTraverseError, PyVisit};
-use whorl_core::client::pool::Key;
+use whorl_core::client::pool::PoolKey;
 use whorl_core::http1::{Version, encode};
 
 use super::origin::Origin;
@@ -15,7 +15,7 @@ use crate::errors::OrRaise;
 #[derive(Debug)]
 pub struct Prepared {
     /// Where it leads.
-    pub key: Key<Origin>,
+    pub key: PoolKey<Origin>,
     /// The `yarl.URL`.
     pub url: Py<PyAny>,
     target: Vec<u8>,
@@ -53,7 +53,7 @@ impl Prepared {
 impl Prepared {
     #[new]
     fn new(key: &Bound<'_, PyAny>, url: Py<PyAny>, target: &str, host: &str) -> PyResult<Self> {
-        let key = Key::new(Origin::new(key)?);
+        let key = PoolKey::new(Origin::new(key)?);
         Ok(Self { key, url, target: target.as_bytes().to_vec(), host: host.as_bytes().to_vec() })
     }
 

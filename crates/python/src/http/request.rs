@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 
-use whorl_core::client::redirect::{Answer, Body, Redirect, redirect};
+use whorl_core::client::redirect::{Redirect, RedirectContext, RequestBody, redirect};
 
 use super::connection::HttpConnection;
 use super::deadlines::{RequestDeadlines, Timed};
@@ -249,12 +249,12 @@ impl RequestContext {
         if head.fields.get("set-cookie").is_some() {
             response.call_method0(py, intern!(py, "_keep_cookies"))?;
         }
-        let answer = Answer {
+        let answer = RedirectContext {
             status: head.status,
             has_location: head.fields.get("location").or_else(|| head.fields.get("uri")).is_some(),
             method: sent.method.bind(py).to_str()?,
             // Whatever it is, the coroutine looks closer.
-            body: Body::Replayable,
+            body: RequestBody::Replayable,
             followed: 0,
             max_redirects: 0,
         };

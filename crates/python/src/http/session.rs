@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit};
-use whorl_core::http1::Limits;
+use whorl_core::http1::ParserLimits;
 use whorl_core::sched::{LoopOwner, OwnerCell};
 
 use super::deadlines::{RequestDeadlines, TimeLimits};
@@ -34,7 +34,7 @@ pub struct Plain {
     pub pool: Py<ConnectionPool>,
     pub response_class: Py<PyType>,
     pub options: ResponseOptions,
-    pub limits: Limits,
+    pub limits: ParserLimits,
     /// Of requests that have none of their own.
     pub time_limits: TimeLimits,
     /// `whorl.http.ClientTimeout`
@@ -246,7 +246,7 @@ impl SessionBase {
             pool,
             response_class,
             options: ResponseOptions { buffer_size, decompress, read_until_eof: true },
-            limits: Limits::new(max_line_size, max_field_size, max_headers),
+            limits: ParserLimits::new(max_line_size, max_field_size, max_headers),
             time_limits: TimeLimits::of_client_timeout(timeout)?,
             timeout_class: timeout.get_type().into_any().unbind(),
             raise_for_status,

@@ -11,8 +11,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyTypeInfo, PyVisit, intern};
 use whorl_core::websocket::{
-    Agreement, Compress, Direction, Error, Event, MAX_WINDOW_BITS, MIN_WINDOW_BITS, Offer, Opcode, Reader,
-    Role, WindowOffer, Writer,
+    Compress, DeflateAgreement, DeflateOffer, DeflateParameters, FrameWriter, MAX_WINDOW_BITS,
+    MIN_WINDOW_BITS, MessageReader, Opcode, ProtocolError, WebSocketEvent, WebSocketRole, WindowOffer,
 };
 
 use crate::buffer::LentMemory;
@@ -38,7 +38,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// then the server's.
 type AgreementTuple = (u8, bool, u8, bool);
 
-fn agreement(agreement: Option<AgreementTuple>) -> PyResult<Option<Agreement>> {
+fn agreement(agreement: Option<AgreementTuple>) -> PyResult<Option<DeflateAgreement>> {
     let Some((client_bits, client_anew, server_bits, server_anew)) = agreement else { return Ok(None) };
     for bits in [client_bits, server_bits] {
         if !(8..=MAX_WINDOW_BITS).contains(&bits) {
@@ -47,23 +47,23 @@ fn agreement(agreement: Option<AgreementTuple>) -> PyResult<Option<Agreement>> {
             )));
         }
     }
-    Ok(Some(Agreement {
-        client: Direction { window_bits: client_bits, context_takeover: !client_anew },
-        server: Direction { window_bits: server_bits, context_takeover: !server_anew },
+    Ok(Some(DeflateAgreement {
+        client: DeflateParameters { window_bits: client_bits, context_takeover: !client_anew },
+        server: DeflateParameters { window_bits: server_bits, context_takeover: !server_anew },
     }))
 }
 
-const fn role(is_client: bool) -> Role {
-    if is_client { Role::Client } else { Role::Server }
+const fn role(is_client: bool) -> WebSocketRole {
+    if is_client { WebSocketRole::Client } else { WebSocketRole::Server }
 }
 
-fn offer(compress: i64) -> PyResult<Offer> {
+fn offer(compress: i64) -> PyResult<DeflateOffer> {
     let bits = u8::try_from(compress).ok().filter(|bits| (MIN_WINDOW_BITS..=MAX_WINDOW_BITS).contains(bits));
     let Some(bits) = bits else { return Err(wrong_window(compress)) };
-    Ok(Offer {
+    Ok(DeflateOffer {
         client_max_window_bits: WindowOffer::Any,
         server_max_window_bits: (bits < MAX_WINDOW_BITS).then_some(bits),
-        ..Offer::default()
+        ..DeflateOffer::default()
     })
 }
 
@@ -86,7 +86,7 @@ fn websocket_offer(compress: i64) -> PyResult<String> {
 #[pyfunction]
 fn websocket_agreement(compress: i64, answer: &str) -> PyResult<Option<AgreementTuple>> {
     let agreed = offer(compress)?.answered(answer).or_raise()?;
-    Ok(agreed.map(|Agreement { client, server }| {
+    Ok(agreed.map(|DeflateAgreement { client, server }| {
         (client.window_bits, !client.context_takeover, server.window_bits, !server.context_takeover)
     }))
 }
@@ -108,25 +108,25 @@ const KINDS: [Opcode; 5] = [Opcode::Text, Opcode::Binary, Opcode::Close, Opcode:
 
 impl Messages {
     /// The message of an event, and the bytes of its payload.
-    fn make<'py>(&self, py: Python<'py>, event: Event<'_>) -> PyResult<(Bound<'py, PyAny>, usize)> {
+    fn make<'py>(&self, py: Python<'py>, event: WebSocketEvent<'_>) -> PyResult<(Bound<'py, PyAny>, usize)> {
         let [text, binary, close, ping, pong] = &self.kinds;
         let none = || intern!(py, "").clone().into_any();
         let of_bytes = |kind, payload: &[u8]| {
             self.tuple(py, &self.message, kind, PyBytes::new(py, payload).into_any(), none())
         };
         Ok(match event {
-            Event::Text(payload) if self.decode_text => {
+            WebSocketEvent::Text(payload) if self.decode_text => {
                 let data = PyString::from_bytes(py, payload)?.into_any();
                 (self.tuple(py, &self.text, text, data, none())?, payload.len())
             }
-            Event::Text(payload) => {
+            WebSocketEvent::Text(payload) => {
                 let data = PyBytes::new(py, payload).into_any();
                 (self.tuple(py, &self.text, text, data, none())?, payload.len())
             }
-            Event::Binary(payload) => (of_bytes(binary, payload)?, payload.len()),
-            Event::Ping(payload) => (of_bytes(ping, payload)?, payload.len()),
-            Event::Pong(payload) => (of_bytes(pong, payload)?, payload.len()),
-            Event::Close(code, reason) => {
+            WebSocketEvent::Binary(payload) => (of_bytes(binary, payload)?, payload.len()),
+            WebSocketEvent::Ping(payload) => (of_bytes(ping, payload)?, payload.len()),
+            WebSocketEvent::Pong(payload) => (of_bytes(pong, payload)?, payload.len()),
+            WebSocketEvent::Close(code, reason) => {
                 let code = code.unwrap_or(0).into_pyobject(py)?.into_any();
                 let reason_text = PyString::new(py, reason).into_any();
                 (self.tuple(py, &self.message, close, code, reason_text)?, reason.len())
@@ -151,13 +151,13 @@ impl Messages {
 #[pyclass(module = "whorl._core")]
 #[derive(Debug)]
 pub struct WebSocketReader {
-    reader: Reader,
+    reader: MessageReader,
     messages: Messages,
     is_compressed: bool,
     /// What has come and was not read yet, the first from this byte on.
     waiting: VecDeque<Py<PyBytes>>,
     begin: usize,
-    failure: Option<Error>,
+    failure: Option<ProtocolError>,
 }
 
 #[pymethods]
@@ -182,7 +182,7 @@ impl WebSocketReader {
         let kinds = KINDS.map(|opcode| kind.call1((opcode as u8,)).map(Bound::unbind));
         let [texts, binaries, closes, pings, pongs] = kinds;
         Ok(Self {
-            reader: Reader::new(role(is_client), limit, agreement),
+            reader: MessageReader::new(role(is_client), limit, agreement),
             messages: Messages {
                 new: PyTuple::type_object(py).getattr(intern!(py, "__new__"))?.unbind(),
                 message,
@@ -271,7 +271,7 @@ impl WebSocketReader {
 #[pyclass(module = "whorl._core")]
 #[derive(Debug)]
 pub struct WebSocketWriter {
-    writer: Writer,
+    writer: FrameWriter,
     is_compressed: bool,
     is_client: bool,
     /// Masking keys that were drawn and not used.
@@ -286,7 +286,7 @@ impl WebSocketWriter {
     fn new(is_client: bool, agreement: Option<AgreementTuple>) -> PyResult<Self> {
         let agreement = self::agreement(agreement)?;
         Ok(Self {
-            writer: Writer::new(role(is_client), agreement),
+            writer: FrameWriter::new(role(is_client), agreement),
             is_compressed: agreement.is_some(),
             is_client,
             keys: Vec::new(),

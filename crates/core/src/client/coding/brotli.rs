@@ -4,7 +4,7 @@ use std::fmt;
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 
-use super::{Fault, Step};
+use super::{DecodeFault, DecodeStep};
 
 /// One stream; its window, of at most 16 MiB, grows with what has been decoded.
 pub(super) struct Brotli {
@@ -30,9 +30,9 @@ impl Brotli {
         matches!(self.place, Place::Beyond)
     }
 
-    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, Fault> {
+    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<DecodeStep, DecodeFault> {
         if self.place == Place::Beyond {
-            return Ok(Step { consumed: input.len(), produced: 0 });
+            return Ok(DecodeStep { consumed: input.len(), produced: 0 });
         }
         let (mut left, mut consumed) = (input.len(), 0);
         let (mut room, mut produced) = (output.len(), 0);
@@ -49,14 +49,16 @@ impl Brotli {
             state,
         );
         match done {
-            BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => Ok(Step { consumed, produced }),
+            BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => {
+                Ok(DecodeStep { consumed, produced })
+            }
             BrotliResult::ResultSuccess => {
                 self.place = Place::Beyond;
-                Ok(Step { consumed: input.len(), produced })
+                Ok(DecodeStep { consumed: input.len(), produced })
             }
-            BrotliResult::ResultFailure => {
-                Err(Fault::Corrupt(format!("invalid compressed data ({:?})", self.state.error_code).into()))
-            }
+            BrotliResult::ResultFailure => Err(DecodeFault::Corrupt(
+                format!("invalid compressed data ({:?})", self.state.error_code).into(),
+            )),
         }
     }
 }

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::brotli::Brotli;
 use super::deflate::{Deflate, Gzip};
 use super::zstd::Zstd;
-use super::{Coding, DecodeError, Fault, Step, Undecodable};
+use super::{Coding, DecodeError, DecodeFault, DecodeStep, Undecodable};
 
 /// What waits between two codings, at most, in bytes.
 const BETWEEN: usize = 16 * 1024;
@@ -18,7 +18,7 @@ const MOST_INPUT: usize = 1 << 30;
 /// What a call of [`Decoder::decode`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct Progress {
+pub struct DecodeProgress {
     /// How many bytes of the input have been taken. The others come first in the next call.
     pub consumed: usize,
     /// Whether the output was stopped by its bound: there may be more, so call again, with new input or without. When it is
@@ -100,7 +100,7 @@ impl Decoder {
         input: &[u8],
         out: &mut Vec<u8>,
         max_out: usize,
-    ) -> Result<Progress, DecodeError> {
+    ) -> Result<DecodeProgress, DecodeError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
@@ -111,7 +111,7 @@ impl Decoder {
         done
     }
 
-    /// Says that there is no more input, after [`Progress::more`] was false.
+    /// Says that there is no more input, after [`DecodeProgress::more`] was false.
     ///
     /// # Errors
     ///
@@ -122,18 +122,23 @@ impl Decoder {
             return Err(error.clone());
         }
         match self.links.iter().find(|link| !link.is_complete()) {
-            Some(link) => Err(DecodeError { coding: link.coding, fault: Fault::Cut }),
+            Some(link) => Err(DecodeError { coding: link.coding, fault: DecodeFault::Cut }),
             None => Ok(()),
         }
     }
 }
 
 /// Takes `input` through all `links`, until it is used up or `out` has grown by `most`.
-fn run(links: &mut [Link], input: &[u8], out: &mut Vec<u8>, most: usize) -> Result<Progress, DecodeError> {
+fn run(
+    links: &mut [Link],
+    input: &[u8],
+    out: &mut Vec<u8>,
+    most: usize,
+) -> Result<DecodeProgress, DecodeError> {
     let Some((last, before)) = links.split_last_mut() else {
         let consumed = input.len().min(most);
         out.extend_from_slice(&input[..consumed]);
-        return Ok(Progress { consumed, more: consumed < input.len() });
+        return Ok(DecodeProgress { consumed, more: consumed < input.len() });
     };
     if before.is_empty() {
         return last.decode(input, out, most);
@@ -142,12 +147,12 @@ fn run(links: &mut [Link], input: &[u8], out: &mut Vec<u8>, most: usize) -> Resu
     let mut consumed = 0;
     loop {
         if last.decode_waiting(out, most - (out.len() - start))? {
-            return Ok(Progress { consumed, more: true });
+            return Ok(DecodeProgress { consumed, more: true });
         }
         let given = run(before, &input[consumed..], &mut last.waiting, BETWEEN)?;
         consumed += given.consumed;
         if last.waiting.is_empty() && !given.more {
-            return Ok(Progress { consumed, more: false });
+            return Ok(DecodeProgress { consumed, more: false });
         }
     }
 }
@@ -174,7 +179,12 @@ impl Link {
         self.waiting.is_empty() && !self.full && self.stage.as_ref().is_none_or(Stage::is_complete)
     }
 
-    fn decode(&mut self, input: &[u8], out: &mut Vec<u8>, most: usize) -> Result<Progress, DecodeError> {
+    fn decode(
+        &mut self,
+        input: &[u8],
+        out: &mut Vec<u8>,
+        most: usize,
+    ) -> Result<DecodeProgress, DecodeError> {
         self.steps(input, out, most).map_err(|fault| DecodeError { coding: self.coding, fault })
     }
 
@@ -191,7 +201,7 @@ impl Link {
         Ok(done.more)
     }
 
-    fn steps(&mut self, input: &[u8], out: &mut Vec<u8>, most: usize) -> Result<Progress, Fault> {
+    fn steps(&mut self, input: &[u8], out: &mut Vec<u8>, most: usize) -> Result<DecodeProgress, DecodeFault> {
         let (mut consumed, mut produced) = (0, 0);
         let mut room = input.len().saturating_mul(4).clamp(*ROOM.start(), *ROOM.end());
         while (consumed < input.len() || self.full) && produced < most {
@@ -208,14 +218,14 @@ impl Link {
             out.truncate(start + step.as_ref().map_or(0, |step| step.produced));
             let step = step?;
             if step.consumed + step.produced == 0 && !piece.is_empty() {
-                return Err(Fault::Corrupt("decoding does not go on".into()));
+                return Err(DecodeFault::Corrupt("decoding does not go on".into()));
             }
             consumed += step.consumed;
             produced += step.produced;
             self.full = step.produced == given && !stage.is_complete();
             room = room.saturating_mul(2).min(*ROOM.end());
         }
-        Ok(Progress { consumed, more: self.full || consumed < input.len() })
+        Ok(DecodeProgress { consumed, more: self.full || consumed < input.len() })
     }
 }
 
@@ -231,7 +241,7 @@ enum Stage {
 }
 
 impl Stage {
-    fn new(coding: Coding) -> Result<Self, Fault> {
+    fn new(coding: Coding) -> Result<Self, DecodeFault> {
         Ok(match coding {
             Coding::Gzip => Self::Gzip(Gzip::new()),
             Coding::Deflate => Self::Deflate(Deflate::new()),
@@ -240,7 +250,7 @@ impl Stage {
         })
     }
 
-    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, Fault> {
+    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<DecodeStep, DecodeFault> {
         match self {
             Self::Gzip(stage) => stage.step(input, output),
             Self::Deflate(stage) => stage.step(input, output),

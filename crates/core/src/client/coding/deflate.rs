@@ -2,7 +2,7 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Fault, Step};
+use super::{DecodeFault, DecodeStep};
 
 /// How every gzip member begins: its magic number, and the one method of compression there is.
 const MEMBER_BEGINS: [u8; 3] = [0x1f, 0x8b, 8];
@@ -10,19 +10,23 @@ const MEMBER_BEGINS: [u8; 3] = [0x1f, 0x8b, 8];
 pub(super) const WINDOW_BITS: u8 = 15;
 
 /// One call of the inflater; true when its stream has ended.
-fn inflate(inflater: &mut Decompress, input: &[u8], output: &mut [u8]) -> Result<(Step, bool), Fault> {
+fn inflate(
+    inflater: &mut Decompress,
+    input: &[u8],
+    output: &mut [u8],
+) -> Result<(DecodeStep, bool), DecodeFault> {
     let (total_in, total_out) = (inflater.total_in(), inflater.total_out());
     let status = inflater.decompress(input, output, FlushDecompress::None).map_err(|error| {
         let detail = error.message().unwrap_or(match error.needs_dictionary() {
             Some(_) => "a preset dictionary is needed",
             None => "invalid compressed data",
         });
-        Fault::Corrupt(detail.to_owned().into())
+        DecodeFault::Corrupt(detail.to_owned().into())
     })?;
     // Neither number is larger than the slice it counts.
     let consumed = (inflater.total_in() - total_in) as usize;
     let produced = (inflater.total_out() - total_out) as usize;
-    Ok((Step { consumed, produced }, status == Status::StreamEnd))
+    Ok((DecodeStep { consumed, produced }, status == Status::StreamEnd))
 }
 
 /// Members one after another.
@@ -50,8 +54,8 @@ impl Gzip {
         !matches!(self.place, GzipPlace::Member)
     }
 
-    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, Fault> {
-        let mut done = Step::default();
+    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<DecodeStep, DecodeFault> {
+        let mut done = DecodeStep::default();
         loop {
             let rest = &input[done.consumed..];
             match self.place {
@@ -84,7 +88,7 @@ impl Gzip {
     }
 
     /// The inflater for another member, whose beginning has been taken from the input.
-    fn next_member(&mut self) -> Result<GzipPlace, Fault> {
+    fn next_member(&mut self) -> Result<GzipPlace, DecodeFault> {
         self.inflater.reset(true);
         inflate(&mut self.inflater, &MEMBER_BEGINS, &mut [])?;
         Ok(GzipPlace::Member)
@@ -109,17 +113,19 @@ impl Deflate {
         !matches!(self, Self::Stream(_))
     }
 
-    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, Fault> {
+    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<DecodeStep, DecodeFault> {
         if let (Self::Unknown, Some(first)) = (&*self, input.first()) {
             *self = Self::Stream(Decompress::new(begins_zlib(*first)));
         }
-        let Self::Stream(inflater) = self else { return Ok(Step { consumed: input.len(), produced: 0 }) };
+        let Self::Stream(inflater) = self else {
+            return Ok(DecodeStep { consumed: input.len(), produced: 0 });
+        };
         let (step, ended) = inflate(inflater, input, output)?;
         if !ended {
             return Ok(step);
         }
         *self = Self::Beyond;
-        Ok(Step { consumed: input.len(), ..step })
+        Ok(DecodeStep { consumed: input.len(), ..step })
     }
 }
 

@@ -13,7 +13,7 @@ mod zstd;
 use std::borrow::Cow;
 use std::fmt;
 
-pub use decoder::{Decoder, Progress};
+pub use decoder::{DecodeProgress, Decoder};
 
 /// A content coding that changes a body; `identity` changes nothing and has no value here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,7 +92,7 @@ impl std::error::Error for Undecodable {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError {
     coding: Coding,
-    fault: Fault,
+    fault: DecodeFault,
 }
 
 impl DecodeError {
@@ -105,7 +105,7 @@ impl DecodeError {
     /// Whether the body ends before its coding does.
     #[must_use]
     pub const fn is_cut(&self) -> bool {
-        matches!(self.fault, Fault::Cut)
+        matches!(self.fault, DecodeFault::Cut)
     }
 }
 
@@ -119,7 +119,7 @@ impl std::error::Error for DecodeError {}
 
 /// What is wrong with the input of one coding.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Fault {
+enum DecodeFault {
     /// The input breaks the format; the text is the library's.
     Corrupt(Cow<'static, str>),
     /// The input has ended within the stream.
@@ -128,7 +128,7 @@ enum Fault {
     OutOfMemory,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for DecodeFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Corrupt(detail) => f.write_str(detail),
@@ -140,7 +140,7 @@ impl fmt::Display for Fault {
 
 /// What one step of one coding has done.
 #[derive(Clone, Copy, Debug, Default)]
-struct Step {
+struct DecodeStep {
     consumed: usize,
     produced: usize,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ::zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, get_error_name};
 
-use super::{Fault, Step};
+use super::{DecodeFault, DecodeStep};
 
 /// The largest window that is accepted, as its base-2 logarithm: 8 MiB, which RFC 9659 sets for this content coding.
 const WINDOW_LOG: u32 = 23;
@@ -26,8 +26,8 @@ enum Place {
 }
 
 impl Zstd {
-    pub(super) fn new() -> Result<Self, Fault> {
-        let mut context = DCtx::try_create().ok_or(Fault::OutOfMemory)?;
+    pub(super) fn new() -> Result<Self, DecodeFault> {
+        let mut context = DCtx::try_create().ok_or(DecodeFault::OutOfMemory)?;
         context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(fault)?;
         Ok(Self { context, place: Place::Between })
     }
@@ -36,8 +36,8 @@ impl Zstd {
         matches!(self.place, Place::Between)
     }
 
-    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, Fault> {
-        let mut done = Step::default();
+    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<DecodeStep, DecodeFault> {
+        let mut done = DecodeStep::default();
         // A call that could do nothing is counted against the context, which fails after some of them.
         while done.consumed < input.len() || self.place == Place::Full {
             let room = output.len() - done.produced;
@@ -61,8 +61,8 @@ impl Zstd {
 }
 
 /// The fault of an error code of the library.
-fn fault(code: usize) -> Fault {
-    Fault::Corrupt(get_error_name(code).into())
+fn fault(code: usize) -> DecodeFault {
+    DecodeFault::Corrupt(get_error_name(code).into())
 }
 
 impl fmt::Debug for Zstd {

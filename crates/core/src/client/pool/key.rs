@@ -11,14 +11,14 @@ static HASHING: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// What has to be equal for a request to use a connection: host, port, TLS, proxy. It is hashed when it is made; a clone is
 /// a reference to the same.
-pub struct Key<K>(Arc<Hashed<K>>);
+pub struct PoolKey<K>(Arc<Hashed<K>>);
 
 struct Hashed<K> {
     hash: u64,
     value: K,
 }
 
-impl<K: Hash> Key<K> {
+impl<K: Hash> PoolKey<K> {
     /// The key of that value.
     #[must_use]
     pub fn new(value: K) -> Self {
@@ -26,13 +26,13 @@ impl<K: Hash> Key<K> {
     }
 }
 
-impl<K> Clone for Key<K> {
+impl<K> Clone for PoolKey<K> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<K> Deref for Key<K> {
+impl<K> Deref for PoolKey<K> {
     type Target = K;
 
     fn deref(&self) -> &K {
@@ -40,27 +40,27 @@ impl<K> Deref for Key<K> {
     }
 }
 
-impl<K: Eq> PartialEq for Key<K> {
+impl<K: Eq> PartialEq for PoolKey<K> {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || (self.0.hash == other.0.hash && self.0.value == other.0.value)
     }
 }
 
-impl<K: Eq> Eq for Key<K> {}
+impl<K: Eq> Eq for PoolKey<K> {}
 
-impl<K> Hash for Key<K> {
+impl<K> Hash for PoolKey<K> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.0.hash);
     }
 }
 
-impl<K: fmt::Debug> fmt::Debug for Key<K> {
+impl<K: fmt::Debug> fmt::Debug for PoolKey<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.value.fmt(f)
     }
 }
 
-/// Hands on the hash that a [`Key`] has.
+/// Hands on the hash that a [`PoolKey`] has.
 #[derive(Default)]
 pub(super) struct IdentityHasher(u64);
 

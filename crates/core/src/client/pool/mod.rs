@@ -1,11 +1,12 @@
 //! Which connection serves a request: the connection pool, without connections.
 //!
-//! A *slot* is the right to use one connection to one host. There are [`Limits::total`] of them and
-//! [`Limits::per_host`] for each [`Key`]; idle connections hold none, as in aiohttp. Whoever has a slot holds a [`Lease`]
-//! until [`Pool::release`]. Who finds none gets a [`Ticket`] and waits; a slot that comes free goes at once to whoever has
-//! waited longest among those who may use it, so nobody overtakes and nobody starves behind another host's limit.
+//! A *permit* is the right to use one connection to one host. There are [`PoolLimits::total`] of them and
+//! [`PoolLimits::per_host`] for each [`PoolKey`]; idle connections hold none, as in aiohttp. The caller holds its
+//! [`Permit`] until [`Pool::release`]. A caller that finds none gets a [`WaiterId`] and waits. A released permit goes at
+//! once to the waiter that has waited longest among those that may use it: no waiter overtakes another, and none starves
+//! behind another host's limit.
 //!
-//! The pool drops no connection by itself: those that are to be closed are handed to the caller. It does drop keys.
+//! The pool drops no connection by itself: it hands those that are to be closed to the caller. It does drop keys.
 
 mod key;
 #[cfg(test)]
@@ -17,37 +18,37 @@ use std::hash::Hash;
 use slab::Slab;
 
 use super::list::{Linked, Links, List};
-pub use key::Key;
+pub use key::PoolKey;
 
 /// How many connections there may be, and how long they stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct PoolLimits {
     /// Connections in use at once; 0 is no limit.
     pub total: usize,
     /// Connections in use at once with one key; 0 is no limit.
     pub per_host: usize,
-    /// For how long a connection may be idle, in nanoseconds; `None` is for ever.
+    /// For how long a connection may be idle, in nanoseconds; `None` is no limit.
     pub keep_alive: Option<u64>,
 }
 
-impl Default for Limits {
+impl Default for PoolLimits {
     /// aiohttp's: 100 connections, any number of them to one host, 15 seconds.
     fn default() -> Self {
         Self { total: 100, per_host: 0, keep_alive: Some(15_000_000_000) }
     }
 }
 
-/// A slot, from checkout to release. It belongs to the pool that gave it; one that is dropped is lost to the pool.
+/// A permit, from checkout to release. It belongs to the pool that gave it; one that is dropped is lost to the pool.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "a slot that is not released is lost"]
-pub struct Lease {
+#[must_use = "a permit that is not released is lost"]
+pub struct Permit {
     host: usize,
 }
 
-/// A place in the queue.
+/// Names a waiter in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ticket {
-    place: usize,
+pub struct WaiterId {
+    slot: usize,
     serial: u64,
 }
 
@@ -55,24 +56,24 @@ pub struct Ticket {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Checkout<C> {
-    /// A slot, and an idle connection to use. If it turns out to be closed, the slot is good for a new one.
-    Reuse(Lease, C),
-    /// A slot, for a connection that the caller opens.
-    Open(Lease),
-    /// There is no slot: [`Released::Woken`] will name this ticket.
-    Wait(Ticket),
+    /// A permit, and an idle connection to use. If it turns out to be closed, the permit is good for a new one.
+    Reuse(Permit, C),
+    /// A permit, for a connection that the caller opens.
+    Open(Permit),
+    /// There is no permit: [`Released::Woken`] will name this waiter.
+    Wait(WaiterId),
     /// The pool is closed.
     Closed,
 }
 
-/// What became of a slot that was given back.
+/// What became of a permit that was given back.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Released<C> {
-    /// Nobody waits for it.
+    /// No waiter is queued for it.
     Free,
     /// This waiter has it; [`Pool::claim`] fetches it.
-    Woken(Ticket),
+    Woken(WaiterId),
     /// The pool is closed, and so must this connection be.
     Close(C),
 }
@@ -83,8 +84,8 @@ pub enum Released<C> {
 pub struct Drained<C> {
     /// Connections to close: the idle ones, and those whose waiters have not fetched them.
     pub connections: Vec<C>,
-    /// Those who wait in vain.
-    pub waiters: Vec<Ticket>,
+    /// The waiters that were queued.
+    pub waiters: Vec<WaiterId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,15 +94,15 @@ enum Phase {
     Closed,
 }
 
-/// Everything with one key. An entry lives as long as any of its lists has something in it or a slot is out.
+/// Everything with one key. An entry lives as long as any of its lists has something in it or a permit is out.
 #[derive(Debug)]
 struct Host<K> {
-    key: Key<K>,
-    /// Slots in use, or granted.
+    key: PoolKey<K>,
+    /// Permits in use, or granted.
     acquired: usize,
     idle: List<OfHost>,
     waiters: List<OfHost>,
-    /// As what the host is entered in [`Pool::ready`].
+    /// The serial under which the host is entered in [`Pool::ready`].
     ready: Option<u64>,
 }
 
@@ -145,7 +146,7 @@ struct Waiter<C> {
 enum Stage<C> {
     /// In its host's list.
     Waits,
-    /// Has a slot, and perhaps a connection, and is in no list.
+    /// Has a permit, and perhaps a connection, and is in no list.
     Granted(Option<C>),
 }
 
@@ -155,32 +156,32 @@ impl<C> Linked<OfHost> for Waiter<C> {
     }
 }
 
-/// Idle connections of type `C` and slots for them, by keys of type `K`. Times are nanoseconds of the caller's clock, and
+/// Idle connections of type `C` and permits for them, by keys of type `K`. Times are nanoseconds of the caller's clock, and
 /// never go back.
 ///
 /// ```
-/// use whorl_core::client::pool::{Checkout, Key, Limits, Pool, Released};
+/// use whorl_core::client::pool::{Checkout, PoolKey, PoolLimits, Pool, Released};
 ///
-/// let mut pool = Pool::new(Limits { total: 1, ..Limits::default() });
-/// let host = Key::new("example.org:443");
-/// let Checkout::Open(lease) = pool.checkout(&host, 0) else { panic!() };
-/// let Checkout::Wait(ticket) = pool.checkout(&host, 0) else { panic!() };
-/// assert_eq!(pool.release(lease, Some("a connection"), 1), Released::Woken(ticket));
-/// let Some(Checkout::Reuse(lease, "a connection")) = pool.claim(ticket) else { panic!() };
-/// assert_eq!(pool.release(lease, None, 2), Released::Free);
+/// let mut pool = Pool::new(PoolLimits { total: 1, ..PoolLimits::default() });
+/// let host = PoolKey::new("example.org:443");
+/// let Checkout::Open(permit) = pool.checkout(&host, 0) else { panic!() };
+/// let Checkout::Wait(waiter) = pool.checkout(&host, 0) else { panic!() };
+/// assert_eq!(pool.release(permit, Some("a connection"), 1), Released::Woken(waiter));
+/// let Some(Checkout::Reuse(permit, "a connection")) = pool.claim(waiter) else { panic!() };
+/// assert_eq!(pool.release(permit, None, 2), Released::Free);
 /// ```
 #[derive(Debug)]
 pub struct Pool<K, C> {
-    limits: Limits,
+    limits: PoolLimits,
     phase: Phase,
-    places: HashMap<Key<K>, usize, key::BuildIdentityHasher>,
+    by_key: HashMap<PoolKey<K>, usize, key::BuildIdentityHasher>,
     hosts: Slab<Host<K>>,
     idle: Slab<Idle<C>>,
     /// All idle connections, the one that was used longest ago first.
     oldest: List<OfPool>,
     waiters: Slab<Waiter<C>>,
-    /// The hosts for which somebody waits although they are below their own limit, by who has waited longest. It is empty
-    /// while a slot is free.
+    /// The hosts that have a waiter and are below their own limit, by the serial of their first waiter. It is empty
+    /// while a permit is free.
     ready: BTreeSet<(u64, usize)>,
     acquired: usize,
     serial: u64,
@@ -189,11 +190,11 @@ pub struct Pool<K, C> {
 impl<K: Eq + Hash, C> Pool<K, C> {
     /// An empty pool.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: PoolLimits) -> Self {
         Self {
             limits,
             phase: Phase::Open,
-            places: HashMap::default(),
+            by_key: HashMap::default(),
             hosts: Slab::new(),
             idle: Slab::new(),
             oldest: List::default(),
@@ -204,13 +205,13 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         }
     }
 
-    /// Asks for a connection: an idle one, the one that was used last first, or a slot for a new one, or a place in the
+    /// Asks for a connection: an idle one, the one that was used last first, or a permit for a new one, or a place in the
     /// queue.
-    pub fn checkout(&mut self, key: &Key<K>, now: u64) -> Checkout<C> {
+    pub fn checkout(&mut self, key: &PoolKey<K>, now: u64) -> Checkout<C> {
         if self.phase == Phase::Closed {
             return Checkout::Closed;
         }
-        let host = match self.places.get(key) {
+        let host = match self.by_key.get(key) {
             Some(host) => *host,
             None => self.enter_host(key),
         };
@@ -219,30 +220,19 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         }
         self.acquire(host);
         match self.take_idle(host, now) {
-            Some(connection) => Checkout::Reuse(Lease { host }, connection),
-            None => Checkout::Open(Lease { host }),
+            Some(connection) => Checkout::Reuse(Permit { host }, connection),
+            None => Checkout::Open(Permit { host }),
         }
     }
 
-    /// Asks for an idle connection and nothing else: `None` if there is none, or no slot.
-    pub fn checkout_idle(&mut self, key: &Key<K>, now: u64) -> Option<(Lease, C)> {
-        let host = *self.places.get(key)?;
-        if self.phase == Phase::Closed || self.is_full() || self.is_host_full(host) {
-            return None;
-        }
-        let connection = self.take_idle(host, now)?;
-        self.acquire(host);
-        Some((Lease { host }, connection))
+    /// Another idle connection for a permit whose own turned out to be closed.
+    pub fn another(&mut self, permit: &Permit, now: u64) -> Option<C> {
+        self.take_idle(permit.host, now)
     }
 
-    /// Another idle connection for a slot whose own turned out to be closed.
-    pub fn another(&mut self, lease: &Lease, now: u64) -> Option<C> {
-        self.take_idle(lease.host, now)
-    }
-
-    /// Gives a slot back, with its connection if that can be used again, or `None` if it was closed or never opened.
-    pub fn release(&mut self, lease: Lease, connection: Option<C>, now: u64) -> Released<C> {
-        let host = lease.host;
+    /// Gives a permit back, with its connection if that can be used again, or `None` if it was closed or never opened.
+    pub fn release(&mut self, permit: Permit, connection: Option<C>, now: u64) -> Released<C> {
+        let host = permit.host;
         let entry = &mut self.hosts[host];
         entry.acquired -= 1;
         self.acquired -= 1;
@@ -259,32 +249,32 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         woken.map_or(Released::Free, Released::Woken)
     }
 
-    /// Fetches what a woken waiter was given. `None` as long as it has to wait, and for a ticket that was claimed or
+    /// Fetches what a woken waiter was given. `None` as long as it has to wait, and for an id that was claimed or
     /// cancelled before, or whose pool is closed.
-    pub fn claim(&mut self, ticket: Ticket) -> Option<Checkout<C>> {
-        let waiter = self.waiters.get(ticket.place).filter(|waiter| waiter.serial == ticket.serial)?;
+    pub fn claim(&mut self, id: WaiterId) -> Option<Checkout<C>> {
+        let waiter = self.waiters.get(id.slot).filter(|waiter| waiter.serial == id.serial)?;
         if matches!(waiter.stage, Stage::Waits) {
             return None;
         }
-        let Waiter { host, stage, .. } = self.waiters.remove(ticket.place);
+        let Waiter { host, stage, .. } = self.waiters.remove(id.slot);
         match stage {
-            Stage::Granted(Some(connection)) => Some(Checkout::Reuse(Lease { host }, connection)),
-            Stage::Granted(None) => Some(Checkout::Open(Lease { host })),
+            Stage::Granted(Some(connection)) => Some(Checkout::Reuse(Permit { host }, connection)),
+            Stage::Granted(None) => Some(Checkout::Open(Permit { host })),
             Stage::Waits => None,
         }
     }
 
     /// Takes a waiter out of the queue. If it had been woken, what it was given goes to the next.
-    pub fn cancel(&mut self, ticket: Ticket, now: u64) -> Released<C> {
-        match self.claim(ticket) {
-            Some(Checkout::Reuse(lease, connection)) => return self.release(lease, Some(connection), now),
-            Some(Checkout::Open(lease)) => return self.release(lease, None, now),
+    pub fn cancel(&mut self, id: WaiterId, now: u64) -> Released<C> {
+        match self.claim(id) {
+            Some(Checkout::Reuse(permit, connection)) => return self.release(permit, Some(connection), now),
+            Some(Checkout::Open(permit)) => return self.release(permit, None, now),
             Some(Checkout::Wait(_) | Checkout::Closed) | None => {}
         }
-        if self.waiters.get(ticket.place).is_some_and(|waiter| waiter.serial == ticket.serial) {
-            let host = self.waiters[ticket.place].host;
-            self.hosts[host].waiters.unlink(&mut self.waiters, ticket.place);
-            self.waiters.remove(ticket.place);
+        if self.waiters.get(id.slot).is_some_and(|waiter| waiter.serial == id.serial) {
+            let host = self.waiters[id.slot].host;
+            self.hosts[host].waiters.unlink(&mut self.waiters, id.slot);
+            self.waiters.remove(id.slot);
             self.update_ready(host);
             self.forget_unused(host);
         }
@@ -293,8 +283,8 @@ impl<K: Eq + Hash, C> Pool<K, C> {
 
     /// Takes out the idle connections whose time is over, into `out`.
     pub fn expire(&mut self, now: u64, out: &mut Vec<C>) {
-        while let Some(place) = self.oldest.first().filter(|place| self.is_expired(*place, now)) {
-            out.push(self.remove_idle_at(place));
+        while let Some(slot) = self.oldest.first().filter(|slot| self.is_expired(*slot, now)) {
+            out.push(self.remove_idle_at(slot));
         }
     }
 
@@ -307,24 +297,24 @@ impl<K: Eq + Hash, C> Pool<K, C> {
 
     /// Takes out the idle connection for which `is_it` says so, as its peer has closed it. It looks at each in turn.
     pub fn remove_idle(&mut self, mut is_it: impl FnMut(&C) -> bool) -> Option<C> {
-        let (place, _) = self.idle.iter().find(|(_, idle)| is_it(&idle.connection))?;
-        Some(self.remove_idle_at(place))
+        let (slot, _) = self.idle.iter().find(|(_, idle)| is_it(&idle.connection))?;
+        Some(self.remove_idle_at(slot))
     }
 
-    /// Closes the pool: nobody gets anything from it any more. Slots that are out come back as before.
+    /// Closes the pool: it serves no more checkouts. Permits that are out are released as before.
     pub fn close(&mut self) -> Drained<C> {
         self.phase = Phase::Closed;
         let mut drained = Drained { connections: Vec::new(), waiters: Vec::new() };
-        while let Some(place) = self.oldest.first() {
-            drained.connections.push(self.remove_idle_at(place));
+        while let Some(slot) = self.oldest.first() {
+            drained.connections.push(self.remove_idle_at(slot));
         }
         self.ready.clear();
-        for (place, waiter) in std::mem::take(&mut self.waiters) {
+        for (slot, waiter) in std::mem::take(&mut self.waiters) {
             let host = &mut self.hosts[waiter.host];
             host.waiters = List::default();
             host.ready = None;
             match waiter.stage {
-                Stage::Waits => drained.waiters.push(Ticket { place, serial: waiter.serial }),
+                Stage::Waits => drained.waiters.push(WaiterId { slot, serial: waiter.serial }),
                 Stage::Granted(connection) => {
                     host.acquired -= 1;
                     self.acquired -= 1;
@@ -332,9 +322,9 @@ impl<K: Eq + Hash, C> Pool<K, C> {
                 }
             }
         }
-        drained.waiters.sort_unstable_by_key(|ticket| ticket.serial);
+        drained.waiters.sort_unstable_by_key(|waiter| waiter.serial);
         self.hosts.retain(|_, host| host.acquired > 0);
-        self.places.retain(|_, host| self.hosts.contains(*host));
+        self.by_key.retain(|_, host| self.hosts.contains(*host));
         drained
     }
 
@@ -346,26 +336,26 @@ impl<K: Eq + Hash, C> Pool<K, C> {
 
     /// The limits.
     #[must_use]
-    pub const fn limits(&self) -> &Limits {
+    pub const fn limits(&self) -> &PoolLimits {
         &self.limits
     }
 
-    /// How many slots are in use, those of woken waiters included.
+    /// How many permits are in use, those of woken waiters included.
     #[must_use]
     pub const fn acquired(&self) -> usize {
         self.acquired
     }
 
-    /// How many slots of one key are in use.
+    /// How many permits of one key are in use.
     #[must_use]
-    pub fn acquired_of(&self, key: &Key<K>) -> usize {
-        self.places.get(key).map_or(0, |host| self.hosts[*host].acquired)
+    pub fn acquired_of(&self, key: &PoolKey<K>) -> usize {
+        self.by_key.get(key).map_or(0, |host| self.hosts[*host].acquired)
     }
 
-    /// The key of a lease.
+    /// The key of a permit.
     #[must_use]
-    pub fn key(&self, lease: &Lease) -> &Key<K> {
-        &self.hosts[lease.host].key
+    pub fn key(&self, permit: &Permit) -> &PoolKey<K> {
+        &self.hosts[permit.host].key
     }
 
     /// How many waiters there are, woken ones included.
@@ -375,7 +365,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
     }
 
     /// The idle connections with their keys, in no order.
-    pub fn idle(&self) -> impl Iterator<Item = (&Key<K>, &C)> {
+    pub fn idle(&self) -> impl Iterator<Item = (&PoolKey<K>, &C)> {
         self.idle.iter().map(|(_, idle)| (&self.hosts[idle.host].key, &idle.connection))
     }
 
@@ -387,12 +377,12 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         self.limits.per_host != 0 && self.hosts[host].acquired >= self.limits.per_host
     }
 
-    fn is_expired(&self, place: usize, now: u64) -> bool {
-        let since = self.idle[place].since;
+    fn is_expired(&self, slot: usize, now: u64) -> bool {
+        let since = self.idle[slot].since;
         self.limits.keep_alive.is_some_and(|keep_alive| now >= since.saturating_add(keep_alive))
     }
 
-    fn enter_host(&mut self, key: &Key<K>) -> usize {
+    fn enter_host(&mut self, key: &PoolKey<K>) -> usize {
         let host = self.hosts.insert(Host {
             key: key.clone(),
             acquired: 0,
@@ -400,7 +390,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
             waiters: List::default(),
             ready: None,
         });
-        self.places.insert(key.clone(), host);
+        self.by_key.insert(key.clone(), host);
         host
     }
 
@@ -409,7 +399,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         let entry = &self.hosts[host];
         if entry.acquired == 0 && entry.idle.first().is_none() && entry.waiters.first().is_none() {
             let entry = self.hosts.remove(host);
-            self.places.remove(&entry.key);
+            self.by_key.remove(&entry.key);
         }
     }
 
@@ -420,63 +410,63 @@ impl<K: Eq + Hash, C> Pool<K, C> {
 
     fn put_idle(&mut self, host: usize, connection: C, since: u64) {
         let links = Links::default();
-        let place = self.idle.insert(Idle { connection, host, since, in_host: links, in_pool: links });
-        self.hosts[host].idle.push(&mut self.idle, place);
-        self.oldest.push(&mut self.idle, place);
+        let slot = self.idle.insert(Idle { connection, host, since, in_host: links, in_pool: links });
+        self.hosts[host].idle.push(&mut self.idle, slot);
+        self.oldest.push(&mut self.idle, slot);
     }
 
     /// The idle connection that was used last. If its time is over so is that of all others, which are left to
     /// [`Pool::expire`].
     fn take_idle(&mut self, host: usize, now: u64) -> Option<C> {
-        let place = self.hosts[host].idle.last()?;
-        if self.is_expired(place, now) {
+        let slot = self.hosts[host].idle.last()?;
+        if self.is_expired(slot, now) {
             return None;
         }
-        Some(self.unlink_idle(place).connection)
+        Some(self.unlink_idle(slot).connection)
     }
 
-    fn unlink_idle(&mut self, place: usize) -> Idle<C> {
-        let host = self.idle[place].host;
-        self.hosts[host].idle.unlink(&mut self.idle, place);
-        self.oldest.unlink(&mut self.idle, place);
-        self.idle.remove(place)
+    fn unlink_idle(&mut self, slot: usize) -> Idle<C> {
+        let host = self.idle[slot].host;
+        self.hosts[host].idle.unlink(&mut self.idle, slot);
+        self.oldest.unlink(&mut self.idle, slot);
+        self.idle.remove(slot)
     }
 
-    fn remove_idle_at(&mut self, place: usize) -> C {
-        let idle = self.unlink_idle(place);
+    fn remove_idle_at(&mut self, slot: usize) -> C {
+        let idle = self.unlink_idle(slot);
         self.forget_unused(idle.host);
         idle.connection
     }
 
-    fn queue(&mut self, host: usize) -> Ticket {
+    fn queue(&mut self, host: usize) -> WaiterId {
         let serial = self.serial;
         self.serial += 1;
         let in_host = Links::default();
-        let place = self.waiters.insert(Waiter { host, serial, stage: Stage::Waits, in_host });
-        self.hosts[host].waiters.push(&mut self.waiters, place);
+        let slot = self.waiters.insert(Waiter { host, serial, stage: Stage::Waits, in_host });
+        self.hosts[host].waiters.push(&mut self.waiters, slot);
         self.update_ready(host);
-        Ticket { place, serial }
+        WaiterId { slot, serial }
     }
 
-    /// Gives a free slot, if there is one, to whoever has waited longest of those who may use it.
-    fn grant(&mut self, now: u64) -> Option<Ticket> {
+    /// Gives a free permit, if there is one, to the waiter that has waited longest among those that may use it.
+    fn grant(&mut self, now: u64) -> Option<WaiterId> {
         if self.is_full() {
             return None;
         }
         let (serial, host) = *self.ready.first()?;
-        let place = self.hosts[host].waiters.first()?;
-        self.hosts[host].waiters.unlink(&mut self.waiters, place);
+        let slot = self.hosts[host].waiters.first()?;
+        self.hosts[host].waiters.unlink(&mut self.waiters, slot);
         self.acquire(host);
         self.update_ready(host);
         let connection = self.take_idle(host, now);
-        self.waiters[place].stage = Stage::Granted(connection);
-        Some(Ticket { place, serial })
+        self.waiters[slot].stage = Stage::Granted(connection);
+        Some(WaiterId { slot, serial })
     }
 
-    /// Enters a host among those that wait for nothing but a slot, or strikes it off.
+    /// Enters a host among those that wait for nothing but a permit, or strikes it off.
     fn update_ready(&mut self, host: usize) {
         let first = self.hosts[host].waiters.first();
-        let now = first.filter(|_| !self.is_host_full(host)).map(|place| self.waiters[place].serial);
+        let now = first.filter(|_| !self.is_host_full(host)).map(|slot| self.waiters[slot].serial);
         let before = std::mem::replace(&mut self.hosts[host].ready, now);
         if now == before {
             return;

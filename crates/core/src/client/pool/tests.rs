@@ -5,81 +5,81 @@ mod model;
 use proptest::prelude::*;
 
 use self::model::{Operation, Pair};
-use super::{Checkout, Drained, Key, Lease, Limits, Pool, Released, Ticket};
+use super::{Checkout, Drained, Permit, Pool, PoolKey, PoolLimits, Released, WaiterId};
 
 const SECOND: u64 = 1_000_000_000;
 
 fn pool(total: usize, per_host: usize) -> Pool<&'static str, u32> {
-    Pool::new(Limits { total, per_host, keep_alive: Some(15 * SECOND) })
+    Pool::new(PoolLimits { total, per_host, keep_alive: Some(15 * SECOND) })
 }
 
 #[track_caller]
-fn opens(checkout: Checkout<u32>) -> Lease {
-    let Checkout::Open(lease) = checkout else { panic!("{checkout:?}") };
-    lease
+fn opens(checkout: Checkout<u32>) -> Permit {
+    let Checkout::Open(permit) = checkout else { panic!("{checkout:?}") };
+    permit
 }
 
 #[track_caller]
-fn reuses(checkout: Checkout<u32>, connection: u32) -> Lease {
-    let Checkout::Reuse(lease, other) = checkout else { panic!("{checkout:?}") };
+fn reuses(checkout: Checkout<u32>, connection: u32) -> Permit {
+    let Checkout::Reuse(permit, other) = checkout else { panic!("{checkout:?}") };
     assert_eq!(other, connection);
-    lease
+    permit
 }
 
 #[track_caller]
-fn waits(checkout: Checkout<u32>) -> Ticket {
-    let Checkout::Wait(ticket) = checkout else { panic!("{checkout:?}") };
-    ticket
+fn waits(checkout: Checkout<u32>) -> WaiterId {
+    let Checkout::Wait(waiter) = checkout else { panic!("{checkout:?}") };
+    waiter
 }
 
 #[test]
 fn the_connection_that_was_used_last_is_used_first() {
     let mut pool = pool(0, 0);
-    let key = Key::new("a");
-    let leases = [(); 3].map(|()| opens(pool.checkout(&key, 0)));
-    for (lease, connection) in leases.into_iter().zip(1..) {
-        assert_eq!(pool.release(lease, Some(connection), u64::from(connection)), Released::Free);
+    let key = PoolKey::new("a");
+    let permits = [(); 3].map(|()| opens(pool.checkout(&key, 0)));
+    for (permit, connection) in permits.into_iter().zip(1..) {
+        assert_eq!(pool.release(permit, Some(connection), u64::from(connection)), Released::Free);
     }
     let _lease = reuses(pool.checkout(&key, 9), 3);
     let _lease = reuses(pool.checkout(&key, 9), 2);
-    let _lease = reuses(pool.checkout(&Key::new("a"), 9), 1);
+    let _lease = reuses(pool.checkout(&PoolKey::new("a"), 9), 1);
     let _lease = opens(pool.checkout(&key, 9));
 }
 
 #[test]
 fn a_connection_serves_only_its_own_key() {
     let mut pool = pool(0, 0);
-    let lease = opens(pool.checkout(&Key::new("a"), 0));
-    assert_eq!(pool.release(lease, Some(1), 0), Released::Free);
-    let lease = opens(pool.checkout(&Key::new("b"), 0));
-    assert_eq!(**pool.key(&lease), "b");
+    let permit = opens(pool.checkout(&PoolKey::new("a"), 0));
+    assert_eq!(pool.release(permit, Some(1), 0), Released::Free);
+    let permit = opens(pool.checkout(&PoolKey::new("b"), 0));
+    assert_eq!(**pool.key(&permit), "b");
 }
 
 #[test]
 fn idle_connections_expire() {
     let mut pool = pool(0, 0);
-    let (a, b) = (Key::new("a"), Key::new("b"));
+    let (a, b) = (PoolKey::new("a"), PoolKey::new("b"));
     assert_eq!(pool.next_expiry(), None);
     for (key, connection, now) in [(&a, 1, 10), (&b, 2, 20), (&b, 3, 30)] {
-        let lease = match pool.checkout(key, now) {
-            Checkout::Open(lease) => lease,
-            Checkout::Reuse(lease, taken) => {
+        let permit = match pool.checkout(key, now) {
+            Checkout::Open(permit) => permit,
+            Checkout::Reuse(permit, taken) => {
                 // 2 is in use while 3 is opened.
                 let other = opens(pool.checkout(key, now));
-                assert_eq!(pool.release(lease, Some(taken), now), Released::Free);
+                assert_eq!(pool.release(permit, Some(taken), now), Released::Free);
                 other
             }
             other => panic!("{other:?}"),
         };
-        assert_eq!(pool.release(lease, Some(connection), now), Released::Free);
+        assert_eq!(pool.release(permit, Some(connection), now), Released::Free);
     }
     assert_eq!(pool.next_expiry(), Some(15 * SECOND + 10));
     let mut out = Vec::new();
     pool.expire(15 * SECOND + 9, &mut out);
     assert!(out.is_empty());
     // An expired one is not handed out, whether it has been taken out or not.
-    let lease = opens(pool.checkout(&a, 15 * SECOND + 10));
-    assert_eq!(pool.release(lease, None, 15 * SECOND + 10), Released::Free);
+    let permit = opens(pool.checkout(&a, 15 * SECOND + 10));
+    assert_eq!(pool.release(permit, None, 15 * SECOND + 10), Released::Free);
     pool.expire(15 * SECOND + 30, &mut out);
     assert_eq!(out, [1, 2, 3]);
     assert_eq!((pool.next_expiry(), pool.idle().count()), (None, 0));
@@ -87,10 +87,10 @@ fn idle_connections_expire() {
 
 #[test]
 fn connections_may_be_kept_for_ever() {
-    let mut pool = Pool::new(Limits { keep_alive: None, ..Limits::default() });
-    let key = Key::new("a");
-    let lease = opens(pool.checkout(&key, 0));
-    assert_eq!(pool.release(lease, Some(1), 0), Released::Free);
+    let mut pool = Pool::new(PoolLimits { keep_alive: None, ..PoolLimits::default() });
+    let key = PoolKey::new("a");
+    let permit = opens(pool.checkout(&key, 0));
+    assert_eq!(pool.release(permit, Some(1), 0), Released::Free);
     assert_eq!(pool.next_expiry(), None);
     let mut out = Vec::new();
     pool.expire(u64::MAX, &mut out);
@@ -101,43 +101,43 @@ fn connections_may_be_kept_for_ever() {
 #[test]
 fn the_next_in_the_queue_has_the_connection() {
     let mut pool = pool(1, 0);
-    let key = Key::new("a");
-    let lease = opens(pool.checkout(&key, 0));
+    let key = PoolKey::new("a");
+    let permit = opens(pool.checkout(&key, 0));
     let first = waits(pool.checkout(&key, 0));
     let second = waits(pool.checkout(&key, 0));
     assert_eq!(pool.claim(first), None);
-    assert_eq!(pool.release(lease, Some(1), 0), Released::Woken(first));
+    assert_eq!(pool.release(permit, Some(1), 0), Released::Woken(first));
     // Nobody overtakes while the woken one has not come yet.
     let third = waits(pool.checkout(&key, 0));
     let claimed = pool.claim(first);
-    let lease = reuses(claimed.unwrap(), 1);
+    let permit = reuses(claimed.unwrap(), 1);
     assert_eq!(pool.claim(first), None);
     // A closed connection: the next opens its own.
-    assert_eq!(pool.release(lease, None, 0), Released::Woken(second));
-    let lease = opens(pool.claim(second).unwrap());
-    assert_eq!(pool.release(lease, Some(2), 0), Released::Woken(third));
+    assert_eq!(pool.release(permit, None, 0), Released::Woken(second));
+    let permit = opens(pool.claim(second).unwrap());
+    assert_eq!(pool.release(permit, Some(2), 0), Released::Woken(third));
 }
 
 #[test]
 fn a_slot_goes_to_another_host_and_the_connection_stays() {
     let mut pool = pool(1, 0);
-    let (a, b) = (Key::new("a"), Key::new("b"));
-    let lease = opens(pool.checkout(&a, 0));
+    let (a, b) = (PoolKey::new("a"), PoolKey::new("b"));
+    let permit = opens(pool.checkout(&a, 0));
     let for_b = waits(pool.checkout(&b, 0));
     let for_a = waits(pool.checkout(&a, 0));
-    assert_eq!(pool.release(lease, Some(1), 0), Released::Woken(for_b));
-    let lease = opens(pool.claim(for_b).unwrap());
-    assert_eq!(pool.release(lease, Some(2), 0), Released::Woken(for_a));
-    let lease = reuses(pool.claim(for_a).unwrap(), 1);
+    assert_eq!(pool.release(permit, Some(1), 0), Released::Woken(for_b));
+    let permit = opens(pool.claim(for_b).unwrap());
+    assert_eq!(pool.release(permit, Some(2), 0), Released::Woken(for_a));
+    let permit = reuses(pool.claim(for_a).unwrap(), 1);
     assert_eq!((pool.acquired(), pool.acquired_of(&a), pool.acquired_of(&b)), (1, 1, 0));
-    assert_eq!(pool.release(lease, Some(1), 0), Released::Free);
+    assert_eq!(pool.release(permit, Some(1), 0), Released::Free);
     assert_eq!(pool.idle().count(), 2);
 }
 
 #[test]
 fn who_waits_for_a_full_host_holds_nobody_up() {
     let mut pool = pool(3, 2);
-    let (a, b) = (Key::new("a"), Key::new("b"));
+    let (a, b) = (PoolKey::new("a"), PoolKey::new("b"));
     let of_a = [(); 2].map(|()| opens(pool.checkout(&a, 0)));
     let behind = [(); 5].map(|()| waits(pool.checkout(&a, 0)));
     let of_b = opens(pool.checkout(&b, 0));
@@ -145,7 +145,7 @@ fn who_waits_for_a_full_host_holds_nobody_up() {
     // `b` has waited for less long, but host a is full whatever b gives back.
     assert_eq!(pool.release(of_b, None, 0), Released::Woken(for_b));
     let of_b = opens(pool.claim(for_b).unwrap());
-    // Now a slot of host a: its first waiter, before anyone who comes later.
+    // Now a permit of host a: its first waiter, before anyone who comes later.
     let for_b = waits(pool.checkout(&b, 0));
     let [one, _other] = of_a;
     assert_eq!(pool.release(one, None, 0), Released::Woken(behind[0]));
@@ -155,28 +155,28 @@ fn who_waits_for_a_full_host_holds_nobody_up() {
 #[test]
 fn who_gives_up_leaves_what_he_had_to_the_next() {
     let mut pool = pool(1, 0);
-    let key = Key::new("a");
-    let lease = opens(pool.checkout(&key, 0));
-    let tickets = [(); 4].map(|()| waits(pool.checkout(&key, 0)));
-    assert_eq!(pool.cancel(tickets[1], 0), Released::Free);
-    assert_eq!(pool.release(lease, Some(1), 0), Released::Woken(tickets[0]));
-    assert_eq!(pool.cancel(tickets[0], 0), Released::Woken(tickets[2]));
-    assert_eq!(pool.cancel(tickets[0], 0), Released::Free);
-    let lease = reuses(pool.claim(tickets[2]).unwrap(), 1);
-    assert_eq!(pool.cancel(tickets[2], 0), Released::Free);
+    let key = PoolKey::new("a");
+    let permit = opens(pool.checkout(&key, 0));
+    let waiter_ids = [(); 4].map(|()| waits(pool.checkout(&key, 0)));
+    assert_eq!(pool.cancel(waiter_ids[1], 0), Released::Free);
+    assert_eq!(pool.release(permit, Some(1), 0), Released::Woken(waiter_ids[0]));
+    assert_eq!(pool.cancel(waiter_ids[0], 0), Released::Woken(waiter_ids[2]));
+    assert_eq!(pool.cancel(waiter_ids[0], 0), Released::Free);
+    let permit = reuses(pool.claim(waiter_ids[2]).unwrap(), 1);
+    assert_eq!(pool.cancel(waiter_ids[2], 0), Released::Free);
     assert_eq!(pool.acquired(), 1);
-    assert_eq!(pool.release(lease, None, 0), Released::Woken(tickets[3]));
-    assert_eq!(pool.cancel(tickets[3], 0), Released::Free);
+    assert_eq!(pool.release(permit, None, 0), Released::Woken(waiter_ids[3]));
+    assert_eq!(pool.cancel(waiter_ids[3], 0), Released::Free);
     assert_eq!((pool.acquired(), pool.waiting()), (0, 0));
 }
 
 #[test]
 fn a_peer_closes_an_idle_connection() {
     let mut pool = pool(0, 0);
-    let key = Key::new("a");
-    let leases = [(); 3].map(|()| opens(pool.checkout(&key, 0)));
-    for (lease, connection) in leases.into_iter().zip(1..) {
-        assert_eq!(pool.release(lease, Some(connection), 0), Released::Free);
+    let key = PoolKey::new("a");
+    let permits = [(); 3].map(|()| opens(pool.checkout(&key, 0)));
+    for (permit, connection) in permits.into_iter().zip(1..) {
+        assert_eq!(pool.release(permit, Some(connection), 0), Released::Free);
     }
     assert_eq!(pool.remove_idle(|connection| *connection == 2), Some(2));
     assert_eq!(pool.remove_idle(|connection| *connection == 2), None);
@@ -187,15 +187,15 @@ fn a_peer_closes_an_idle_connection() {
 #[test]
 fn a_closed_pool_keeps_nothing() {
     let mut pool = pool(2, 0);
-    let (a, b) = (Key::new("a"), Key::new("b"));
+    let (a, b) = (PoolKey::new("a"), PoolKey::new("b"));
     let of_a = opens(pool.checkout(&a, 0));
     let other = opens(pool.checkout(&b, 0));
-    let tickets = [(); 2].map(|()| waits(pool.checkout(&a, 0)));
-    assert_eq!(pool.release(other, Some(2), 0), Released::Woken(tickets[0]));
-    assert_eq!(pool.close(), Drained { connections: vec![2], waiters: vec![tickets[1]] });
+    let waiter_ids = [(); 2].map(|()| waits(pool.checkout(&a, 0)));
+    assert_eq!(pool.release(other, Some(2), 0), Released::Woken(waiter_ids[0]));
+    assert_eq!(pool.close(), Drained { connections: vec![2], waiters: vec![waiter_ids[1]] });
     assert!(pool.is_closed());
-    assert_eq!(pool.claim(tickets[0]), None);
-    assert_eq!(pool.cancel(tickets[1], 0), Released::Free);
+    assert_eq!(pool.claim(waiter_ids[0]), None);
+    assert_eq!(pool.cancel(waiter_ids[1], 0), Released::Free);
     assert_eq!(pool.checkout(&a, 0), Checkout::Closed);
     assert_eq!(pool.release(of_a, Some(1), 0), Released::Close(1));
     assert_eq!(pool.acquired(), 0);
@@ -203,14 +203,14 @@ fn a_closed_pool_keeps_nothing() {
 
 #[test]
 fn hosts_that_are_done_with_are_forgotten() {
-    let mut pool: Pool<u32, u32> = Pool::new(Limits::default());
+    let mut pool: Pool<u32, u32> = Pool::new(PoolLimits::default());
     for host in 0..1000 {
-        let key = Key::new(host);
-        let lease = opens(pool.checkout(&key, 0));
-        assert_eq!(pool.release(lease, (host % 2 == 0).then_some(host), 0), Released::Free);
+        let key = PoolKey::new(host);
+        let permit = opens(pool.checkout(&key, 0));
+        assert_eq!(pool.release(permit, (host % 2 == 0).then_some(host), 0), Released::Free);
     }
     pool.expire(u64::MAX, &mut Vec::new());
-    assert_eq!((pool.hosts.len(), pool.places.len()), (0, 0));
+    assert_eq!((pool.hosts.len(), pool.by_key.len()), (0, 0));
 }
 
 proptest! {
@@ -223,6 +223,6 @@ proptest! {
         keep_alive in prop::option::of(1..1000u64),
         operations in prop::collection::vec(any::<[u8; 3]>().prop_map(Operation::decode), 0..120),
     ) {
-        Pair::new(Limits { total, per_host, keep_alive }).run(operations);
+        Pair::new(PoolLimits { total, per_host, keep_alive }).run(operations);
     }
 }

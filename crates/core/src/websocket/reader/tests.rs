@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::negotiation::Direction;
-use super::super::writer::{Compress, Writer};
+use super::super::negotiation::DeflateParameters;
+use super::super::writer::{Compress, FrameWriter};
 use super::*;
 
 /// An event with memory of its own.
@@ -16,20 +16,20 @@ enum Seen {
     Close(Option<u16>, String),
 }
 
-impl From<Event<'_>> for Seen {
-    fn from(event: Event<'_>) -> Self {
+impl From<WebSocketEvent<'_>> for Seen {
+    fn from(event: WebSocketEvent<'_>) -> Self {
         match event {
-            Event::Text(text) => Self::Text(text.to_vec()),
-            Event::Binary(bytes) => Self::Binary(bytes.to_vec()),
-            Event::Ping(payload) => Self::Ping(payload.to_vec()),
-            Event::Pong(payload) => Self::Pong(payload.to_vec()),
-            Event::Close(code, reason) => Self::Close(code, reason.to_owned()),
+            WebSocketEvent::Text(text) => Self::Text(text.to_vec()),
+            WebSocketEvent::Binary(bytes) => Self::Binary(bytes.to_vec()),
+            WebSocketEvent::Ping(payload) => Self::Ping(payload.to_vec()),
+            WebSocketEvent::Pong(payload) => Self::Pong(payload.to_vec()),
+            WebSocketEvent::Close(code, reason) => Self::Close(code, reason.to_owned()),
         }
     }
 }
 
 /// All events of `input`, given in pieces of `cut` bytes, and the error at the end if there is one.
-fn events(reader: &mut Reader, input: &[u8], cut: usize) -> (Vec<Seen>, Option<Error>) {
+fn events(reader: &mut MessageReader, input: &[u8], cut: usize) -> (Vec<Seen>, Option<ProtocolError>) {
     let mut seen = Vec::new();
     for mut piece in input.chunks(cut) {
         loop {
@@ -49,18 +49,18 @@ fn events(reader: &mut Reader, input: &[u8], cut: usize) -> (Vec<Seen>, Option<E
     (seen, None)
 }
 
-fn client() -> Reader {
-    Reader::new(Role::Client, Some(1000), Some(Agreement::default()))
+fn client() -> MessageReader {
+    MessageReader::new(WebSocketRole::Client, Some(1000), Some(DeflateAgreement::default()))
 }
 
 /// What a client says of `input`, whether it comes at once or byte by byte.
-fn told(input: &[u8]) -> (Vec<Seen>, Option<Error>) {
+fn told(input: &[u8]) -> (Vec<Seen>, Option<ProtocolError>) {
     let at_once = events(&mut client(), input, input.len().max(1));
     assert_eq!(at_once, events(&mut client(), input, 1));
     at_once
 }
 
-fn error(input: &[u8]) -> Error {
+fn error(input: &[u8]) -> ProtocolError {
     told(input).1.unwrap()
 }
 
@@ -81,9 +81,11 @@ fn an_unfragmented_frame_is_not_copied() {
     let mut reader = client();
     let input = b"\x82\x03abc\x89\x01p".to_vec();
     let (event, used) = reader.parse(&input).unwrap();
-    assert!(matches!(event, Some(Event::Binary(payload)) if payload.as_ptr() == input[2..].as_ptr()));
+    assert!(
+        matches!(event, Some(WebSocketEvent::Binary(payload)) if payload.as_ptr() == input[2..].as_ptr())
+    );
     let (event, _) = reader.parse(&input[used..]).unwrap();
-    assert!(matches!(event, Some(Event::Ping(payload)) if payload.as_ptr() == input[7..].as_ptr()));
+    assert!(matches!(event, Some(WebSocketEvent::Ping(payload)) if payload.as_ptr() == input[7..].as_ptr()));
 }
 
 #[test]
@@ -96,42 +98,43 @@ fn after_a_close_frame_nothing_is_heard() {
 #[test]
 fn an_error_is_final() {
     let mut reader = client();
-    assert_eq!(reader.parse(b"\x83\x00"), Err(Error::UnknownOpcode(3)));
-    assert_eq!(reader.parse(b"\x81\x01x"), Err(Error::UnknownOpcode(3)));
-    assert_eq!(reader.parse(b""), Err(Error::UnknownOpcode(3)));
+    assert_eq!(reader.parse(b"\x83\x00"), Err(ProtocolError::UnknownOpcode(3)));
+    assert_eq!(reader.parse(b"\x81\x01x"), Err(ProtocolError::UnknownOpcode(3)));
+    assert_eq!(reader.parse(b""), Err(ProtocolError::UnknownOpcode(3)));
     // What came before it is told first.
-    assert_eq!(told(b"\x81\x01x\xf1\x00"), (vec![text("x")], Some(Error::ReservedBits)));
+    assert_eq!(told(b"\x81\x01x\xf1\x00"), (vec![text("x")], Some(ProtocolError::ReservedBits)));
 }
 
 #[test]
 fn the_order_of_fragments() {
-    assert_eq!(error(b"\x80\x00"), Error::NothingToContinue);
-    assert_eq!(error(b"\x00\x00"), Error::NothingToContinue);
-    assert_eq!(error(b"\x81\x00\x80\x00"), Error::NothingToContinue);
-    assert_eq!(error(b"\x01\x00\x81\x00"), Error::Unfinished(Opcode::Text));
-    assert_eq!(error(b"\x01\x00\x02\x00"), Error::Unfinished(Opcode::Binary));
+    assert_eq!(error(b"\x80\x00"), ProtocolError::NothingToContinue);
+    assert_eq!(error(b"\x00\x00"), ProtocolError::NothingToContinue);
+    assert_eq!(error(b"\x81\x00\x80\x00"), ProtocolError::NothingToContinue);
+    assert_eq!(error(b"\x01\x00\x81\x00"), ProtocolError::Unfinished(Opcode::Text));
+    assert_eq!(error(b"\x01\x00\x02\x00"), ProtocolError::Unfinished(Opcode::Binary));
     // An empty first fragment begins a message like any other.
     assert_eq!(told(b"\x01\x00\x80\x01x").0, [text("x")]);
 }
 
 #[test]
 fn reserved_bits() {
-    let plain = |input: &[u8]| events(&mut Reader::new(Role::Client, None, None), input, 100).1;
-    assert_eq!(plain(b"\xc1\x01\x00"), Some(Error::ReservedBits));
-    assert_eq!(Error::ReservedBits.close_code(), 1002);
+    let plain =
+        |input: &[u8]| events(&mut MessageReader::new(WebSocketRole::Client, None, None), input, 100).1;
+    assert_eq!(plain(b"\xc1\x01\x00"), Some(ProtocolError::ReservedBits));
+    assert_eq!(ProtocolError::ReservedBits.close_code(), 1002);
     assert_eq!(told(b"\xc1\x01\x00"), (vec![text("")], None));
     // Not on a continuation; on a control frame it is let pass.
-    assert_eq!(error(b"\x41\x01\x00\xc0\x01\x00"), Error::ReservedBits);
+    assert_eq!(error(b"\x41\x01\x00\xc0\x01\x00"), ProtocolError::ReservedBits);
     assert_eq!(told(b"\xc9\x01?"), (vec![Seen::Ping(b"?".to_vec())], None));
 }
 
 #[test]
 fn close_frames() {
-    assert_eq!(error(b"\x88\x01\x03"), Error::CloseTooShort);
-    assert_eq!(error(b"\x88\x02\x03\xed"), Error::CloseCode(1005));
+    assert_eq!(error(b"\x88\x01\x03"), ProtocolError::CloseTooShort);
+    assert_eq!(error(b"\x88\x02\x03\xed"), ProtocolError::CloseCode(1005));
     assert_eq!(error(b"\x88\x02\xff\xff").to_string(), "Received close frame with invalid code 65535");
-    assert_eq!(error(b"\x88\x03\x03\xe8\xff"), Error::ReasonNotUtf8);
-    assert_eq!(Error::ReasonNotUtf8.close_code(), 1007);
+    assert_eq!(error(b"\x88\x03\x03\xe8\xff"), ProtocolError::ReasonNotUtf8);
+    assert_eq!(ProtocolError::ReasonNotUtf8.close_code(), 1007);
 }
 
 #[test]
@@ -140,18 +143,18 @@ fn text_is_utf8_across_fragments_and_an_error_shows_at_once() {
     let split = [b"\x01\x01\xe2".as_slice(), b"\x00\x01\x82", b"\x80\x01\xac"].concat();
     assert_eq!(told(&split), (vec![text("€")], None));
     // Cut off at the end of the message.
-    assert_eq!(error(b"\x81\x02\xe2\x82"), Error::NotUtf8);
-    assert_eq!(error(b"\x01\x02\xe2\x82\x80\x00"), Error::NotUtf8);
+    assert_eq!(error(b"\x81\x02\xe2\x82"), ProtocolError::NotUtf8);
+    assert_eq!(error(b"\x01\x02\xe2\x82\x80\x00"), ProtocolError::NotUtf8);
     // A surrogate, known with its second byte, long before the end of the message.
-    assert_eq!(error(b"\x01\x7e\x01\x00\xed\xa0"), Error::NotUtf8);
-    assert_eq!(Error::NotUtf8.close_code(), 1007);
+    assert_eq!(error(b"\x01\x7e\x01\x00\xed\xa0"), ProtocolError::NotUtf8);
+    assert_eq!(ProtocolError::NotUtf8.close_code(), 1007);
     // Binary messages are not text.
     assert_eq!(told(b"\x82\x02\xe2\x82").0, [Seen::Binary(b"\xe2\x82".to_vec())]);
 }
 
 #[test]
 fn the_limit_holds_for_what_is_declared() {
-    let too_big = |size| Error::TooBig { size, limit: 1000 };
+    let too_big = |size| ProtocolError::TooBig { size, limit: 1000 };
     // 1000 bytes are allowed, 1001 are not, whether in one frame or in several; the payload is not waited for.
     let frame = |first: u8, size: u16| [&[first, 126][..], &size.to_be_bytes()].concat();
     assert_eq!(told(&frame(0x82, 1000)).1, None);
@@ -170,37 +173,42 @@ fn the_limit_holds_for_what_is_declared() {
 
 #[test]
 fn the_limit_holds_while_a_message_inflates() {
-    let bomb = Writer::new(Role::Server, Some(Agreement::default()))
+    let bomb = FrameWriter::new(WebSocketRole::Server, Some(DeflateAgreement::default()))
         .frame(Opcode::Binary, &vec![0; 1 << 20], true, Compress::Agreed)
         .unwrap()
         .to_vec([0; 4]);
     let limit = 10_000;
-    let mut reader = Reader::new(Role::Client, Some(limit), Some(Agreement::default()));
+    let mut reader =
+        MessageReader::new(WebSocketRole::Client, Some(limit), Some(DeflateAgreement::default()));
     // It is refused before its end has come.
     let (seen, error) = events(&mut reader, &bomb[..bomb.len() / 2], 16);
-    assert_eq!((seen, error), (vec![], Some(Error::InflatesTooBig { limit })));
+    assert_eq!((seen, error), (vec![], Some(ProtocolError::InflatesTooBig { limit })));
     assert!(reader.payload.capacity() == 0, "what was inflated is given back");
 }
 
 #[test]
 fn of_two_things_that_are_wrong_the_first_is_told() {
     // Found by the fuzzer: text that is not UTF-8, and then what is not deflate.
-    assert_eq!(error(b"\x41\x55\xfa\x55\x55\x05\xff\xc4"), Error::NotUtf8);
+    assert_eq!(error(b"\x41\x55\xfa\x55\x55\x05\xff\xc4"), ProtocolError::NotUtf8);
     // Likewise: a message that is too large, and then is not deflate.
     for cut in [1, 100] {
-        let mut reader = Reader::new(Role::Client, Some(0), Some(Agreement::default()));
+        let mut reader =
+            MessageReader::new(WebSocketRole::Client, Some(0), Some(DeflateAgreement::default()));
         let wire = b"\x42\x40\x02\x4c\xff\xff\xfd\xf5\xfd\xfd\xfd\x43\xf3\x3b";
-        assert_eq!(events(&mut reader, wire, cut), (vec![], Some(Error::InflatesTooBig { limit: 0 })));
+        assert_eq!(
+            events(&mut reader, wire, cut),
+            (vec![], Some(ProtocolError::InflatesTooBig { limit: 0 }))
+        );
     }
 }
 
 #[test]
 fn memory_follows_what_came_and_not_what_was_declared() {
-    let mut reader = Reader::new(Role::Client, None, None);
+    let mut reader = MessageReader::new(WebSocketRole::Client, None, None);
     assert_eq!(reader.parse(b"\x82\x7f\x7f\0\0\0\0\0\0\0abc"), Ok((None, 13)));
     assert!(reader.payload.capacity() < 1000);
     // A large message's memory is given back once it has been taken.
-    let mut reader = Reader::new(Role::Client, None, None);
+    let mut reader = MessageReader::new(WebSocketRole::Client, None, None);
     let size = 1_u32 << 20;
     let large = [&b"\x82\x7f\0\0\0\0"[..], &size.to_be_bytes(), &vec![1; size as usize]].concat();
     assert_eq!(events(&mut reader, &large, 100_000).0.len(), 1);
@@ -210,10 +218,10 @@ fn memory_follows_what_came_and_not_what_was_declared() {
 #[test]
 fn each_role_hears_only_the_other() {
     let masked = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
-    let mut server = Reader::new(Role::Server, None, None);
+    let mut server = MessageReader::new(WebSocketRole::Server, None, None);
     assert_eq!(events(&mut server, masked, 3).0, [text("Hello")]);
-    assert_eq!(events(&mut client(), masked, 3).1, Some(Error::Masked));
-    assert_eq!(server.parse(b"\x81\x00"), Err(Error::NotMasked));
+    assert_eq!(events(&mut client(), masked, 3).1, Some(ProtocolError::Masked));
+    assert_eq!(server.parse(b"\x81\x00"), Err(ProtocolError::NotMasked));
 }
 
 /// One message: its payload, whether it is text, and where it is cut into fragments.
@@ -250,16 +258,16 @@ proptest! {
     #[test]
     fn any_messages_in_any_fragments_come_whole_under_any_cuts(
         messages in prop::collection::vec(sent(), 0..8),
-        role in prop_oneof![Just(Role::Client), Just(Role::Server)],
+        role in prop_oneof![Just(WebSocketRole::Client), Just(WebSocketRole::Server)],
         agreement in prop::option::of((9_u8..=15, any::<bool>())),
         key: [u8; 4],
         cut in prop_oneof![1_usize..20, 1_usize..3000],
     ) {
         let agreement = agreement.map(|(window_bits, context_takeover)| {
-            let direction = Direction { window_bits, context_takeover };
-            Agreement { server: direction, client: direction }
+            let direction = DeflateParameters { window_bits, context_takeover };
+            DeflateAgreement { server: direction, client: direction }
         });
-        let mut writer = Writer::new(role, agreement);
+        let mut writer = FrameWriter::new(role, agreement);
         let mut wire = Vec::new();
         let mut expected = Vec::new();
         let mut largest = 0;
@@ -280,7 +288,7 @@ proptest! {
             largest = largest.max(payload.len());
             expected.push(if message.is_text { Seen::Text(payload) } else { Seen::Binary(payload) });
         }
-        let mut reader = Reader::new(role.peer(), Some(largest + 64), agreement);
+        let mut reader = MessageReader::new(role.peer(), Some(largest + 64), agreement);
         prop_assert_eq!(events(&mut reader, &wire, cut), (expected, None));
     }
 

@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3::{PyTraverseError, PyVisit};
-use whorl_core::http1::{Limits, ResponseParser};
+use whorl_core::http1::{ParserLimits, ResponseParser};
 use whorl_core::sched::{LoopOwner, OwnerCell};
 
 use super::{Future, HttpConnection, NANOSECONDS, ReadTimeout, Sending, Stage, State, cancel};
@@ -34,7 +34,7 @@ impl HttpConnection {
         let state = State {
             link: None,
             stage: Stage::New,
-            parser: ResponseParser::new(Limits::default()),
+            parser: ResponseParser::new(ParserLimits::default()),
             exchange: None,
             future: Future::Reuse,
             sending: Sending::Done,
@@ -68,7 +68,7 @@ impl HttpConnection {
         max_headers: usize,
     ) -> PyResult<Py<Exchange>> {
         let options = ResponseOptions { buffer_size, decompress, read_until_eof };
-        let limits = Limits::new(max_line_size, max_field_size, max_headers);
+        let limits = ParserLimits::new(max_line_size, max_field_size, max_headers);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive time limit")]
         let limit = |seconds: f64| (seconds * NANOSECONDS) as u64;
         let read_timeout = read_timeout.filter(|seconds| *seconds > 0.0).map(limit);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
-use whorl_core::http1::{Error, Event, Finish, Limits, RequestKind, ResponseParser};
+use whorl_core::http1::{Finish, MessageEvent, ParseError, ParserLimits, RequestKind, ResponseParser};
 use whorl_core::sched::OwnerCell;
 
 use super::exchange::{self, Actions, Exchange, Phase, ResponseOptions};
@@ -388,7 +388,7 @@ impl HttpConnection {
         slf: &Bound<'_, Self>,
         method: &str,
         options: ResponseOptions,
-        limits: Limits,
+        limits: ParserLimits,
         read_timeout: Option<u64>,
     ) -> PyResult<Py<Exchange>> {
         let py = slf.py();
@@ -501,13 +501,13 @@ impl State {
                 let step = parser.parse(input).map_err(Fault::from).and_then(|(event, used)| {
                     input = input.get(used..).unwrap_or_default();
                     match event {
-                        Event::NeedMore => return Ok(Some(Outcome::Open)),
-                        Event::Informational(head) => {
+                        MessageEvent::NeedMore => return Ok(Some(Outcome::Open)),
+                        MessageEvent::Informational(head) => {
                             if head.status == 100 {
                                 exchange.take_continue(actions);
                             }
                         }
-                        Event::Head(head, framing) => {
+                        MessageEvent::Head(head, framing) => {
                             exchange.take_continue(actions);
                             exchange.take_head(head, framing, actions)?;
                             if exchange.ignores_body() {
@@ -516,10 +516,10 @@ impl State {
                                 return Ok(Some(Outcome::Ended));
                             }
                         }
-                        Event::Data(data) => exchange.take_data(at, data, actions),
-                        Event::ChunkEnd => exchange.take_chunk_end(at, actions),
-                        Event::Trailers(_) => {}
-                        Event::End { keep_alive } => {
+                        MessageEvent::Data(data) => exchange.take_data(at, data, actions),
+                        MessageEvent::ChunkEnd => exchange.take_chunk_end(at, actions),
+                        MessageEvent::Trailers(_) => {}
+                        MessageEvent::End { keep_alive } => {
                             // Bytes behind the answer are nobody's: the connection cannot be trusted with another.
                             if !keep_alive || !input.is_empty() {
                                 *future = Future::Close;
@@ -527,7 +527,7 @@ impl State {
                             exchange.take_end(actions)?;
                             return Ok(Some(Outcome::Ended));
                         }
-                        Event::Tunnel => {
+                        MessageEvent::Tunnel => {
                             *stage = Stage::Upgraded(Vec::new());
                             *future = Future::Close;
                             return Ok(Some(Outcome::Foreign(input.to_vec())));
@@ -567,7 +567,7 @@ impl HttpConnection {
     /// The connection is gone: a body that ends with it is complete, anything else has failed.
     fn end_exchange(
         exchange: &Bound<'_, Exchange>,
-        finish: Result<Finish, Error>,
+        finish: Result<Finish, ParseError>,
         cause: Option<&Bound<'_, PyAny>>,
         by_us: bool,
     ) -> PyResult<()> {

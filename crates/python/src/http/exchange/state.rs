@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
-use whorl_core::client::coding::{DecodeError, Decoder, Progress};
+use whorl_core::client::coding::{DecodeError, DecodeProgress, Decoder};
 use whorl_core::http1::{Framing, ResponseHead};
 
 use crate::http::body::{Body, Piece};
@@ -101,7 +101,7 @@ impl DecodeStep {
     ///
     /// # Errors
     /// What is wrong with the body.
-    pub fn run(&mut self, py: Python<'_>) -> Result<Progress, DecodeError> {
+    pub fn run(&mut self, py: Python<'_>) -> Result<DecodeProgress, DecodeError> {
         let progress = coding::decode(py, &mut self.decoder, self.pending.rest(), &mut self.out, self.most)?;
         self.pending.take(progress.consumed);
         Ok(progress)
@@ -292,7 +292,7 @@ impl State {
         &mut self,
         at: Attached<'_>,
         step: DecodeStep,
-        outcome: Result<Progress, DecodeError>,
+        outcome: Result<DecodeProgress, DecodeError>,
         actions: &mut Actions,
     ) -> Result<(), Fault> {
         let DecodeStep { decoder, mut pending, out, .. } = step;

@@ -1,13 +1,13 @@
 //! The pool beside a simple model of it: lists that are searched from end to end. The fuzz target uses this file as well.
 
-use super::{Checkout, Drained, Key, Lease, Limits, Pool, Released, Ticket};
+use super::{Checkout, Drained, Permit, Pool, PoolKey, PoolLimits, Released, WaiterId};
 
 /// What may be done with a pool; places are counted round.
 #[derive(Clone, Copy, Debug)]
 pub enum Operation {
     /// With the key of that number.
     Checkout(u8),
-    /// The slot in that place, with its connection or without.
+    /// The permit in that place, with its connection or without.
     Release(u8, bool),
     Claim(u8),
     Cancel(u8),
@@ -39,7 +39,7 @@ impl Operation {
 /// Who has a place in the queue.
 #[derive(Clone, Debug)]
 struct Waiter {
-    ticket: Ticket,
+    waiter: WaiterId,
     key: u8,
     granted: Option<Option<u32>>,
 }
@@ -55,26 +55,26 @@ struct Idle {
 #[derive(Debug)]
 pub struct Pair {
     pool: Pool<u8, u32>,
-    keys: Vec<Key<u8>>,
-    limits: Limits,
+    keys: Vec<PoolKey<u8>>,
+    limits: PoolLimits,
     now: u64,
     closed: bool,
-    /// The slots that are out, each with its key and its connection.
-    out: Vec<(Lease, u8, u32)>,
+    /// The permits that are out, each with its key and its connection.
+    out: Vec<(Permit, u8, u32)>,
     /// In the order in which they came back.
     idle: Vec<Idle>,
     /// In the order in which they came.
     waiters: Vec<Waiter>,
     /// Tickets that are worth nothing any more.
-    recycled: Vec<Ticket>,
+    recycled: Vec<WaiterId>,
     connections: u32,
 }
 
 impl Pair {
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: PoolLimits) -> Self {
         Self {
             pool: Pool::new(limits),
-            keys: (0..4).map(Key::new).collect(),
+            keys: (0..4).map(PoolKey::new).collect(),
             limits,
             now: 0,
             closed: false,
@@ -99,10 +99,10 @@ impl Pair {
             Operation::Checkout(key) => self.checkout(key),
             Operation::Release(place, kept) => {
                 if !self.out.is_empty() {
-                    let (lease, key, connection) = self.out.remove(usize::from(place) % self.out.len());
-                    assert_eq!(**self.pool.key(&lease), key);
+                    let (permit, key, connection) = self.out.remove(usize::from(place) % self.out.len());
+                    assert_eq!(**self.pool.key(&permit), key);
                     let kept = kept.then_some(connection);
-                    let released = self.pool.release(lease, kept, self.now);
+                    let released = self.pool.release(permit, kept, self.now);
                     self.released(key, kept, released);
                 }
             }
@@ -151,13 +151,13 @@ impl Pair {
         Some(self.idle.remove(place).connection)
     }
 
-    fn hold(&mut self, lease: Lease, key: u8, connection: Option<u32>) {
+    fn hold(&mut self, permit: Permit, key: u8, connection: Option<u32>) {
         let connection = connection.unwrap_or_else(|| {
             self.connections += 1;
             self.connections
         });
         assert!(self.out.iter().all(|(_, _, other)| *other != connection), "a connection for two");
-        self.out.push((lease, key, connection));
+        self.out.push((permit, key, connection));
     }
 
     fn checkout(&mut self, key: u8) {
@@ -167,23 +167,23 @@ impl Pair {
         } else if self.has_slot(key) {
             let expected = self.take_idle(key);
             match (answer, expected) {
-                (Checkout::Reuse(lease, connection), Some(expected)) => {
+                (Checkout::Reuse(permit, connection), Some(expected)) => {
                     assert_eq!(connection, expected);
-                    self.hold(lease, key, Some(connection));
+                    self.hold(permit, key, Some(connection));
                 }
-                (Checkout::Open(lease), None) => self.hold(lease, key, None),
+                (Checkout::Open(permit), None) => self.hold(permit, key, None),
                 (answer, expected) => panic!("{answer:?}, not {expected:?}"),
             }
         } else {
-            let Checkout::Wait(ticket) = answer else { panic!("{answer:?} without a slot") };
+            let Checkout::Wait(waiter) = answer else { panic!("{answer:?} without a permit") };
             assert!(
-                self.waiters.iter().all(|other| other.ticket != ticket) && !self.recycled.contains(&ticket)
+                self.waiters.iter().all(|other| other.waiter != waiter) && !self.recycled.contains(&waiter)
             );
-            self.waiters.push(Waiter { ticket, key, granted: None });
+            self.waiters.push(Waiter { waiter, key, granted: None });
         }
     }
 
-    /// A slot has come back: the first of the queue who may use it has it.
+    /// A permit has come back: the first of the queue who may use it has it.
     fn released(&mut self, key: u8, kept: Option<u32>, released: Released<u32>) {
         if self.closed {
             assert_eq!(released, kept.map_or(Released::Free, Released::Close));
@@ -196,7 +196,7 @@ impl Pair {
             .find(|place| self.waiters[*place].granted.is_none() && self.has_slot(self.waiters[*place].key));
         match next {
             Some(place) => {
-                assert_eq!(released, Released::Woken(self.waiters[place].ticket));
+                assert_eq!(released, Released::Woken(self.waiters[place].waiter));
                 self.waiters[place].granted = Some(self.take_idle(self.waiters[place].key));
             }
             None => assert_eq!(released, Released::Free),
@@ -204,35 +204,35 @@ impl Pair {
     }
 
     fn claim(&mut self, place: u8) {
-        self.recycled.iter().for_each(|ticket| assert_eq!(self.pool.claim(*ticket), None));
+        self.recycled.iter().for_each(|waiter| assert_eq!(self.pool.claim(*waiter), None));
         if self.waiters.is_empty() {
             return;
         }
         let place = usize::from(place) % self.waiters.len();
-        let Waiter { ticket, key, granted } = self.waiters[place];
-        match (self.pool.claim(ticket), granted) {
+        let Waiter { waiter, key, granted } = self.waiters[place];
+        match (self.pool.claim(waiter), granted) {
             (None, None) => return,
-            (Some(Checkout::Reuse(lease, connection)), Some(Some(expected))) => {
+            (Some(Checkout::Reuse(permit, connection)), Some(Some(expected))) => {
                 assert_eq!(connection, expected);
-                self.hold(lease, key, Some(connection));
+                self.hold(permit, key, Some(connection));
             }
-            (Some(Checkout::Open(lease)), Some(None)) => self.hold(lease, key, None),
+            (Some(Checkout::Open(permit)), Some(None)) => self.hold(permit, key, None),
             (claimed, granted) => panic!("{claimed:?}, not {granted:?}"),
         }
         self.waiters.remove(place);
-        self.recycled.push(ticket);
+        self.recycled.push(waiter);
     }
 
     fn cancel(&mut self, place: u8) {
         if self.waiters.is_empty() {
-            if let Some(ticket) = self.recycled.first() {
-                assert_eq!(self.pool.cancel(*ticket, self.now), Released::Free);
+            if let Some(waiter) = self.recycled.first() {
+                assert_eq!(self.pool.cancel(*waiter, self.now), Released::Free);
             }
             return;
         }
-        let Waiter { ticket, key, granted } = self.waiters.remove(usize::from(place) % self.waiters.len());
-        self.recycled.push(ticket);
-        let released = self.pool.cancel(ticket, self.now);
+        let Waiter { waiter, key, granted } = self.waiters.remove(usize::from(place) % self.waiters.len());
+        self.recycled.push(waiter);
+        let released = self.pool.cancel(waiter, self.now);
         match granted {
             Some(connection) => self.released(key, connection, released),
             None => assert_eq!(released, Released::Free),
@@ -252,19 +252,19 @@ impl Pair {
     fn close(&mut self) {
         let Drained { mut connections, waiters } = self.pool.close();
         let waiting = self.waiters.iter().filter(|waiter| waiter.granted.is_none());
-        assert_eq!(waiters, waiting.map(|waiter| waiter.ticket).collect::<Vec<_>>());
+        assert_eq!(waiters, waiting.map(|waiter| waiter.waiter).collect::<Vec<_>>());
         let mut expected: Vec<u32> = self.idle.iter().map(|idle| idle.connection).collect();
         expected.extend(self.granted().filter_map(|waiter| waiter.granted.flatten()));
         connections.sort_unstable();
         expected.sort_unstable();
         assert_eq!(connections, expected);
-        self.recycled.extend(self.waiters.drain(..).map(|waiter| waiter.ticket));
+        self.recycled.extend(self.waiters.drain(..).map(|waiter| waiter.waiter));
         self.idle.clear();
         self.closed = true;
     }
 
     fn check(&self) {
-        let Limits { total, per_host, keep_alive } = self.limits;
+        let PoolLimits { total, per_host, keep_alive } = self.limits;
         assert!(total == 0 || self.pool.acquired() <= total);
         assert_eq!(self.pool.acquired(), self.acquired());
         for (number, key) in self.keys.iter().enumerate() {
@@ -275,7 +275,7 @@ impl Pair {
         assert_eq!(self.pool.waiting(), self.waiters.len());
         assert!(
             self.waiters.iter().all(|waiter| waiter.granted.is_some() || !self.has_slot(waiter.key)),
-            "somebody waits beside a free slot"
+            "somebody waits beside a free permit"
         );
         let mut idle: Vec<(u8, u32)> =
             self.pool.idle().map(|(key, connection)| (**key, *connection)).collect();
