@@ -20,5 +20,5 @@ pub use owner::{
 };
 pub use pace::Pace;
 pub use step::{Budget, Outlook, Sleep, StalePolls};
-pub use timers::{CancelledTimers, Timers};
+pub use timers::{TimerKey, Timers};
 pub use turn::Turn;

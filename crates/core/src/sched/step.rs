@@ -20,8 +20,6 @@ pub struct Outlook {
     pub looks: bool,
     /// A callback is ready to run, or the loop is to stop: there is no reason to sleep.
     pub is_busy: bool,
-    /// When the next timer is due.
-    pub next_deadline: Option<u64>,
 }
 
 /// How long a poll may wait.
@@ -38,16 +36,17 @@ pub enum Sleep {
 }
 
 impl Outlook {
-    /// How long the poll may wait.
-    #[must_use]
+    /// How long the poll may wait. `next_deadline`, when the next timer is due, is asked only if the answer depends on it.
+    ///
+    /// # Errors
+    /// The error of `next_deadline`.
     #[inline]
-    pub const fn sleep(self) -> Sleep {
-        match self {
+    pub fn sleep<E>(self, next_deadline: impl FnOnce() -> Result<Option<u64>, E>) -> Result<Sleep, E> {
+        Ok(match self {
             Self { in_batch: true, .. } | Self { looks: false, .. } => Sleep::Skip,
             Self { is_busy: true, .. } => Sleep::No,
-            Self { next_deadline: Some(deadline), .. } => Sleep::Until(deadline),
-            Self { next_deadline: None, .. } => Sleep::Forever,
-        }
+            Self { .. } => next_deadline()?.map_or(Sleep::Forever, Sleep::Until),
+        })
     }
 }
 
@@ -125,24 +124,29 @@ mod tests {
     use super::*;
     use std::convert::Infallible;
 
-    const IDLE: Outlook = Outlook { in_batch: false, looks: true, is_busy: false, next_deadline: None };
+    const IDLE: Outlook = Outlook { in_batch: false, looks: true, is_busy: false };
+
+    fn sleep(outlook: Outlook, next_deadline: Option<u64>) -> Sleep {
+        let sleep = outlook.sleep(|| Ok::<_, Infallible>(next_deadline));
+        sleep.unwrap_or_else(|never| match never {})
+    }
 
     #[test]
     fn work_that_is_ready_keeps_the_loop_awake() {
-        assert_eq!(Outlook { is_busy: true, next_deadline: Some(5), ..IDLE }.sleep(), Sleep::No);
+        assert_eq!(sleep(Outlook { is_busy: true, ..IDLE }, Some(5)), Sleep::No);
     }
 
     #[test]
     fn without_work_the_next_timer_ends_the_sleep() {
-        assert_eq!(Outlook { next_deadline: Some(5), ..IDLE }.sleep(), Sleep::Until(5));
-        assert_eq!(IDLE.sleep(), Sleep::Forever);
+        assert_eq!(sleep(IDLE, Some(5)), Sleep::Until(5));
+        assert_eq!(sleep(IDLE, None), Sleep::Forever);
     }
 
     #[test]
     fn an_interrupted_batch_goes_on_without_a_poll() {
         let outlook = Outlook { in_batch: true, is_busy: true, ..IDLE };
-        assert_eq!(outlook.sleep(), Sleep::Skip);
-        assert_eq!(Outlook { looks: false, is_busy: true, ..IDLE }.sleep(), Sleep::Skip);
+        assert_eq!(sleep(outlook, None), Sleep::Skip);
+        assert_eq!(sleep(Outlook { looks: false, is_busy: true, ..IDLE }, None), Sleep::Skip);
     }
 
     #[test]

@@ -1,162 +1,184 @@
-//! Timers: a heap by deadline that forgets cancelled entries before they pile up.
+//! Timers: a heap by deadline in which every timer knows its place, so that a cancelled one is removed at once.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering as Memory};
+use slab::Slab;
 
-/// Fewer cancelled entries than this are not worth a sweep.
-const SWEEP_AT_LEAST: usize = 64;
+/// Children of one node: a heap of four is half as deep as one of two, and its siblings share a cache line or two.
+const ARITY: usize = 4;
+
+/// Names one timer of a [`Timers`]. After the timer was due or removed, the key names none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimerKey {
+    slot: u32,
+    /// The low half of the timer's serial number, by which a timer that uses the slot later is told apart.
+    generation: u32,
+}
+
+impl TimerKey {
+    /// The key as a number, for an atomic.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        (self.slot as u64) << 32 | self.generation as u64
+    }
+
+    /// The key that [`TimerKey::to_bits`] gave.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self { slot: (bits >> 32) as u32, generation: bits as u32 }
+    }
+}
+
+/// What the heap compares: no item is touched while it is put in order.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    deadline: u64,
+    /// Timers with one deadline are due in the order in which they were made.
+    serial: u64,
+    slot: u32,
+}
+
+impl Node {
+    const fn is_before(&self, other: &Self) -> bool {
+        self.deadline < other.deadline || (self.deadline == other.deadline && self.serial < other.serial)
+    }
+}
 
 #[derive(Debug)]
-struct Entry<H> {
-    deadline: u64,
-    /// Ties are run in the order in which they were made.
-    serial: u64,
-    item: H,
-}
-
-impl<H> PartialEq for Entry<H> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<H> Eq for Entry<H> {}
-
-impl<H> PartialOrd for Entry<H> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<H> Ord for Entry<H> {
-    /// Reversed, as `BinaryHeap` gives its greatest and the next timer is the least.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.deadline, other.serial).cmp(&(self.deadline, self.serial))
-    }
-}
-
-/// How many cancelled entries a heap of timers has: a timer that is cancelled notes itself, on whatever thread that is.
-#[derive(Clone, Debug, Default)]
-pub struct CancelledTimers(Arc<AtomicUsize>);
-
-impl CancelledTimers {
-    /// Notes one more.
-    pub fn note(&self) {
-        self.0.fetch_add(1, Memory::Relaxed);
-    }
-
-    fn forget_one(&self) {
-        // None is left if a sweep has just counted it.
-        let _none = self.0.fetch_update(Memory::Relaxed, Memory::Relaxed, |count| count.checked_sub(1));
-    }
-
-    fn forget_all(&self) {
-        self.0.store(0, Memory::Relaxed);
-    }
-
-    fn count(&self) -> usize {
-        self.0.load(Memory::Relaxed)
-    }
+struct Entry<T> {
+    /// Index of the entry's node in the heap.
+    position: u32,
+    generation: u32,
+    item: T,
 }
 
 /// Timers by deadline, in nanoseconds of the caller's clock.
 ///
-/// A cancelled timer stays in the heap as a cancelled entry until it comes up or until cancelled entries are the greater part, when one sweep
-/// drops them all: cancelling costs O(1), and a million timers made and cancelled hold no more than a few hundred cancelled entries.
+/// A timer that is made last mostly has the latest deadline, so making and removing it moves no other: both cost O(1)
+/// in this case and O(log n) in any other. A removed timer leaves nothing behind.
 #[derive(Debug)]
-pub struct Timers<H> {
-    heap: BinaryHeap<Entry<H>>,
+pub struct Timers<T> {
+    heap: Vec<Node>,
+    entries: Slab<Entry<T>>,
     next_serial: u64,
-    cancelled: CancelledTimers,
 }
 
-impl<H> Default for Timers<H> {
+impl<T> Default for Timers<T> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new(), next_serial: 0, cancelled: CancelledTimers::default() }
+        Self { heap: Vec::new(), entries: Slab::new(), next_serial: 0 }
     }
 }
 
-impl<H> Timers<H> {
-    /// Enters `item`, to come up at `deadline`.
-    pub fn push(&mut self, deadline: u64, item: H) {
+impl<T> Timers<T> {
+    /// Adds a timer that is due at `deadline`.
+    pub fn push(&mut self, deadline: u64, item: T) -> TimerKey {
         let serial = self.next_serial;
         self.next_serial += 1;
-        self.heap.push(Entry { deadline, serial, item });
+        let position = self.heap.len();
+        let generation = serial as u32;
+        // A heap of more than 2^32 timers needs more memory than any machine has.
+        let slot = self.entries.insert(Entry { position: position as u32, generation, item }) as u32;
+        self.heap.push(Node { deadline, serial, slot });
+        self.sift_up(position);
+        TimerKey { slot, generation }
     }
 
-    /// When the next timer comes up; a cancelled entry counts, it only makes the loop look once too often.
+    /// The deadline of the timer that is due next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        self.heap.peek().map(|entry| entry.deadline)
+        self.heap.first().map(|node| node.deadline)
     }
 
-    /// Takes out the next timer if it is due at `now`.
-    pub fn pop_due(&mut self, now: u64) -> Option<H> {
-        let entry = self.heap.peek_mut()?;
-        if entry.deadline > now {
-            return None;
-        }
-        Some(std::collections::binary_heap::PeekMut::pop(entry).item)
+    /// Removes the next timer if it is due at `now`.
+    pub fn pop_due(&mut self, now: u64) -> Option<T> {
+        let first = self.heap.first().filter(|node| node.deadline <= now)?;
+        let slot = first.slot;
+        self.remove_node(0);
+        self.entries.try_remove(slot as usize).map(|entry| entry.item)
     }
 
-    /// Where an entry notes that it is cancelled.
-    #[must_use]
-    pub const fn cancelled(&self) -> &CancelledTimers {
-        &self.cancelled
+    /// Removes the timer of `key`; nothing if it was due or was removed before.
+    pub fn remove(&mut self, key: TimerKey) -> Option<T> {
+        let entry = self.entries.get(key.slot as usize).filter(|entry| entry.generation == key.generation)?;
+        self.remove_node(entry.position as usize);
+        self.entries.try_remove(key.slot as usize).map(|entry| entry.item)
     }
 
-    /// Whether a [`Timers::sweep`] is due.
-    #[must_use]
-    pub fn is_sweep_due(&self) -> bool {
-        let cancelled = self.cancelled.count();
-        cancelled >= SWEEP_AT_LEAST && cancelled * 2 > self.heap.len()
-    }
-
-    /// Notes that a cancelled entry came up by itself.
-    pub fn forget_cancelled(&self) {
-        self.cancelled.forget_one();
-    }
-
-    /// Takes out every entry that `is_cancelled_entry`, into `cancelled`, to be dropped where dropping is allowed.
-    pub fn sweep(&mut self, mut is_cancelled_entry: impl FnMut(&H) -> bool, cancelled: &mut Vec<H>) {
-        let entries = std::mem::take(&mut self.heap).into_vec();
-        let count = self.cancelled.count().min(entries.len());
-        let mut kept = Vec::with_capacity(entries.len() - count);
-        cancelled.reserve(count);
-        for entry in entries {
-            if is_cancelled_entry(&entry.item) {
-                cancelled.push(entry.item);
-            } else {
-                kept.push(entry);
-            }
-        }
-        self.heap = BinaryHeap::from(kept);
-        self.cancelled.forget_all();
-    }
-
-    /// How many entries there are, cancelled ones included.
+    /// The number of timers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.heap.len()
     }
 
-    /// Whether there is no entry.
+    /// Whether there is no timer.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.heap.is_empty()
     }
 
-    /// All entries, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &H> {
-        self.heap.iter().map(|entry| &entry.item)
+    /// All items, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().map(|(_, entry)| &entry.item)
     }
 
-    /// Takes every entry out, in no order.
-    pub fn drain(&mut self) -> Vec<H> {
-        self.cancelled.forget_all();
-        std::mem::take(&mut self.heap).into_vec().into_iter().map(|entry| entry.item).collect()
+    /// Removes all timers and returns their items, in no order.
+    pub fn drain(&mut self) -> Vec<T> {
+        self.heap.clear();
+        self.entries.drain().map(|entry| entry.item).collect()
+    }
+
+    /// Takes the node at `position` out of the heap; its entry stays.
+    fn remove_node(&mut self, position: usize) {
+        self.heap.swap_remove(position);
+        if position < self.heap.len() {
+            // The last node stands here now. It may belong further down or, from another branch, further up.
+            self.note_position(position);
+            self.sift_down(position);
+            self.sift_up(position);
+        }
+    }
+
+    fn sift_up(&mut self, mut position: usize) {
+        while position > 0 {
+            let parent = (position - 1) / ARITY;
+            if !self.heap[position].is_before(&self.heap[parent]) {
+                break;
+            }
+            self.swap(position, parent);
+            position = parent;
+        }
+    }
+
+    fn sift_down(&mut self, mut position: usize) {
+        loop {
+            let first = position * ARITY + 1;
+            let children = first..(first + ARITY).min(self.heap.len());
+            let Some(least) =
+                children.reduce(
+                    |least, child| {
+                        if self.heap[child].is_before(&self.heap[least]) { child } else { least }
+                    },
+                )
+            else {
+                break;
+            };
+            if !self.heap[least].is_before(&self.heap[position]) {
+                break;
+            }
+            self.swap(position, least);
+            position = least;
+        }
+    }
+
+    fn swap(&mut self, a: usize, b: usize) {
+        self.heap.swap(a, b);
+        self.note_position(a);
+        self.note_position(b);
+    }
+
+    fn note_position(&mut self, position: usize) {
+        let slot = self.heap[position].slot as usize;
+        if let Some(entry) = self.entries.get_mut(slot) {
+            entry.position = position as u32;
+        }
     }
 }
 
@@ -184,25 +206,34 @@ mod tests {
     }
 
     #[test]
-    fn cancelled_timers_do_not_pile_up() {
+    fn a_removed_timer_leaves_nothing_behind() {
         let mut timers = Timers::default();
-        let mut cancelled = Vec::new();
-        let mut most = 0;
-        for deadline in 0..100_000 {
-            timers.push(deadline, true);
-            timers.cancelled().note();
-            if timers.is_sweep_due() {
-                timers.sweep(|cancelled| *cancelled, &mut cancelled);
-                cancelled.clear();
-            }
-            most = most.max(timers.len());
+        for deadline in 0..1_000 {
+            let key = timers.push(deadline, ());
+            assert_eq!(timers.remove(key), Some(()));
         }
-        assert!(most <= 2 * SWEEP_AT_LEAST, "{most}");
+        assert!(timers.is_empty());
+        assert!(timers.heap.capacity() <= 8 && timers.entries.capacity() <= 8, "one place is used again");
+    }
+
+    #[test]
+    fn a_key_names_no_later_timer() {
+        let mut timers = Timers::default();
+        let due = timers.push(1, 'a');
+        assert_eq!(timers.pop_due(1), Some('a'));
+        let removed = timers.push(2, 'b');
+        assert_eq!((timers.remove(due), timers.remove(removed)), (None, Some('b')));
+        timers.push(3, 'c');
+        assert_eq!((timers.remove(due), timers.remove(removed)), (None, None));
+        let key = timers.push(4, 'd');
+        assert_eq!(TimerKey::from_bits(key.to_bits()), key);
+        assert_eq!(timers.drain().len(), 2);
+        assert_eq!(timers.remove(key), None);
     }
 
     proptest! {
         #[test]
-        fn comes_out_sorted_by_deadline_then_age(deadlines in prop::collection::vec(0_u64..50, 0..200)) {
+        fn timers_are_due_by_deadline_then_age(deadlines in prop::collection::vec(0_u64..50, 0..200)) {
             let mut timers = Timers::default();
             for (age, deadline) in deadlines.iter().enumerate() {
                 timers.push(*deadline, (*deadline, age));
@@ -212,30 +243,15 @@ mod tests {
             let order: Vec<_> = std::iter::from_fn(|| timers.pop_due(u64::MAX)).collect();
             prop_assert_eq!(order, expected);
         }
-
-        #[test]
-        fn a_sweep_takes_the_cancelled_and_no_other(items in prop::collection::vec((0_u64..50, any::<bool>()), 0..200)) {
-            let mut timers = Timers::default();
-            for item in &items {
-                timers.push(item.0, *item);
-            }
-            let mut cancelled = Vec::new();
-            timers.sweep(|item| item.1, &mut cancelled);
-            prop_assert!(cancelled.iter().all(|item| item.1));
-            prop_assert_eq!(cancelled.len() + timers.len(), items.len());
-            let kept: Vec<_> = std::iter::from_fn(|| timers.pop_due(u64::MAX)).collect();
-            prop_assert!(kept.iter().all(|item| !item.1));
-            prop_assert!(kept.is_sorted_by_key(|item| item.0));
-        }
     }
 
     #[derive(Clone, Debug)]
     enum Step {
-        /// A timer so far from now.
+        /// Makes a timer that is due after this delay.
         Push(u64),
-        /// Cancels a timer, by its number counted round.
-        Cancel(usize),
-        /// Time goes by, and what is due is taken out.
+        /// Removes a timer, by its number modulo their count; it may be gone.
+        Remove(usize),
+        /// Moves the clock and removes the timers that are due.
         Advance(u64),
         Drain,
     }
@@ -243,7 +259,7 @@ mod tests {
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             400 => (0_u64..500).prop_map(Step::Push),
-            600 => any::<usize>().prop_map(Step::Cancel),
+            300 => any::<usize>().prop_map(Step::Remove),
             20 => (0_u64..30).prop_map(Step::Advance),
             1 => Just(Step::Drain),
         ];
@@ -254,60 +270,40 @@ mod tests {
         #[test]
         fn any_mixture_of_steps_agrees_with_a_sorted_map(steps in steps()) {
             let mut timers = Timers::default();
-            // By deadline and age: whether it is cancelled.
-            let mut model = std::collections::BTreeMap::new();
-            let mut deadlines = Vec::new();
+            // By deadline and age.
+            let mut model = std::collections::BTreeSet::new();
+            let mut made = Vec::new();
             let mut now = 0;
             for step in steps {
                 match step {
                     Step::Push(delay) => {
-                        let age = deadlines.len();
-                        deadlines.push(now + delay);
-                        model.insert((now + delay, age), false);
-                        timers.push(now + delay, (now + delay, age));
+                        let timer = (now + delay, made.len());
+                        model.insert(timer);
+                        made.push((timer, timers.push(now + delay, timer)));
                     }
-                    Step::Cancel(number) => {
-                        let age = number % deadlines.len().max(1);
-                        let key = deadlines.get(age).map(|deadline| (*deadline, age));
-                        let Some(cancelled) = key.and_then(|key| model.get_mut(&key)) else { continue };
-                        if std::mem::replace(cancelled, true) {
-                            continue;
-                        }
-                        let cancelled = model.values().filter(|cancelled| **cancelled).count();
-                        timers.cancelled().note();
-                        let sweeps = timers.is_sweep_due();
-                        prop_assert_eq!(sweeps, cancelled >= SWEEP_AT_LEAST && 2 * cancelled > model.len());
-                        if sweeps {
-                            let mut swept = Vec::new();
-                            timers.sweep(|key| model.get(key) == Some(&true), &mut swept);
-                            prop_assert_eq!(swept.len(), cancelled);
-                            for entry in swept {
-                                prop_assert_eq!(model.remove(&entry), Some(true));
-                            }
-                        }
+                    Step::Remove(number) => {
+                        let Some((timer, key)) = made.get(number % made.len().max(1)) else { continue };
+                        let expected = model.remove(timer).then_some(*timer);
+                        prop_assert_eq!(timers.remove(*key), expected);
                     }
                     Step::Advance(by) => {
                         now += by;
-                        while let Some(key) = timers.pop_due(now) {
-                            prop_assert!(key.0 <= now, "never early");
-                            let first = model.pop_first();
-                            prop_assert_eq!(first.map(|(first, _)| first), Some(key));
-                            if first.is_some_and(|(_, cancelled)| cancelled) {
-                                timers.forget_cancelled();
-                            }
+                        while let Some(timer) = timers.pop_due(now) {
+                            prop_assert!(timer.0 <= now, "never early");
+                            prop_assert_eq!(model.pop_first(), Some(timer));
                         }
-                        let next = model.keys().next();
-                        prop_assert!(next.is_none_or(|(deadline, _)| *deadline > now), "never late");
+                        prop_assert!(model.first().is_none_or(|(deadline, _)| *deadline > now), "never late");
                     }
                     Step::Drain => {
                         let mut drained = timers.drain();
                         drained.sort_unstable();
-                        prop_assert!(drained.iter().eq(model.keys()));
+                        prop_assert!(drained.iter().eq(model.iter()));
                         model.clear();
                     }
                 }
                 prop_assert_eq!(timers.len(), model.len());
-                prop_assert_eq!(timers.next_deadline(), model.keys().next().map(|(deadline, _)| *deadline));
+                prop_assert_eq!(timers.iter().count(), model.len());
+                prop_assert_eq!(timers.next_deadline(), model.first().map(|(deadline, _)| *deadline));
             }
         }
     }

@@ -97,7 +97,7 @@ impl GuestTurns {
     /// Makes the descriptor readable for what is left to do, now or at the next deadline; returns the seconds until then.
     fn settle(event_loop: &Bound<'_, EventLoop>, alarm: &Alarm) -> PyResult<Option<f64>> {
         let this = event_loop.get();
-        let sleep = this.with(|state| state.outlook())?.sleep();
+        let sleep = this.may_sleep()?;
         let delay = match sleep {
             Sleep::Skip | Sleep::No => Some(Duration::ZERO),
             Sleep::Until(_) | Sleep::Forever => sleep.limit(|| EventLoop::now(event_loop))?,

@@ -6,17 +6,12 @@
 //! has never had a weak reference, and is no subclass serves a later `call_soon()`. The condition on weak references is
 //! there because one would see the handle's next use.
 
-use std::mem;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
-use pyo3::pyclass::CompareOp;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyClass, PyTraverseError, PyVisit, ffi, intern};
-use whorl_core::sched::{CancelledTimers, this_thread};
 
-use super::EventLoop;
+use super::{EventLoop, ThreadSafeHandle};
 use crate::ffi::{Call, can_enter};
 use crate::interpreter::{Attached, CloneWith, Collector, Guarded};
 
@@ -47,7 +42,7 @@ impl CloneWith for Scheduled {
 
 /// Where a handle is in its life.
 #[derive(Debug)]
-enum Stage {
+pub(super) enum Stage {
     /// It waits to be run.
     Pending(Scheduled),
     /// It waits to be run, and other threads may wait for its end: see [`ThreadSafeHandle`].
@@ -98,7 +93,7 @@ impl Handle {
         Bound::new(py, Self::at(Stage::Repeating(scheduled), source_traceback))
     }
 
-    const fn at(stage: Stage, source_traceback: Option<Py<PyAny>>) -> Self {
+    pub(super) const fn at(stage: Stage, source_traceback: Option<Py<PyAny>>) -> Self {
         Self { stage: Guarded::new(stage), source_traceback }
     }
 
@@ -117,7 +112,7 @@ impl Handle {
     }
 
     /// Shared to Done; what is to be run, unless it has been cancelled.
-    fn begin_shared(slf: &Bound<'_, Self>) -> Option<Scheduled> {
+    pub(super) fn begin_shared(slf: &Bound<'_, Self>) -> Option<Scheduled> {
         match slf.get().stage.replace_if(slf.py(), Stage::Done, |stage| matches!(stage, Stage::Shared(_))) {
             Ok(Stage::Shared(scheduled)) => Some(scheduled),
             _ => None,
@@ -163,12 +158,7 @@ impl Handle {
 
     /// Whether it was cancelled.
     pub fn is_cancelled(slf: &Bound<'_, Self>) -> bool {
-        slf.get().is_cancelled_with(slf.py())
-    }
-
-    /// The same, for a section over the loop's state.
-    pub fn is_cancelled_with<'py>(&self, at: impl Into<Attached<'py>>) -> bool {
-        self.stage.peek(at, |stage, _at| matches!(stage, Stage::Cancelled))
+        slf.get().stage.peek(slf.py(), |stage, _at| matches!(stage, Stage::Cancelled))
     }
 
     /// Whether the context that it runs in is entered already, further up the stack.
@@ -177,7 +167,7 @@ impl Handle {
     }
 
     /// The callback and its arguments, if it still holds them.
-    fn parts(slf: &Bound<'_, Self>) -> Option<Vec<Py<PyAny>>> {
+    pub(super) fn parts(slf: &Bound<'_, Self>) -> Option<Vec<Py<PyAny>>> {
         slf.get().stage.peek(slf.py(), |stage, at| match stage {
             Stage::Pending(scheduled)
             | Stage::Shared(scheduled)
@@ -333,7 +323,10 @@ impl Handle {
 
 /// A handle that the garbage collector does not look at, as most are gone within a turn: the loop shows what it holds
 /// ([`Handle::visit`]), and has it let go when the loop is closed ([`Handle::transition_to_done`]).
-fn untracked<T: PyClass>(py: Python<'_>, handle: impl Into<PyClassInitializer<T>>) -> PyResult<Bound<'_, T>> {
+pub(super) fn untracked<T: PyClass>(
+    py: Python<'_>,
+    handle: impl Into<PyClassInitializer<T>>,
+) -> PyResult<Bound<'_, T>> {
     let handle = Bound::new(py, handle)?;
     // SAFETY: attached; an object of a collected type that nobody else has yet.
     unsafe { ffi::PyObject_GC_UnTrack(handle.as_ptr().cast()) };
@@ -360,7 +353,7 @@ fn describe(py: Python<'_>, parts: &[Py<PyAny>]) -> PyResult<String> {
     }
 }
 
-fn info(slf: &Bound<'_, Handle>, class: &str, when: Option<f64>) -> PyResult<String> {
+pub(super) fn info(slf: &Bound<'_, Handle>, class: &str, when: Option<f64>) -> PyResult<String> {
     let py = slf.py();
     let mut info = vec![class.to_owned()];
     if Handle::is_cancelled(slf) {
@@ -450,203 +443,5 @@ impl Handle {
 
     fn __clear__(slf: &Bound<'_, Self>) {
         Self::transition_to_done(slf);
-    }
-}
-
-/// A callback wrapper returned by `call_soon_threadsafe()` to other threads, from Python 3.14 on: cancelling it, or asking
-/// whether it is cancelled, waits while the callback runs. Source of the semantics: `asyncio.events._ThreadSafeHandle`.
-#[pyclass(frozen, extends = Handle, weakref, module = "whorl._core")]
-#[derive(Debug, Default)]
-pub struct ThreadSafeHandle {
-    run: Mutex<Run>,
-    finished: Condvar,
-}
-
-/// The callback's one run, for those who wait for its end.
-#[derive(Debug, Default)]
-struct Run {
-    /// The thread that the callback runs on at the moment.
-    runner: Option<usize>,
-    /// How many other threads wait.
-    waiting: usize,
-}
-
-impl ThreadSafeHandle {
-    /// A handle that waits to be run, as the interpreter's version has it for a call from another thread.
-    pub fn make(
-        py: Python<'_>,
-        scheduled: Scheduled,
-        traceback: Option<Py<PyAny>>,
-    ) -> PyResult<Bound<'_, Handle>> {
-        if !cfg!(Py_3_14) {
-            return Handle::make(py, scheduled, traceback);
-        }
-        let handle = PyClassInitializer::from(Handle::at(Stage::Shared(scheduled), traceback));
-        Ok(untracked(py, handle.add_subclass(Self::default()))?.into_super())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Run> {
-        // Nothing panics while it is held; what a poisoned lock protects is whole all the same.
-        self.run.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    #[cold]
-    fn run_shared(slf: &Bound<'_, Handle>, run: impl FnOnce(Scheduled) -> PyResult<()>) -> PyResult<()> {
-        let Ok(this) = slf.cast::<Self>() else { return Ok(()) };
-        // First this, then the stage: whoever finds it begun finds its runner, too.
-        this.get().lock().runner = Some(this_thread());
-        let outcome = Handle::begin_shared(slf).map_or(Ok(()), run);
-        let waiting = {
-            let mut run = this.get().lock();
-            run.runner = None;
-            run.waiting
-        };
-        // Waking is a system call even if nobody waits.
-        if waiting > 0 {
-            this.get().finished.notify_all();
-        }
-        outcome
-    }
-
-    /// Waits until no other thread runs the callback. The callback itself does not wait for its own end.
-    fn wait(slf: &Bound<'_, Self>) {
-        let this = slf.get();
-        let here = this_thread();
-        slf.py().detach(|| {
-            let mut run = this.lock();
-            run.waiting += 1;
-            while run.runner.is_some_and(|runner| runner != here) {
-                run = this.finished.wait(run).unwrap_or_else(PoisonError::into_inner);
-            }
-            run.waiting -= 1;
-        });
-    }
-}
-
-#[pymethods]
-impl ThreadSafeHandle {
-    /// Cancel the callback, once another thread that is running it is done with it.
-    fn cancel(slf: &Bound<'_, Self>) {
-        Self::wait(slf);
-        let _was_pending = Handle::transition_to_cancelled(slf.as_super());
-    }
-
-    /// Return True if the callback was cancelled; waits as `cancel()` does.
-    fn cancelled(slf: &Bound<'_, Self>) -> bool {
-        Self::wait(slf);
-        Handle::is_cancelled(slf.as_super())
-    }
-
-    /// The class that `isinstance()` sees beside the true one, so that it is asyncio's own as well.
-    #[getter]
-    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import(intern!(slf.py(), "asyncio.events"))?.getattr(intern!(slf.py(), "_ThreadSafeHandle"))
-    }
-}
-
-/// A callback wrapper with a deadline, returned by `call_later()` and `call_at()`. Source: `asyncio.TimerHandle`.
-#[pyclass(frozen, extends = Handle, weakref, module = "whorl._core")]
-#[derive(Debug)]
-pub struct TimerHandle {
-    /// Seconds on the loop's clock.
-    when: f64,
-    /// Where it is noted that this one is cancelled.
-    cancelled: CancelledTimers,
-}
-
-impl TimerHandle {
-    /// [`Handle::visit`] for timers.
-    pub fn visit(this: &Py<Self>, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        Handle::visit(Self::as_handle(this), visit)
-    }
-
-    /// The timer as the handle that it is.
-    pub const fn as_handle(this: &Py<Self>) -> &Py<Handle> {
-        // SAFETY: a `Py` is one pointer whatever its type (`repr(transparent)`), and a timer is a handle by its base class.
-        unsafe { &*std::ptr::from_ref(this).cast() }
-    }
-
-    /// The same, given away.
-    pub const fn into_handle(this: Py<Self>) -> Py<Handle> {
-        // SAFETY: as in `as_handle`; the reference goes along.
-        unsafe { mem::transmute(this) }
-    }
-
-    /// A timer that comes up at `when`, in seconds on the loop's clock, and is noted in `cancelled` when it is cancelled.
-    pub fn make(
-        py: Python<'_>,
-        when: f64,
-        cancelled: CancelledTimers,
-        scheduled: Scheduled,
-        source_traceback: Option<Py<PyAny>>,
-    ) -> PyResult<Bound<'_, Self>> {
-        let timer = Self { when, cancelled };
-        let handle = PyClassInitializer::from(Handle::at(Stage::Pending(scheduled), source_traceback));
-        untracked(py, handle.add_subclass(timer))
-    }
-
-    /// The deadline, in seconds on the loop's clock.
-    pub const fn deadline(&self) -> f64 {
-        self.when
-    }
-}
-
-#[pymethods]
-impl TimerHandle {
-    /// Cancel the callback. If it has run or was cancelled before, this has no effect.
-    fn cancel(slf: &Bound<'_, Self>) {
-        if Handle::transition_to_cancelled(slf.as_super()) {
-            slf.get().cancelled.note();
-        }
-    }
-
-    /// Return the scheduled time of the callback, in seconds on the clock of `loop.time()`.
-    const fn when(&self) -> f64 {
-        self.when
-    }
-
-    #[getter]
-    const fn _when(&self) -> f64 {
-        self.when
-    }
-
-    /// The class that `isinstance()` sees beside the true one, so that it is an `asyncio.TimerHandle` as well.
-    #[getter]
-    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import(intern!(slf.py(), "asyncio"))?.getattr(intern!(slf.py(), "TimerHandle"))
-    }
-
-    fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
-        pyo3::types::PyFloat::new(py, self.when).hash()
-    }
-
-    fn __richcmp__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>, op: CompareOp) -> PyResult<Py<PyAny>> {
-        let py = slf.py();
-        let Ok(other) = other.cast::<Self>() else { return Ok(py.NotImplemented()) };
-        let equal = || -> PyResult<bool> {
-            let (a, b) = (Handle::parts(slf.as_super()), Handle::parts(other.as_super()));
-            let same_parts = match (a, b) {
-                (Some(a), Some(b)) => PyTuple::new(py, a)?.eq(PyTuple::new(py, b)?)?,
-                (None, None) => true,
-                _ => false,
-            };
-            Ok(slf.get().when == other.get().when
-                && same_parts
-                && Handle::is_cancelled(slf.as_super()) == Handle::is_cancelled(other.as_super()))
-        };
-        let (a, b) = (slf.get().when, other.get().when);
-        let answer = match op {
-            CompareOp::Lt => a < b,
-            CompareOp::Gt => a > b,
-            CompareOp::Le => a < b || equal()?,
-            CompareOp::Ge => a > b || equal()?,
-            CompareOp::Eq => equal()?,
-            CompareOp::Ne => !equal()?,
-        };
-        Ok(answer.into_pyobject(py)?.to_owned().into_any().unbind())
-    }
-
-    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        info(slf.as_super(), "TimerHandle", Some(slf.get().when))
     }
 }

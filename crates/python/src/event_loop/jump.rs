@@ -29,7 +29,7 @@ impl EventLoop {
                 return Ok(());
             }
             let holds = slf.call_method0(intern!(py, "_what_holds_the_clock"))?;
-            let next = this.with(|state| state.timers.next_deadline())?;
+            let next = this.next_deadline()?;
             if let Some(deadline) = next
                 && !holds.is_truthy()?
             {

@@ -44,6 +44,8 @@ mod run;
 mod schedule;
 mod sock;
 mod source;
+mod thread_safe_handle;
+mod timer;
 mod watch;
 
 use std::collections::VecDeque;
@@ -56,17 +58,17 @@ use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::net::ReadBuffer;
 use whorl_core::reactor::{Change, Interest, Poller, Sources, Token};
-use whorl_core::sched::{
-    BorrowError, CancelledTimers, InjectionQueue, LoopOwner, OwnerCell, Pace, Process, Timers, Turn,
-};
+use whorl_core::sched::{BorrowError, InjectionQueue, LoopOwner, OwnerCell, Pace, Process, Timers, Turn};
 
 use clock::LoopClock;
-pub use handle::{Handle, Scheduled, ThreadSafeHandle, TimerHandle, leaves_the_loop};
+pub use handle::{Handle, Scheduled, leaves_the_loop};
 pub use io::{IoHandle, IoObject};
 pub use source::{Side, Source, Watch};
+pub use thread_safe_handle::ThreadSafeHandle;
+pub use timer::{LoopTimers, TimerHandle};
 use watch::{WatchChange, Watchers};
 
-use crate::errors::{IntoPyErr, OrRaise};
+use crate::errors::OrRaise;
 use crate::interpreter::{Attached, CloneWith, Collector};
 
 /// What one `recv` can bring at the most, in bytes; asyncio's and libuv's size.
@@ -105,8 +107,6 @@ pub struct LoopState {
     pub ready: VecDeque<Py<Handle>>,
     /// Handles that have run and that nobody holds, to be used again.
     pub recycled: Vec<Py<Handle>>,
-    /// What runs later.
-    pub timers: Timers<Py<TimerHandle>>,
     /// Who is told of which descriptor.
     pub sources: Sources<Source>,
     /// Transports that were written to in this turn.
@@ -124,28 +124,14 @@ pub struct LoopState {
 }
 
 impl LoopState {
-    /// Takes cancelled timers out once they are the greater part; they are to be dropped outside the state.
-    #[must_use]
-    pub fn sweep_timers(&mut self, at: Attached<'_>) -> Vec<Py<TimerHandle>> {
-        let mut cancelled = Vec::new();
-        if self.timers.is_sweep_due() {
-            self.timers
-                .sweep(|timer| TimerHandle::as_handle(timer).get().is_cancelled_with(at), &mut cancelled);
-        }
-        cancelled
-    }
-
     /// The loop is closed and will not run what was scheduled: the handles let go of what they hold, as whoever still has
     /// one would keep its callback alive, unseen by the garbage collector. With the state closed, as finalisers may run.
-    fn abandon(mut self, py: Python<'_>) {
+    fn abandon(self, py: Python<'_>) {
         for handle in self.ready {
             Handle::transition_to_done(handle.bind(py));
         }
         for handle in self.progress.entered {
             Handle::transition_to_done(handle.bind(py));
-        }
-        for timer in self.timers.drain() {
-            Handle::transition_to_done(timer.bind(py).as_super());
         }
     }
 }
@@ -159,7 +145,7 @@ pub struct EventLoop {
     read_buffer: OwnerCell<ReadBuffer>,
     injection_queue: InjectionQueue<Injected>,
     watchers: Watchers,
-    cancelled: CancelledTimers,
+    timers: Arc<LoopTimers>,
     closed: AtomicBool,
     debug: AtomicBool,
     task_factory: AtomicBool,
@@ -292,9 +278,9 @@ impl EventLoop {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Where this loop's timers note that they are cancelled.
-    pub const fn cancelled(&self) -> &CancelledTimers {
-        &self.cancelled
+    /// What is due later.
+    pub const fn timers(&self) -> &Arc<LoopTimers> {
+        &self.timers
     }
 
     /// Whether the loop is in debug mode.
@@ -466,19 +452,24 @@ impl EventLoop {
 
     /// Enters a timer, on another thread through the injection_queue.
     pub fn push_timer(slf: &Bound<'_, Self>, timer: &Bound<'_, TimerHandle>) -> PyResult<()> {
-        let entry = timer.clone().unbind();
-        let deadline = clock::deadline(timer.get().deadline());
-        let pushed = slf.get().woken(slf.get().state.with_token(Attached::from(slf.py()), |state, at| {
-            state.timers.push(deadline, entry);
-            state.sweep_timers(at)
-        }));
-        match pushed {
-            Ok(_cancelled) => Ok(()),
-            Err(BorrowError::OtherThread) => {
-                slf.get().inject(slf.py(), Injected::Timer(timer.clone().unbind()))
-            }
-            Err(refused) => Err(refused.into_py_err()),
+        let this = slf.get();
+        match this.woken(TimerHandle::enter(slf.py(), timer.as_unbound())) {
+            Err(BorrowError::OtherThread) => this.inject(slf.py(), Injected::Timer(timer.clone().unbind())),
+            outcome => outcome.or_raise(),
         }
+    }
+
+    /// The deadline of the timer that is due next.
+    pub fn next_deadline(&self) -> PyResult<Option<u64>> {
+        self.timers.with(|timers| timers.next_deadline()).or_raise()
+    }
+
+    /// The loop is closed: its timers let go of what they hold, as its other handles do.
+    fn abandon_timers(&self, py: Python<'_>) -> PyResult<()> {
+        for timer in self.timers.with(Timers::drain).or_raise()? {
+            Handle::transition_to_done(timer.bind(py).as_super());
+        }
+        Ok(())
     }
 
     /// Puts `handle` behind what is ready.
@@ -503,7 +494,7 @@ impl EventLoop {
         }
         state.poller = Some(Arc::new(poller));
         Ok(Self {
-            cancelled: state.timers.cancelled().clone(),
+            timers: Arc::new(OwnerCell::new(Arc::clone(&owner), Timers::default())),
             state: OwnerCell::new(Arc::clone(&owner), state),
             read_buffer: OwnerCell::new(Arc::clone(&owner), ReadBuffer::new(READ_SIZE)),
             owner,
@@ -562,6 +553,7 @@ impl EventLoop {
             return Ok(());
         }
         self.with(std::mem::take)?.abandon(py);
+        self.abandon_timers(py)?;
         self.watchers.clear(py);
         self.abandon_injected(py);
         self.injection_queue.close();
@@ -577,12 +569,14 @@ impl EventLoop {
                 for handle in &state.ready {
                     Handle::visit(handle, *visit)?;
                 }
-                for timer in state.timers.iter() {
-                    TimerHandle::visit(timer, *visit)?;
-                }
                 state.sources.iter().try_for_each(|source| source.visit(*visit))?;
                 state.progress.visit(*visit)?;
                 state.to_flush.iter().try_for_each(|io| io.visit(*visit))
+            })
+            .unwrap_or(Ok(()))?;
+        self.timers
+            .visit(Collector::of(&visit), |timers, visit| {
+                timers.iter().try_for_each(|timer| TimerHandle::visit(timer, *visit))
             })
             .unwrap_or(Ok(()))
     }
@@ -592,7 +586,15 @@ impl EventLoop {
         if let Ok(state) = this.state.with(std::mem::take) {
             state.abandon(slf.py());
         }
+        let _refused = this.abandon_timers(slf.py());
         this.watchers.clear(slf.py());
+    }
+}
+
+impl Drop for EventLoop {
+    /// Ends the circle of timers that refer to the timers.
+    fn drop(&mut self) {
+        let _timers = self.timers.with(Timers::drain);
     }
 }
 

@@ -63,12 +63,11 @@ impl Progress {
 impl LoopState {
     /// What is known before a poll.
     #[inline]
-    pub fn outlook(&self) -> Outlook {
+    fn outlook(&self) -> Outlook {
         Outlook {
             in_batch: self.progress.batch > 0 || !self.progress.deferred.is_empty(),
             looks: self.progress.looks,
             is_busy: !self.ready.is_empty() || self.stopping,
-            next_deadline: self.timers.next_deadline(),
         }
     }
 
@@ -142,7 +141,12 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
         if !this.injection_queue.is_empty() {
             EventLoop::take_injected(event_loop)?;
         }
-        Ok(this.state.with_guard(self.guard, |state| state.outlook()).or_raise()?.sleep())
+        this.state
+            .with_guard(self.guard, |state| state.outlook())
+            .and_then(|outlook| {
+                outlook.sleep(|| this.timers.with_guard(self.guard, |timers| timers.next_deadline()))
+            })
+            .or_raise()
     }
 
     /// Waits for events, for as long as `sleep` says.
@@ -215,7 +219,6 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
 
     /// After a poll: tells the sources of the events, or notes that they are to be told after the batch, and takes due timers.
     fn hand_out(&self, event_loop: &Bound<'_, EventLoop>, budget: Option<Budget>) -> PyResult<()> {
-        let py = event_loop.py();
         let this = event_loop.get();
         let stale = self.hand_out_events(event_loop, budget)?;
         let renew =
@@ -231,18 +234,12 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
         let polled_at = if this.clock.kind() == Clock::System { now } else { clock::monotonic() };
         // The waker of a guest is no news.
         let found = self.events.len() > usize::from(self.caller != Caller::Run);
-        let _cancelled = this.with_attached(py, |state, at| {
-            state.pace.looked(polled_at, found);
-            while let Some(timer) = state.timers.pop_due(now) {
-                let timer = TimerHandle::into_handle(timer);
-                if timer.get().is_cancelled_with(at) {
-                    state.timers.forget_cancelled();
-                }
-                // A cancelled one does nothing when it is run; it goes the same way, so that it is dropped there.
-                state.ready.push_back(timer);
-            }
-            state.sweep_timers(at)
-        })?;
+        this.state.with_guard(self.guard, |state| state.pace.looked(polled_at, found)).or_raise()?;
+        loop {
+            let timer = this.timers.with_guard(self.guard, |timers| timers.pop_due(now)).or_raise()?;
+            let Some(timer) = timer.map(TimerHandle::into_handle) else { break };
+            this.state.with_guard(self.guard, |state| state.ready.push_back(timer)).or_raise()?;
+        }
         Ok(())
     }
 
@@ -344,6 +341,11 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
 }
 
 impl EventLoop {
+    /// How long the loop may sleep.
+    pub fn may_sleep(&self) -> PyResult<Sleep> {
+        self.state.with(|state| state.outlook()).or_raise()?.sleep(|| self.next_deadline())
+    }
+
     /// Runs turns until `stop()`.
     ///
     /// # Errors
@@ -364,19 +366,20 @@ impl EventLoop {
         let this = slf.get();
         let mut injected = Vec::new();
         this.injection_queue.drain(|item| injected.push(item));
-        let changes = this.with(|state| {
-            let mut changes = Vec::new();
+        let (timers, changes) = this.with(|state| {
+            let (mut timers, mut changes) = (Vec::new(), Vec::new());
             for item in injected {
                 match item {
                     Injected::Soon(handle) => state.ready.push_back(handle),
-                    Injected::Timer(timer) => {
-                        state.timers.push(clock::deadline(timer.get().deadline()), timer)
-                    }
+                    Injected::Timer(timer) => timers.push(timer),
                     Injected::Watch(change) => changes.push(change),
                 }
             }
-            changes
+            (timers, changes)
         })?;
+        for timer in timers {
+            TimerHandle::enter(slf.py(), &timer).or_raise()?;
+        }
         // Now, and not behind the callbacks: `add_reader()` of this thread takes effect at once as well.
         changes.iter().try_for_each(|change| Self::make_change(slf, change))
     }

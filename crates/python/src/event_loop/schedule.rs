@@ -2,6 +2,8 @@
 
 use std::ffi::CStr;
 
+use std::sync::Arc;
+
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -183,7 +185,7 @@ fn timer(
     when: f64,
 ) -> PyResult<Py<PyAny>> {
     let (scheduled, traceback) = scheduled(slf, args, method, 1, &["callback", leading])?;
-    let timer = TimerHandle::make(slf.py(), when, slf.get().cancelled().clone(), scheduled, traceback)?;
+    let timer = TimerHandle::make(slf.py(), when, Arc::clone(slf.get().timers()), scheduled, traceback)?;
     EventLoop::push_timer(slf, &timer)?;
     Ok(timer.into_any().unbind())
 }

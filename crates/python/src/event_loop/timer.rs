@@ -1,0 +1,147 @@
+//! Timers: handles with a deadline.
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pyo3::prelude::*;
+use pyo3::pyclass::CompareOp;
+use pyo3::types::PyTuple;
+use pyo3::{PyTraverseError, PyVisit, intern};
+use whorl_core::sched::{BorrowError, OwnerCell, TimerKey, Timers};
+
+use super::clock;
+use super::handle::{Handle, Scheduled, Stage, info, untracked};
+
+/// The timers of a loop. Each refers to them, so the loop drains them at its end.
+pub type LoopTimers = OwnerCell<Timers<Py<TimerHandle>>>;
+
+/// The key of a timer that is not among the timers of its loop yet.
+const NO_KEY: u64 = u64::MAX;
+
+/// A callback wrapper with a deadline, returned by `call_later()` and `call_at()`. Source: `asyncio.TimerHandle`.
+#[pyclass(frozen, extends = Handle, weakref, module = "whorl._core")]
+#[derive(Debug)]
+pub struct TimerHandle {
+    /// Seconds on the loop's clock.
+    when: f64,
+    /// The timers of its loop, which a cancelled one leaves.
+    timers: Arc<LoopTimers>,
+    /// Its [`TimerKey`], once it is among them.
+    key: AtomicU64,
+}
+
+impl TimerHandle {
+    /// [`Handle::visit`] for timers.
+    pub fn visit(this: &Py<Self>, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        Handle::visit(Self::as_handle(this), visit)
+    }
+
+    /// The timer as the handle that it is.
+    pub const fn as_handle(this: &Py<Self>) -> &Py<Handle> {
+        // SAFETY: a `Py` is one pointer whatever its type (`repr(transparent)`), and a timer is a handle by its base class.
+        unsafe { &*std::ptr::from_ref(this).cast() }
+    }
+
+    /// The same, given away.
+    pub const fn into_handle(this: Py<Self>) -> Py<Handle> {
+        // SAFETY: as in `as_handle`; the reference goes along.
+        unsafe { mem::transmute(this) }
+    }
+
+    /// A timer that is due at `when`, in seconds on the loop's clock.
+    pub fn make(
+        py: Python<'_>,
+        when: f64,
+        timers: Arc<LoopTimers>,
+        scheduled: Scheduled,
+        source_traceback: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'_, Self>> {
+        let timer = Self { when, timers, key: AtomicU64::new(NO_KEY) };
+        let handle = PyClassInitializer::from(Handle::at(Stage::Pending(scheduled), source_traceback));
+        untracked(py, handle.add_subclass(timer))
+    }
+
+    /// Adds `this` to the timers of its loop, unless it was cancelled on the way there.
+    ///
+    /// # Errors
+    /// [`BorrowError::OtherThread`] while another thread runs the loop.
+    pub fn enter(py: Python<'_>, this: &Py<Self>) -> Result<(), BorrowError> {
+        let timer = this.get();
+        let mut entry =
+            Some(this.clone_ref(py)).filter(|entry| !Handle::is_cancelled(entry.bind(py).as_super()));
+        timer.timers.with(|timers| {
+            if let Some(entry) = entry.take() {
+                let key = timers.push(clock::deadline(timer.when), entry);
+                timer.key.store(key.to_bits(), Ordering::Relaxed);
+            }
+        })
+    }
+
+    /// Removes a cancelled timer. Where the timers cannot be opened, as on another thread, it stays until it is due, and holds
+    /// nothing.
+    fn leave(&self) -> Option<Py<Self>> {
+        let key = Some(self.key.load(Ordering::Relaxed)).filter(|key| *key != NO_KEY)?;
+        self.timers.with(|timers| timers.remove(TimerKey::from_bits(key))).ok()?
+    }
+}
+
+#[pymethods]
+impl TimerHandle {
+    /// Cancel the callback. If it has run or was cancelled before, this has no effect.
+    fn cancel(slf: &Bound<'_, Self>) {
+        if Handle::transition_to_cancelled(slf.as_super()) {
+            let _removed = slf.get().leave();
+        }
+    }
+
+    /// Return the scheduled time of the callback, in seconds on the clock of `loop.time()`.
+    const fn when(&self) -> f64 {
+        self.when
+    }
+
+    #[getter]
+    const fn _when(&self) -> f64 {
+        self.when
+    }
+
+    /// The class that `isinstance()` sees beside the true one, so that it is an `asyncio.TimerHandle` as well.
+    #[getter]
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import(intern!(slf.py(), "asyncio"))?.getattr(intern!(slf.py(), "TimerHandle"))
+    }
+
+    fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
+        pyo3::types::PyFloat::new(py, self.when).hash()
+    }
+
+    fn __richcmp__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>, op: CompareOp) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let Ok(other) = other.cast::<Self>() else { return Ok(py.NotImplemented()) };
+        let equal = || -> PyResult<bool> {
+            let (a, b) = (Handle::parts(slf.as_super()), Handle::parts(other.as_super()));
+            let same_parts = match (a, b) {
+                (Some(a), Some(b)) => PyTuple::new(py, a)?.eq(PyTuple::new(py, b)?)?,
+                (None, None) => true,
+                _ => false,
+            };
+            Ok(slf.get().when == other.get().when
+                && same_parts
+                && Handle::is_cancelled(slf.as_super()) == Handle::is_cancelled(other.as_super()))
+        };
+        let (a, b) = (slf.get().when, other.get().when);
+        let answer = match op {
+            CompareOp::Lt => a < b,
+            CompareOp::Gt => a > b,
+            CompareOp::Le => a < b || equal()?,
+            CompareOp::Ge => a > b || equal()?,
+            CompareOp::Eq => equal()?,
+            CompareOp::Ne => !equal()?,
+        };
+        Ok(answer.into_pyobject(py)?.to_owned().into_any().unbind())
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        info(slf.as_super(), "TimerHandle", Some(slf.get().when))
+    }
+}
