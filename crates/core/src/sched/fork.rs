@@ -44,7 +44,7 @@ impl Process {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 impl ForkedChild {
     /// A proof of nothing.
     pub(super) const fn for_tests() -> Self {

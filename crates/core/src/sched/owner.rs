@@ -28,29 +28,21 @@
 //! ownership of an access never leaves [`OwnerCell::with`]. So there is one thing that gives the ownership back, and it does
 //! so once.
 
-use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::fork::ForkedChild;
+pub use super::sync::this_thread;
+use super::sync::{AtomicUsize, Cell, UnsafeCell, yield_now};
 
 /// No thread is the owner.
 const NO_THREAD: usize = 0;
 
 /// Set along with the thread that is the owner for one access only.
 const ONE_ACCESS: usize = 1;
-
-/// A number that no other living thread of the process has, never zero and even (it is an address): a read of the thread
-/// pointer, which is cheaper than the address of a thread-local of a shared library.
-#[must_use]
-#[inline]
-pub fn this_thread() -> usize {
-    // SAFETY: no precondition, and it cannot fail.
-    unsafe { libc::pthread_self() as usize }
-}
 
 /// Which thread the state of one loop belongs to at the moment.
 #[derive(Default)]
@@ -149,7 +141,7 @@ impl LoopOwner {
                 Ok(_) => return Ok(()),
                 Err(holder) if holder & !ONE_ACCESS == here => return Err(BorrowError::Reentered),
                 // It ends by itself: see "What may run while a cell is open".
-                Err(holder) if holder & ONE_ACCESS != 0 => std::thread::yield_now(),
+                Err(holder) if holder & ONE_ACCESS != 0 => yield_now(),
                 Err(_) => return Err(BorrowError::OtherThread),
             }
         }
@@ -311,7 +303,7 @@ unsafe impl<T: Send> Sync for OwnerCell<T> {}
 
 impl<T> OwnerCell<T> {
     /// Puts `value` under `owner`.
-    pub const fn new(owner: Arc<LoopOwner>, value: T) -> Self {
+    pub fn new(owner: Arc<LoopOwner>, value: T) -> Self {
         Self { owner, open: Cell::new(false), value: UnsafeCell::new(value) }
     }
 
@@ -393,29 +385,31 @@ impl<T> OwnerCell<T> {
         let section = Section::enter();
         // SAFETY: this thread is the owner until `open` returns and `self.open` keeps it from opening the value twice, so the
         // reference is the only one until `close` is dropped.
-        let result = act(unsafe { &mut *self.value.get() });
+        let result = self.value.with_mut(|value| act(unsafe { &mut *value }));
         drop((section, close));
         Ok(result)
     }
 
     /// The value, for who has the only reference.
-    pub const fn get_mut(&mut self) -> &mut T {
-        self.value.get_mut()
+    pub fn get_mut(&mut self) -> &mut T {
+        // SAFETY: the reference to the cell is the only one, and it is lent for as long as the result.
+        self.value.with_mut(|value| unsafe { &mut *value })
     }
 }
 
-#[cfg(debug_assertions)]
+#[cfg(all(debug_assertions, not(loom)))]
 thread_local! {
     static OPEN_SECTIONS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Counts the open cells of this thread where debug assertions are on; otherwise nothing.
+/// Counts the open cells of this thread where debug assertions are on; otherwise nothing. Not in a model, whose threads
+/// are one thread of the process.
 struct Section;
 
 impl Section {
     #[inline]
     fn enter() -> Self {
-        #[cfg(debug_assertions)]
+        #[cfg(all(debug_assertions, not(loom)))]
         OPEN_SECTIONS.with(|count| count.set(count.get() + 1));
         Self
     }
@@ -424,7 +418,7 @@ impl Section {
 impl Drop for Section {
     #[inline]
     fn drop(&mut self) {
-        #[cfg(debug_assertions)]
+        #[cfg(all(debug_assertions, not(loom)))]
         OPEN_SECTIONS.with(|count| count.set(count.get() - 1));
     }
 }
@@ -432,11 +426,11 @@ impl Drop for Section {
 /// Panics if this thread has a cell open, where debug assertions are on: stands where foreign code is called or entered from.
 #[inline]
 pub fn assert_nothing_open() {
-    #[cfg(debug_assertions)]
+    #[cfg(all(debug_assertions, not(loom)))]
     OPEN_SECTIONS.with(|count| assert_eq!(count.get(), 0, "foreign code meets open state of the loop"));
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -573,5 +567,115 @@ mod tests {
         assert!(guard.is_ok());
         owner.reset_after_fork(ForkedChild::for_tests());
         assert!(owner.is_held(), "this thread has forked, and its guard is still there");
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use loom::thread;
+
+    use super::*;
+
+    /// Runs `model` under every interleaving, with a cell that its threads share. loom reports two threads that have the
+    /// value or the flag of the cell at once, and an access that need not see the writes of the one before.
+    fn check(model: impl Fn(Arc<OwnerCell<u32>>) + Send + Sync + 'static) {
+        loom::model(move || model(Arc::new(OwnerCell::new(Arc::new(LoopOwner::new()), 0))));
+    }
+
+    fn spawn(
+        cell: &Arc<OwnerCell<u32>>,
+        act: impl FnOnce(&OwnerCell<u32>) + 'static,
+    ) -> thread::JoinHandle<()> {
+        let cell = Arc::clone(cell);
+        thread::spawn(move || act(&cell))
+    }
+
+    fn join(thread: thread::JoinHandle<()>) {
+        assert!(thread.join().is_ok());
+    }
+
+    /// An access that is made again until no other thread has the guard.
+    fn insist(cell: &OwnerCell<u32>, act: impl Fn(&mut u32) + Send + Copy) {
+        while let Err(error) = cell.with(act) {
+            assert_eq!(error, BorrowError::OtherThread);
+            yield_now();
+        }
+    }
+
+    #[test]
+    fn accesses_wait_for_each_other() {
+        check(|cell| {
+            let other = spawn(&cell, |cell| assert_eq!(cell.with(|value| *value += 1), Ok(())));
+            assert_eq!(cell.with(|value| *value += 1), Ok(()));
+            assert_eq!(cell.with(|value| *value += 1), Ok(()));
+            join(other);
+            assert_eq!(cell.with(|value| *value), Ok(3));
+        });
+    }
+
+    #[test]
+    fn the_guard_waits_for_an_access_and_refuses_from_then_on() {
+        check(|cell| {
+            let other = spawn(&cell, |cell| match cell.with(|value| *value += 1) {
+                Ok(()) | Err(BorrowError::OtherThread) => {}
+                Err(error) => unreachable!("{error}"),
+            });
+            let guard = cell.owner().take().unwrap();
+            let before = cell.with_guard(&guard, |value| *value);
+            assert_eq!(cell.with(|value| *value), before);
+            drop(guard);
+            join(other);
+            assert!(!cell.owner().is_held());
+        });
+    }
+
+    #[test]
+    fn what_is_written_under_the_guard_is_seen_after_it() {
+        check(|cell| {
+            let other = spawn(&cell, |cell| insist(cell, |value| *value *= 2));
+            let guard = cell.owner().take().unwrap();
+            assert_eq!(cell.with_guard(&guard, |value| *value += 1), Ok(()));
+            drop(guard);
+            join(other);
+            assert!(matches!(cell.with(|value| *value), Ok(1 | 2)));
+        });
+    }
+
+    #[test]
+    fn one_of_two_threads_has_the_guard() {
+        check(|cell| {
+            let run = |cell: &OwnerCell<u32>| match cell.owner().take() {
+                Ok(guard) => assert_eq!(cell.with_guard(&guard, |value| *value += 1), Ok(())),
+                Err(error) => assert_eq!(error, BorrowError::OtherThread),
+            };
+            let other = spawn(&cell, run);
+            run(&cell);
+            join(other);
+            assert!(matches!(cell.with(|value| *value), Ok(1 | 2)));
+        });
+    }
+
+    #[test]
+    fn a_kept_guard_holds_between_its_uses() {
+        check(|cell| {
+            let kept = Arc::new(KeptGuard::take(cell.owner()).unwrap());
+            let sent = Arc::clone(&kept);
+            let refused = spawn(&cell, move |cell| {
+                assert!(matches!(sent.with(|_| ()), Err(BorrowError::OtherThread)));
+                assert_eq!(cell.with(|value| *value), Err(BorrowError::OtherThread));
+            });
+            for _ in 0..2 {
+                let used = kept.with(|guard| cell.with_guard(guard, |value| *value += 1));
+                assert_eq!(used, Ok(Ok(())));
+            }
+            // The thread has dropped its reference: a guard that is dropped there gives nothing back.
+            join(refused);
+            let other = spawn(&cell, |cell| insist(cell, |value| *value *= 2));
+            let used = kept.with(|guard| cell.with_guard(guard, |value| *value += 1));
+            assert_eq!(used, Ok(Ok(())));
+            drop(kept);
+            join(other);
+            assert_eq!(cell.with(|value| *value), Ok(6));
+        });
     }
 }
