@@ -261,6 +261,16 @@ impl<T> Guarded<T> {
     }
 }
 
+/// The alignment of every object: the interpreter's own allocator gives no more.
+const OBJECT_ALIGNMENT: usize = 2 * size_of::<usize>();
+
+/// `module.add_class::<T>()` for a class whose instances the interpreter can allocate: a field that asks for a greater
+/// alignment is boxed.
+pub fn add_class<T: PyClass>(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    const { assert!(align_of::<T>() <= OBJECT_ALIGNMENT) };
+    module.add_class::<T>()
+}
+
 /// `Bound::new` for a class with an instance `__dict__`.
 ///
 /// Before Python 3.12 the dict is made while the new object is known to the garbage collector already and its fields are not

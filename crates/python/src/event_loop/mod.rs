@@ -69,7 +69,7 @@ pub use timer::{LoopTimers, TimerHandle};
 use watch::{WatchChange, Watchers};
 
 use crate::errors::OrRaise;
-use crate::interpreter::{Attached, CloneWith, Collector};
+use crate::interpreter::{Attached, CloneWith, Collector, add_class};
 
 /// What one `recv` can bring at the most, in bytes; asyncio's and libuv's size.
 const READ_SIZE: usize = 256 * 1024;
@@ -143,7 +143,8 @@ pub struct EventLoop {
     owner: Arc<LoopOwner>,
     state: OwnerCell<LoopState>,
     read_buffer: OwnerCell<ReadBuffer>,
-    injection_queue: InjectionQueue<Injected>,
+    /// Boxed, as the queue asks for the alignment of a cache line, which the interpreter gives no object.
+    injection_queue: Box<InjectionQueue<Injected>>,
     watchers: Watchers,
     timers: Arc<LoopTimers>,
     closed: AtomicBool,
@@ -498,7 +499,7 @@ impl EventLoop {
             state: OwnerCell::new(Arc::clone(&owner), state),
             read_buffer: OwnerCell::new(Arc::clone(&owner), ReadBuffer::new(READ_SIZE)),
             owner,
-            injection_queue,
+            injection_queue: Box::new(injection_queue),
             watchers: Watchers::new(),
             closed: AtomicBool::new(false),
             debug: AtomicBool::new(false),
@@ -600,11 +601,11 @@ impl Drop for EventLoop {
 
 /// Adds the loop's classes to the module.
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<EventLoop>()?;
-    module.add_class::<Handle>()?;
-    module.add_class::<TimerHandle>()?;
-    module.add_class::<ThreadSafeHandle>()?;
-    module.add_class::<guest::GuestTurns>()?;
+    add_class::<EventLoop>(module)?;
+    add_class::<Handle>(module)?;
+    add_class::<TimerHandle>(module)?;
+    add_class::<ThreadSafeHandle>(module)?;
+    add_class::<guest::GuestTurns>(module)?;
     schedule::add_to(&PyType::new::<EventLoop>(module.py()))
 }
 

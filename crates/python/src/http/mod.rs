@@ -61,24 +61,25 @@ mod websocket;
 
 use pyo3::prelude::*;
 
+use crate::interpreter::add_class;
 use crate::transport;
 
 pub use connection::HttpConnection;
 
 /// Adds the client's classes to the module.
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<HttpConnection>()?;
+    add_class::<HttpConnection>(module)?;
     transport::register::<HttpConnection>();
-    module.add_class::<exchange::Exchange>()?;
-    module.add_class::<pool::ConnectionPool>()?;
-    module.add_class::<pool::PoolSlot>()?;
-    module.add_class::<pool::PoolWaiter>()?;
-    module.add_class::<deadlines::RequestDeadlines>()?;
-    module.add_class::<prepared::Prepared>()?;
-    module.add_class::<ready::Ready>()?;
-    module.add_class::<request::RequestContext>()?;
-    module.add_class::<response::ResponseBase>()?;
-    module.add_class::<session::SessionBase>()?;
+    add_class::<exchange::Exchange>(module)?;
+    add_class::<pool::ConnectionPool>(module)?;
+    add_class::<pool::PoolSlot>(module)?;
+    add_class::<pool::PoolWaiter>(module)?;
+    add_class::<deadlines::RequestDeadlines>(module)?;
+    add_class::<prepared::Prepared>(module)?;
+    add_class::<ready::Ready>(module)?;
+    add_class::<request::RequestContext>(module)?;
+    add_class::<response::ResponseBase>(module)?;
+    add_class::<session::SessionBase>(module)?;
     module.add_function(wrap_pyfunction!(encode::encode_head, module)?)?;
     given::add_to(module)?;
     policy::add_to(module)?;

@@ -18,6 +18,7 @@ use whorl_core::websocket::{
 use crate::buffer::LentMemory;
 use crate::errors::OrRaise;
 use crate::ffi;
+use crate::interpreter::add_class;
 
 /// What a message that waits costs beside its payload, in bytes: its tuple, its place in the queue.
 const OVERHEAD: usize = 128;
@@ -28,8 +29,8 @@ const KEYS: usize = 256;
 
 /// Adds the classes and functions to the module.
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<WebSocketReader>()?;
-    module.add_class::<WebSocketWriter>()?;
+    add_class::<WebSocketReader>(module)?;
+    add_class::<WebSocketWriter>(module)?;
     module.add_function(wrap_pyfunction!(websocket_offer, module)?)?;
     module.add_function(wrap_pyfunction!(websocket_agreement, module)?)
 }

@@ -25,6 +25,8 @@ mod tls;
 
 use pyo3::prelude::*;
 
+use crate::interpreter::add_class;
+
 pub use chunk::Chunk;
 pub use common::set_result;
 pub use datagram::DatagramTransport;
@@ -36,12 +38,12 @@ pub use tls::{TlsProtocol, TlsTransport};
 
 /// Adds the transports' classes to the module.
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<StreamTransport>()?;
-    module.add_class::<DatagramTransport>()?;
-    module.add_class::<ReadPipeTransport>()?;
-    module.add_class::<WritePipeTransport>()?;
-    module.add_class::<TlsProtocol>()?;
+    add_class::<StreamTransport>(module)?;
+    add_class::<DatagramTransport>(module)?;
+    add_class::<ReadPipeTransport>(module)?;
+    add_class::<WritePipeTransport>(module)?;
+    add_class::<TlsProtocol>(module)?;
     register::<TlsProtocol>();
-    module.add_class::<TlsTransport>()?;
-    module.add_class::<Listener>()
+    add_class::<TlsTransport>(module)?;
+    add_class::<Listener>(module)
 }
