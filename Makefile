@@ -18,6 +18,8 @@ PYTHON ?= python3
 ARGS ?=
 # What pytest runs.
 TESTS ?= tests
+# The profile that the extension is built by. `checked` has assertions in it, and a panic ends the process.
+PROFILE ?= release
 # The pages that `make run` fetches; empty: those of a local site that it starts.
 URLS ?=
 # The set of measurements that `make bench` takes.
@@ -51,6 +53,7 @@ else
   TARGET := $(CURDIR)/target/python-$(TAG)
 endif
 STAMPS := $(VENV)/.stamps
+BUILT := $(STAMPS)/built-$(PROFILE)
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
@@ -74,12 +77,12 @@ help: ## List the targets
 	      /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: $(STAMPS)/examples $(STAMPS)/build ## Fetch the pages of a local site in three ways; URLS="https://… …" for others
+run: $(STAMPS)/examples $(BUILT) ## Fetch the pages of a local site in three ways; URLS="https://… …" for others
 	$(call say,running the demonstration on $(TAG))
 	@$(PY) -m examples.demo $(ARGS) $(foreach url,$(URLS),'$(url)')
 
 .PHONY: build
-build: $(STAMPS)/build ## Build the optimised extension into the virtual environment
+build: $(BUILT) ## Build the extension into the virtual environment (PROFILE=checked: with assertions)
 
 .PHONY: test
 test: lint test-core test-python ## Lint, then every test there is (PYTHON=… for another interpreter)
@@ -111,22 +114,22 @@ miri: ## The core's tests under miri, which finds undefined behaviour; needs a n
 	    cargo +nightly miri test $(LOCKED) -p whorl-core --lib -- --skip reactor
 
 .PHONY: test-python
-test-python: $(STAMPS)/dev $(STAMPS)/programs $(STAMPS)/build ## The Python tests (TESTS=tests/event_loop ARGS="-k timers")
+test-python: $(STAMPS)/dev $(STAMPS)/programs $(BUILT) ## The Python tests (TESTS=tests/event_loop ARGS="-k timers")
 	$(call say,running pytest on $(TAG))
 	@$(PY) -m pytest $(TESTS) $(ARGS)
 
 .PHONY: soak
-soak: $(STAMPS)/dev $(STAMPS)/programs $(STAMPS)/build ## The long tests, which look for growth
+soak: $(STAMPS)/dev $(STAMPS)/programs $(BUILT) ## The long tests, which look for growth
 	$(call say,running the soak tests on $(TAG): some minutes)
 	@$(PY) -m pytest tests/soak -m soak -o timeout=1800 $(ARGS)
 
 .PHONY: conformance
-conformance: $(STAMPS)/dev $(STAMPS)/build ## CPython's own asyncio test-suite on whorl's loop
+conformance: $(STAMPS)/dev $(BUILT) ## CPython's own asyncio test-suite on whorl's loop
 	$(call say,running the asyncio test-suite of CPython $(VERSION))
 	@$(PY) -m tests.conformance $(ARGS)
 
 .PHONY: compat
-compat: $(STAMPS)/dev $(STAMPS)/compat $(STAMPS)/build ## aiohttp's own tests with whorl's HTTP client
+compat: $(STAMPS)/dev $(STAMPS)/compat $(BUILT) ## aiohttp's own tests with whorl's HTTP client
 	$(call say,running aiohttp's own tests on $(TAG))
 	@$(PY) -m tests.compat $(ARGS)
 
@@ -136,7 +139,7 @@ matrix: $(STAMPS)/dev ## make test on every interpreter that is found
 	@$(PY) tools/matrix.py $(ARGS)
 
 .PHONY: bench
-bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/dist ## Measure against the peers (BENCH=loop for event loops, BENCH=http for HTTP clients)
+bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/built-dist ## Measure against the peers (BENCH=loop for event loops, BENCH=http for HTTP clients)
 	@# As pip does when it installs: what imports cost is measured.
 	@$(PY) -m compileall -q python/whorl
 	$(call say,measuring $(BENCH) on $(TAG))
@@ -178,7 +181,7 @@ lint-rust: $(STAMPS)/venv ## The half of lint that is about Rust
 	@CARGO_TARGET_DIR=$(TARGET) cargo clippy $(LOCKED) --workspace --all-targets --quiet -- -D warnings
 
 .PHONY: lint-python
-lint-python: $(STAMPS)/dev $(STAMPS)/build ## The half of lint that is about Python
+lint-python: $(STAMPS)/dev $(BUILT) ## The half of lint that is about Python
 	$(call say,ruff$(comma) mypy and stubtest on $(TAG))
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/ruff format --check --quiet . || { $(VENV)/bin/ruff format --check .; exit 1; }
@@ -219,15 +222,9 @@ $(STAMPS)/bench: requirements/bench.txt requirements/programs.txt requirements/e
 	@$(PIP) -r $<
 	@touch $@
 
-# Two builds of one file: each takes the other's stamp away.
-$(STAMPS)/build: $(RUST_SOURCES) pyproject.toml $(STAMPS)/dev
-	$(call say,building the extension for $(TAG) (release))
-	@rm -f $(STAMPS)/dist
-	@CARGO_TARGET_DIR=$(TARGET) $(VENV)/bin/maturin develop $(LOCKED) --release --quiet
-	@touch $@
-
-$(STAMPS)/dist: $(RUST_SOURCES) pyproject.toml $(STAMPS)/dev
-	$(call say,building the extension for $(TAG) as it is in a wheel: this takes longer)
-	@rm -f $(STAMPS)/build
-	@CARGO_TARGET_DIR=$(TARGET) $(VENV)/bin/maturin develop $(LOCKED) --profile dist --quiet
+# Builds of one file by several profiles: each takes the others' stamps away.
+$(STAMPS)/built-%: $(RUST_SOURCES) pyproject.toml $(STAMPS)/dev
+	$(call say,building the extension for $(TAG) ($*))
+	@rm -f $(STAMPS)/built-*
+	@CARGO_TARGET_DIR=$(TARGET) $(VENV)/bin/maturin develop $(LOCKED) --profile $* --quiet
 	@touch $@
