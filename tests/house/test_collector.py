@@ -20,7 +20,7 @@ UNSEEN = {
 UNCLEARED = {"PoolSlot": "what changes is the core's lease, which is a number"}
 
 #: What a class may hold that changes after it was made.
-CHANGING = re.compile(r"\b(OwnerCell|Guarded|Mutex|RwLock|RefCell|PyOnceLock|UnsafeCell)\b")
+CHANGING = re.compile(r"\b(IoTransport|OwnerCell|Guarded|Mutex|RwLock|RefCell|PyOnceLock|UnsafeCell)\b")
 
 
 @dataclass
@@ -78,10 +78,13 @@ def holders(everything: list[Type]) -> set[int]:
 
 
 def methods(name: str, code: str) -> set[str]:
-    """The names of the methods in every `impl name` block."""
+    """The names of the methods in every `impl name` block, and in the macros that write one for it."""
     found: set[str] = set()
     for start in re.finditer(rf"\bimpl\s+{name}\s*\{{", code):
         found |= set(re.findall(r"\bfn\s+(\w+)", block(code, start.end() - 1)))
+    for macro in re.finditer(r"\bmacro_rules!\s+(\w+)\s*\{", code):
+        if re.search(rf"\b{macro[1]}!\s*\([^)]*\b{name}\b", code):
+            found |= set(re.findall(r"\bfn\s+(\w+)", block(code, macro.end() - 1)))
     return found
 
 
@@ -135,9 +138,14 @@ def test_the_reader_of_classes_finds_what_is_missing() -> None:
     #[pyclass]
     struct Kept { a: u32, b: OwnerCell<Deep> }
     impl Kept { fn __traverse__(&self) { if x { } } }
+    macro_rules! shown { ($($class:ident),+) => {$( impl $class { fn __traverse__(&self) {} } )+} }
+    #[pyclass]
+    struct Written { a: IoTransport<Deep> }
+    shown!(Seen, Written);
     """
     everything = list(types_of(SOURCES / "example.rs", text))
     assert list(faults(everything, rust_code(text))) == [
         "Hidden holds Python objects and has no __traverse__",
         "Kept holds Python objects that change and has no __clear__",
+        "Written holds Python objects that change and has no __clear__",
     ]

@@ -6,7 +6,7 @@ use pyo3::types::{PyBytes, PyList};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::interpreter::{Attached, CloneWith};
-use crate::transport::{Chunk, StreamTransport, TlsTransport};
+use crate::transport::{Chunk, StreamTransport, TlsTransport, Transport};
 
 /// The transport below a connection.
 #[derive(Debug)]

@@ -141,6 +141,11 @@ pub fn note_dropped(py: Python<'_>, dropped: usize, message: &str) -> PyResult<(
     logger.call_method1(py, intern!(py, "warning"), (message,)).map(drop)
 }
 
+/// `asyncio.constants._SendfileMode[name]`: how the loop's `sendfile()` sends through a transport.
+pub fn sendfile_mode(py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
+    Ok(py.import("asyncio.constants")?.getattr("_SendfileMode")?.getattr(name)?.unbind())
+}
+
 /// Warns of a transport that is dropped without having been closed.
 pub fn warn_unclosed(py: Python<'_>, shown: &str) -> PyResult<()> {
     let warning = (format!("unclosed transport {shown}"), py.get_type::<PyResourceWarning>());

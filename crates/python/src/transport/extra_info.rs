@@ -6,8 +6,9 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::net::AddressFamily;
 
 use super::address::Address;
+use super::base::{Descriptor, Kind, Transport};
 use super::socket::Socket;
-use crate::interpreter::{Attached, CloneWith};
+use crate::interpreter::CloneWith;
 
 /// Which end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,41 +71,43 @@ impl ExtraInfo {
 
     /// Lets go of the objects, which are returned for a place where dropping is allowed.
     #[must_use]
-    pub fn take_objects(&mut self) -> (Option<Py<PyDict>>, Option<Py<PyAny>>) {
-        (self.added.take(), self.wrapped.take())
+    pub fn take_objects(&mut self) -> Vec<Py<PyAny>> {
+        self.added.take().map(Py::into_any).into_iter().chain(self.wrapped.take()).collect()
     }
 }
 
-/// A transport that has an [`ExtraInfo`] in its state.
-pub trait HasExtraInfo {
-    /// Opens the state.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
-    fn with_extra_info<'py, R>(
-        &self,
-        at: impl Into<Attached<'py>>,
-        act: impl FnOnce(&mut ExtraInfo, Attached<'py>) -> R + Send,
-    ) -> PyResult<R>;
+/// A kind of transport over a socket.
+pub trait SocketKind: Kind<Descriptor = Socket> {
+    /// What is known of the socket.
+    fn info(&mut self) -> &mut ExtraInfo;
+}
 
-    /// The `socket.socket`, None once it is closed.
+/// What the transports over a socket share.
+pub trait SocketTransport: Transport<Kind: SocketKind> {
+    /// The `socket.socket`, None once it is closed. Made if there was none: outside the state, as it runs Python.
     ///
     /// # Errors
     /// RuntimeError on the wrong thread; what making the object raises.
-    fn socket_object(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>>;
+    fn socket_object(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let mut socket = self.with(|state| state.descriptor.take())?;
+        let object = socket.object(py);
+        self.with(|state| state.descriptor = socket)?;
+        object
+    }
 
     /// `get_extra_info()`: what the loop added, then 'socket', 'sockname' and 'peername'; `default` for any other name.
     ///
     /// # Errors
-    /// As [`HasExtraInfo::socket_object`].
+    /// As [`SocketTransport::socket_object`].
     fn extra_info<'py>(
         &self,
         py: Python<'py>,
         name: &str,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let added =
-            self.with_extra_info(py, |info, at| info.added.as_ref().map(|added| added.clone_with(at)))?;
+        let added = self.with_attached(py, |state, at| {
+            state.kind.info().added.as_ref().map(|added| added.clone_with(at))
+        })?;
         if let Some(value) = added.map(|added| added.bind(py).get_item(name)).transpose()?.flatten() {
             return Ok(Some(value));
         }
@@ -118,14 +121,16 @@ pub trait HasExtraInfo {
     }
 }
 
-fn address<'py, T: HasExtraInfo + ?Sized>(
+impl<T: Transport<Kind: SocketKind>> SocketTransport for T {}
+
+fn address<'py, T: SocketTransport>(
     transport: &T,
     py: Python<'py>,
     end: End,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let address = transport.with_extra_info(py, |info, _at| match end {
-        End::Own => Some(info.sockname.clone()),
-        End::Peer => info.peername.clone(),
+    let address = transport.with(|state| match end {
+        End::Own => Some(state.kind.info().sockname.clone()),
+        End::Peer => state.kind.info().peername.clone(),
     })?;
     let Some(address) = address else { return Ok(None) };
     if let Some(address) = address.to_python(py)? {
@@ -139,12 +144,13 @@ fn address<'py, T: HasExtraInfo + ?Sized>(
     Ok(socket.bind(py).call_method0(method).ok())
 }
 
-fn transport_socket<'py, T: HasExtraInfo + ?Sized>(
+fn transport_socket<'py, T: SocketTransport>(
     transport: &T,
     py: Python<'py>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let known = transport
-        .with_extra_info(py, |info, at| info.wrapped.as_ref().map(|wrapped| wrapped.clone_with(at)))?;
+    let known = transport.with_attached(py, |state, at| {
+        state.kind.info().wrapped.as_ref().map(|wrapped| wrapped.clone_with(at))
+    })?;
     if let Some(known) = known {
         return Ok(Some(known.into_bound(py)));
     }
@@ -153,6 +159,6 @@ fn transport_socket<'py, T: HasExtraInfo + ?Sized>(
         py.import(intern!(py, "asyncio.trsock"))?.call_method1(intern!(py, "TransportSocket"), (socket,))?;
     let kept = wrapped.clone().unbind();
     // Making it ran Python, which may have asked as well.
-    let _former = transport.with_extra_info(py, |info, _at| info.wrapped.replace(kept))?;
+    let _former = transport.with(|state| state.kind.info().wrapped.replace(kept))?;
     Ok(Some(wrapped))
 }

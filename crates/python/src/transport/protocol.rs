@@ -29,6 +29,44 @@ pub enum Receiver {
     Native(NativeHandle),
 }
 
+/// How a transport holds its protocol.
+pub trait HeldProtocol: std::fmt::Debug + Send + Sized {
+    /// Holds `protocol`. Its methods are looked up anew with `set_protocol()`.
+    ///
+    /// # Errors
+    /// AttributeError for what lacks a method that is looked up at once.
+    fn new(protocol: &Bound<'_, PyAny>) -> PyResult<Self>;
+
+    /// The user's object.
+    fn object(&self) -> &Py<PyAny>;
+
+    /// Shows the garbage collector what is held.
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError>;
+}
+
+/// A protocol whose method for what arrives is looked up when something has arrived.
+#[derive(Debug)]
+pub struct LateBound {
+    object: Py<PyAny>,
+    /// The method, once it was looked up.
+    pub receiver: Option<Py<PyAny>>,
+}
+
+impl HeldProtocol for LateBound {
+    fn new(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(Self { object: protocol.clone().unbind(), receiver: None })
+    }
+
+    fn object(&self) -> &Py<PyAny> {
+        &self.object
+    }
+
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.object)?;
+        visit.call(&self.receiver)
+    }
+}
+
 /// A protocol and how data reaches it.
 #[derive(Debug)]
 pub struct Protocol {
@@ -86,17 +124,16 @@ impl CloneWith for Receiver {
     }
 }
 
-impl Protocol {
-    /// Looks the methods of `protocol` up. They are looked up anew with `set_protocol()`.
-    ///
-    /// # Errors
-    /// AttributeError if it is neither an `asyncio.Protocol` nor an `asyncio.BufferedProtocol` by its methods.
-    pub fn new(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
+impl HeldProtocol for Protocol {
+    fn new(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
         Ok(Self { object: protocol.clone().unbind(), receiver: Receiver::of(protocol)? })
     }
 
-    /// Shows the garbage collector what is held.
-    pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+    fn object(&self) -> &Py<PyAny> {
+        &self.object
+    }
+
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.object)?;
         match &self.receiver {
             Receiver::Data(data_received) => visit.call(data_received),
@@ -105,7 +142,7 @@ impl Protocol {
                 visit.call(get_buffer)?;
                 visit.call(buffer_updated)
             }
-            Receiver::Native(native) => native.visit(visit),
+            Receiver::Native(native) => native.visit(*visit),
         }
     }
 }

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use super::common;
+use super::base::Descriptor;
 
 /// Who owns the descriptor of a transport.
 #[derive(Debug)]
@@ -24,15 +24,6 @@ impl Socket {
     pub fn from_python(socket: &Bound<'_, PyAny>) -> PyResult<Self> {
         let fd = crate::event_loop::fileno(socket)?;
         Ok(Self::Python(socket.clone().unbind(), fd))
-    }
-
-    /// The descriptor's number, -1 once it is closed.
-    pub fn fd(&self) -> RawFd {
-        match self {
-            Self::Native(fd, _) => fd.as_raw_fd(),
-            Self::Python(_, fd) => *fd,
-            Self::Closed(_) => -1,
-        }
     }
 
     /// Lends the descriptor for a system call.
@@ -63,27 +54,20 @@ impl Socket {
     }
 }
 
-impl Socket {
-    /// Shows the garbage collector what is held.
-    pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+impl Descriptor for Socket {
+    fn fd(&self) -> RawFd {
         match self {
-            Self::Python(socket, _) => visit.call(socket),
-            Self::Closed(socket) => visit.call(socket),
-            Self::Native(..) => Ok(()),
+            Self::Native(fd, _) => fd.as_raw_fd(),
+            Self::Python(_, fd) => *fd,
+            Self::Closed(_) => -1,
         }
     }
 
-    /// Takes it out, for it to be closed.
-    #[must_use]
-    pub const fn take(&mut self) -> Self {
+    fn take(&mut self) -> Self {
         std::mem::replace(self, Self::Closed(None))
     }
 
-    /// Closes it, with `socket.close()` where there is an object, and returns what is left.
-    ///
-    /// # Errors
-    /// What `socket.close()` raises.
-    pub fn close(self, py: Python<'_>) -> PyResult<Self> {
+    fn close(self, py: Python<'_>) -> PyResult<Self> {
         match self {
             Self::Python(socket, _) => {
                 socket.call_method0(py, intern!(py, "close"))?;
@@ -95,14 +79,11 @@ impl Socket {
         }
     }
 
-    /// Closes the socket of a transport that is dropped without having been closed, with a ResourceWarning.
-    pub fn close_unclosed(self, py: Python<'_>, transport: &str) {
-        let shown = format!("<{transport} fd={}>", self.fd());
-        for outcome in [common::warn_unclosed(py, &shown), self.close(py).map(drop)] {
-            if let Err(error) = outcome {
-                // Warnings are errors, or closing failed, and a destructor has nobody to raise to.
-                error.write_unraisable(py, None);
-            }
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Python(socket, _) => visit.call(socket),
+            Self::Closed(socket) => visit.call(socket),
+            Self::Native(..) => Ok(()),
         }
     }
 }

@@ -37,11 +37,20 @@ impl TransportPhase {
     }
 }
 
+/// Whether the poller may have the descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// Not yet: `connection_made()` comes first.
+    NotStarted,
+    /// Yes.
+    On,
+    /// Not now: `sendfile()` watches it in its own way.
+    Lent,
+}
+
 /// What is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadState {
-    /// Nothing yet: `connection_made()` comes first.
-    NotStarted,
     /// What arrives is handed to the protocol.
     On,
     /// `pause_reading()` was called.
@@ -51,13 +60,6 @@ pub enum ReadState {
 }
 
 impl ReadState {
-    /// `connection_made()` was called: what arrives is wanted, unless it asked for a pause.
-    pub fn start(&mut self) {
-        if *self == Self::NotStarted {
-            *self = Self::On;
-        }
-    }
-
     /// `pause_reading()`; nothing after the end.
     pub fn pause(&mut self) {
         if *self != Self::Ended {

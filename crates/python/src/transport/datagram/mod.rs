@@ -10,28 +10,34 @@
 mod methods;
 mod sending;
 
+use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
-use crossbeam_utils::atomic::AtomicCell;
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
-use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketAddrAny};
-use whorl_core::net::{DatagramQueue, Flow, WaterMarks};
-use whorl_core::reactor::{Interest, Readiness, Token};
-use whorl_core::sched::OwnerCell;
+use whorl_core::net::DatagramQueue;
+use whorl_core::reactor::{Interest, Readiness};
 
-use crate::errors::{IntoPyErr, OrRaise};
+use crate::errors::IntoPyErr;
 use crate::event_loop::{EventLoop, IoObject};
-use crate::ffi::{call_in_context, call_in_context_or_here};
-use crate::interpreter::{Attached, CloneWith};
+use crate::ffi::call_in_context_or_here;
+use crate::interpreter::CloneWith;
 use crate::transport::address::Address;
+use crate::transport::base::{Descriptor, IoTransport, Kind, State, Transport};
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
+use crate::transport::delivery::Delivers;
 use crate::transport::destination::Destination;
 use crate::transport::ending::Ending;
-use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
+use crate::transport::extra_info::{ExtraInfo, SocketKind, SocketTransport};
+use crate::transport::flow::{ReadKind, WriteKind};
+use crate::transport::output::Output;
+use crate::transport::protocol::LateBound;
 use crate::transport::socket::Socket;
 use crate::transport::states::{ReadState, TransportPhase};
 
@@ -43,15 +49,6 @@ const PROBE: u32 = 8;
 
 /// What asyncio counts for each datagram that waits beside its content, in bytes; nothing before Python 3.13.
 const HEADER: usize = 8;
-
-/// Who will send what waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Output {
-    /// Nobody: nothing waits.
-    Idle,
-    /// The next report that the socket takes more.
-    Blocked,
-}
 
 /// How datagrams have been coming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,32 +66,78 @@ struct Peer {
     python: Py<PyAny>,
 }
 
-/// What belongs to the loop's thread.
+/// Datagrams that wait.
+type Queue = DatagramQueue<Chunk, Destination>;
+
+/// What a datagram socket has in its state.
 #[derive(Debug)]
-struct State {
-    socket: Socket,
-    token: Option<Token>,
-    protocol: Option<Py<PyAny>>,
-    /// `protocol.datagram_received`, once a datagram has come.
-    receiver: Option<Py<PyAny>>,
+pub struct Datagram {
     reading: ReadState,
     arrival: Arrival,
-    output: Output,
-    queue: DatagramQueue<Chunk, Destination>,
-    marks: WaterMarks,
-    flow: Flow,
+    output: Output<Queue>,
     peer: Option<Peer>,
     info: ExtraInfo,
     /// Datagrams dropped as the transport was gone.
     dropped: usize,
 }
 
-impl State {
+impl Kind for Datagram {
+    type Descriptor = Socket;
+    type Protocol = LateBound;
+    type Unsent = VecDeque<(Chunk, Destination)>;
+
+    const NAME: &'static str = "DatagramTransport";
+    const NOT_WATCHED: &'static str = "Fatal error: the socket cannot be watched";
+
     fn interest(&self, phase: TransportPhase) -> Interest {
         Interest {
             read: self.reading == ReadState::On && phase == TransportPhase::Open,
-            write: self.output == Output::Blocked,
+            write: self.output.is_blocked(),
         }
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.output.is_blocked()
+    }
+
+    fn take_unsent(state: &mut State<Self>) -> VecDeque<(Chunk, Destination)> {
+        state.kind.output.take()
+    }
+
+    fn describe(&self) -> String {
+        format!("reading={:?} write_buffer={}", self.reading, self.output.size())
+    }
+
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.info.visit(visit)?;
+        if let Some(peer) = &self.peer {
+            visit.call(&peer.python)?;
+        }
+        self.output.queue.destinations().try_for_each(|destination| destination.visit(visit))
+    }
+
+    fn take_objects(&mut self) -> Vec<Py<PyAny>> {
+        self.info.take_objects()
+    }
+}
+
+impl ReadKind for Datagram {
+    fn reading(&mut self) -> &mut ReadState {
+        &mut self.reading
+    }
+}
+
+impl WriteKind for Datagram {
+    type Backlog = Queue;
+
+    fn output(&mut self) -> &mut Output<Queue> {
+        &mut self.output
+    }
+}
+
+impl SocketKind for Datagram {
+    fn info(&mut self) -> &mut ExtraInfo {
+        &mut self.info
     }
 }
 
@@ -102,44 +145,37 @@ impl State {
 #[pyclass(frozen, dict, weakref, module = "whorl._core")]
 #[derive(Debug)]
 pub struct DatagramTransport {
-    event_loop: Py<EventLoop>,
-    context: Py<PyAny>,
-    phase: AtomicCell<TransportPhase>,
+    io: IoTransport<Datagram>,
     /// The only address that may be sent to, if there is one.
     address: Option<Py<PyAny>>,
     /// Whether the kernel knows where to send to.
     connected: bool,
     /// Whether the address family is one that is read here; the others are left to the socket object.
     native: bool,
-    state: OwnerCell<State>,
 }
 
-impl DatagramTransport {
+impl Transport for DatagramTransport {
+    type Kind = Datagram;
+
     #[inline]
-    fn with<R>(&self, act: impl FnOnce(&mut State) -> R + Send) -> PyResult<R> {
-        self.state.with(act).or_raise()
+    fn io(&self) -> &IoTransport<Datagram> {
+        &self.io
     }
 
-    /// The same with an [`Attached`], for what clones references or makes bytes objects.
-    #[inline]
-    fn with_attached<'py, R>(
-        &self,
-        at: impl Into<Attached<'py>>,
-        act: impl FnOnce(&mut State, Attached<'py>) -> R + Send,
-    ) -> PyResult<R> {
-        self.state.with_token(at.into(), act).or_raise()
+    fn visit_own(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.address)
     }
 
-    fn loop_of<'py>(&self, py: Python<'py>) -> &Bound<'py, EventLoop> {
-        self.event_loop.bind(py)
-    }
-
-    /// Makes the poller's interest what the state says.
-    fn update_interest(&self, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        match self.with(|state| Some((state.token?, state.interest(self.phase.load()))))? {
-            Some((token, interest)) => event_loop.get().set_interest(token, interest),
-            None => Ok(()),
-        }
+    /// Before 3.12 asyncio's own is no DatagramTransport but a Transport: it is either here.
+    fn asyncio_class(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let class = CLASS.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
+            let transports = py.import("asyncio.transports")?;
+            let bases = (transports.getattr("_FlowControlMixin")?, transports.getattr("DatagramTransport")?);
+            let new_type = py.import("builtins")?.getattr("type")?;
+            Ok(new_type.call1(("DatagramTransport", bases, PyDict::new(py)))?.unbind())
+        })?;
+        Ok(class.bind(py).clone())
     }
 }
 
@@ -153,7 +189,7 @@ impl IoObject for DatagramTransport {
         if readiness.readable {
             this.read(slf, event_loop)?;
         }
-        if readiness.writable && this.with(|state| state.output == Output::Blocked)? {
+        if readiness.writable && this.with(|state| state.kind.output.is_blocked())? {
             this.flush(slf, event_loop)?;
         }
         Ok(())
@@ -162,7 +198,7 @@ impl IoObject for DatagramTransport {
 
 impl DatagramTransport {
     fn read(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        let limit = self.with(|state| match &mut state.arrival {
+        let limit = self.with(|state| match &mut state.kind.arrival {
             Arrival::Burst => RECEIVED_AT_ONCE,
             Arrival::Single(reports) if *reports >= PROBE => {
                 *reports = 0;
@@ -178,8 +214,8 @@ impl DatagramTransport {
             taken += 1;
         }
         match (limit, taken) {
-            (2.., 2..) => self.with(|state| state.arrival = Arrival::Burst),
-            (2.., _) => self.with(|state| state.arrival = Arrival::Single(0)),
+            (2.., 2..) => self.with(|state| state.kind.arrival = Arrival::Burst),
+            (2.., _) => self.with(|state| state.kind.arrival = Arrival::Single(0)),
             _ => Ok(()),
         }
     }
@@ -188,8 +224,9 @@ impl DatagramTransport {
     fn receive(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<bool> {
         let py = slf.py();
         let Some((fd, receiver)) = self.with_attached(py, |state, at| {
-            let receiver = state.receiver.as_ref().map(|receiver| receiver.clone_with(at));
-            state.interest(self.phase.load()).read.then(|| (state.socket.fd(), receiver))
+            let receiver = state.protocol.as_ref().and_then(|protocol| protocol.receiver.as_ref());
+            let receiver = receiver.map(|receiver| receiver.clone_with(at));
+            state.kind.interest(self.phase()).read.then(|| (state.descriptor.fd(), receiver))
         })?
         else {
             return Ok(false);
@@ -197,18 +234,8 @@ impl DatagramTransport {
         let received = if self.native { self.receive_natively(event_loop, fd)? } else { self.ask_socket(py) };
         match received {
             Ok((data, address)) => {
-                let receiver = receiver.map_or_else(|| self.receiver(py), |receiver| Ok(Some(receiver)));
-                let handed = receiver.and_then(|receiver| match receiver {
-                    Some(receiver) => {
-                        call_in_context(py, &self.context, &receiver, [&data, &address]).map(drop)
-                    }
-                    None => Ok(()),
-                });
-                if let Err(error) = handed {
-                    // asyncio's transport lives on, too.
-                    let message = "Exception in protocol.datagram_received()";
-                    common::report(event_loop, slf, self.protocol(py)?, message, error)?;
-                }
+                let method = intern!(py, "datagram_received");
+                self.deliver(slf, event_loop, receiver, method, [&data, &address])?;
                 Ok(true)
             }
             Err(error) if is_blocking(py, &error) => Ok(false),
@@ -247,7 +274,7 @@ impl DatagramTransport {
     /// `from` as Python sees it: the same object again while the same peer sends.
     fn peer<'py>(&self, py: Python<'py>, from: Option<SocketAddrAny>) -> PyResult<Bound<'py, PyAny>> {
         let known = self.with_attached(py, |state, at| {
-            state.peer.as_ref().filter(|peer| peer.native == from).map(|peer| peer.python.clone_with(at))
+            state.kind.peer.as_ref().filter(|peer| peer.native == from).map(|peer| peer.python.clone_with(at))
         })?;
         if let Some(known) = known {
             return Ok(known.into_bound(py));
@@ -258,7 +285,7 @@ impl DatagramTransport {
         };
         let address = address.unwrap_or_else(|| py.None().into_bound(py));
         let peer = Peer { native: from, python: address.clone().unbind() };
-        let _former = self.with(|state| state.peer.replace(peer))?;
+        let _former = self.with(|state| state.kind.peer.replace(peer))?;
         Ok(address)
     }
 
@@ -269,49 +296,11 @@ impl DatagramTransport {
         socket.bind(py).call_method1(intern!(py, "recvfrom"), (SIZE,))?.extract()
     }
 
-    /// Looks `protocol.datagram_received` up, for this time and the next ones.
-    fn receiver(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let Some(protocol) = self.protocol(py)? else { return Ok(None) };
-        let receiver = protocol.bind(py).getattr(intern!(py, "datagram_received"))?.unbind();
-        let kept = receiver.clone_ref(py);
-        let _former = self.with(|state| state.receiver.replace(kept))?;
-        Ok(Some(receiver))
-    }
-
     /// Tells the protocol of an error of the network; it may be the protocol that is sending.
     fn error_received(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
         let Some(protocol) = self.protocol(py)? else { return Ok(()) };
         let method = protocol.bind(py).getattr(intern!(py, "error_received"))?.unbind();
-        call_in_context_or_here(py, &self.context, &method, [error.value(py).as_any()]).map(drop)
-    }
-}
-
-impl Ending for DatagramTransport {
-    fn protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.with_attached(py, |state, at| state.protocol.as_ref().map(|protocol| protocol.clone_with(at)))
-    }
-
-    fn context(&self) -> &Py<PyAny> {
-        &self.context
-    }
-
-    fn transition_to_lost(&self) -> PyResult<bool> {
-        self.with(|_state| TransportPhase::transition_to_lost(&self.phase))
-    }
-
-    fn drop_unsent(&self) -> PyResult<()> {
-        let _dropped = self.with(|state| {
-            state.output = Output::Idle;
-            state.queue.take()
-        })?;
-        Ok(())
-    }
-
-    fn unwatch(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        match slf.get().with(|state| state.token.take())? {
-            Some(token) => event_loop.get().unregister(token).map(drop),
-            None => Ok(()),
-        }
+        call_in_context_or_here(py, self.context(), &method, [error.value(py).as_any()]).map(drop)
     }
 }
 
@@ -336,32 +325,4 @@ fn is_blocking(py: Python<'_>, error: &PyErr) -> bool {
 /// What a datagram counts beside its content on this interpreter, in bytes.
 const fn header() -> usize {
     if cfg!(Py_3_13) { HEADER } else { 0 }
-}
-
-impl HasExtraInfo for DatagramTransport {
-    fn with_extra_info<'py, R>(
-        &self,
-        at: impl Into<Attached<'py>>,
-        act: impl FnOnce(&mut ExtraInfo, Attached<'py>) -> R + Send,
-    ) -> PyResult<R> {
-        self.with_attached(at, |state, at| act(&mut state.info, at))
-    }
-
-    fn socket_object(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.with_attached(py, |state, at| match &state.socket {
-            Socket::Python(socket, _) => Some(socket.clone_with(at)),
-            Socket::Closed(socket) => socket.as_ref().map(|socket| socket.clone_with(at)),
-            Socket::Native(..) => None,
-        })
-    }
-}
-
-impl Drop for DatagramTransport {
-    /// A transport that nobody closed, and nobody holds: said as asyncio says it, and its socket is closed.
-    fn drop(&mut self) {
-        let socket = self.state.get_mut().socket.take();
-        if !matches!(socket, Socket::Closed(_)) {
-            Python::attach(|py| socket.close_unclosed(py, "DatagramTransport"));
-        }
-    }
 }

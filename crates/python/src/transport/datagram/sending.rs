@@ -7,15 +7,17 @@ use pyo3::types::PyBytes;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-use super::{DatagramTransport, Output, is_blocking};
+use super::{DatagramTransport, is_blocking};
 use crate::errors::IntoPyErr;
 use crate::event_loop::EventLoop;
 use crate::interpreter::Identity;
+use crate::transport::base::Transport;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::destination::{self, Destination};
 use crate::transport::ending::Ending;
-use crate::transport::extra_info::HasExtraInfo;
+use crate::transport::extra_info::SocketTransport;
+use crate::transport::flow::Writes;
 use crate::transport::socket::Socket;
 use crate::transport::states::TransportPhase;
 
@@ -64,17 +66,17 @@ impl DatagramTransport {
         let mut unsent = Some((content, destination));
         let (lost, sent) = this.with(|state| {
             // As in asyncio: an endpoint without a peer of its own sends until its socket is closed.
-            let gone = matches!(state.socket, Socket::Closed(_));
-            if gone || (this.phase.load() == TransportPhase::Lost && this.address.is_some()) {
-                let dropped = state.dropped;
-                state.dropped += 1;
+            let gone = matches!(state.descriptor, Socket::Closed(_));
+            if gone || (this.is_lost() && this.address.is_some()) {
+                let dropped = state.kind.dropped;
+                state.kind.dropped += 1;
                 return (Some(dropped), None);
             }
-            if !state.queue.is_empty() {
+            if !state.kind.output.queue.is_empty() {
                 return (None, Some(Sent::Blocked));
             }
             let sent = unsent.as_ref().and_then(|(content, destination)| {
-                send_natively(&state.socket, content.as_ref(), destination)
+                send_natively(&state.descriptor, content.as_ref(), destination)
             });
             (None, sent)
         })?;
@@ -93,20 +95,19 @@ impl DatagramTransport {
             }
             Sent::Blocked => {
                 let pauses = this.with(|state| {
-                    if this.phase.load() == TransportPhase::Lost {
+                    if this.is_lost() {
                         // Nobody is going to send it.
                         return false;
                     }
                     if let Some((content, destination)) = unsent.take() {
-                        state.queue.push(content, destination);
+                        state.kind.output.queue.push(content, destination);
                     }
-                    state.output = Output::Blocked;
-                    state.flow.transition_to_paused(state.queue.size(), state.marks)
+                    let _changed = state.kind.output.transition_on_flush(true);
+                    state.kind.output.transition_to_paused()
                 })?;
-                this.update_interest(event_loop)?;
+                Self::update_registration(slf, event_loop)?;
                 if pauses {
-                    let method = intern!(py, "pause_writing");
-                    common::control_flow(event_loop, &this.context, slf, this.protocol(py)?, method)?;
+                    this.call_flow_control(slf, event_loop, intern!(py, "pause_writing"))?;
                 }
                 Ok(())
             }
@@ -117,7 +118,7 @@ impl DatagramTransport {
     pub(super) fn flush(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let py = slf.py();
         // Bounded by what waits now: `error_received()` may send more.
-        for _ in 0..self.with(|state| state.queue.len())? {
+        for _ in 0..self.with(|state| state.kind.output.queue.len())? {
             let (sent, _datagram) = self.send_front(py)?;
             match sent {
                 Sent::Yes => {}
@@ -133,21 +134,16 @@ impl DatagramTransport {
                 }
             }
         }
-        if self.with(|state| state.flow.transition_to_open(state.queue.size(), state.marks))? {
-            let method = intern!(py, "resume_writing");
-            common::control_flow(event_loop, &self.context, slf, self.protocol(py)?, method)?;
-        }
+        self.resume_protocol(slf, event_loop)?;
         // `resume_writing()` may have sent more, or closed.
         let done = self.with(|state| {
-            let done = state.queue.is_empty();
-            if done {
-                state.output = Output::Idle;
-            }
-            (done, done && self.phase.load() == TransportPhase::Closing)
+            let done = state.kind.output.is_empty();
+            let changed = done && state.kind.output.transition_on_flush(false);
+            (changed, done && self.phase() == TransportPhase::Closing)
         })?;
         match done {
             (_, true) => self.lose(slf, event_loop, None),
-            (true, false) => self.update_interest(event_loop),
+            (true, false) => Self::update_registration(slf, event_loop),
             (false, false) => Ok(()),
         }
     }
@@ -156,12 +152,12 @@ impl DatagramTransport {
     /// dropped with the state closed.
     fn send_front(&self, py: Python<'_>) -> PyResult<(Sent, Option<(Chunk, Destination)>)> {
         let outcome = self.with(|state| {
-            let (content, destination) = state.queue.front()?;
-            match send_natively(&state.socket, content.as_ref(), destination) {
+            let (content, destination) = state.kind.output.queue.front()?;
+            match send_natively(&state.descriptor, content.as_ref(), destination) {
                 Some(Sent::Blocked) => Some((Some(Sent::Blocked), None)),
-                Some(sent) => Some((Some(sent), state.queue.pop())),
+                Some(sent) => Some((Some(sent), state.kind.output.queue.pop())),
                 // The socket object has to send this one: taken out for the time being.
-                None => Some((None, state.queue.pop())),
+                None => Some((None, state.kind.output.queue.pop())),
             }
         })?;
         match outcome {
@@ -171,7 +167,7 @@ impl DatagramTransport {
             Some((None, Some((content, destination)))) => {
                 let sent = self.send_by_object(py, content.as_ref(), &destination)?;
                 if matches!(sent, Sent::Blocked) {
-                    self.with(|state| state.queue.push_front(content, destination))?;
+                    self.with(|state| state.kind.output.queue.push_front(content, destination))?;
                     return Ok((sent, None));
                 }
                 Ok((sent, Some((content, destination))))
@@ -222,13 +218,13 @@ impl DatagramTransport {
         let Some(addr) = addr else { return Ok(Destination::Python(py.None())) };
         let identity = Identity::of(addr);
         let known = self.with(|state| {
-            let peer = state.peer.as_ref().filter(|peer| identity.is(&peer.python))?;
+            let peer = state.kind.peer.as_ref().filter(|peer| identity.is(&peer.python))?;
             peer.native.clone()
         })?;
         match known {
             Some(native) => Ok(Destination::Native(native)),
             None => {
-                let family = self.with(|state| state.info.family())?;
+                let family = self.with(|state| state.kind.info.family())?;
                 Ok(destination::parse(addr, family))
             }
         }

@@ -5,14 +5,16 @@ mod write;
 
 use std::os::fd::{BorrowedFd, RawFd};
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::fs::FileType;
 
-use super::common;
-use super::states::TransportPhase;
+use super::base::{Descriptor, IoTransport, Kind, Transport};
 use crate::errors::OrRaise;
+use crate::event_loop::EventLoop;
+use crate::ffi::copy_context;
 use crate::interpreter::{Attached, CloneWith};
 
 pub use read::ReadPipeTransport;
@@ -20,7 +22,7 @@ pub use write::WritePipeTransport;
 
 /// What kind of file a pipe transport is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub enum FileKind {
     /// A pipe or a FIFO.
     Pipe,
     /// A socket.
@@ -31,7 +33,7 @@ enum Kind {
 
 /// The file object of a transport, which is the transport's to close.
 #[derive(Debug)]
-enum Pipe {
+pub enum Pipe {
     /// Open, with its descriptor.
     Open(Py<PyAny>, RawFd),
     /// Closed.
@@ -43,31 +45,23 @@ impl Pipe {
     ///
     /// # Errors
     /// ValueError with `refusal` for a regular file, a directory or a block device.
-    fn new(pipe: &Bound<'_, PyAny>, refusal: &'static str) -> PyResult<(Self, Kind)> {
+    fn new(pipe: &Bound<'_, PyAny>, refusal: &'static str) -> PyResult<(Self, FileKind)> {
         let fd: RawFd = pipe.call_method0(intern!(pipe.py(), "fileno"))?.extract()?;
         let taken = Self::Open(pipe.clone().unbind(), fd);
         let Some(borrowed) = taken.borrow() else { return Err(PyValueError::new_err(refusal)) };
         let mode = rustix::fs::fstat(borrowed).or_raise()?.st_mode;
         let kind = match FileType::from_raw_mode(mode as rustix::fs::RawMode) {
-            FileType::Fifo => Kind::Pipe,
-            FileType::Socket => Kind::Socket,
-            FileType::CharacterDevice => Kind::Device,
+            FileType::Fifo => FileKind::Pipe,
+            FileType::Socket => FileKind::Socket,
+            FileType::CharacterDevice => FileKind::Device,
             _ => return Err(PyValueError::new_err(refusal)),
         };
         rustix::io::ioctl_fionbio(borrowed, true).or_raise()?;
         Ok((taken, kind))
     }
 
-    /// The descriptor's number, -1 once it is closed.
-    const fn fd(&self) -> RawFd {
-        match self {
-            Self::Open(_, fd) => *fd,
-            Self::Closed => -1,
-        }
-    }
-
     /// The file object.
-    fn object(&self, at: Attached<'_>) -> Option<Py<PyAny>> {
+    pub fn object(&self, at: Attached<'_>) -> Option<Py<PyAny>> {
         match self {
             Self::Open(object, _) => Some(object.clone_with(at)),
             Self::Closed => None,
@@ -82,31 +76,93 @@ impl Pipe {
         // Python. No memory is at stake.
         (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
     }
+}
 
-    /// Shows the garbage collector what is held.
+impl Descriptor for Pipe {
+    fn fd(&self) -> RawFd {
+        match self {
+            Self::Open(_, fd) => *fd,
+            Self::Closed => -1,
+        }
+    }
+
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Closed)
+    }
+
+    fn close(self, py: Python<'_>) -> PyResult<Self> {
+        if let Self::Open(object, _) = self {
+            object.call_method0(py, intern!(py, "close"))?;
+        }
+        Ok(Self::Closed)
+    }
+
     fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Open(object, _) => visit.call(object),
             Self::Closed => Ok(()),
         }
     }
+}
 
-    /// Calls `pipe.close()`.
-    fn close(self, py: Python<'_>) -> PyResult<()> {
-        match self {
-            Self::Open(object, _) => object.call_method0(py, intern!(py, "close")).map(drop),
-            Self::Closed => Ok(()),
-        }
+/// A kind of transport over a file object.
+pub trait PipeKind: Kind<Descriptor = Pipe> {
+    /// What the ValueError says for a file of another kind.
+    const REFUSAL: &'static str;
+
+    /// A new one on a file of kind `file`.
+    fn new(file: FileKind, extra: Py<PyDict>) -> Self;
+
+    /// What `get_extra_info()` tells.
+    fn extra(&self) -> Option<&Py<PyDict>>;
+}
+
+/// What the transports over a file object share.
+pub trait PipeTransport: Transport<Kind: PipeKind> {
+    /// `get_extra_info()`
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    fn extra_info<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let extra =
+            self.with_attached(py, |state, at| state.kind.extra().map(|extra| extra.clone_with(at)))?;
+        let value = extra.map(|extra| extra.bind(py).get_item(name)).transpose()?.flatten();
+        Ok(value.or(default))
     }
 
-    /// Closes the file of a transport that is dropped without having been closed, with a ResourceWarning.
-    fn close_unclosed(self, py: Python<'_>, transport: &str) {
-        let shown = format!("<{transport} fd={}>", self.fd());
-        for outcome in [common::warn_unclosed(py, &shown), self.close(py)] {
-            if let Err(error) = outcome {
-                // Warnings are errors, or closing failed, and a destructor has nobody to raise to.
-                error.write_unraisable(py, None);
-            }
+    /// `_pipe = None`
+    ///
+    /// # Errors
+    /// TypeError for anything but None; RuntimeError on the wrong thread.
+    fn give_up_file(&self, pipe: Option<Py<PyAny>>) -> PyResult<()> {
+        if pipe.is_some() {
+            return Err(PyTypeError::new_err("the file of a pipe transport can only be set to None"));
         }
+        let _given_up = self.with(|state| state.descriptor.take())?;
+        Ok(())
     }
+}
+
+impl<T: Transport<Kind: PipeKind>> PipeTransport for T {}
+
+/// The fields of a new transport over `pipe`.
+///
+/// # Errors
+/// ValueError for what is neither a pipe, a socket nor a character device.
+fn io_on<K: PipeKind>(
+    event_loop: &Bound<'_, EventLoop>,
+    pipe: &Bound<'_, PyAny>,
+    protocol: &Bound<'_, PyAny>,
+    extra: Option<&Bound<'_, PyDict>>,
+) -> PyResult<IoTransport<K>> {
+    let py = event_loop.py();
+    let (taken, file) = Pipe::new(pipe, K::REFUSAL)?;
+    let extra = extra.map_or_else(|| Ok(PyDict::new(py)), |extra| extra.copy())?;
+    extra.set_item(intern!(py, "pipe"), pipe)?;
+    IoTransport::new(event_loop, copy_context(py)?, taken, protocol, K::new(file, extra.unbind()))
 }

@@ -11,19 +11,20 @@ mod methods;
 mod reading;
 mod writing;
 
-use crossbeam_utils::atomic::AtomicCell;
-use pyo3::intern;
-use pyo3::prelude::*;
-use whorl_core::reactor::{Interest, Readiness, Token};
-use whorl_core::sched::OwnerCell;
+use std::collections::VecDeque;
 
-use crate::errors::OrRaise;
-use crate::event_loop::{EventLoop, IoHandle, IoObject, Source};
-use crate::interpreter::{Attached, CloneWith};
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit, intern};
+use whorl_core::net::WriteQueue;
+use whorl_core::reactor::{Interest, Readiness};
+
+use crate::event_loop::{EventLoop, IoObject};
 use crate::transport::address::Address;
+use crate::transport::base::{IoTransport, Kind, State, Transport};
+use crate::transport::chunk::Chunk;
 use crate::transport::common;
-use crate::transport::ending::Ending;
-use crate::transport::extra_info::{ExtraInfo, HasExtraInfo};
+use crate::transport::extra_info::{ExtraInfo, SocketKind};
+use crate::transport::flow::{ReadKind, WriteKind};
 use crate::transport::output::Output;
 use crate::transport::protocol::{self, Protocol};
 use crate::transport::socket::Socket;
@@ -62,26 +63,81 @@ impl Writing {
     }
 }
 
-/// What belongs to the loop's thread.
+/// What a stream has in its state.
 #[derive(Debug)]
-struct State {
-    socket: Socket,
-    token: Option<Token>,
-    protocol: Option<Protocol>,
+pub struct Stream {
     reading: ReadState,
     writing: Writing,
-    output: Output,
+    output: Output<WriteQueue<Chunk>>,
     info: ExtraInfo,
     empty_waiter: Option<Py<PyAny>>,
     server: Option<Py<PyAny>>,
 }
 
-impl State {
+impl Kind for Stream {
+    type Descriptor = Socket;
+    type Protocol = Protocol;
+    type Unsent = VecDeque<Chunk>;
+
+    const NAME: &'static str = "StreamTransport";
+    const NOT_WATCHED: &'static str = "Fatal error: the connection cannot be watched";
+
+    #[inline]
     fn interest(&self, phase: TransportPhase) -> Interest {
         Interest {
             read: self.reading == ReadState::On && phase == TransportPhase::Open,
             write: self.output.is_blocked(),
         }
+    }
+
+    fn has_unsent(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    fn take_unsent(state: &mut State<Self>) -> VecDeque<Chunk> {
+        let State { descriptor, kind: Self { output, .. }, .. } = state;
+        if output.has_gathered() {
+            // asyncio has sent it before now. What becomes of it does not matter to a connection that ends.
+            let _report = output.flush(|slices| writing::send(descriptor, slices));
+        }
+        output.take()
+    }
+
+    fn describe(&self) -> String {
+        format!("reading={:?} write_buffer={}", self.reading, self.output.size())
+    }
+
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.info.visit(visit)?;
+        visit.call(&self.empty_waiter)?;
+        visit.call(&self.server)
+    }
+
+    fn take_objects(&mut self) -> Vec<Py<PyAny>> {
+        let mut taken = self.info.take_objects();
+        taken.extend(self.server.take());
+        taken
+    }
+}
+
+impl ReadKind for Stream {
+    fn reading(&mut self) -> &mut ReadState {
+        &mut self.reading
+    }
+}
+
+impl WriteKind for Stream {
+    type Backlog = WriteQueue<Chunk>;
+
+    #[inline]
+    fn output(&mut self) -> &mut Output<WriteQueue<Chunk>> {
+        &mut self.output
+    }
+}
+
+impl SocketKind for Stream {
+    fn info(&mut self) -> &mut ExtraInfo {
+        &mut self.info
     }
 }
 
@@ -89,14 +145,40 @@ impl State {
 #[pyclass(frozen, weakref, dict, module = "whorl._core")]
 #[derive(Debug)]
 pub struct StreamTransport {
-    event_loop: Py<EventLoop>,
-    context: Py<PyAny>,
-    phase: AtomicCell<TransportPhase>,
-    state: OwnerCell<State>,
+    io: IoTransport<Stream>,
+}
+
+impl Transport for StreamTransport {
+    type Kind = Stream;
+
+    #[inline]
+    fn io(&self) -> &IoTransport<Stream> {
+        &self.io
+    }
+
+    fn send_gathered(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        match this.with(|state| state.kind.output.has_gathered()) {
+            Ok(true) => Self::flush(slf, this.loop_of(slf.py())),
+            Ok(false) | Err(_) => Ok(()),
+        }
+    }
+
+    fn after_end(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (server, _waiter) =
+            slf.get().with(|state| (state.kind.server.take(), state.kind.empty_waiter.take()))?;
+        match server {
+            Some(server) => {
+                server.bind(slf.py()).call_method1(intern!(slf.py(), "_detach"), (slf,)).map(drop)
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl StreamTransport {
-    fn make<'py>(
+    /// A new transport, attached to its server.
+    fn attached<'py>(
         event_loop: &Bound<'py, EventLoop>,
         context: Py<PyAny>,
         socket: Socket,
@@ -104,24 +186,22 @@ impl StreamTransport {
         protocol: &Bound<'py, PyAny>,
         server: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
-        let state = State {
-            socket,
-            token: None,
-            protocol: Some(Protocol::new(protocol)?),
-            reading: ReadState::NotStarted,
+        let py = event_loop.py();
+        let kept = server.as_ref().map(|server| server.clone_ref(py));
+        let kind = Stream {
+            reading: ReadState::On,
             writing: Writing::Open,
             output: Output::default(),
             info,
             empty_waiter: None,
-            server,
+            server: kept,
         };
-        let transport = Self {
-            event_loop: event_loop.clone().unbind(),
-            context,
-            phase: AtomicCell::new(TransportPhase::Open),
-            state: OwnerCell::new(std::sync::Arc::clone(event_loop.get().owner()), state),
-        };
-        crate::interpreter::new_with_dict(event_loop.py(), transport)
+        let io = IoTransport::new(event_loop, context, socket, protocol, kind)?;
+        let transport = crate::interpreter::new_with_dict(py, Self { io })?;
+        if let Some(server) = server {
+            server.bind(py).call_method1(intern!(py, "_attach"), (&transport,))?;
+        }
+        Ok(transport)
     }
 
     /// The transport of an accepted connection, attached to its server; `connection_made()` has been called.
@@ -139,80 +219,15 @@ impl StreamTransport {
         let py = event_loop.py();
         let info = ExtraInfo::new(names.0, names.1);
         let server = server.map(|server| server.clone().unbind());
-        let transport = Self::make(event_loop, context, socket, info, protocol, server)?;
+        let transport = Self::attached(event_loop, context, socket, info, protocol, server)?;
         let this = transport.get();
-        this.attach(&transport)?;
         let made =
-            protocol::call_method1(protocol, &this.context, intern!(py, "connection_made"), &transport);
-        this.after_connection_made(&transport, event_loop, made.map(drop))
-    }
-
-    fn attach(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let server =
-            self.with_attached(py, |state, at| state.server.as_ref().map(|server| server.clone_with(at)))?;
-        match server {
-            Some(server) => server.bind(py).call_method1(intern!(py, "_attach"), (slf,)).map(drop),
-            None => Ok(()),
-        }
-    }
-
-    fn after_connection_made(
-        &self,
-        slf: &Bound<'_, Self>,
-        event_loop: &Bound<'_, EventLoop>,
-        made: PyResult<()>,
-    ) -> PyResult<()> {
+            protocol::call_method1(protocol, this.context(), intern!(py, "connection_made"), &transport);
         if let Err(error) = made {
             let message = "Exception in protocol.connection_made()";
-            common::report(event_loop, slf, self.protocol(slf.py())?, message, error)?;
+            common::report(event_loop, &transport, this.protocol(py)?, message, error)?;
         }
-        if let Err(error) = self.start_reading(slf, event_loop) {
-            self.fatal(slf, event_loop, error, "Fatal error: the connection cannot be watched")?;
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn with<R>(&self, act: impl FnOnce(&mut State) -> R + Send) -> PyResult<R> {
-        self.state.with(act).or_raise()
-    }
-
-    /// The same with an [`Attached`], for what clones references or makes bytes objects.
-    #[inline]
-    fn with_attached<'py, R>(
-        &self,
-        at: impl Into<Attached<'py>>,
-        act: impl FnOnce(&mut State, Attached<'py>) -> R + Send,
-    ) -> PyResult<R> {
-        self.state.with_token(at.into(), act).or_raise()
-    }
-
-    #[inline]
-    fn loop_of<'py>(&self, py: Python<'py>) -> &Bound<'py, EventLoop> {
-        self.event_loop.bind(py)
-    }
-
-    fn start_reading(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        let registration = self.with(|state| {
-            state.reading.start();
-            let phase = self.phase.load();
-            let wanted = phase != TransportPhase::Lost && state.token.is_none();
-            wanted.then(|| (state.socket.fd(), state.interest(phase)))
-        })?;
-        if let Some((fd, interest)) = registration {
-            let token = event_loop.get().register(fd, interest, Source::Io(IoHandle::new(slf)))?;
-            self.with(|state| state.token = Some(token))?;
-        }
-        Ok(())
-    }
-
-    /// Makes the poller's interest what the state says.
-    fn update_interest(&self, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        match self.with(|state| Some((state.token?, state.interest(self.phase.load()))))? {
-            Some((token, interest)) => event_loop.get().set_interest(token, interest),
-            None => Ok(()),
-        }
+        Self::start_watching(&transport, event_loop)
     }
 }
 
@@ -224,99 +239,16 @@ impl IoObject for StreamTransport {
         readiness: Readiness,
     ) -> PyResult<()> {
         let this = slf.get();
-        if readiness.writable && this.with(|state| state.output.is_blocked())? {
+        if readiness.writable && this.with(|state| state.kind.output.is_blocked())? {
             Self::flush(slf, event_loop)?;
         }
         if readiness.readable { this.read(slf, event_loop) } else { Ok(()) }
     }
 
     fn on_turn_end(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        let due =
-            slf.get().with(|state| state.output.transition_on_turn_end() && !state.output.is_empty())?;
+        let due = slf
+            .get()
+            .with(|state| state.kind.output.transition_on_turn_end() && !state.kind.output.is_empty())?;
         if due { Self::flush(slf, event_loop) } else { Ok(()) }
-    }
-}
-
-impl StreamTransport {
-    /// Drops what waits and schedules `connection_lost(error)`, unless it is lost already.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
-    pub fn force_close_with(slf: &Bound<'_, Self>, error: Option<PyErr>) -> PyResult<()> {
-        let this = slf.get();
-        this.force_close(slf, this.loop_of(slf.py()), error)
-    }
-
-    /// Whether it is closed for its user.
-    pub fn is_closing(&self) -> bool {
-        self.phase.load() != TransportPhase::Open
-    }
-
-    /// Whether `connection_lost()` is scheduled, or was called.
-    pub fn is_lost(&self) -> bool {
-        self.phase.load() == TransportPhase::Lost
-    }
-}
-
-impl Ending for StreamTransport {
-    fn protocol(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.with_attached(py, |state, at| {
-            state.protocol.as_ref().map(|protocol| protocol.object.clone_with(at))
-        })
-    }
-
-    fn context(&self) -> &Py<PyAny> {
-        &self.context
-    }
-
-    fn transition_to_lost(&self) -> PyResult<bool> {
-        self.with(|_state| TransportPhase::transition_to_lost(&self.phase))
-    }
-
-    fn drop_unsent(&self) -> PyResult<()> {
-        let _dropped = self.with(|state| {
-            let State { socket, output, .. } = state;
-            if output.has_gathered() {
-                // asyncio has sent it before now. What becomes of it does not matter to a connection that ends.
-                let _report = output.flush(|slices| writing::send(socket, slices));
-            }
-            output.take()
-        })?;
-        Ok(())
-    }
-
-    fn unwatch(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        match slf.get().with(|state| state.token.take())? {
-            Some(token) => event_loop.get().unregister(token).map(drop),
-            None => Ok(()),
-        }
-    }
-}
-
-impl HasExtraInfo for StreamTransport {
-    fn with_extra_info<'py, R>(
-        &self,
-        at: impl Into<Attached<'py>>,
-        act: impl FnOnce(&mut ExtraInfo, Attached<'py>) -> R + Send,
-    ) -> PyResult<R> {
-        self.with_attached(at, |state, at| act(&mut state.info, at))
-    }
-
-    /// Made if there was none: outside the state, as it runs Python.
-    fn socket_object(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let mut socket = self.with(|state| state.socket.take())?;
-        let object = socket.object(py);
-        self.with(|state| state.socket = socket)?;
-        object
-    }
-}
-
-impl Drop for StreamTransport {
-    /// A transport that nobody closed, and nobody holds: said as asyncio says it, and its socket is closed.
-    fn drop(&mut self) {
-        let socket = self.state.get_mut().socket.take();
-        if !matches!(socket, Socket::Closed(_)) {
-            Python::attach(|py| socket.close_unclosed(py, "StreamTransport"));
-        }
     }
 }

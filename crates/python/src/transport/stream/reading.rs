@@ -12,6 +12,7 @@ use crate::errors::IntoPyErr;
 use crate::event_loop::EventLoop;
 use crate::ffi::call_in_context;
 use crate::interpreter::CloneWith;
+use crate::transport::base::{Descriptor, Kind, Transport};
 use crate::transport::ending::Ending;
 use crate::transport::native::{NativeHandle, Received};
 use crate::transport::protocol::{self, Protocol, Receiver};
@@ -41,8 +42,8 @@ impl StreamTransport {
     pub(super) fn read(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let py = slf.py();
         let receiver = self.with_attached(py, |state, at| {
-            let protocol = state.protocol.as_ref().filter(|_| state.interest(self.phase.load()).read)?;
-            Some((protocol.receiver.clone_with(at), state.socket.fd()))
+            let protocol = state.protocol.as_ref().filter(|_| state.kind.interest(self.phase()).read)?;
+            Some((protocol.receiver.clone_with(at), state.descriptor.fd()))
         })?;
         match receiver {
             None => Ok(()),
@@ -77,7 +78,7 @@ impl StreamTransport {
             receive(fd, buffer).map(|size| (size > 0).then(|| at.new_bytes(&buffer[..size])))
         });
         match received? {
-            Ok(Some(data)) => match protocol::data_received(data_received, &self.context, data.bind(py)) {
+            Ok(Some(data)) => match protocol::data_received(data_received, self.context(), data.bind(py)) {
                 Ok(()) => Ok(()),
                 Err(error) => {
                     self.fatal(slf, event_loop, error, "Fatal error: protocol.data_received() call failed.")
@@ -97,7 +98,7 @@ impl StreamTransport {
         fd: RawFd,
     ) -> PyResult<()> {
         let py = slf.py();
-        let mut memory = match protocol::get_buffer(py, &self.context, get_buffer, -1) {
+        let mut memory = match protocol::get_buffer(py, self.context(), get_buffer, -1) {
             Ok(memory) => memory,
             Err(error) => {
                 return self.fatal(slf, event_loop, error, "Fatal error: protocol.get_buffer() call failed.");
@@ -109,7 +110,7 @@ impl StreamTransport {
             Ok(0) => self.read_eof(slf, event_loop),
             Ok(size) => {
                 let size = size.into_pyobject(py)?.into_any();
-                match call_in_context(py, &self.context, buffer_updated, [&size]) {
+                match call_in_context(py, self.context(), buffer_updated, [&size]) {
                     Ok(_) => Ok(()),
                     Err(error) => self.fatal(
                         slf,
@@ -166,19 +167,19 @@ impl StreamTransport {
         })?;
         let keep_open = match protocol {
             None => return Ok(()),
-            Some(Ok(native)) => native.eof_received(py, &self.context),
+            Some(Ok(native)) => native.eof_received(py, self.context()),
             Some(Err(object)) => {
-                protocol::call_method0(object.bind(py), &self.context, intern!(py, "eof_received"))
+                protocol::call_method0(object.bind(py), self.context(), intern!(py, "eof_received"))
                     .and_then(|keep_open| keep_open.is_truthy())
             }
         };
         match keep_open {
             Ok(true) => {
                 // The write side stays in use (RFC 9293, half-close).
-                self.with(|state| state.reading = ReadState::Ended)?;
-                self.update_interest(event_loop)
+                self.with(|state| state.kind.reading = ReadState::Ended)?;
+                Self::update_registration(slf, event_loop)
             }
-            Ok(false) => Self::close(slf),
+            Ok(false) => Self::close_in_order(slf),
             Err(error) => {
                 self.fatal(slf, event_loop, error, "Fatal error: protocol.eof_received() call failed.")
             }

@@ -3,20 +3,21 @@
 use std::io::{self, IoSlice};
 
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown};
-use whorl_core::net::{Flushed, WaterMarks, WriteStep};
+use whorl_core::net::{Flushed, WriteStep};
 use whorl_core::sched::Turn;
 
-use super::{State, StreamTransport, Writing};
+use super::{Stream, StreamTransport, Writing};
 use crate::errors::IntoPyErr;
 use crate::event_loop::{EventLoop, IoHandle};
 use crate::interpreter::CloneWith;
+use crate::transport::base::{State, Transport};
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::ending::Ending;
+use crate::transport::flow::Writes;
 use crate::transport::output::FlushReport;
 use crate::transport::socket::Socket;
 use crate::transport::states::TransportPhase;
@@ -64,23 +65,10 @@ impl StreamTransport {
     pub fn flush(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let this = slf.get();
         let report = this.with(|state| {
-            let State { socket, output, .. } = state;
-            (!this.is_lost()).then(|| output.flush(|slices| send(socket, slices)))
+            let State { descriptor, kind: Stream { output, .. }, .. } = state;
+            (!this.is_lost()).then(|| output.flush(|slices| send(descriptor, slices)))
         })?;
         report.map_or(Ok(()), |report| this.after_flush(slf, event_loop, report))
-    }
-
-    /// Sends what waits only for the end of the turn. Does nothing where the state cannot be opened: on another thread, and
-    /// in a finaliser that runs in the middle of something.
-    ///
-    /// # Errors
-    /// As [`StreamTransport::flush`].
-    pub fn send_gathered(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let this = slf.get();
-        match this.state.with(|state| state.output.has_gathered()) {
-            Ok(true) => Self::flush(slf, this.loop_of(slf.py())),
-            Ok(false) | Err(_) => Ok(()),
-        }
     }
 
     /// Acts on what a flush has done.
@@ -93,7 +81,7 @@ impl StreamTransport {
         match report.outcome {
             Ok(flushed) => {
                 if report.interest_changed {
-                    self.update_interest(event_loop)?;
+                    Self::update_registration(slf, event_loop)?;
                 }
                 self.resume_protocol(slf, event_loop)?;
                 match flushed {
@@ -113,12 +101,12 @@ impl StreamTransport {
         let py = slf.py();
         // `resume_writing()` may have written more.
         let (waiter, phase, shut_down) = self.with_attached(py, |state, at| {
-            if !state.output.is_empty() {
+            if !state.kind.output.is_empty() {
                 return (None, TransportPhase::Open, false);
             }
-            let phase = self.phase.load();
-            let shut_down = phase == TransportPhase::Open && state.writing.transition_to_eof_sent();
-            (state.empty_waiter.as_ref().map(|waiter| waiter.clone_with(at)), phase, shut_down)
+            let phase = self.phase();
+            let shut_down = phase == TransportPhase::Open && state.kind.writing.transition_to_eof_sent();
+            (state.kind.empty_waiter.as_ref().map(|waiter| waiter.clone_with(at)), phase, shut_down)
         })?;
         if let Some(waiter) = waiter {
             common::set_result(waiter.bind(py))?;
@@ -132,7 +120,7 @@ impl StreamTransport {
     fn shut_down_writing(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         event_loop.get().disturb()?;
         let outcome = self.with(|state| {
-            state.socket.borrow().map_or(Ok(()), |fd| rustix::net::shutdown(fd, Shutdown::Write))
+            state.descriptor.borrow().map_or(Ok(()), |fd| rustix::net::shutdown(fd, Shutdown::Write))
         })?;
         match outcome {
             // The peer has gone meanwhile: reading tells the cause.
@@ -144,32 +132,6 @@ impl StreamTransport {
                 "Fatal error: the write side cannot be shut down",
             ),
         }
-    }
-
-    fn resume_protocol(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        if self.with(|state| state.output.transition_to_open())? {
-            let method = intern!(slf.py(), "resume_writing");
-            common::control_flow(event_loop, &self.context, slf, self.protocol(slf.py())?, method)?;
-        }
-        Ok(())
-    }
-
-    fn pause_protocol(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        if self.with(|state| state.output.transition_to_paused())? {
-            let method = intern!(slf.py(), "pause_writing");
-            common::control_flow(event_loop, &self.context, slf, self.protocol(slf.py())?, method)?;
-        }
-        Ok(())
-    }
-
-    /// Sets the water marks; the protocol is asked to pause if that much waits already.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread; SystemExit and KeyboardInterrupt from the protocol's flow control.
-    pub fn set_marks(slf: &Bound<'_, Self>, marks: WaterMarks) -> PyResult<()> {
-        let this = slf.get();
-        this.with(|state| state.output.set_marks(marks))?;
-        this.pause_protocol(slf, this.loop_of(slf.py()))
     }
 
     /// Writes `data`, which needs no copy.
@@ -205,13 +167,13 @@ impl StreamTransport {
     #[inline]
     fn send_or_queue(&self, chunks: impl Iterator<Item = Chunk> + Send, turn: Turn) -> PyResult<Written> {
         // No turn will end while the loop does not run.
-        let at_once = !self.state.owner().is_held();
+        let at_once = !self.has_turns();
         // Dropped outside: none of them runs foreign code, but it is cheap to be sure.
         let mut refused = Vec::new();
         self.with(|state| {
-            let outcome = if state.empty_waiter.is_some() {
+            let outcome = if state.kind.empty_waiter.is_some() {
                 Written::InSendfile
-            } else if state.writing != Writing::Open {
+            } else if state.kind.writing != Writing::Open {
                 Written::AfterEof
             } else if self.is_lost() {
                 // As long as `close()` waits for what was written before, more is taken (a TLS layer ends its stream
@@ -224,13 +186,13 @@ impl StreamTransport {
                 refused.extend(chunks);
                 return outcome;
             }
-            let State { socket, output, .. } = state;
+            let State { descriptor, kind: Stream { output, .. }, .. } = state;
             chunks.for_each(|chunk| output.push(chunk));
             match output.transition_on_write(turn, at_once) {
                 WriteStep::Wait => Written::Queued,
                 WriteStep::Schedule => Written::Gathered,
                 WriteStep::Flush => {
-                    let report = output.flush(|slices| send(socket, slices));
+                    let report = output.flush(|slices| send(descriptor, slices));
                     let waited_for = output.is_paused() || self.is_closing();
                     match report.outcome {
                         Ok(Flushed::All) if !waited_for => Written::Sent,

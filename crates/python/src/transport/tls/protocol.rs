@@ -20,7 +20,9 @@ use crate::ffi::{Call, call_in_context_or_here, copy_context, copy_of_context};
 use crate::interpreter::{Attached, CloneWith, Collector};
 use crate::transport::StreamTransport;
 use crate::transport::chunk::Chunk;
-use crate::transport::protocol::Protocol;
+use crate::transport::ending::Ending;
+use crate::transport::flow::Writes;
+use crate::transport::protocol::{HeldProtocol, Protocol};
 
 /// The connection's life; as with other transports, every thread may ask for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -710,7 +712,7 @@ impl TlsProtocol {
         self.state
             .visit(Collector::of(&visit), |state, visit| {
                 if let Some(protocol) = &state.protocol {
-                    protocol.visit(*visit)?;
+                    protocol.visit(&visit)?;
                 }
                 if let HandshakeWaiter::Future(future) = &state.waiter {
                     visit.call(future)?;

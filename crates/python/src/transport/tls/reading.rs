@@ -8,6 +8,7 @@ use super::engine::{Decrypted, Engine, Stop};
 use super::protocol::{Notified, Reading, TlsPhase, TlsProtocol};
 use crate::interpreter::CloneWith;
 use crate::transport::StreamTransport;
+use crate::transport::flow::Reads;
 use crate::transport::native::{NativeProtocol, Received};
 use crate::transport::protocol::{self, Receiver};
 
@@ -300,7 +301,7 @@ impl TlsProtocol {
             matches!(self.phase.load(), TlsPhase::Open)
         })?;
         match self.stream(py)? {
-            Some(stream) if pauses => StreamTransport::pause_reading(&stream),
+            Some(stream) if pauses => StreamTransport::pause(&stream),
             _ => Ok(()),
         }
     }
@@ -330,13 +331,13 @@ impl TlsProtocol {
             return Ok(());
         }
         if let Some(stream) = self.stream(py)? {
-            StreamTransport::resume_reading(&stream)?;
+            StreamTransport::resume(&stream)?;
         }
         self.advance(slf)?;
         // Paused again by what was delivered: the stream is as well, unless it was resumed here.
         match (self.with(|state| state.reading)?, self.stream(py)?) {
             (Reading::Paused, Some(stream)) if self.phase.load() == TlsPhase::Open => {
-                StreamTransport::pause_reading(&stream)
+                StreamTransport::pause(&stream)
             }
             _ => Ok(()),
         }

@@ -8,6 +8,8 @@ use super::engine::{Engine, Stop, wants_more};
 use super::protocol::{Deferred, Reading, TlsPhase, TlsProtocol};
 use crate::interpreter::CloneWith;
 use crate::transport::StreamTransport;
+use crate::transport::base::Transport;
+use crate::transport::flow::Reads;
 
 impl TlsProtocol {
     /// Begins the end. Does nothing once it has begun.
@@ -44,7 +46,7 @@ impl TlsProtocol {
             self.call_later(slf, &self.options.shutdown_timeout, intern!(py, "_check_shutdown_timeout"))?;
         self.with(|state| state.shutdown_timer = Some(timer))?;
         if self.with(|state| state.reading != Reading::On && self.phase.load() == TlsPhase::ShuttingDown)? {
-            StreamTransport::resume_reading(&stream)?;
+            StreamTransport::resume(&stream)?;
         }
         Ok(())
     }
@@ -104,7 +106,7 @@ impl TlsProtocol {
             state.stream.as_ref().map(|stream| stream.clone_with(at))
         })?;
         match stream {
-            Some(stream) => StreamTransport::close(stream.bind(py)),
+            Some(stream) => StreamTransport::close_in_order(stream.bind(py)),
             None => Ok(()),
         }
     }

@@ -2,7 +2,6 @@
 
 use pyo3::exceptions::{PyNotImplementedError, PyResourceWarning};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::net::{Flow, WaterMarks};
@@ -12,9 +11,12 @@ use super::protocol::{Reading, TlsPhase, TlsProtocol};
 use crate::event_loop::EventLoop;
 use crate::interpreter::CloneWith;
 use crate::transport::StreamTransport;
+use crate::transport::base::Transport;
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
-use crate::transport::protocol::Protocol;
+use crate::transport::extra_info::SocketTransport;
+use crate::transport::flow::Writes;
+use crate::transport::protocol::{HeldProtocol, Protocol};
 
 /// A connection under TLS. Source of the semantics: `asyncio.Transport`, and asyncio's transport of `SSLProtocol`.
 #[pyclass(frozen, weakref, module = "whorl._core")]
@@ -37,16 +39,6 @@ impl TlsTransport {
         let protocol = slf.get().protocol.bind(slf.py());
         protocol.get().write(protocol, chunks)
     }
-}
-
-/// `asyncio.constants._SendfileMode.FALLBACK`
-fn sendfile_mode(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    static MODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    MODE.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
-        let modes = py.import("asyncio.constants")?.getattr("_SendfileMode")?;
-        Ok(modes.getattr("FALLBACK")?.unbind())
-    })
-    .map(|mode| mode.clone_ref(py))
 }
 
 fn set_limits(py: Python<'_>, protocol: &TlsProtocol, marks: WaterMarks) -> PyResult<()> {
@@ -91,7 +83,7 @@ impl TlsTransport {
             return Ok(Some(value));
         }
         match protocol.stream(py)? {
-            Some(stream) => StreamTransport::get_extra_info(&stream, name, default),
+            Some(stream) => stream.get().extra_info(py, name, default),
             None => Ok(default),
         }
     }
@@ -241,7 +233,7 @@ impl TlsTransport {
 
     #[getter]
     fn _sendfile_compatible(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        sendfile_mode(py)
+        common::sendfile_mode(py, "FALLBACK")
     }
 
     #[getter]

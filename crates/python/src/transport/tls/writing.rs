@@ -7,6 +7,7 @@ use super::engine::{Encrypted, Engine};
 use super::protocol::{Deferred, TlsPhase, TlsProtocol, WRITE_HIGH};
 use crate::transport::StreamTransport;
 use crate::transport::chunk::Chunk;
+use crate::transport::flow::Writes;
 
 /// Writes to a lost connection before a warning is logged each time; asyncio's.
 const LATE_WRITES: u32 = 5;
@@ -158,7 +159,7 @@ impl TlsProtocol {
     pub(super) fn write_buffer_size(&self, py: Python<'_>) -> PyResult<usize> {
         let waits = self.with(|state| state.backlog_size)?;
         let queued = match self.stream(py)? {
-            Some(stream) => stream.get().get_write_buffer_size()?,
+            Some(stream) => stream.get().with_output(|output| output.size())?,
             None => 0,
         };
         Ok(waits + queued)
