@@ -126,15 +126,24 @@ def loop_name(request: pytest.FixtureRequest) -> str:
 def loop_factory(loop_name: str, request: pytest.FixtureRequest) -> LoopFactory:
     """Makes new event loops of the kind under test. Without whorl installed, its half fails: it is never
     skipped."""
-    if loop_name == "asyncio":
+    return loop_factory_of(loop_name, request.node)
+
+
+def loop_factory_of(loop_name: str, item: pytest.Item) -> LoopFactory:
+    """The factory of the loop that a test runs on; ``jumping_clock`` marks those whose clock jumps, and
+    ``jumping_clock(False)`` an exception in a file that is marked."""
+    mark = item.get_closest_marker("jumping_clock")
+    jumps = mark is not None and all(mark.args)
+    if loop_name == "asyncio" and not jumps:
         return asyncio.new_event_loop
     import whorl
     from whorl import testing
 
-    jumps = request.node.get_closest_marker("jumping_clock")
-    factory: LoopFactory = (
-        testing.new_event_loop if jumps is not None and all(jumps.args) else whorl.new_event_loop
-    )
+    from .jumping_control import JumpingControl
+
+    if loop_name == "asyncio":
+        return JumpingControl
+    factory: LoopFactory = testing.new_event_loop if jumps else whorl.new_event_loop
     return factory
 
 

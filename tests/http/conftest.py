@@ -8,17 +8,20 @@ to. A test that says more than aiohttp keeps asks for ``ours``, and says why.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import importlib
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
-import whorl
 from tests.event_loop.certificates import Certificates
-from whorl import testing
+from tests.event_loop.conftest import loop_factory_of
+from tests.event_loop.jumping_control import JumpingControl
 
 #: Seconds after which a coroutine test gives up. Long, so that only a hang reaches it.
 PATIENCE = 20.0
@@ -44,13 +47,27 @@ def ours(request: pytest.FixtureRequest) -> Any:
     return _client(request.param)
 
 
+@pytest.fixture(params=["whorl", "asyncio"])
+def both_loops() -> None:
+    """Runs a coroutine test function on whorl's loop and on stock asyncio's."""
+
+
 def _loop_factory(item: pytest.Function) -> Callable[[], asyncio.AbstractEventLoop]:
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    chosen = parameters.get("client", parameters.get("ours", "whorl"))
-    if chosen != "whorl":
-        return asyncio.new_event_loop
-    jumps = item.get_closest_marker("jumping_clock")
-    return testing.new_event_loop if jumps is not None and all(jumps.args) else whorl.new_event_loop
+    names = [name for name in ("client", "ours", "both_loops") if name in parameters]
+    on_whorl = not names or parameters[names[0]] == "whorl"
+    return loop_factory_of("whorl" if on_whorl else "asyncio", item)
+
+
+@contextlib.contextmanager
+def _time_of_aiohttp(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """aiohttp's pool goes by the system's clock: give it the loop's, where that one jumps."""
+    connector = sys.modules.get("aiohttp.connector")
+    if connector is None or not isinstance(loop, JumpingControl):
+        yield
+        return
+    with mock.patch.object(connector, "monotonic", loop.time):
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -65,7 +82,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: errors.append(context))
         async with asyncio.timeout(PATIENCE):
-            await pyfuncitem.obj(**arguments)
+            with _time_of_aiohttp(loop):
+                await pyfuncitem.obj(**arguments)
 
     with asyncio.Runner(loop_factory=_loop_factory(pyfuncitem)) as runner:
         runner.run(bounded())

@@ -14,6 +14,8 @@ import pytest
 from tests.http.cancelling import cancel_everywhere
 from tests.http.raw_support import Peer, RawServer, assert_nothing_acquired, until
 
+pytestmark = pytest.mark.jumping_clock
+
 WHEN = pytest.mark.parametrize("when", ["waiting", "woken"])
 KEPT_OR_CLOSED = pytest.mark.parametrize(
     "options", [{}, {"force_close": True}], ids=["kept alive", "force_close"]

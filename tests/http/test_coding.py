@@ -20,6 +20,8 @@ import pytest
 from tests.http.raw_support import Peer, RawServer, Script
 from whorl._core import HttpConnection
 
+pytestmark = pytest.mark.jumping_clock
+
 TEXT = b"The quick brown fox jumps over the lazy dog. " * 2000
 # TEXT[:1800] by Brotli's own encoder.
 BROTLI = bytes.fromhex(

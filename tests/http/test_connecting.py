@@ -14,6 +14,8 @@ import pytest
 
 from tests.http.raw_support import OK, Peer, RawServer, answer, assert_nothing_acquired, keeping_alive, until
 
+pytestmark = pytest.mark.jumping_clock
+
 
 class Resolver:
     """Finds what it was given, for any host."""
@@ -133,6 +135,8 @@ async def _serve_at(host: str, port: int) -> asyncio.Server:
     return await asyncio.start_server(serve, host, port)
 
 
+# The kernel is asked to connect, and does not answer.
+@pytest.mark.jumping_clock(False)
 async def test_the_first_address_does_not_answer(client: Any, deaf_port: int) -> None:
     """The next is tried a quarter of a second later (RFC 8305)."""
     server = await _serve_at("127.0.0.1", deaf_port)

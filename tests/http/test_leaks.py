@@ -23,6 +23,8 @@ from tests.http.raw_support import (
     until,
 )
 
+pytestmark = pytest.mark.jumping_clock
+
 UNFINISHED = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.http.raw_support import (
 )
 
 pytestmark = [
+    pytest.mark.jumping_clock,
     pytest.mark.filterwarnings("ignore:The .auth. parameter:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning"),
 ]
@@ -265,13 +267,16 @@ async def test_cookies_that_are_loaded_are_sent(tmp_path: Path) -> None:
     assert b"\r\nCookie: a=1\r\n" in server.heads[1]
 
 
-async def test_cookies_expire_between_requests() -> None:
+async def test_cookies_expire_between_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     async with RawServer(keeping_alive()) as server, whorl.http.ClientSession(cookie_jar=jar()) as session:
-        session.cookie_jar.update_cookies_from_headers(["a=1; Max-Age=1"], URL(server.url))
+        # A jar goes by the calendar.
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now)
+        session.cookie_jar.update_cookies_from_headers(["a=1; Max-Age=100"], URL(server.url))
         for _ in range(2):
             async with session.get(server.url):
                 pass
-        await asyncio.sleep(1.1)
+        now += 101
         async with session.get(server.url):
             pass
     assert [b"Cookie: a=1" in head for head in server.heads] == [True, True, False]

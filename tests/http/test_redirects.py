@@ -9,6 +9,8 @@ import pytest
 
 from tests.http.raw_support import Peer, RawServer, answer, assert_nothing_acquired
 
+pytestmark = pytest.mark.jumping_clock
+
 KEPT = ("one that is new", "one that is kept alive")
 
 

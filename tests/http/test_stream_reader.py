@@ -228,6 +228,7 @@ async def test_a_source_that_feeds_while_it_is_resumed() -> None:
 # Waiting.
 
 
+@pytest.mark.jumping_clock
 @pytest.mark.parametrize("read", [at_once, exactly, to_the_last_byte])
 async def test_nothing_is_lost_to_a_cancelled_read(
     read: Callable[[StreamReader], Awaitable[list[bytes]]],

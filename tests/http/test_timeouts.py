@@ -22,11 +22,11 @@ from tests.http.raw_support import (
     until,
 )
 
-#: On whorl's loop the limits are reached without waiting; the controls take the time.
+#: The limits are reached without waiting.
 pytestmark = pytest.mark.jumping_clock
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
-#: Short for a limit, long for a machine that is busy.
+#: Seconds of a clock that jumps: no machine is too slow for them.
 SHORT = 0.2
 
 

@@ -21,6 +21,8 @@ from whorl.http.websocket_messages import (
     WSMsgType,
 )
 
+pytestmark = pytest.mark.jumping_clock
+
 
 async def echo(ws: web.WebSocketResponse) -> None:
     async for message in ws:

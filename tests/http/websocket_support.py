@@ -5,48 +5,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import functools
 import hashlib
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 from aiohttp import web
 from multidict import CIMultiDict
 
-import whorl
 from whorl.http.websocket import ClientWebSocketResponse
 from whorl.http.websocket_handshake import check_handshake, prepare_handshake
 
-#: Seconds after which a test that waits for something gives up. Long, so that only a hang reaches it.
-PATIENCE = 20.0
-
-
-def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Runs a coroutine test on whorl's loop and on stock asyncio's; fails it for what reached the loop's
-    exception handler."""
-
-    def run(loop_name: str, **arguments: Any) -> None:
-        loop = whorl.new_event_loop() if loop_name == "whorl" else asyncio.new_event_loop()
-        errors: list[dict[str, Any]] = []
-
-        async def bounded() -> None:
-            loop.set_exception_handler(lambda _, context: errors.append(context))
-            async with asyncio.timeout(PATIENCE):
-                await test(**arguments)
-
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(bounded())
-        assert not errors
-
-    signature = inspect.signature(test)
-    name = inspect.Parameter("loop_name", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    functools.update_wrapper(run, test)
-    del run.__wrapped__  # type: ignore[attr-defined]
-    run.__signature__ = signature.replace(parameters=[name, *signature.parameters.values()])  # type: ignore[attr-defined]
-    marked: Callable[..., None] = pytest.mark.parametrize("loop_name", ["whorl", "asyncio"])(run)
-    return marked
+#: Runs a coroutine test on whorl's loop and on stock asyncio's.
+on_both_loops = pytest.mark.usefixtures("both_loops")
 
 
 class Response:
