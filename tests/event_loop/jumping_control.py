@@ -6,11 +6,15 @@ import asyncio
 import selectors
 import time
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple
 
 from whorl.testing.peers import are_peers, has_bytes_under_way, known_descriptors
 
 __all__ = ["JumpingControl"]
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 #: Real seconds to wait for an event from outside of the loop. Long, so that only a hang reaches it.
 PATIENCE = 5.0
@@ -30,7 +34,9 @@ class JumpingControl(asyncio.SelectorEventLoop):
     def jump(self, seconds: float) -> None:
         self._standing += seconds
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts
+    ) -> asyncio.Future[_T]:
         job = super().run_in_executor(executor, func, *args)
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)

@@ -60,7 +60,8 @@ def test_a_loop_may_be_subclassed(loop: Loop) -> None:
             return super().call_later(*arguments, **options)
 
     mine = Mine()
-    mine.run_until_complete(asyncio.sleep(0.001))
+    mine.call_later(0, mine.stop)
+    mine.run_forever()
     mine.close()
     assert mine.counted >= 1
 

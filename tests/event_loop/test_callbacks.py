@@ -228,7 +228,7 @@ def test_arguments_are_dropped_after_the_call(loop: Loop) -> None:
     loop.call_later(0, id, thing)
     loop.call_soon_threadsafe(id, thing)
     del thing
-    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.run_until_complete(turns())
     gc.collect()
     assert alive() is None
 
@@ -248,7 +248,7 @@ def test_cancelling_a_handle_after_it_ran_does_no_harm(loop: Loop) -> None:
     ran: list[int] = []
     handle = loop.call_soon(ran.append, 1)
     timer = loop.call_later(0, ran.append, 2)
-    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.run_until_complete(turns())
     handle.cancel()
     timer.cancel()
     assert ran == [1, 2]
@@ -639,7 +639,7 @@ def test_a_closed_loop_drops_what_was_queued(loop: Loop) -> None:
 def test_a_closed_loop_can_be_collected(loop_factory: LoopFactory) -> None:
     """Whatever cycles a loop makes with what was scheduled on it, the collector can undo them."""
     other = loop_factory()
-    other.run_until_complete(asyncio.sleep(0.001))
+    other.run_until_complete(turns())
     other.call_soon(other.stop)
     other.call_later(100, other.stop)
     alive = weakref.ref(other)
@@ -653,7 +653,7 @@ def test_closing_a_loop_closes_its_descriptors(loop_factory: LoopFactory) -> Non
     """At once, as with stock asyncio, not when the object is collected."""
     before = open_fds()
     other = loop_factory()
-    other.run_until_complete(asyncio.sleep(0.001))
+    other.run_until_complete(turns())
     assert len(open_fds()) > len(before)
     other.close()
     assert open_fds() == before

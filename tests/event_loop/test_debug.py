@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from .conftest import LoopErrors, Script
-from .support import connected
+from .support import connected, turns
 
 Loop = asyncio.AbstractEventLoop
 
@@ -67,7 +67,7 @@ def test_slow_callbacks_are_logged(loop: Loop, caplog: pytest.LogCaptureFixture,
             loop.call_soon_threadsafe(time.sleep, 0.03)
         else:
             loop.create_task(slow_task())
-        loop.run_until_complete(asyncio.sleep(0.001))
+        loop.run_until_complete(turns())
     messages = [record.getMessage() for record in caplog.records]
     assert any("Executing" in text and "took" in text and "seconds" in text for text in messages), messages
 
@@ -77,11 +77,11 @@ def test_quick_callbacks_and_no_debug_mode_log_nothing(loop: Loop, caplog: pytes
     loop.slow_callback_duration = 30
     loop.call_soon(time.sleep, 0.01)
     with caplog.at_level(logging.WARNING, "asyncio"):
-        loop.run_until_complete(asyncio.sleep(0.001))
+        loop.run_until_complete(turns())
         loop.set_debug(False)
         loop.slow_callback_duration = 0.001
         loop.call_soon(time.sleep, 0.01)
-        loop.run_until_complete(asyncio.sleep(0.001))
+        loop.run_until_complete(turns())
     assert not caplog.records
 
 
@@ -92,7 +92,7 @@ def test_errors_say_where_the_callback_was_scheduled(loop: Loop, loop_errors: Lo
 
     loop.set_debug(True)
     schedule_it_here()
-    loop.run_until_complete(asyncio.sleep(0.005))
+    loop.run_until_complete(turns())
     assert len(loop_errors) == 2
     for context in loop_errors:
         assert "schedule_it_here" in "".join(map(str, context["source_traceback"]))

@@ -129,7 +129,7 @@ async def test_eager_tasks_that_fail_and_that_do_io(loop: Loop) -> None:
         server.close()
         await server.wait_closed()
         async with asyncio.TaskGroup() as group:
-            group.create_task(asyncio.sleep(0.001))
+            group.create_task(asyncio.sleep(0))
     finally:
         loop.set_task_factory(None)
     await turns(5)

@@ -229,7 +229,7 @@ async def test_cancelling_a_connect_that_hangs_closes_its_socket(loop: Loop) -> 
             filler.connect_ex(full.getsockname())
             fillers.append(filler)
         task = asyncio.ensure_future(loop.create_connection(Recorder, *full.getsockname()))
-        await asyncio.sleep(0.02)
+        await turns(5)
         assert not task.done()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from .conftest import LoopErrors
-from .support import until
+from .support import turns, until
 
 Loop = asyncio.AbstractEventLoop
 
@@ -78,7 +78,7 @@ def test_it_sees_the_callback_until_it_returns(loop: Loop, seen: Seen) -> None:
 
 def test_exceptions_reach_the_loops_handler(loop: Loop, loop_errors: LoopErrors, seen: Seen) -> None:
     handle = loop.call_soon(lambda: 1 / 0)
-    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.run_until_complete(turns())
     context = loop_errors.take()
     assert isinstance(context.pop("exception"), ZeroDivisionError)
     assert context["handle"] is handle
@@ -111,14 +111,14 @@ def test_what_it_raises_itself_ends_the_loop(loop: Loop, monkeypatch: pytest.Mon
 def test_cancelled_handles_do_not_reach_it(loop: Loop, seen: Seen) -> None:
     loop.call_soon(print).cancel()
     loop.call_later(0, print).cancel()
-    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.run_until_complete(turns())
     assert of(seen, print) == []
 
 
 def test_a_callback_may_cancel_its_own_handle(loop: Loop, seen: Seen) -> None:
     handles: list[asyncio.Handle] = []
     handles.append(loop.call_soon(lambda: handles[0].cancel()))
-    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.run_until_complete(turns())
     assert handles[0].cancelled()
 
 
@@ -143,7 +143,7 @@ def test_debug_mode_reports_beside_it(loop: Loop, seen: Seen, caplog: pytest.Log
     loop.slow_callback_duration = 0.01
     with caplog.at_level(logging.WARNING, "asyncio"):
         loop.call_soon(time.sleep, 0.03)
-        loop.run_until_complete(asyncio.sleep(0.001))
+        loop.run_until_complete(turns())
     loop.set_debug(False)
     assert of(seen, time.sleep) == [(0.03,)]
     assert any("Executing" in message and "took 0.0" in message for message in caplog.messages)

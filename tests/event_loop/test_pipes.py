@@ -33,7 +33,7 @@ async def test_reading(loop: Loop) -> None:
     transport.pause_reading()
     assert not transport.is_reading()
     os.write(write, b"more")
-    await asyncio.sleep(0.01)
+    await turns()
     assert len(protocol.data) == 5
     transport.resume_reading()
     await protocol.received(9)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from .conftest import LoopErrors, LoopFactory
-from .support import control_xfail, whorl_only
+from .support import control_xfail, turns, whorl_only
 
 Loop = asyncio.AbstractEventLoop
 
@@ -32,7 +32,7 @@ def run(loop_name: str) -> Callable[..., Any]:
 
 
 async def answer() -> int:
-    await asyncio.sleep(0.001)
+    await asyncio.sleep(0)
     return 42
 
 
@@ -245,7 +245,7 @@ def test_async_generators_dropped_while_running_are_finished(loop: Loop) -> None
         generator = numbers()
         await anext(generator)
         del generator
-        await asyncio.sleep(0.01)
+        await turns(5)
         assert events == ["finished"]
 
     loop.run_until_complete(main())

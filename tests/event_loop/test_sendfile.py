@@ -130,7 +130,7 @@ async def test_sock_sendfile_cancelled(loop: Loop, tmp_path: Path) -> None:
         peer, _ = server.accept()
         with open(tmp_path / "large", "rb") as file:
             sending = asyncio.ensure_future(loop.sock_sendfile(client, file))
-            await asyncio.sleep(0.02)
+            await turns()
             assert not sending.done()
             sending.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -158,7 +158,7 @@ async def test_wait_closed_waits_for_the_clients(loop: Loop) -> None:
         await served.count(1)
         server.close()
         waiting = asyncio.ensure_future(server.wait_closed())
-        await asyncio.sleep(0.02)
+        await turns()
         assert not waiting.done()
         client.shutdown(socket.SHUT_WR)
         await waiting
@@ -169,7 +169,7 @@ async def test_wait_closed_waits_for_the_clients(loop: Loop) -> None:
 async def test_wait_closed_before_close_waits(loop: Loop) -> None:
     server = await loop.create_server(Echo, "127.0.0.1", 0)
     waiting = asyncio.ensure_future(server.wait_closed())
-    await asyncio.sleep(0.01)
+    await turns()
     if sys.version_info >= (3, 12, 1):
         assert not waiting.done()
     server.close()
@@ -386,7 +386,7 @@ async def test_a_protocol_factory_that_raises_fails_create_connection(loop: Loop
 async def test_a_factory_that_makes_no_protocol_is_reported(loop: Loop, loop_errors: LoopErrors) -> None:
     server = await loop.create_server(lambda: None, "127.0.0.1", 0)  # type: ignore[arg-type, return-value]
     client = connect(server)
-    await asyncio.sleep(0.1)
+    await turns(10)
     assert loop_errors
     client.close()
     await asyncio.sleep(0.01)

@@ -143,8 +143,8 @@ async def test_a_storm_of_signals(loop: Loop) -> None:
         signal.raise_signal(signal.SIGUSR1)
     os.kill(os.getpid(), signal.SIGUSR2)
     await until(lambda: all(got.values()))
+    await turns()
     before = got[signal.SIGUSR1]
-    await asyncio.sleep(0.01)
     signal.raise_signal(signal.SIGUSR1)
     await until(lambda: got[signal.SIGUSR1] > before)
     for number in got:

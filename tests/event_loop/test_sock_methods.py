@@ -30,7 +30,7 @@ async def test_receiving(loop: Loop, pair: Sockets) -> None:
     theirs.send(b"ready")
     assert await loop.sock_recv(ours, 100) == b"ready"
     waiting = asyncio.ensure_future(loop.sock_recv(ours, 3))
-    await asyncio.sleep(0.01)
+    await turns()
     assert not waiting.done()
     theirs.send(b"later")
     assert await waiting == b"lat"
@@ -67,7 +67,7 @@ async def test_cancelling_a_receive_loses_nothing(loop: Loop, pair: Sockets) -> 
     with pytest.raises(asyncio.CancelledError):
         await waiting
     theirs.send(b"kept")
-    await asyncio.sleep(0.01)
+    await turns()
     assert await loop.sock_recv(ours, 100) == b"kept"
     assert not loop.remove_reader(ours)
 
@@ -86,7 +86,7 @@ async def test_a_receive_cancelled_as_data_arrives_loses_nothing(loop: Loop, pai
 async def test_cancelling_a_send(loop: Loop, pair: Sockets) -> None:
     ours, _ = pair
     sending = asyncio.ensure_future(loop.sock_sendall(ours, b"x" * 10_000_000))
-    await asyncio.sleep(0.01)
+    await turns()
     assert not sending.done()
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -132,7 +132,7 @@ async def test_cancelling_a_connect_frees_the_descriptor(loop: Loop, pair: Socke
         client = socket.socket()
         client.setblocking(False)
         connecting = asyncio.ensure_future(loop.sock_connect(client, full.getsockname()))
-        await asyncio.sleep(0.01)
+        await turns()
         connecting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await connecting
@@ -245,7 +245,7 @@ async def test_a_socket_closed_while_it_is_waited_for_does_not_break_the_loop(lo
     await turns()
     ours.close()
     theirs.close()
-    await asyncio.sleep(0.01)
+    await turns()
     waiting.cancel()
     with pytest.raises((asyncio.CancelledError, OSError)):
         await waiting

@@ -122,6 +122,7 @@ async def test_cancelling_a_read_loses_nothing(loop: Loop) -> None:
         assert await reader.readexactly(5) == b"hello"
 
 
+@pytest.mark.jumping_clock
 async def test_unix_streams(loop: Loop, tmp_path: Path) -> None:
     server = await asyncio.start_unix_server(echo, tmp_path / "socket")
     reader, writer = await asyncio.open_unix_connection(tmp_path / "socket")
@@ -169,6 +170,7 @@ async def test_start_tls_on_streams(loop: Loop, certificates: Certificates) -> N
     await asyncio.sleep(0.02)
 
 
+@pytest.mark.jumping_clock
 async def test_many_conversations_at_once(loop: Loop) -> None:
     server = await asyncio.start_server(echo, "127.0.0.1", 0, backlog=200)
 

@@ -89,7 +89,7 @@ def test_a_loop_that_does_not_run_may_be_prepared_in_another_thread(loop: Loop) 
     ran: list[int] = []
     in_thread(lambda: loop.call_soon(ran.append, 1))
     in_thread(lambda: loop.call_later(0, ran.append, 2))
-    in_thread(lambda: loop.run_until_complete(asyncio.sleep(0.01)))
+    in_thread(lambda: loop.run_until_complete(turns()))
     assert ran == [1, 2]
     loop.run_until_complete(asyncio.sleep(0))
 
@@ -150,7 +150,7 @@ def test_call_soon_threadsafe_races_with_close(loop_factory: LoopFactory) -> Non
 
 def test_run_coroutine_threadsafe(loop: Loop) -> None:
     async def double(number: int) -> int:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
         return number * 2
 
     async def main() -> None:
@@ -217,7 +217,7 @@ def test_several_loops_in_several_threads(loop_factory: LoopFactory) -> None:
 
 def test_a_loop_moves_from_thread_to_thread(loop: Loop) -> None:
     for _ in range(3):
-        assert in_thread(lambda: loop.run_until_complete(asyncio.sleep(0.001, "ran"))) == "ran"
+        assert in_thread(lambda: loop.run_until_complete(asyncio.sleep(0, "ran"))) == "ran"
     assert loop.run_until_complete(asyncio.sleep(0, "ran")) == "ran"
 
 

@@ -91,7 +91,7 @@ def test_overdue_timers_run_in_deadline_order(loop: Loop) -> None:
     random.Random(2).shuffle(numbers)
     for number in numbers:
         loop.call_at(start - 1000 + number, ran.append, number)
-    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.run_until_complete(turns())
     assert ran == sorted(numbers)
 
 
@@ -105,6 +105,7 @@ def test_zero_and_negative_delays_still_give_a_timer_handle(loop: Loop, delay: f
     loop.run_forever()
 
 
+@pytest.mark.jumping_clock
 def test_zero_and_negative_delays_run_in_deadline_order(loop: Loop) -> None:
     ran: list[str] = []
     loop.call_later(0.001, loop.stop)
@@ -125,7 +126,7 @@ def test_a_zero_delay_does_not_run_in_the_turn_that_made_it(loop: Loop) -> None:
     loop.call_soon(first)
     loop.run_forever()
     assert ran == []
-    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.run_until_complete(turns())
     assert ran == ["timer"]
 
 
@@ -148,6 +149,7 @@ def test_chained_zero_delays_do_not_starve_io(loop: Loop) -> None:
     assert seen == [b"x"]
 
 
+@pytest.mark.jumping_clock
 @pytest.mark.parametrize("delay", [86400 * 2, 1e10, 1e18, 1e300, math.inf])
 def test_huge_delays_are_clamped(loop: Loop, delay: float) -> None:
     """A delay beyond what the kernel or the clock's integer can hold waits; it neither fails nor fires."""
@@ -178,9 +180,10 @@ def test_delays_of_the_wrong_type_are_refused(loop: Loop, delay: Any) -> None:
         loop.call_later(delay, print)
     with pytest.raises(TypeError):
         loop.call_at(delay, print)
-    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.run_until_complete(turns())
 
 
+@pytest.mark.jumping_clock
 def test_a_delay_that_is_not_a_number_does_not_break_the_loop(loop: Loop, loop_errors: LoopErrors) -> None:
     try:
         handle = loop.call_later(math.nan, print)
@@ -196,7 +199,7 @@ def test_integers_booleans_and_floats_are_delays(loop: Loop) -> None:
     loop.call_later(0, ran.append, "int")
     loop.call_later(False, ran.append, "bool")
     loop.call_at(int(loop.time()) - 1, ran.append, "call_at")
-    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.run_until_complete(turns())
     assert sorted(ran) == ["bool", "call_at", "int"]
 
 
@@ -215,7 +218,7 @@ def test_a_timer_cancelled_by_one_that_is_due_with_it_does_not_fire(loop: Loop) 
     start = loop.time() - 1
     later = loop.call_at(start + 0.1, ran.append, "cancelled")
     loop.call_at(start, lambda: (ran.append("first"), later.cancel()))
-    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.run_until_complete(turns())
     assert ran == ["first"]
 
 
@@ -253,10 +256,11 @@ def test_timers_pending_beside_cancelled_ones_keep_their_order(loop: Loop) -> No
             handle.cancel()
         else:
             keep.append(number)
-    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.run_until_complete(turns())
     assert ran == sorted(keep)
 
 
+@pytest.mark.jumping_clock
 def test_a_timer_can_be_rearmed_from_its_own_callback(loop: Loop) -> None:
     ran: list[float] = []
 
@@ -294,7 +298,7 @@ def test_an_exception_in_a_timer_does_not_stop_the_others(loop: Loop, loop_error
     start = loop.time()
     loop.call_at(start - 2, lambda: 1 / 0)
     loop.call_at(start - 1, ran.append, 1)
-    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.run_until_complete(turns())
     assert isinstance(loop_errors.take()["exception"], ZeroDivisionError)
     assert ran == [1]
 
@@ -331,7 +335,7 @@ async def test_timers_follow_a_clock_that_is_turned_by_hand(
 def test_handles_are_nothing_to_the_collector(loop: Loop) -> None:
     for handle in (loop.call_soon(int), loop.call_later(0, int), loop.call_soon_threadsafe(int)):
         assert not gc.is_tracked(handle)
-    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.run_until_complete(turns())
 
 
 def test_a_timer_that_its_loop_keeps_does_not_keep_the_loop(loop_factory: LoopFactory) -> None:

@@ -35,7 +35,7 @@ async def test_eof_received_that_returns_true_keeps_the_write_half_open(loop: Lo
         pair.protocol.keep_open_on_eof = True
         pair.peer.shutdown(socket.SHUT_WR)
         await pair.protocol.eof
-        await asyncio.sleep(0.01)
+        await turns()
         assert not pair.transport.is_closing()
         assert pair.protocol.events == ["made", "eof"]
         pair.transport.write(b"still writing")
@@ -123,7 +123,7 @@ async def test_a_peer_that_stalls(loop: Loop) -> None:
         await pair.fill()
         assert pair.protocol.paused
         pair.transport.close()
-        await asyncio.sleep(0.02)
+        await turns()
         # Closing waits for the peer, as it must; aborting does not.
         assert not pair.protocol.lost_count
         pair.transport.abort()

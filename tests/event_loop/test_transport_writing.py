@@ -361,7 +361,7 @@ async def test_reading_can_be_paused_and_resumed(loop: Loop) -> None:
         pair.transport.pause_reading()
         assert not pair.transport.is_reading()
         await pair.peer_sends(b"x")
-        await asyncio.sleep(0.01)
+        await turns()
         assert pair.protocol.events == ["made"]
         pair.transport.resume_reading()
         pair.transport.resume_reading()
@@ -421,7 +421,7 @@ async def test_pausing_in_connection_made(loop: Loop) -> None:
 
     async with connected(PausesAtOnce) as pair:
         await pair.peer_sends(b"x")
-        await asyncio.sleep(0.01)
+        await turns()
         assert pair.protocol.events == ["made"]
         pair.transport.resume_reading()
         await pair.protocol.received(1)

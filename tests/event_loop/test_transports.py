@@ -155,7 +155,7 @@ async def test_connection_lost_comes_exactly_once(loop: Loop) -> None:
         await pair.protocol.lost
         pair.transport.close()
         pair.transport.abort()
-        await asyncio.sleep(0.01)
+        await turns()
         assert pair.protocol.lost_count == 1
 
 

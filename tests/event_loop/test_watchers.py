@@ -47,7 +47,7 @@ async def test_writers_are_level_triggered(loop: Loop, pair: Sockets) -> None:
     await until(lambda: len(calls) >= 5)
     assert loop.remove_writer(ours)
     before = len(calls)
-    await asyncio.sleep(0.01)
+    await turns()
     assert len(calls) == before
 
 
@@ -63,7 +63,7 @@ async def test_reader_and_writer_of_one_descriptor_are_independent(loop: Loop, p
     await until(lambda: "write again" in got)
     assert loop.remove_reader(ours)
     theirs.send(b"y")
-    await asyncio.sleep(0.01)
+    await turns()
     assert ours.recv(10) == b"y"
 
 
@@ -120,7 +120,7 @@ async def test_a_reader_removed_in_the_same_batch_does_not_run(loop: Loop) -> No
         theirs.send(b"x")
         loop.add_reader(ours, ready, number)
     await until(lambda: ran)
-    await asyncio.sleep(0.01)
+    await turns()
     assert len(ran) == 1
     for ours, theirs in pairs:
         ours.close()
@@ -154,7 +154,7 @@ async def test_descriptors_closed_and_reused_in_the_same_batch_get_no_stale_even
     first[1].send(b"x")
     other[1].send(b"x")
     await until(lambda: fresh)
-    await asyncio.sleep(0.01)
+    await turns()
     assert stale == []
     fresh[0][1].send(b"x")
     await until(lambda: stale)
@@ -350,7 +350,7 @@ async def test_hang_up_wakes_readers_and_writers(loop: Loop) -> None:
             break
     seen = asyncio.Event()
     loop.add_writer(write, seen.set)
-    await asyncio.sleep(0.01)
+    await turns()
     assert not seen.is_set()
     os.close(read)
     await seen.wait()
