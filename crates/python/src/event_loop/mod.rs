@@ -1,8 +1,8 @@
 //! The event loop: asyncio's semantics over whorl-core's reactor and scheduler.
 //!
-//! Who may touch what: everything in [`LoopState`] belongs to the thread that runs the loop (see [`whorl_core::sched::LoopOwner`]);
-//! other threads leave their [`Injected`] in the injection_queue. No method keeps `LoopState` open while it calls Python, drops a reference that may
-//! run a finaliser, or allocates an object that the garbage collector tracks: all three may come back to the loop.
+//! Everything in [`LoopState`] belongs to the thread that runs the loop (see [`whorl_core::sched::LoopOwner`]); other threads
+//! leave an [`Injected`] in the injection queue. A section over open state is a closure that can neither call Python nor detach;
+//! a reference that may be the last one is returned from it and dropped outside.
 //!
 //! # Threads
 //!
@@ -10,6 +10,7 @@
 //! |---|---|
 //! | from another thread, while the loop runs | `RuntimeError`, in debug mode or not |
 //! | `call_soon`, `call_later`, `call_at` from another thread, while the loop runs | handed over through the injection queue |
+//! | `add_reader`, `add_writer` and their removal from another thread, while the loop runs | the same ([`watch`]) |
 //! | from any thread, while no thread runs the loop | allowed: a loop may be prepared in one thread and run in another |
 //! | a second time, further up the same stack | `BorrowError::Reentered`: a fault of ours |
 //!
@@ -32,7 +33,7 @@
 //! # Exceptions of callbacks
 //!
 //! What a callback raises goes to the loop's exception handler. `KeyboardInterrupt` and `SystemExit` leave `run_forever()`; the
-//! rest of the batch is put back to the front, for the next run.
+//! rest of the batch stays at the front of what is ready, for the next run.
 
 pub mod clock;
 mod guest;
