@@ -6,6 +6,8 @@ import asyncio
 import collections
 import gc
 import os
+import socket
+import sys
 import warnings
 import weakref
 from typing import Any
@@ -181,6 +183,58 @@ async def test_a_session_that_is_not_closed_warns(client: Any) -> None:
     assert any("Unclosed client session" in message for message in messages)
     assert any("Unclosed connector" in message for message in messages)
     assert contexts == ["Unclosed client session", "Unclosed connector"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_closed_loop_keeps_no_request(count: int) -> None:
+    """One that is in flight, and those that wait for its place in the pool, whose tasks hold all there is. On
+    aiohttp as well; there the connector's finaliser fails where requests wait."""
+    import whorl
+    import whorl.http as client
+
+    class Holder:
+        loop: asyncio.AbstractEventLoop
+        session: Any
+        task: asyncio.Task[None]
+
+    failed: list[object] = []
+    alive: list[weakref.ref[Any]] = []
+
+    async def get(session: Any, url: str, holder: Holder) -> None:
+        async with session.get(url):
+            raise AssertionError(holder)
+
+    async def begin(loop: asyncio.AbstractEventLoop, url: str) -> None:
+        session = client.ClientSession(connector=client.TCPConnector(limit=1))
+        alive.append(weakref.ref(session))
+        for _ in range(count):
+            holder = Holder()
+            holder.loop, holder.session = loop, session
+            holder.task = loop.create_task(get(session, url, holder))
+            # It is destroyed while it is pending, which is what this test is about.
+            holder.task._log_destroy_pending = False  # type: ignore[attr-defined]
+            alive.extend([weakref.ref(holder), weakref.ref(holder.task)])
+        while not session.connector._acquired:
+            await asyncio.sleep(0)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        loop = whorl.new_event_loop()
+        loop.set_exception_handler(lambda _, context: None)
+        loop.run_until_complete(begin(loop, "http://127.0.0.1:%d/" % listener.getsockname()[1]))
+        loop.close()
+        alive.append(weakref.ref(loop))
+        del loop
+        hook = sys.unraisablehook
+        sys.unraisablehook = lambda it: failed.append(it.exc_value)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)
+                for _ in range(3):
+                    gc.collect()
+        finally:
+            sys.unraisablehook = hook
+    assert [it() for it in alive] == [None] * len(alive)
+    assert failed == []
 
 
 # Growth.

@@ -380,9 +380,11 @@ impl ConnectionPool {
         if let Some(timer) = timer {
             timer.call_method0(py, intern!(py, "cancel"))?;
         }
+        // The callbacks of a future cannot be scheduled any more: who waited is collected along with the loop.
+        let has_ended = this.event_loop.bind(py).call_method0(intern!(py, "is_closed"))?.is_truthy()?;
         for future in waiters.into_values() {
             let future = future.bind(py);
-            if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+            if !has_ended && !future.call_method0(intern!(py, "done"))?.is_truthy()? {
                 let error = fault::error(py, "ClientConnectionError", "Connector is closed.")?;
                 future.call_method1(intern!(py, "set_exception"), (error,))?;
             }
