@@ -106,7 +106,8 @@ mod tests {
     fn a_poller_hears_it_until_it_is_set_again() -> io::Result<()> {
         let alarm = Alarm::new()?;
         let poller = Poller::new()?;
-        poller.add(alarm.fd(), Token::from_raw(1), Interest::READ)?;
+        // SAFETY: the alarm's own descriptor, and it outlives the poller's use.
+        unsafe { poller.add(alarm.fd(), Token::from_raw(1), Interest::READ)? };
         let mut events = Events::with_capacity(4);
         poller.wait(&mut events, Some(Duration::ZERO))?;
         assert!(events.is_empty(), "it is not set");

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::epoll::{self, CreateFlags, EventFlags};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 
@@ -93,25 +93,43 @@ impl Poller {
     ///
     /// # Errors
     /// `EEXIST` when it is registered already, `EPERM` for a regular file, `EBADF` for a closed one.
-    pub fn add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
-        Ok(epoll::add(&self.fd, borrow(fd)?, EventData::new_u64(token.into_raw()), flags(interest))?)
+    ///
+    /// # Safety
+    /// `fd` is the caller's to watch: the caller owns the descriptor, or its owner has given it to be watched. The owner may
+    /// close it all the same, and the number may come to name another file: a report under `token` is no proof that the
+    /// descriptor is still the one that was meant.
+    pub unsafe fn add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, token, interest)
     }
 
     /// Changes what is wanted of a watched `fd`.
     ///
     /// # Errors
     /// `ENOENT` when it is not registered, `EBADF` when it is closed.
-    pub fn modify(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
-        Ok(epoll::modify(&self.fd, borrow(fd)?, EventData::new_u64(token.into_raw()), flags(interest))?)
+    ///
+    /// # Safety
+    /// That of [`Poller::add`]: a kqueue registers what was not registered.
+    pub unsafe fn modify(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
     }
 
-    /// Stops watching `fd`.
+    /// Stops watching `fd`: only what was added to this poller is affected, whatever the number names.
     ///
     /// # Errors
     /// `ENOENT` when it is not registered, `EBADF` when it was closed before (the kernel has forgotten it by itself then,
     /// unless a duplicate is open).
     pub fn delete(&self, fd: RawFd) -> io::Result<()> {
-        Ok(epoll::delete(&self.fd, borrow(fd)?)?)
+        self.control(libc::EPOLL_CTL_DEL, fd, Token::from_raw(0), Interest::NONE)
+    }
+
+    /// One `epoll_ctl`. Not rustix's: that takes a `BorrowedFd`, which promises a descriptor that is open, and a descriptor
+    /// which a program has given to the loop may have been closed by the program.
+    fn control(&self, operation: libc::c_int, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: flags(interest).bits(), u64: token.into_raw() };
+        // SAFETY: the kernel reads the event during the call; it checks both numbers, and answers one that names no file
+        // with EBADF.
+        let done = unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), operation, fd, &raw mut event) };
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// Waits until something is ready, for `timeout` at most (`None`: for ever; zero: not at all).
@@ -190,14 +208,4 @@ impl AsRawFd for Poller {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
-}
-
-fn borrow<'fd>(fd: RawFd) -> io::Result<BorrowedFd<'fd>> {
-    if fd < 0 {
-        return Err(Errno::BADF.into());
-    }
-    // SAFETY: the number is not -1, and it is used for the length of one system call that only looks it up. The owner of the
-    // descriptor is the caller; a number that names nothing is answered with EBADF, and one that was given away again
-    // registers that file. No memory is at stake.
-    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }

@@ -84,7 +84,8 @@ impl Poller {
         {
             let flags = if wanted { EventFlags::ADD } else { EventFlags::DELETE };
             let mut none: [KEvent; 0] = [];
-            // SAFETY: the change names a descriptor by number, which the kernel checks, and the data is an integer.
+            // SAFETY: the kernel checks the number, and the data is an integer. The descriptor is the caller's to watch (the
+            // contract of `add` and `modify`); what `delete` takes away was added under that contract.
             let done = unsafe {
                 kqueue::kevent(&self.fd, &[KEvent::new(filter, flags, data)], &mut none, Some(Duration::ZERO))
             };
@@ -101,7 +102,12 @@ impl Poller {
     ///
     /// # Errors
     /// `EBADF` for a closed descriptor.
-    pub fn add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+    ///
+    /// # Safety
+    /// `fd` is the caller's to watch: the caller owns the descriptor, or its owner has given it to be watched. The owner may
+    /// close it all the same, and the number may come to name another file: a report under `token` is no proof that the
+    /// descriptor is still the one that was meant.
+    pub unsafe fn add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
         self.change(fd, token, interest)
     }
 
@@ -109,11 +115,14 @@ impl Poller {
     ///
     /// # Errors
     /// `EBADF` for a closed descriptor.
-    pub fn modify(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+    ///
+    /// # Safety
+    /// That of [`Poller::add`]: what was not registered is.
+    pub unsafe fn modify(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
         self.change(fd, token, interest)
     }
 
-    /// Stops watching `fd`.
+    /// Stops watching `fd`: only what was added to this poller is affected, whatever the number names.
     ///
     /// # Errors
     /// `EBADF` for a closed descriptor.

@@ -84,7 +84,9 @@ pub struct InjectionQueue<T, Q = SegQueue<T>, W = Waker> {
     /// Whether the loop waits, or is about to. The thread that resets it owes the wake-up.
     parked: AtomicBool,
     /// `None` once the loop is closed. The lock spans the wake-up, so that a late one never writes to a descriptor that
-    /// was closed and opened again as another file. It is taken once a wait at most.
+    /// was closed and opened again as another file. It is taken once a wait at most, for one system call that does not
+    /// block, in which the thread neither runs Python nor detaches: a thread that waits for it waits for that call alone.
+    /// The collector never takes it.
     waker: Mutex<Option<W>>,
     item: std::marker::PhantomData<fn(T) -> T>,
 }
@@ -230,7 +232,8 @@ mod tests {
         let queue = InjectionQueue::<()>::new()?;
         let poller = Poller::new()?;
         let Some(fd) = queue.fd() else { return Err(io::ErrorKind::NotFound.into()) };
-        poller.add(fd, Token::from_raw(1), Interest::READ)?;
+        // SAFETY: the descriptor of the queue's waker, which lives as long as the test.
+        unsafe { poller.add(fd, Token::from_raw(1), Interest::READ)? };
         let mut events = Events::with_capacity(4);
         let mut is_woken = || {
             poller.wait(&mut events, Some(std::time::Duration::ZERO))?;
@@ -253,7 +256,8 @@ mod tests {
         let queue = Arc::new(InjectionQueue::new()?);
         let poller = Poller::new()?;
         let Some(fd) = queue.fd() else { return Err(io::ErrorKind::NotFound.into()) };
-        poller.add(fd, Token::from_raw(1), Interest::READ)?;
+        // SAFETY: the descriptor of the queue's waker, which lives as long as the test.
+        unsafe { poller.add(fd, Token::from_raw(1), Interest::READ)? };
         let threads: Vec<_> = (0..4)
             .map(|_| {
                 let queue = Arc::clone(&queue);

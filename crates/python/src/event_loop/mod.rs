@@ -337,10 +337,14 @@ impl EventLoop {
             let (token, former) = state.sources.insert(fd, interest, source);
             let poller = state.poller.as_ref().filter(|_| !interest.is_none());
             let Some(poller) = poller else { return (Ok(token), former) };
-            let added = match poller.add(fd, token, interest) {
+            // SAFETY: who registers says with its source whose the descriptor is: a transport's own socket or pipe, the loop's
+            // waker, or a file object that the program has given to be watched. An event is taken for a hint: what follows it
+            // is a call of the program, or an attempt that does not block.
+            let added = match unsafe { poller.add(fd, token, interest) } {
                 // The kernel still has a former life of this descriptor, kept alive by a duplicate.
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                    poller.modify(fd, token, interest)
+                    // SAFETY: as above.
+                    unsafe { poller.modify(fd, token, interest) }
                 }
                 added => added,
             };
@@ -367,8 +371,10 @@ impl EventLoop {
             state.pace.disturb();
             let Some(poller) = &state.poller else { return Ok(()) };
             match change {
-                Change::Add => poller.add(fd, token, interest),
-                Change::Modify => poller.modify(fd, token, interest),
+                // SAFETY: `register` has argued the descriptor, which is the token's still.
+                Change::Add => unsafe { poller.add(fd, token, interest) },
+                // SAFETY: as above.
+                Change::Modify => unsafe { poller.modify(fd, token, interest) },
                 Change::Delete => {
                     // Closed before by somebody else: the kernel has forgotten it by itself.
                     let _forgotten = poller.delete(fd);
@@ -492,7 +498,8 @@ impl EventLoop {
         let mut state = LoopState::default();
         if let Some(fd) = injection_queue.fd() {
             let (token, _) = state.sources.insert(fd, Interest::READ, Source::Waker);
-            poller.add(fd, token, Interest::READ).or_raise()?;
+            // SAFETY: the waker's own descriptor, which is closed along with the poller.
+            unsafe { poller.add(fd, token, Interest::READ) }.or_raise()?;
         }
         state.poller = Some(Arc::new(poller));
         Ok(Self {

@@ -415,7 +415,8 @@ impl EventLoop {
         let poller = this.open_poller()?;
         let may_sleep = limit != Some(Duration::ZERO) && this.injection_queue.park();
         if may_sleep {
-            // The one place where the loop detaches from the interpreter.
+            // The loop sleeps without the interpreter. No cell is open, so the collector of another thread waits for nothing of
+            // this one; that the ownership is held makes it skip the loop's state.
             assert_nothing_open();
             let outcome = py.detach(|| poller.wait(events, limit));
             this.injection_queue.unpark();
@@ -488,7 +489,8 @@ impl EventLoop {
                 state.sources.registrations().filter(|(_, _, wanted)| !wanted.is_none())
             {
                 // A source whose descriptor is closed has nothing to wait for.
-                let _closed = poller.add(fd, token, interest);
+                // SAFETY: it is registered, so `EventLoop::register` has argued the descriptor.
+                let _closed = unsafe { poller.add(fd, token, interest) };
             }
             state.poller.replace(Arc::new(poller))
         })?;

@@ -369,8 +369,12 @@ impl EventLoop {
             let (Some((fd, _)), Some(poller)) = (state.sources.interest(token), &state.poller) else {
                 return Ok(());
             };
-            match poller.modify(fd, token, interest) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => poller.add(fd, token, interest),
+            // SAFETY: the descriptor is that of the file object which the program has just given to be watched.
+            match unsafe { poller.modify(fd, token, interest) } {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    // SAFETY: as above.
+                    unsafe { poller.add(fd, token, interest) }
+                }
                 modified => modified,
             }
         })?
