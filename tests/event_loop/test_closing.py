@@ -7,6 +7,7 @@ import gc
 import signal
 import socket
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -86,6 +87,23 @@ def test_a_closed_loop_keeps_nothing_that_was_pending(loop: Loop, pair: Sockets,
     loop.close()
     del holder
     gc.collect()
+    assert alive() is None
+
+
+@pytest.mark.parametrize("kind", ["call_later", "call_at"])
+def test_a_loop_that_is_dropped_unclosed_keeps_no_timer(loop_factory: LoopFactory, kind: str) -> None:
+    """Not even one that its holder has: the handle is part of the circle as well."""
+    pending: Any = PENDING[kind]
+
+    def drop() -> weakref.ref[Holder]:
+        holder = Holder(loop_factory())
+        holder.handle = pending(holder.loop, holder, None)
+        return weakref.ref(holder)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        alive = drop()
+        gc.collect()
     assert alive() is None
 
 

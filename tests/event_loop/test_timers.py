@@ -333,7 +333,7 @@ async def test_timers_follow_a_clock_that_is_turned_by_hand(
 
 @whorl_only
 def test_handles_are_nothing_to_the_collector(loop: Loop) -> None:
-    for handle in (loop.call_soon(int), loop.call_later(0, int), loop.call_soon_threadsafe(int)):
+    for handle in (loop.call_soon(int), loop.call_soon_threadsafe(int)):
         assert not gc.is_tracked(handle)
     loop.run_until_complete(turns())
 

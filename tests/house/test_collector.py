@@ -12,7 +12,6 @@ SOURCES = ROOT / "crates/python/src"
 
 #: Classes without a `__traverse__`, and why.
 UNSEEN = {
-    "Handle": "the loop shows what a handle holds, on behalf of its only owner (Handle::visit)",
     "Ready": "its value is a bytes object or None",
 }
 

@@ -294,9 +294,13 @@ impl Handle {
         })
     }
 
-    /// Visits what a pending handle holds, on behalf of the only owner of the handle: a handle is not known to the
-    /// garbage collector itself.
+    /// Visits a handle, for its owner: itself if the garbage collector knows it, and otherwise what it holds, if there is no
+    /// other owner.
     pub fn visit(this: &Py<Self>, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: reading a flag of a live object; nothing is changed.
+        if unsafe { ffi::PyObject_GC_IsTracked(this.as_ptr()) } != 0 {
+            return visit.call(this);
+        }
         // SAFETY: reading the count of a live object; nothing is changed.
         if unsafe { ffi::Py_REFCNT(this.as_ptr()) } != 1 {
             return Ok(());

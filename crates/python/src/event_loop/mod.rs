@@ -25,7 +25,7 @@
 //!
 //! # The garbage collector
 //!
-//! A loop, its transports and its protocols show what they hold (`__traverse__`). Handles are untracked when they are made, which
+//! A loop, its transports and its protocols show what they hold (`__traverse__`). Handles but timers are untracked when they are made, which
 //! saves the collector a look at each; the loop visits what a handle holds on its behalf where it has the only reference
 //! to it. A handle refers to no loop. State that is open further up the stack cannot be looked into and is skipped, which only keeps
 //! objects alive.

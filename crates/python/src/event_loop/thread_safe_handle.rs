@@ -4,7 +4,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::{PyClassInitializer, intern};
-use whorl_core::sched::this_thread;
+use whorl_core::sched::{assert_nothing_open, this_thread};
 
 use super::handle::{Handle, Scheduled, Stage, untracked};
 
@@ -13,7 +13,10 @@ use super::handle::{Handle, Scheduled, Stage, untracked};
 #[pyclass(frozen, extends = Handle, weakref, module = "whorl._core")]
 #[derive(Debug, Default)]
 pub struct ThreadSafeHandle {
+    /// Held for a few loads and stores, by a thread that neither attaches nor detaches meanwhile: an attached thread that
+    /// waits for it waits for nothing of the interpreter's. The collector never takes it.
     run: Mutex<Run>,
+    /// Waited for detached from the interpreter alone.
     finished: Condvar,
 }
 
@@ -70,6 +73,9 @@ impl ThreadSafeHandle {
     fn wait(slf: &Bound<'_, Self>) {
         let this = slf.get();
         let here = this_thread();
+        // The callback needs the interpreter to come to its end, and this thread must not hold a cell that it may want. The
+        // lock is given back before this thread attaches again.
+        assert_nothing_open();
         slf.py().detach(|| {
             let mut run = this.lock();
             run.waiting += 1;

@@ -11,7 +11,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::sched::{BorrowError, OwnerCell, TimerKey, Timers};
 
 use super::clock;
-use super::handle::{Handle, Scheduled, Stage, info, untracked};
+use super::handle::{Handle, Scheduled, Stage, info};
 
 /// The timers of a loop. Each refers to them, so the loop drains them at its end.
 pub type LoopTimers = OwnerCell<Timers<Py<TimerHandle>>>;
@@ -50,6 +50,8 @@ impl TimerHandle {
     }
 
     /// A timer that is due at `when`, in seconds on the loop's clock.
+    ///
+    /// The garbage collector knows it: it lives long enough for the program to keep it in an object that its callback holds.
     pub fn make(
         py: Python<'_>,
         when: f64,
@@ -59,7 +61,7 @@ impl TimerHandle {
     ) -> PyResult<Bound<'_, Self>> {
         let timer = Self { when, timers, key: AtomicU64::new(NO_KEY) };
         let handle = PyClassInitializer::from(Handle::at(Stage::Pending(scheduled), source_traceback));
-        untracked(py, handle.add_subclass(timer))
+        Bound::new(py, handle.add_subclass(timer))
     }
 
     /// Adds `this` to the timers of its loop, unless it was cancelled on the way there.
