@@ -34,7 +34,7 @@ pub struct GuestTurns {
     /// How many turns are under way on the stack.
     depth: AtomicU32,
     stopped: AtomicBool,
-    /// Until the guest ends. Locked for the length of a move only.
+    /// Until the guest ends. Locked for the length of a move only, on an attached thread that does not detach meanwhile.
     tenure: Mutex<Option<Arc<Tenure>>>,
 }
 

@@ -18,6 +18,7 @@ pub fn decode(
     out: &mut Vec<u8>,
     most: usize,
 ) -> Result<DecodeProgress, DecodeError> {
+    // The decoder was taken out of its exchange for this call: no other thread waits for it.
     assert_nothing_open();
     if input.len() >= WORTH_DETACHING {
         return py.detach(|| decoder.decode(input, out, most));

@@ -10,6 +10,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyTypeInfo, PyVisit, intern};
+use whorl_core::sched::assert_nothing_open;
 use whorl_core::websocket::{
     Compress, DeflateAgreement, DeflateOffer, DeflateParameters, FrameWriter, MAX_WINDOW_BITS,
     MIN_WINDOW_BITS, MessageReader, Opcode, ProtocolError, WebSocketEvent, WebSocketRole, WindowOffer,
@@ -223,6 +224,9 @@ impl WebSocketReader {
                 }
                 let reader = &mut self.reader;
                 let parsed = if self.is_compressed && input.len() >= WORTH_DETACHING {
+                    // The reader is borrowed meanwhile, which no thread waits for: a call on another one raises
+                    // RuntimeError, and the collector skips the object.
+                    assert_nothing_open();
                     py.detach(|| reader.parse(input))
                 } else {
                     reader.parse(input)
@@ -321,6 +325,8 @@ impl WebSocketWriter {
         if let Ok(bytes) = data.cast_exact::<PyBytes>() {
             let payload = bytes.as_bytes();
             let frame = if self.is_compressed && payload.len() >= WORTH_DETACHING {
+                // As in `feed`: no thread waits for the borrowed writer.
+                assert_nothing_open();
                 py.detach(|| writer.frame(opcode, payload, true, compress))
             } else {
                 writer.frame(opcode, payload, true, compress)

@@ -90,7 +90,8 @@ unsafe fn eof_received<T: NativeProtocol>(
     T::eof_received(unsafe { protocol.cast_unchecked() }, context)
 }
 
-/// The tables of all native protocols.
+/// The tables of all native protocols. Written when the module is made; a section compares classes, and neither runs foreign
+/// code nor detaches, so that an attached thread may wait for one.
 static TABLES: RwLock<Vec<&'static NativeTable>> = RwLock::new(Vec::new());
 
 /// Has every transport call `T` natively from now on.

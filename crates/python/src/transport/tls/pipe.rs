@@ -3,7 +3,8 @@
 //!
 //! The BIO owns the [`Pipe`] in a `Mutex`. It is free as a rule: the loop's thread alone uses a connection. But the
 //! `ssl.SSLObject` is the user's as well, who may call `read()` or `write()` on another thread, and those reach the BIO
-//! without the interpreter's lock.
+//! without the interpreter's lock. A thread has the mutex for a copy of bytes, in which it calls neither OpenSSL nor Python and
+//! does not attach: one that waits with the interpreter's lock waits for that copy alone. The collector never takes it.
 
 use std::ffi::{c_char, c_int, c_long, c_void};
 use std::mem::MaybeUninit;
