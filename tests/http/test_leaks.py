@@ -220,7 +220,7 @@ def test_a_closed_loop_keeps_no_request(count: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         loop = whorl.new_event_loop()
         loop.set_exception_handler(lambda _, context: None)
-        loop.run_until_complete(begin(loop, "http://127.0.0.1:%d/" % listener.getsockname()[1]))
+        loop.run_until_complete(begin(loop, f"http://127.0.0.1:{listener.getsockname()[1]}/"))
         loop.close()
         alive.append(weakref.ref(loop))
         del loop
