@@ -50,6 +50,7 @@ __all__ = [
     "_RequestContextManager",
     "__version__",
     "encode_head",
+    "give_http",
     "is_idempotent",
     "redirect",
     "websocket_agreement",
