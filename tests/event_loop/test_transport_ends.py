@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import sys
+import tempfile
 
 import pytest
 
@@ -187,6 +190,36 @@ async def test_eof_received_that_raises_loses_the_connection_with_that_exception
         pair.peer.shutdown(socket.SHUT_WR)
         assert await pair.protocol.lost is error
         assert loop_errors.take()["exception"] is error
+
+
+class PutsAFile(asyncio.DatagramProtocol):
+    """Has a regular file in its socket's place when the loop comes to watch it."""
+
+    def __init__(self) -> None:
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        with tempfile.TemporaryFile() as file:
+            os.dup2(file.fileno(), transport.get_extra_info("socket").fileno())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set_result(exc)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kqueue watches regular files")
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+async def test_a_socket_that_the_poller_refuses_is_reported(
+    loop: Loop, loop_errors: LoopErrors, kind: socket.SocketKind
+) -> None:
+    own, peer = socket.socketpair(socket.AF_UNIX, kind)
+    with peer:
+        own.setblocking(False)
+        connect = loop.create_connection if kind == socket.SOCK_STREAM else loop.create_datagram_endpoint
+        transport, protocol = await connect(PutsAFile, sock=own)
+        assert isinstance(loop_errors.take()["exception"], PermissionError)
+        # asyncio's transport stays, and is never read.
+        transport.abort()
+        await protocol.lost
 
 
 async def test_connection_made_that_raises_is_reported(loop: Loop, loop_errors: LoopErrors) -> None:

@@ -176,9 +176,8 @@ impl WritePipeTransport {
             }
         }
     }
-}
 
-impl WritePipeTransport {
+    /// `write()` and `writelines()`
     fn write_chunks(slf: &Bound<'_, Self>, chunks: impl Iterator<Item = Chunk> + Send) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();

@@ -167,12 +167,8 @@ impl Transport for StreamTransport {
     fn after_end(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (server, _waiter) =
             slf.get().with(|state| (state.kind.server.take(), state.kind.empty_waiter.take()))?;
-        match server {
-            Some(server) => {
-                server.bind(slf.py()).call_method1(intern!(slf.py(), "_detach"), (slf,)).map(drop)
-            }
-            None => Ok(()),
-        }
+        let Some(server) = server else { return Ok(()) };
+        server.bind(slf.py()).call_method1(intern!(slf.py(), "_detach"), (slf,)).map(drop)
     }
 }
 
