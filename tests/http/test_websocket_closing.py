@@ -15,7 +15,7 @@ from whorl.http.exceptions import ClientConnectionResetError, ServerTimeoutError
 from whorl.http.websocket import ClientWSTimeout
 from whorl.http.websocket_messages import WSCloseCode, WSMsgType
 
-#: Time is what is tested, or is waited for: on whorl it takes none. The controls take it.
+#: Time is what is tested, or is waited for: it takes none.
 pytestmark = pytest.mark.jumping_clock
 
 CLOSED = (WSMsgType.CLOSED, None, None)
