@@ -96,7 +96,7 @@ class TimerHandle(asyncio.TimerHandle):
 
 @disjoint_base
 class EventLoop:
-    """Everything of the loop that is hot. :class:`whorl.EventLoop` adds asyncio's own Unix loop behind it."""
+    """The hot part of the loop. :class:`whorl.EventLoop` adds asyncio's own Unix loop after it in the MRO."""
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
 
@@ -302,7 +302,7 @@ class WritePipeTransport(asyncio.Transport):
 
 @final
 class TlsTransport(asyncio.Transport):
-    """What the application of a TLS connection writes to. Only :class:`TlsProtocol` makes them."""
+    """The application's transport of a TLS connection. Only :class:`TlsProtocol` makes them."""
 
     _start_tls_compatible: ClassVar[Literal[True]]
     def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
@@ -579,7 +579,7 @@ class RequestDeadlines:
 @disjoint_base
 class SessionBase:
     def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
-    def _allow_plain(
+    def _allow_fast_path(
         self,
         *,
         event_loop: asyncio.AbstractEventLoop,
@@ -602,7 +602,7 @@ class SessionBase:
         max_field_size: int,
         max_headers: int,
     ) -> None: ...
-    def _forbid_plain(self) -> None: ...
+    def _forbid_fast_path(self) -> None: ...
 
 @disjoint_base
 class ResponseBase:

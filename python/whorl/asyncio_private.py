@@ -1,4 +1,4 @@
-"""What whorl uses of asyncio beyond its documentation, in one place.
+"""The undocumented parts of asyncio that whorl uses, in one place.
 
 :class:`whorl.EventLoop` stands on the running interpreter's own event loop and calls methods of it that
 typeshed does not describe. They are declared here, for the type checker only: at run time
@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 __all__ = ["UnixEventLoop", "base_events", "unix_events"]
 
-# Whole modules, not names out of them: whoever replaces an attribute of theirs (a test, a tracer) is to be
-# heard.
+# Whole modules, not names out of them: a test or a tracer may replace an attribute, and whorl must see it.
 #: ``BaseEventLoop`` (methods that :class:`asyncio.SelectorEventLoop` hides) and ``logger``.
 base_events: Any = _base_events
 #: ``_UnixSubprocessTransport``.

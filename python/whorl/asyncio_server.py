@@ -35,12 +35,12 @@ else:
             super()._detach()  # type: ignore[misc]
 
         def close_clients(self) -> None:
-            """Close the transport of every client: what waits to be sent is sent first."""
+            """Close the transport of every client, after its write queue is sent."""
             for transport in list(self._clients):
                 transport.close()
 
         def abort_clients(self) -> None:
-            """Close the transport of every client at once: what waits to be sent is dropped."""
+            """Close the transport of every client at once: its write queue is dropped."""
             for transport in list(self._clients):
                 transport.abort()
 

@@ -29,7 +29,7 @@ RUN_DETAILS = """\
 Every event loop that asyncio's factories make in this process is whorl's, in every
 thread: asyncio.run, asyncio.Runner, asyncio.new_event_loop, asyncio.get_event_loop
 and event loop policies. uvloop's factories (uvloop.run, uvloop.install and so on)
-answer with whorl's loop too, because servers choose uvloop unasked where it is
+return whorl's loop too, because servers choose uvloop by themselves where it is
 installed. A loop class that the program names itself stays that class.
 
 With --drop-in, `import aiohttp` gives whorl's HTTP client, and aiohttp's own server
@@ -100,7 +100,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
 
 
 def _split(arguments: Sequence[str]) -> tuple[Sequence[str], bool, Sequence[str]]:
-    """Split what follows ``run``: our own options, whether a module is named, the program's command line.
+    """Split the arguments after ``run``: our own options, whether a module is named, the program's line.
 
     argparse cannot be left to it: it would take a ``--help`` meant for the program, and drop ``--``.
     """

@@ -8,8 +8,8 @@ A program that is run unchanged reaches its loop in one of these ways, and each 
 - ``get_event_loop``, which until 3.13 makes a loop, and policies derived from asyncio's default one use that
   class's loop factory, which is replaced on the class, so that a reset policy and subclasses of it follow.
 - ``asyncio.EventLoop`` (3.13) is the platform's default loop class by its general name, and servers name
-  ``asyncio.SelectorEventLoop`` as the plain choice on Unix (uvicorn, where uvloop is not installed).
-- uvloop's factories: servers choose uvloop unasked where it is installed.
+  ``asyncio.SelectorEventLoop`` as the standard choice on Unix (uvicorn, where uvloop is not installed).
+- uvloop's factories: servers choose uvloop by themselves where it is installed.
 
 Another class that the program names itself (``uvloop.Loop()``) stays that class.
 """
@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 def make_default() -> None:
     """Make whorl's loop the default of the whole process. Not undone: the process belongs to the program."""
     replace_factories()
-    asyncio.SelectorEventLoop = _PlainEventLoop
+    asyncio.SelectorEventLoop = _SelectorEventLoop
     if hasattr(asyncio.events, "set_event_loop_policy"):
         with warnings.catch_warnings():
             # From 3.14 on, looking the class up warns.
@@ -51,7 +51,7 @@ def make_default() -> None:
         sys.meta_path.insert(0, _UvloopFinder())
 
 
-class _PlainEventLoop(EventLoop):
+class _SelectorEventLoop(EventLoop):
     """Stands for ``asyncio.SelectorEventLoop``: it takes a selector, as that does, and has no use for it."""
 
     def __init__(self, selector: object = None) -> None:
@@ -64,7 +64,7 @@ class _UvloopFinder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Answer for ``uvloop`` only; every other name is left to the next finder."""
+        """Find ``uvloop`` only; every other name is left to the next finder."""
         if fullname != "uvloop":
             return None
         spec = PathFinder.find_spec(fullname, path, target)

@@ -1,14 +1,14 @@
 """The event loop: a native core under asyncio's own Unix loop.
 
-:class:`EventLoop` derives from the native ``_core.EventLoop``, which has everything that is hot (turns,
+:class:`EventLoop` derives from the native ``_core.EventLoop``, which has the hot paths (turns,
 callbacks, timers, descriptors, streams), and then from :class:`asyncio.SelectorEventLoop`, so that rare paths
 (connecting, name resolution, Unix servers, executors, subprocess bookkeeping, debug plumbing) are the running
 interpreter's own and follow its version.
 
 It derives from the selector loop and not from ``BaseEventLoop``, as that has more that is rare and depends
 on the version (Unix servers and clients, the signal table, ``sock_sendfile`` by the kernel, ``sock_*`` for
-classes derived from ``socket.socket``), and libraries that ask ``isinstance(loop,
-asyncio.SelectorEventLoop)`` before they use ``add_reader`` get the right answer. Its ``__init__`` is not
+derived from ``socket.socket``), and libraries that check ``isinstance(loop,
+asyncio.SelectorEventLoop)`` before they use ``add_reader`` accept it. Its ``__init__`` is not
 called: there is no selector, and ``_selector``, ``_ready`` and ``_scheduled`` are empty. Where a subclass
 overrides one of the hooks that asyncio's loops call (``_make_socket_transport`` and so on), the override is
 called here as well.
@@ -85,11 +85,10 @@ class EventLoop(_core.EventLoop, SocketMethods):
     """A drop-in replacement for asyncio's event loop on Unix.
 
     Use it through :func:`whorl.run`, or ``asyncio.Runner(loop_factory=whorl.new_event_loop)``. It has all
-    methods of :class:`asyncio.loop`; where the documentation of asyncio says something of them, it holds
-    here. Beyond it:
+    methods of :class:`asyncio.loop`, as asyncio documents them. In addition:
 
     - ``sleep`` and timers have the resolution of the clock (1 ns) and are never early;
-    - what is written to a transport during one turn of the loop leaves in one system call.
+    - the writes to a transport during one turn of the loop leave in one system call.
 
     A method called on a thread other than the one that runs the loop raises :exc:`RuntimeError`, but for
     :meth:`call_soon_threadsafe` and the few others that asyncio documents as safe; :meth:`call_soon`,
@@ -114,7 +113,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
         self._listeners: dict[int, _core.Listener] = {}
         self._transports = weakref.WeakValueDictionary()
         self._wakeup_claims: set[str] = set()
-        self._former_wakeup_fd = -1
+        self._previous_wakeup_fd = -1
         self._set_clock_replaced(self._has_own_time())
         self._make_self_pipe()
 
@@ -173,19 +172,19 @@ class EventLoop(_core.EventLoop, SocketMethods):
             raise RuntimeError(f"{error}{nesting_hint()}") from None
 
     def _claim_wakeup_fd(self, reason: str) -> None:
-        """Have signals write to our pipe, so that none can come unnoticed between a look and a wait.
+        """Have signals write to our pipe, so that none goes unnoticed between the check and the wait.
 
-        While the loop runs, and while it has signal handlers. Only the main thread hears of signals.
+        It does so while the loop runs, and while it has signal handlers. Only the main thread gets signals.
         """
         if self._csock is None or threading.current_thread() is not threading.main_thread():
             return
         try:
-            former = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+            previous = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
         except ValueError:
             # The main thread of a subinterpreter is not the one that hears of signals.
             return
         if not self._wakeup_claims:
-            self._former_wakeup_fd = former
+            self._previous_wakeup_fd = previous
             _wakeup_fds.add(self._csock.fileno())
         self._wakeup_claims.add(reason)
 
@@ -200,9 +199,8 @@ class EventLoop(_core.EventLoop, SocketMethods):
             wanted = own
         else:
             _wakeup_fds.discard(own)
-            # -1: asyncio's remove_signal_handler has been here. Any other: somebody put in one of theirs
-            # meanwhile.
-            wanted = self._former_wakeup_fd if current in (own, -1) else current
+            # -1: asyncio's remove_signal_handler was called. Any other: the user's code has set one.
+            wanted = self._previous_wakeup_fd if current in (own, -1) else current
         try:
             signal.set_wakeup_fd(wanted, warn_on_full_buffer=False)
         except (ValueError, OSError):
@@ -314,7 +312,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
             try:
                 return socket.getaddrinfo(host, port, family, type, proto, numeric)
             except socket.gaierror:
-                # Something that only looked numeric: the resolver decides, and words the error.
+                # It only looked numeric: the resolver decides, and words the error.
                 pass
         return await base_events.BaseEventLoop.getaddrinfo(
             self, host, port, family=family, type=type, proto=proto, flags=flags
@@ -329,7 +327,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
             try:
                 return protocol_factory()
             except BaseException:
-                # Nobody owns the socket yet: without this it would be left to the garbage collector.
+                # The socket has no owner yet: without this it would be left to the garbage collector.
                 sock.close()
                 raise
 
@@ -347,7 +345,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
         server: Any = None,
         context: Context | None = None,
     ) -> Any:
-        # asyncio leaves out protocol 0, which is TCP as well, and what a socket of the user's own mostly has.
+        # asyncio leaves out protocol 0, which is TCP as well, and which a user's socket mostly has.
         if (
             sock.family in (socket.AF_INET, socket.AF_INET6)
             and sock.type == socket.SOCK_STREAM
@@ -385,7 +383,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
                 ssl_shutdown_timeout,
             )
         except BaseException:
-            # Nobody else has the socket yet.
+            # No other code has the socket yet.
             rawsock.close()
             raise
         transport = tls._app_transport
@@ -405,12 +403,12 @@ class EventLoop(_core.EventLoop, SocketMethods):
     ) -> Any:
         """Upgrade a connection to TLS and return the transport to use from now on.
 
-        Raises :exc:`TypeError` for what is no ``SSLContext`` or a transport that cannot be upgraded, and what
-        the handshake raises; the connection is closed then. Source: :meth:`asyncio.loop.start_tls`.
+        Raises :exc:`TypeError` for another type than ``SSLContext`` or a transport that cannot be upgraded,
+        and the handshake's error; the connection is closed then. Source: :meth:`asyncio.loop.start_tls`.
         """
         if type(transport) is not _core.StreamTransport or not isinstance(sslcontext, ssl.SSLContext):
             # Another transport, as a second TLS within the first, by asyncio's own protocol; it also words
-            # what is refused.
+            # the refusal.
             return await base_events.BaseEventLoop.start_tls(
                 self,
                 transport,

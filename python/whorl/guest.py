@@ -63,7 +63,7 @@ class Guest(Generic[_T]):
             raise ValueError(f"a coroutine was expected, got {main!r}")
         self._done_callback = done
         self._thread = threading.get_ident()
-        #: What runs in this thread between the turns: nothing, or the loop of an asyncio host.
+        #: The loop that runs in this thread between the turns: none, or that of an asyncio host.
         self._host = events._get_running_loop()
         self._error: BaseException | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -108,15 +108,15 @@ class Guest(Generic[_T]):
     def turn(self, budget: float = BUDGET) -> float | None:
         """Run what is due without waiting, and return in how many seconds the next timer is due.
 
-        0 means that something is left to do; None that the loop waits for descriptors and other threads
-        alone, or that the guest is done. A host that watches :attr:`fd` may ignore the answer.
+        0 means that more work is ready; None that the loop waits only for descriptors and other threads, or
+        that the guest is done. A host that watches :attr:`fd` may ignore the result.
 
         No callback begins once *budget* seconds have passed. A turn may be called within a turn, by a main
-        loop that a callback runs (a modal dialog): other tasks go on; a callback in a context that is entered
-        further up the stack waits for the outer turn.
+        loop that a callback runs (a modal dialog): other tasks continue; a callback in a context that is
+        entered further up the stack waits for the outer turn.
 
         :exc:`KeyboardInterrupt` and :exc:`SystemExit` that a callback or a signal handler raises leave the
-        turn. The guest can go on; :meth:`close` ends it.
+        turn. The guest can continue; :meth:`close` ends it.
 
         Raises :exc:`RuntimeError` on another thread than the one that made the guest.
         """
@@ -170,7 +170,7 @@ class Guest(Generic[_T]):
             events._set_running_loop(self._host)
             _resume(self._host, outer)
             self._closed = True
-        self._tell()
+        self._notify()
 
     def __enter__(self) -> Self:
         """Nothing but the guest."""
@@ -185,7 +185,7 @@ class Guest(Generic[_T]):
     # -- the end ---------------------------------------------------------------------------------------------
 
     def _begin_end(self) -> asyncio.Task[None]:
-        """Cancel *main* or what it has left, as :class:`asyncio.Runner` does, but by turns."""
+        """Cancel *main* or the tasks it has left, as :class:`asyncio.Runner` does, but by turns."""
         if self._ending is None:
             self._ending = self._loop.create_task(self._end(), name="whorl.guest.Guest.end")
         return self._ending
@@ -212,11 +212,11 @@ class Guest(Generic[_T]):
         await loop.shutdown_default_executor()
 
     def _finish(self) -> None:
-        """All is over: give back what was taken, and tell the host."""
+        """End the guest: restore the thread's state, and notify the host."""
         self._leave()
         self._loop.close()
         self._closed = True
-        self._tell()
+        self._notify()
 
     def _leave(self) -> None:
         self._turns.end()
@@ -225,12 +225,12 @@ class Guest(Generic[_T]):
             self._uninstall()
         self._loop._release_wakeup_fd("run")
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         callback, self._done_callback = self._done_callback, None
         if callback is not None:
             callback(self)
 
-    # -- what a running loop sets in its thread --------------------------------------------------------------
+    # -- the state of a running loop in its thread -----------------------------------------------------------
 
     def _install(self) -> None:
         sys.set_asyncgen_hooks(

@@ -1,10 +1,10 @@
-"""What other packages replace in asyncio, and what becomes of it on whorl's loop.
+"""The parts of asyncio that other packages replace, and how whorl's loop treats each.
 
 - Tools that name slow callbacks (aiodebug and others) replace ``asyncio.events.Handle._run``. A loop that
   starts while it is replaced runs each handle through the replacement.
 - ``nest_asyncio`` rewrites the loop's class so that the loop can run within itself. The native loop cannot,
   and :class:`whorl.EventLoop` has the mark that keeps its class as it is: a program that applies the patch
-  and does not nest works, and a run that is nested is refused with the way out.
+  and does not nest works, and a nested run is refused with a hint at the solution.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def handle_run_is_replaced() -> bool:
 
 
 def nesting_hint() -> str:
-    """Return what the refusal of a nested run adds where ``nest_asyncio`` has promised to allow it."""
+    """Return the hint for the error of a nested run where ``nest_asyncio`` was applied."""
     if not hasattr(asyncio, "_nest_patched"):
         return ""
     return (

@@ -1,7 +1,7 @@
 """The event loop policy, for code that still uses policies.
 
 A module of its own, imported on first use of ``whorl.EventLoopPolicy``: Python 3.14 deprecates policies and
-3.16 removes them, so nobody else should meet the base class.
+3.16 removes them, so no other code should import the base class.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if not hasattr(asyncio.events, "set_event_loop_policy"):
     )
 
 with warnings.catch_warnings():
-    # From 3.14 on, looking the base class up warns. Whoever sets a policy is told by asyncio itself.
+    # From 3.14 on, looking the base class up warns. asyncio itself warns the code that sets a policy.
     warnings.simplefilter("ignore", DeprecationWarning)
     _DefaultEventLoopPolicy = asyncio.DefaultEventLoopPolicy
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["watch_child"]
 
-#: What asyncio reports for a child whose status somebody else has taken.
+#: The status that asyncio reports for a child that other code has waited for.
 UNKNOWN_STATUS = 255
 
 

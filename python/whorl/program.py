@@ -46,7 +46,7 @@ def run_file(path: str, arguments: Sequence[str]) -> None:
     # Not normalised: the interpreter puts the working directory before a relative name and leaves it at that.
     filename = os.path.join(os.getcwd(), path)
     if pkgutil.get_importer(filename) is not None:
-        # A directory or an archive. Safe-path mode does not keep it out, being what was asked for.
+        # A directory or an archive. Safe-path mode does not keep it out: the user named it.
         _set_path_entry(filename, replace=not sys.flags.safe_path)
         _fresh_main()
         _execute(lambda: _run_as_main("__main__", alter_argv=False))
@@ -96,7 +96,7 @@ def run_module(name: str, arguments: Sequence[str]) -> None:
 
 
 def _run_as_main(name: str, *, alter_argv: bool) -> None:
-    # Private, yet what the interpreter itself calls by this name for `python -m`, directories and archives;
+    # Private, yet the interpreter itself calls it by this name for `python -m`, directories and archives;
     # runpy's public functions use a temporary module.
     runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]
 
@@ -120,7 +120,7 @@ def _fresh_main() -> dict[str, Any]:
 
 
 def _execute(program: Callable[[], None]) -> None:
-    """Call *program*; an exception goes on to the interpreter, which then reports it without our frames.
+    """Call *program*; an exception passes to the interpreter, which then reports it without our frames.
 
     The interpreter has to see the exception itself: it sets ``sys.last_exc``, turns an unhandled
     :exc:`KeyboardInterrupt` into an exit by SIGINT, and does so only after atexit functions have run.

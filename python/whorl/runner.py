@@ -52,7 +52,7 @@ def install() -> None:
     For code that does not choose its loop itself; new code calls :func:`run` or passes
     :func:`new_event_loop` as the ``loop_factory``. Does what
     ``asyncio.set_event_loop_policy(whorl.EventLoopPolicy())`` does, without the :exc:`DeprecationWarning` of
-    Python 3.14 and 3.15. Python 3.16 has no policies left: there, the factory that :func:`asyncio.run` calls
+    Python 3.14 and 3.15. Python 3.16 has no policies left: there the factory that :func:`asyncio.run` calls
     is replaced. Loops that exist already stay what they are: where one is running in this thread, as in a
     Jupyter notebook, a :exc:`RuntimeWarning` says so.
     """

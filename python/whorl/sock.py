@@ -81,7 +81,7 @@ class SocketMethods(UnixEventLoop):
     async def sock_recvfrom_into(self, sock: socket.socket, buf: Any, nbytes: int = 0) -> tuple[int, Any]:
         """Receive a datagram into ``buf``; returns how many bytes, and the address that it came from.
 
-        At most ``nbytes`` are received, as many as ``buf`` has room for if that is 0. Source:
+        At most ``nbytes`` are received, as many as fit into ``buf`` if that is 0. Source:
         :meth:`asyncio.loop.sock_recvfrom_into`.
         """
         result: Received[int] | Awaitable[Received[int]] = self._sock_read(sock, "recvfrom_into", buf, nbytes)
@@ -96,7 +96,7 @@ class SocketMethods(UnixEventLoop):
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """Send all of ``data``, which must not be changed until that is done.
 
-        After an error there is no telling how much was sent. Source: :meth:`asyncio.loop.sock_sendall`.
+        After an error it is unknown how much was sent. Source: :meth:`asyncio.loop.sock_sendall`.
         """
         result = self._sock_sendall(sock, data)
         if result is None:

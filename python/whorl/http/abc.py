@@ -1,5 +1,4 @@
-"""What users of the client may write in place of our own: resolvers, cookie jars, writers of request
-bodies."""
+"""Interfaces that users of the client may implement: resolvers, cookie jars, writers of request bodies."""
 
 from __future__ import annotations
 
@@ -66,13 +65,13 @@ class AbstractResolver(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Releases what the resolver holds."""
+        """Releases the resolver's resources."""
 
 
 class AbstractCookieJar(Sized, Iterable["Morsel[str]"]):
     """Keeps the cookies of a session: takes them from responses, and chooses those that a request sends.
 
-    The session asks an empty jar (``len(jar) == 0``) for nothing, so the length has to be cheap and true.
+    The session calls no method of an empty jar (``len(jar) == 0``), so the length has to be cheap and true.
     """
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -123,7 +122,7 @@ class AbstractCookieJar(Sized, Iterable["Morsel[str]"]):
         to every host."""
 
     def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
-        """Stores what the values of a response's Set-Cookie fields say."""
+        """Stores the cookies of a response's Set-Cookie fields."""
         if headers and (cookies := parse_set_cookie_headers(headers)):
             self.update_cookies(cookies, response_url)
 

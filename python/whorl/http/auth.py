@@ -47,7 +47,7 @@ class BasicAuth(_Credentials):
     """The login and password of a user, and the encoding that they are sent in.
 
     As in aiohttp since 3.14, making one gives a :exc:`DeprecationWarning`: the header from
-    :func:`encode_basic_auth` is what remains. Raises :exc:`ValueError` for None and for a login with a colon.
+    :func:`encode_basic_auth` replaces it. Raises :exc:`ValueError` for None and for a login with a colon.
     """
 
     __slots__ = ()
@@ -124,7 +124,7 @@ def netrc_from_env() -> netrc.netrc | None:
     Returns None if there is none; one that cannot be read or parsed is logged. Reads from disk: not for the
     thread of an event loop.
     """
-    # Imported only where the environment is asked.
+    # Imported only where the environment is read.
     import netrc
 
     named = os.environ.get("NETRC")

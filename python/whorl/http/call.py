@@ -49,13 +49,13 @@ if TYPE_CHECKING:
     from .upload import UploadTracker
 
 _REDIRECT_SCHEMES: Final = frozenset({"http", "https", ""})
-# URL parsers drop these before they look at a URL.
+# URL parsers drop these before they parse a URL.
 _DROPPED: Final = str.maketrans("", "", "\t\n\r")
 
 
 @dataclass(slots=True)
 class Options:
-    """What the user asked for, with the session's defaults filled in."""
+    """The user's arguments, with the session's defaults filled in."""
 
     cookies: LooseCookies | None
     skip_auto_headers: Iterable[str] | None
@@ -105,7 +105,7 @@ class Call:
         self._params = params
         self._headers = headers
         self._data = data
-        # What the user gave; a redirect to another origin takes it away.
+        # From the user; a redirect to another origin removes it.
         self._auth = auth
         self._cookies = options.cookies
         self._options = options
@@ -137,7 +137,7 @@ class Call:
                 await self._request._body.close()
             await self._check_status(response)
             exchange = response._exchange
-            # What follows a change of protocol has limits of its own.
+            # An upgraded protocol has limits of its own.
             if when is not None and exchange is not None and not exchange.is_over() and not exchange.upgraded:
                 timer = loop.call_at(when, _time_out, exchange)
                 exchange.on_end(timer.cancel)
@@ -237,7 +237,7 @@ class Call:
     def _cookies_for(self, url: URL) -> BaseCookie[str] | None:
         """The session's cookies for ``url``, and the call's own, which win."""
         jar = self._session._cookie_jar
-        # Our own is quickly asked whether it has any; what another's length means is not for us to say.
+        # Only our own jar is known to be cheap to check for cookies; another's length may mean anything.
         cookies = None if isinstance(jar, CookieJar) and not jar else jar.filter_cookies(url)
         if self._cookies is not None:
             own = filter_request_cookies(
@@ -295,7 +295,7 @@ class Call:
             raise ClientOSError(*error.args) from error
 
     async def _exchange(self, request: ClientRequest) -> ClientResponse:
-        """The innermost handler: a connection, the request on it, the head of its answer."""
+        """The innermost handler: a connection, the request on it, the head of its response."""
         connector, options = self._session._connector, self._options
         if connector is None:
             # Closed, or detached, since the call began.
@@ -331,7 +331,7 @@ class Call:
     async def _follow(self, request: ClientRequest, response: ClientResponse) -> bool:
         """Prepares the next hop; false if ``response`` leads nowhere and is the user's."""
         if response.status // 100 != 3:
-            # Its header fields are not looked at.
+            # Its header fields are not parsed.
             return False
         body = request._body
         location = response.headers.get(hdrs.LOCATION) or response.headers.get(hdrs.URI)

@@ -1,6 +1,6 @@
 """gzip and deflate for the parts of multipart bodies, in pieces of bounded size, and off the loop's thread.
 
-The bodies of responses are decompressed in Rust; what is here serves parts alone.
+The bodies of responses are decompressed in Rust; this module serves parts alone.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = [
 ]
 
 MAX_SYNC_CHUNK_SIZE: Final = 16 * 1024
-"""Up to so many bytes of input the work is done where it is asked for: handing it to a thread costs more."""
+"""Up to so many bytes of input the work is done by the caller: handing it to a thread costs more."""
 
 MAX_DECOMPRESS_MEMBERS: Final = 1024
-"""So many members may be concatenated in what is decompressed at once: empty ones only cost time."""
+"""So many members may be concatenated in one input: empty ones only cost time."""
 
-# A decompressor copies what comes after the end of its member. Of input with many members it gets a little at
-# first and then more, so that the copying stays in proportion.
+# A decompressor copies the input after the end of its member. Input with many members is given in small
+# pieces at first and then in larger ones, so that the copying stays in proportion.
 _FIRST_WINDOW: Final = 64
 _LAST_WINDOW: Final = 64 * 1024
 
@@ -132,7 +132,7 @@ class ZLibCompressor:
         self._compressor: _CompressObject = ZLibBackend.compressobj(**options)
 
     def compress_sync(self, data: Byteish) -> bytes:
-        """Compresses more data, and returns what is ready: it may be nothing."""
+        """Compresses more data, and returns the output so far, which may be empty."""
         return self._compressor.compress(data)
 
     async def compress(self, data: Byteish) -> bytes:
@@ -143,7 +143,7 @@ class ZLibCompressor:
         return self._compressor.compress(data)
 
     def flush(self, mode: int | None = None) -> bytes:
-        """Ends the stream, or does what else zlib's ``mode`` says, and returns what is left."""
+        """Ends the stream, or flushes it by zlib's ``mode``, and returns the rest of the output."""
         return self._compressor.flush(self._finish if mode is None else mode)
 
 
@@ -222,7 +222,7 @@ class ZLibDecompressor:
             if position == len(view):
                 break
         self._pending = bytes(view[position:])
-        # Some backends return less than they may, and go on when they are asked again.
+        # Some backends return less than they may, and continue in the next call.
         self._may_have_more = bool(max_length and produced)
         return output[0] if len(output) == 1 else b"".join(output)
 

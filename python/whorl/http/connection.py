@@ -13,7 +13,7 @@ __all__ = ["HttpConnection", "ResponseHandler"]
 
 
 class HttpConnection(_core.HttpConnection):
-    """A connection to a server, as a transport's protocol. What it does is native.
+    """A connection to a server, as a transport's protocol. Its methods are native.
 
     A class derived from it may have further parameters.
     """
@@ -22,7 +22,7 @@ class HttpConnection(_core.HttpConnection):
         """``__new__()`` has seen to it."""
 
     async def drain(self) -> None:
-        """Wait for room in the transport's buffer.
+        """Wait until the transport's buffer is below its high-water mark.
 
         :raises ClientConnectionResetError: if the connection is lost meanwhile
         """

@@ -59,7 +59,7 @@ _SSL_ERRORS = (ssl_module.SSLError,)
 
 
 def finish_on(loop: asyncio.AbstractEventLoop, finish: Callable[[Any], None], warnings: Any) -> None:
-    """Ends what the collector has found: on the loop's thread, as the collector runs on any."""
+    """Ends the objects that the collector has found, on the loop's thread, as the collector runs on any."""
     if asyncio._get_running_loop() is loop or not loop.is_running():
         finish(warnings)
     else:
@@ -82,8 +82,8 @@ class Connection:
         self._key = key
         self._loop = loop
         self._protocol: HttpConnection | None = protocol
-        # The connection goes back to the pool by itself when an answer has ended; it may serve somebody else
-        # then.
+        # The connection returns to the pool by itself when a response has ended, and may serve another
+        # request then.
         self._served = protocol.served
         self.options: dict[str, Any] = {}
         if loop.get_debug():
@@ -145,7 +145,7 @@ class Connection:
             protocol.on_release(callback)
 
     def release(self) -> None:
-        """Give the connection back; it is closed if an answer on it is not over."""
+        """Give the connection back; it is closed if a response on it has not ended."""
         protocol, self._protocol = self.protocol, None
         if protocol is not None:
             protocol.release()
@@ -307,11 +307,11 @@ class BaseConnector:
         timeout: ClientTimeout,
         grant: _core.HttpConnection | _core.PoolSlot | _core.PoolWaiter | None = None,
     ) -> HttpConnection:
-        """As :meth:`connect`, for who looks after the connection himself.
+        """As :meth:`connect`, for callers that return the connection themselves.
 
-        :param grant: what the pool has given already
+        :param grant: the pool's permit, if there is one already
         """
-        # First what may be refused: a place that was granted has to be given back.
+        # First the checks that may fail: a permit that was granted has to be given back.
         limit = ceil_timeout(timeout.connect, timeout.ceil_threshold)
         if grant is None:
             if self._closed:
@@ -347,7 +347,7 @@ class BaseConnector:
         assert isinstance(protocol, HttpConnection)
         try:
             if not isinstance(req, Destination) and req.proxy is not None:
-                # The field goes with every request; a new connection brings it about on its way.
+                # Every request has the field; for a new connection the tunnel's request has it.
                 proxy_request(req)
             for trace in traces:
                 await trace.send_connection_reuseconn()
@@ -379,7 +379,7 @@ class BaseConnector:
         """Close all connections; requests that are in flight fail. The result may be awaited, for the last to
         be closed.
 
-        :param abort_ssl: close those under TLS without the farewell
+        :param abort_ssl: close those under TLS without close_notify
         """
         return _Closing(self._close(abort_ssl=abort_ssl))
 
@@ -413,15 +413,15 @@ class TCPConnector(BaseConnector):
 
     :param ssl: the TLS setting of requests that have none: True, False, a context or a :class:`Fingerprint`
     :param use_dns_cache: keep the addresses of hosts
-    :param ttl_dns_cache: for so many seconds; None: for ever
+    :param ttl_dns_cache: for so many seconds; None: without limit
     :param family: 0, :data:`socket.AF_INET` or :data:`socket.AF_INET6`
     :param local_addr: (host, port) to connect from
     :param resolver: looks hosts up; :class:`DefaultResolver` by default
-    :param happy_eyeballs_delay: seconds before the next address is tried beside the first (RFC 8305);
+    :param happy_eyeballs_delay: seconds before the next address is tried along with the first (RFC 8305);
         None: only after it has failed
     :param interleave: how many addresses of the first family come first; 1 with happy eyeballs by default
     :param socket_factory: makes the socket for an address
-    :param ssl_shutdown_timeout: seconds to wait for the farewell of TLS. Deprecated in aiohttp
+    :param ssl_shutdown_timeout: seconds to wait for the peer's close_notify. Deprecated in aiohttp
     """
 
     allowed_protocol_schema_set = HIGH_LEVEL_SCHEMES | {"tcp"}
@@ -648,7 +648,7 @@ class TCPConnector(BaseConnector):
 
 
 class _ClientErrors:
-    """Raises what the operating system and TLS say as the client's exceptions."""
+    """Raises errors of the operating system and of TLS as the client's exceptions."""
 
     __slots__ = ("_class", "_key")
 

@@ -24,7 +24,7 @@ class BadContentDispositionHeader(RuntimeWarning, metaclass=ExceptionType):
 
 
 class BadContentDispositionParam(RuntimeWarning, metaclass=ExceptionType):
-    """A parameter that was left out of what was read; its text is the argument."""
+    """A parameter of a field could not be read and was left out; its text is the argument."""
 
 
 # RFC 9110, section 5.6.2.
@@ -38,7 +38,7 @@ _PARAMETER = re.compile(
     (?P<name>[^=;]*)=[ \t]*
     (?: "(?P<strict>(?:[^"\\]|\\.)*+)"[ \t]*(?=;|\Z)
       | "(?P<loose>.*?)"[ \t]*(?=;|\Z)
-      | (?P<plain>[^;]*)
+      | (?P<unquoted>[^;]*)
     )
     """,
     re.VERBOSE | re.DOTALL,
@@ -54,7 +54,7 @@ def parse_content_disposition(header: str | None) -> tuple[str | None, dict[str,
     """Takes a Content-Disposition field apart: its type, and the parameters by name, both names in lower
     case.
 
-    ``name*`` (RFC 8187) is decoded and stays under that name; for the pieces ``name*0`` and so on ask
+    ``name*`` (RFC 8187) is decoded and stays under that name; for the pieces ``name*0`` and so on call
     :func:`content_disposition_filename`. Slashes and backslashes in front of a quoted value are dropped,
     since it may be taken for the name of a file.
 
@@ -93,16 +93,16 @@ def _parse_parameters(text: str, header: str) -> dict[str, str] | None:
                 value = None
             elif _CONTINUED.fullmatch(name):
                 value = _quoted(match)
-                if value is None and TOKEN.fullmatch(match["plain"]):
-                    value = match["plain"]
+                if value is None and TOKEN.fullmatch(match["unquoted"]):
+                    value = match["unquoted"]
             elif name.endswith("*"):
-                value = _decode_extended(match["plain"] or "")
+                value = _decode_extended(match["unquoted"] or "")
             else:
                 value = _quoted(match, leading="\\/")
                 if value is None:
-                    if not TOKEN.fullmatch(match["plain"]):
+                    if not TOKEN.fullmatch(match["unquoted"]):
                         return None
-                    value = match["plain"]
+                    value = match["unquoted"]
             if value is None:
                 warnings.warn(BadContentDispositionParam(match[0]), stacklevel=3)
             else:
@@ -113,7 +113,7 @@ def _parse_parameters(text: str, header: str) -> dict[str, str] | None:
 
 
 def _quoted(parameter: re.Match[str], leading: str = "") -> str | None:
-    """The value if it is in quotes, without what is ``leading``."""
+    """The value if it is in quotes, without its first characters that match ``leading``."""
     text = parameter["strict"] if parameter["loose"] is None else parameter["loose"]
     return None if text is None else _ESCAPED.sub(r"\1", text.lstrip(leading) if leading else text)
 
@@ -144,7 +144,7 @@ def content_disposition_filename(params: Mapping[str, str], name: str = "filenam
 def _join_pieces(params: Mapping[str, str], name: str) -> str | None:
     """Puts the pieces of a value together (RFC 2231, section 3), up to the first that is missing.
 
-    Those whose name ends with a star are percent-encoded, and the first of these tells the charset.
+    Those whose name ends with a star are percent-encoded, and the first of these names the charset.
     """
     charset = "utf-8"
     pieces: list[bytes] = []
@@ -200,7 +200,7 @@ def content_disposition_header(
     return "; ".join(fields)
 
 
-# What a quoted string may hold in 7 bits, and what of it goes after a backslash (spaces too, as in RFC 822).
+# The characters of a quoted string in 7 bits, and those that need a backslash (spaces too, as in RFC 822).
 _QUOTABLE = re.compile(r"[\t\x20-\x7e]*")
 _TO_ESCAPE = re.compile(r'[\t "\\]')
 _BACKSLASHED = r"\\\g<0>"

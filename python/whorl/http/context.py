@@ -1,4 +1,4 @@
-"""What a request returns: to be awaited, or entered with ``async with``."""
+"""The result of a request: to be awaited, or entered with ``async with``."""
 
 from __future__ import annotations
 

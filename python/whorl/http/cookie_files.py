@@ -30,7 +30,7 @@ _RELATIVE: Final = frozenset(("expires", "max-age"))
 
 @dataclass(frozen=True, slots=True)
 class SavedCookie:
-    """A cookie with what makes it one of a jar. ``deadline`` is in seconds since the epoch, or None."""
+    """A cookie with its place in a jar. ``deadline`` is in seconds since the epoch, or None."""
 
     domain: str
     path: str
@@ -68,7 +68,7 @@ def write_cookie_file(file_path: PathLike, cookies: Iterable[SavedCookie]) -> No
 def read_cookie_file(file_path: PathLike) -> Iterator[SavedCookie]:
     """Reads the cookies of a file.
 
-    Raises :exc:`OSError` if it cannot be read, :exc:`ValueError` or :exc:`TypeError` if what it says makes no
+    Raises :exc:`OSError` if it cannot be read, :exc:`ValueError` or :exc:`TypeError` if its content makes no
     cookies, and :exc:`pickle.UnpicklingError` if it is neither JSON nor a pickle of nothing but cookies.
     """
     content = Path(file_path).read_bytes()

@@ -1,13 +1,13 @@
 """The cookies of a session (RFC 6265).
 
 A cookie is known by its domain, its path and its name. The morsels are kept by domain and path, as the
-``cookies`` view shows them; what else the jar has to know of each is in a record beside it. A request looks
-at the domains that its host is part of and at the paths that its own begins with, from the widest to the
+``cookies`` view shows them; a record for each morsel has the jar's other data. A request looks up the domains
+that its host is part of and the paths that its own begins with, from the widest to the
 narrowest, so that of two cookies with the same name the narrower one is sent.
 
 The jar is bounded as Firefox's is: a domain that has 180 cookies is brought down to 150 for a new one, a jar
-with 3300 down to 3000. What has expired goes first, then what was not used for longest; secure cookies make
-room for none but secure ones.
+with 3300 down to 3000. Expired cookies go first, then the least recently used; secure cookies are evicted for
+secure ones only.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _COOKIE_QUOTA_PER_DOMAIN = 150
 _MAX_COOKIES_TOTAL = 3300
 _COOKIE_QUOTA_TOTAL = 3000
 
-# What a request may carry: servers refuse longer fields.
+# The limit of a request's Cookie field: servers refuse longer ones.
 _MAX_COOKIES_PER_REQUEST = 150
 _MAX_COOKIE_HEADER_LENGTH = 8190
 _COOKIE_HEADER_PREFIX_LENGTH = len("Cookie: ")
@@ -58,7 +58,7 @@ _COOKIE_HEADER_PREFIX_LENGTH = len("Cookie: ")
 # is cleaned up when they are the greater part.
 _MIN_SCHEDULED_COOKIE_EXPIRATION = 100
 
-# For how many different targets the jar remembers what it has sent.
+# For how many different targets the jar caches the cookies it has sent.
 _MAX_SELECTIONS = 64
 
 _NOWHERE = URL()
@@ -70,11 +70,11 @@ _Place = tuple[str, str]
 """Domain and path. The domain of cookies for every host is empty, and the path has no slash at its end."""
 
 _Key = tuple[str, str, str]
-"""Domain, path and name: what a cookie is known by."""
+"""Domain, path and name: the key of a cookie."""
 
 
 class _Record:
-    """What the jar knows of a cookie besides its morsel."""
+    """The jar's data of a cookie, in addition to its morsel."""
 
     __slots__ = ("host_only", "last_used", "prepared", "prepared_length")
 
@@ -88,7 +88,7 @@ class _Record:
 
 
 class _Selection:
-    """What a request to some target sends."""
+    """The cookies that a request to some target sends."""
 
     __slots__ = ("field", "records")
 
@@ -118,7 +118,7 @@ class CookieJar(AbstractCookieJar):
     MAX_TIME: Final = 253_402_300_799
     """The latest deadline, the end of the year 9999, in seconds since the epoch."""
 
-    # Whether what this module says about limits holds.
+    # Whether the jar keeps this module's limits.
     _limits_enabled = True
 
     _is_domain_match = staticmethod(domain_matches)
@@ -144,7 +144,7 @@ class CookieJar(AbstractCookieJar):
         self._expirations: dict[_Key, float] = {}
         self._expire_heap: list[tuple[float, _Key]] = []
         self._uses = 0
-        # What was sent to a scheme, authority and path, until any cookie changes.
+        # The cookies sent to a scheme, authority and path, until any cookie changes.
         self._selections: dict[tuple[str, str, str], _Selection] = {}
 
     @property
@@ -179,14 +179,14 @@ class CookieJar(AbstractCookieJar):
             yield from cookies.values()
 
     def __len__(self) -> int:
-        # Without looking for expired ones: the session asks before every request.
+        # Expired ones count: the session checks this before every request.
         return len(self._records)
 
     # Files.
 
     def save(self, file_path: PathLike) -> None:
         """Writes the cookies to a file, as JSON; a new file is readable by its owner alone."""
-        # Imported only for files: it brings in pickle.
+        # Imported only for files: it imports pickle.
         from .cookie_files import SavedCookie, write_cookie_file
 
         write_cookie_file(
@@ -273,7 +273,7 @@ class CookieJar(AbstractCookieJar):
             self._selections.clear()
 
     def _do_expiration(self) -> None:
-        """Removes the cookies whose time has come."""
+        """Removes the cookies whose deadline has passed."""
         heap = self._expire_heap
         if not heap:
             return
@@ -302,7 +302,7 @@ class CookieJar(AbstractCookieJar):
         self._update_cookies(cookies, response_url, copy=True)
 
     def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
-        """Stores what the values of a response's Set-Cookie fields say."""
+        """Stores the cookies of a response's Set-Cookie fields."""
         if not self._unsafe and is_ip_address(response_url.raw_host):
             return
         if headers and (cookies := parse_set_cookie_headers(headers)):
@@ -373,8 +373,7 @@ class CookieJar(AbstractCookieJar):
         self._schedule(key, deadline)
 
     def _deadline(self, morsel: Morsel[str]) -> float | None:
-        """When the cookie expires by its Max-Age, or else by its Expires. What makes no sense is taken
-        out."""
+        """When the cookie expires by its Max-Age, or else by its Expires. Invalid values are removed."""
         if max_age := morsel["max-age"]:
             try:
                 seconds = int(max_age)
@@ -467,7 +466,7 @@ class CookieJar(AbstractCookieJar):
             )
             request_url = URL(request_url)
         for name, record in self._use(request_url).records.items():
-            # Not by BaseCookie's own __setitem__: this is what it would make.
+            # Not by BaseCookie's own __setitem__: this is the same morsel, made faster.
             dict.__setitem__(filtered, name, record.prepared)
         return filtered
 
@@ -486,7 +485,7 @@ class CookieJar(AbstractCookieJar):
         return selection.field
 
     def _use(self, url: URL) -> _Selection:
-        """What is sent to ``url``, which counts as a use."""
+        """The cookies for ``url``; the call counts as a use."""
         target = (url.scheme, url.raw_authority, url.path)
         selection = self._selections.get(target)
         if selection is None:
@@ -531,7 +530,7 @@ class CookieJar(AbstractCookieJar):
                         continue
                     if record.prepared is _UNPREPARED:
                         self._prepare(record, morsel)
-                    # Taken out first: the narrower one has its place behind.
+                    # Removed first: the narrower one comes later in the field.
                     selected.pop(name, None)
                     selected[name] = record
         return selected
@@ -547,7 +546,7 @@ class CookieJar(AbstractCookieJar):
             return False
 
     def _prepare(self, record: _Record, morsel: Morsel[str]) -> None:
-        """Makes of the cookie what is sent."""
+        """Returns the cookie as it is sent."""
         if self._quote_cookie and morsel.coded_value[:1] == '"':
             prepared = preserve_morsel_with_coded_value(morsel)
         else:

@@ -3,7 +3,7 @@
 Real servers send names and values that :class:`http.cookies.SimpleCookie` does not take, or reads as
 something else, and old ones want their values back octet for octet. So the fields are read here, into the
 :class:`~http.cookies.Morsel` that callers of aiohttp know, and every morsel keeps its value as it was sent
-(``coded_value``) beside what it means (``value``).
+(``coded_value``) in addition to its meaning (``value``).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = [
     "preserve_morsel_with_coded_value",
 ]
 
-# Limits on what one response can make us keep (RFC 6265, section 6.1), near those of the browsers.
+# Limits on the cookies that one response can set (RFC 6265, section 6.1), near those of the browsers.
 _MAX_COOKIES_PER_RESPONSE: Final = 50
 _MAX_COOKIE_PAIR_LENGTH: Final = 4096
 _MAX_COOKIE_ATTRIBUTES: Final = 32
 _MAX_COOKIE_ATTRIBUTE_VALUE_LENGTH: Final = 1024
 
-# What a Morsel holds on the newest Python; older ones do not know all of them.
+# The attributes of a Morsel on the newest Python; older ones do not know all of them.
 _COOKIE_BOOL_ATTRS: Final = frozenset(("secure", "httponly", "partitioned"))
 _COOKIE_KNOWN_ATTRS: Final = _COOKIE_BOOL_ATTRS.union(
     ("comment", "domain", "expires", "max-age", "path", "samesite", "version")
@@ -59,8 +59,8 @@ _HTTP_DATE: Final = r"(?:\w{3,6}day|\w{3}),\s[\w\s-]{9,11}\s[\d:]{8}\s(?:GMT|[+-
 _ASCTIME_DATE: Final = r"\w{3}\s+\w{3}\s+[\s\d]\d\s+\d\d:\d\d:\d\d\s+\d{4}"
 _VALUE: Final = rf"{_QUOTED}|{_UNCLOSED_QUOTE}|{_HTTP_DATE}|{_ASCTIME_DATE}|[={_WORD}]*+"
 
-# One "name" or "name=value" with what ends it: a semicolon, white space or the end. Words are not backtracked
-# into, so that a hostile field costs no more than its length.
+# One "name" or "name=value" with its end: a semicolon, white space or the end of the field. Words are not
+# backtracked into, so that a hostile field costs no more than its length.
 _COOKIE_PATTERN = re.compile(
     rf"\s*+(?P<key>[{_WORD}]++)(?:\s*+=\s*+(?P<val>{_VALUE}))?\s*+(?:;|\Z|(?<=\s))", re.ASCII
 )
@@ -184,7 +184,7 @@ def _set_attributes(morsel: Morsel[str], text: str) -> None:
             return
         attribute = _COOKIE_PATTERN.match(text, position)
         if attribute is None:
-            # What cannot be read goes up to the next semicolon that has something behind it.
+            # An unreadable part extends to the next semicolon with text after it.
             position = text.find(";", position)
             if position < 0:
                 return
@@ -194,7 +194,7 @@ def _set_attributes(morsel: Morsel[str], text: str) -> None:
         name = attribute["key"].lower()
         if name not in _ATTRIBUTES:
             continue
-        # Past Morsel's own checks: what they look for has been seen to.
+        # Past Morsel's own checks: the same has been checked above.
         if name in _COOKIE_BOOL_ATTRS:
             dict.__setitem__(morsel, name, True)
             continue
@@ -218,7 +218,7 @@ _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep",
 def parse_cookie_date(date: str) -> int | None:
     """Reads the date of an Expires attribute: seconds since the epoch, or None if it is none.
 
-    As lenient as RFC 6265 asks for: the parts may come in any order, and anything may be between them.
+    As lenient as RFC 6265 requires: the parts may come in any order, and anything may be between them.
     """
     time: tuple[int, int, int] | None = None
     day = month = year = None
@@ -238,7 +238,7 @@ def parse_cookie_date(date: str) -> int | None:
     hour, minute, second = time
     if year < 1601 or not 1 <= day <= 31 or hour > 23 or minute > 59 or second > 59:
         return None
-    # Imported only for a date: it brings in datetime.
+    # Imported only for a date: it imports datetime.
     import calendar
 
     return calendar.timegm((year, month, day, hour, minute, second))
@@ -250,7 +250,7 @@ def parse_cookie_date(date: str) -> int | None:
 def parse_cookie_header(header: str) -> list[tuple[str, Morsel[str]]]:
     """Reads a Cookie field: names and values, no attributes (a cookie can be called ``path``).
 
-    What cannot be read is left out, and what follows it is not lost.
+    Parts that cannot be read are left out; parts after them are still read.
     """
     cookies: list[tuple[str, Morsel[str]]] = []
     illegal: list[str] = []
@@ -280,10 +280,9 @@ def parse_cookie_header(header: str) -> list[tuple[str, Morsel[str]]]:
 def build_cookie_header(cookies: LooseCookies, header: str | None = None) -> str:
     """Returns the Cookie field for ``cookies``, sorted by name.
 
-    ``header`` is a field that the request has already: what it says is kept, but for the names in
-    ``cookies``. Values that are plain strings are put in quotes where they need it; morsels are sent as they
-    are coded. Raises
-    :exc:`http.cookies.CookieError` for a plain name that cannot be one.
+    ``header`` is a field that the request has already: its cookies are kept, except for the names in
+    ``cookies``. Values that are strings are put in quotes where they need it; morsels are sent as they
+    are coded. Raises :exc:`http.cookies.CookieError` for a string name that cannot be one.
     """
     merged: SimpleCookie = SimpleCookie()
     if header:

@@ -1,4 +1,4 @@
-"""Queues of objects with one reader, and what they share with streams of bytes."""
+"""Queues of objects with one reader, and the parts they share with streams of bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EofStream(Exception, metaclass=ExceptionType):
 
 
 class StreamSource(Protocol):
-    """What feeds a stream, and can be asked to rest: a connection."""
+    """The source of a stream, which can be paused: a connection."""
 
     @property
     def _reading_paused(self) -> bool: ...
@@ -37,14 +37,14 @@ class StreamSource(Protocol):
         """Whether more may come. If not, waiting for it is an error."""
 
     def pause_reading(self) -> None:
-        """Feeds nothing more, but for what has been read already. May be called when it rests already."""
+        """Feeds nothing more except bytes that were read already. May be called when it is paused."""
 
     def resume_reading(self) -> None:
-        """Goes on feeding. May be called when it never rested, and may feed before it returns."""
+        """Continues to feed. May be called when it was never paused, and may feed before it returns."""
 
 
 def wake(waiter: asyncio.Future[None]) -> None:
-    """Lets whoever waits go on, unless that has been done or it was cancelled."""
+    """Wakes the waiter, unless it is done or was cancelled."""
     if not waiter.done():
         waiter.set_result(None)
 
@@ -101,13 +101,13 @@ class DataQueue(Generic[_T]):
         return self._eof and not self._buffer
 
     def exception(self) -> Any:
-        """Returns what the reader gets after the last object, if it was set."""
+        """Returns the exception that the reader gets after the last object, if it was set."""
         return self._exception
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
         """Ends the queue with ``exc``, which ``exc_cause`` has caused if it is given.
 
-        What is queued can still be read.
+        Queued objects can still be read.
         """
         if exc_cause is not None and exc_cause is not exc:
             exc.__cause__ = exc_cause
@@ -133,9 +133,10 @@ class DataQueue(Generic[_T]):
             wake(waiter)
 
     async def read(self) -> _T:
-        """Takes the next object out, and waits for it.
+        """Takes the next object out, and waits for it if there is none.
 
-        Raises what the queue has ended with: :exc:`EofStream`, or what :meth:`set_exception` was given.
+        Raises the exception the queue has ended with: :exc:`EofStream`, or that given to
+        :meth:`set_exception`.
         """
         data, _ = await self._next()
         return data
@@ -157,7 +158,7 @@ class DataQueue(Generic[_T]):
 
 
 class FlowControlDataQueue(DataQueue[_T]):
-    """A :class:`DataQueue` whose source rests while objects of more than ``2 * limit`` bytes are queued.
+    """A :class:`DataQueue` whose source is paused while objects of more than ``2 * limit`` bytes are queued.
 
     Deprecated, as in aiohttp.
     """

@@ -1,7 +1,7 @@
 """Digest authentication (RFC 7616) as a middleware of the client.
 
 The server answers the first request with 401 and a challenge; the middleware sends the request again with the
-digest of the password that the challenge asks for. From then on it signs requests before they are refused.
+digest of the password that the challenge requires. From then on it signs requests before they are refused.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _functions() -> Iterator[tuple[str, Callable[[bytes], Any]]]:
 DigestFunctions: Final[dict[str, Callable[[bytes], Any]]] = dict(_functions())
 """The hash functions by the name of the algorithm, in upper case. Not only the RFC's names are in use."""
 
-# A parameter, or a token alone, which is the name of a scheme. Nothing backtracks into what has been read.
+# A parameter, or a token alone, which is the name of a scheme. Nothing backtracks into text that was read.
 _HEADER_PAIRS_PATTERN = re.compile(
     r"(?:^|[\s,])\s*+([\w!#$%&'*+.^`|~-]++)"
     r'(?:\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s,]++)))?'
@@ -72,12 +72,12 @@ _HEADER_PAIRS_PATTERN = re.compile(
 
 
 def escape_quotes(value: str) -> str:
-    """Makes of the value what stands between the quotes of a quoted-string (RFC 9110, section 5.6.4)."""
+    """Escapes the value for the inside of a quoted-string (RFC 9110, section 5.6.4)."""
     return value.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def unescape_quotes(value: str) -> str:
-    """The value of what stands between the quotes of a quoted-string."""
+    """The value of the inside of a quoted-string."""
     return re.sub(r"\\(.)", r"\1", value)
 
 
@@ -89,13 +89,13 @@ def parse_challenges(header: str) -> list[tuple[str, dict[str, str]]]:
     """
     challenges: list[tuple[str, dict[str, str]]] = []
     for match in _HEADER_PAIRS_PATTERN.finditer(header):
-        name, quoted, plain = match.groups()
-        if quoted is None and plain is None:
+        name, quoted, token = match.groups()
+        if quoted is None and token is None:
             challenges.append((name, {}))
             continue
         if not challenges:
             challenges.append(("", {}))
-        challenges[-1][1].setdefault(name.lower(), plain if quoted is None else unescape_quotes(quoted))
+        challenges[-1][1].setdefault(name.lower(), token if quoted is None else unescape_quotes(quoted))
     return challenges
 
 
@@ -113,7 +113,7 @@ class DigestAuthMiddleware:
 
     The credentials are for the origin of the first request that passes through the middleware, and for the
     protection space that this origin names (``domain``): requests to others are sent as they are. Of several
-    challenges, the first is answered that can be. A response that says so gives the next nonce.
+    challenges, the first one supported is answered. A response may give the next nonce.
 
     Raises :exc:`ValueError` for None and for a login with a colon. Requests raise :exc:`ClientError` for a
     challenge that cannot be answered.
@@ -135,7 +135,7 @@ class DigestAuthMiddleware:
         self._nonce_count = 0
 
     async def __call__(self, request: Any, handler: ClientHandlerType) -> Any:
-        """Sends the request, and sends it again with an answer if it is challenged."""
+        """Sends the request, and sends it again with the credentials if it is challenged."""
         origin = request.url.origin()
         if self._origin is None:
             self._origin = origin
@@ -163,7 +163,7 @@ class DigestAuthMiddleware:
     # Challenges.
 
     def _authenticate(self, response: Any) -> bool:
-        """Whether the response is a challenge that can be answered, which is kept then."""
+        """Keeps the response's challenge if it can be answered, and returns whether it can."""
         if response.status != 401:
             return False
         headers = response.headers
@@ -206,7 +206,7 @@ class DigestAuthMiddleware:
             for space in self._protection_space
         )
 
-    # Answers.
+    # Answers to challenges.
 
     async def _encode(self, method: str, url: URL, body: Body | bytes) -> str:
         """Returns the Authorization field that answers the challenge."""
@@ -239,7 +239,7 @@ class DigestAuthMiddleware:
 
         # No await from here on: requests that run side by side must not share a count.
         count = self._count(nonce)
-        # Hashed, so that the server does not see what the generator has given.
+        # Hashed, so that the server does not see the generator's output.
         client_nonce = hashlib.sha1(os.urandom(16)).hexdigest()[:16]
         is_session = algorithm.upper().endswith("-SESS")
         secret = digest(self._login, realm, self._password)
@@ -301,6 +301,6 @@ def _protection_space(origin: URL, domain: str) -> list[str]:
             elif uri:
                 space.append(str(URL(uri)))
         except ValueError:
-            # What is no URL covers none.
+            # A text that is no URL covers none.
             continue
     return space or [str(origin)]

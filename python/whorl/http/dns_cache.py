@@ -1,4 +1,4 @@
-"""The addresses that a connector has looked up, for as long as they hold.
+"""The addresses that a connector has looked up, for as long as they are valid.
 
 Requests for the same host that come while it is being looked up wait for the one lookup. It belongs to none
 of them: cancelling one leaves it, and the others, alone.
@@ -42,7 +42,7 @@ class _Entry:
 
 
 class _Lookup:
-    """A lookup that is under way, and who waits for it."""
+    """A lookup that is under way, and its waiters."""
 
     __slots__ = ("task", "waiters")
 
@@ -52,13 +52,13 @@ class _Lookup:
 
 
 class DNSCache:
-    """Looks hosts up with a resolver, and remembers what it found.
+    """Looks hosts up with a resolver, and caches the results.
 
-    :param resolver: what looks up.
-    :param family: the address family to ask for; :data:`socket.AF_UNSPEC` for all.
-    :param use_cache: whether anything is remembered, and lookups are shared.
-    :param ttl: how long an answer holds, in seconds; None for ever.
-    :param max_size: for how many hosts and ports; the one not used for longest is forgotten first.
+    :param resolver: performs the lookups.
+    :param family: the address family to look up; :data:`socket.AF_UNSPEC` for all.
+    :param use_cache: whether results are cached, and lookups are shared.
+    :param ttl: how long a result is valid, in seconds; None: without limit.
+    :param max_size: for how many hosts and ports; the least recently used one is evicted first.
 
     One belongs to one event loop.
     """
@@ -83,10 +83,10 @@ class DNSCache:
         self._closed = False
 
     def get(self, host: str, port: int) -> list[ResolveResult] | None:
-        """Returns what is known of the host without looking it up, or None. An address is known always.
+        """Returns the cached addresses of the host, or None. A host that is an address is always known.
 
         Raises :exc:`InvalidUrlClientError` for an IPv4 address that is not four decimal numbers, such as
-        ``127.1``: whoever filters addresses would not know it again.
+        ``127.1``: a filter of addresses would not recognise it.
         """
         if is_ip_address(host):
             return [_literal(host, port)]
@@ -115,7 +115,7 @@ class DNSCache:
                 await trace.send_dns_resolvehost_end(host)
             return addresses
 
-        # What is known is taken before anything is awaited, or it could be gone by then.
+        # The cached result is taken before anything is awaited, or it could be gone by then.
         known = self.get(host, port)
         if known is not None:
             for trace in traces:
@@ -127,7 +127,7 @@ class DNSCache:
             lookup = self._start_lookup(host, port)
         waiter: asyncio.Future[list[ResolveResult]] = asyncio.get_running_loop().create_future()
         lookup.waiters.add(waiter)
-        # The signals are the request's own and sent by it: what a receiver does concerns no other.
+        # The signals are the request's own and sent by it: a receiver affects no other request.
         try:
             for trace in traces:
                 if is_first:
@@ -161,7 +161,7 @@ class DNSCache:
             self._entries.clear()
 
     def close(self) -> None:
-        """Ends the lookups: those who wait get :exc:`ClientConnectionError`. The resolver stays open."""
+        """Ends the lookups: their waiters get :exc:`ClientConnectionError`. The resolver stays open."""
         self._closed = True
         self._entries.clear()
         for lookup in self._lookups.values():

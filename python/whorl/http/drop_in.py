@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AIOHTTP_VERSION", "install"]
 
-#: The version of aiohttp whose client API :mod:`whorl.http` has; where aiohttp is not installed, it is what
-#: ``aiohttp.__version__`` says.
+#: The version of aiohttp whose client API :mod:`whorl.http` has; ``aiohttp.__version__`` where aiohttp is not
+#: installed.
 AIOHTTP_VERSION = "3.14.5"
 
 #: Modules of aiohttp that are whorl.http's of the same name where aiohttp is not installed, ...
@@ -60,20 +60,20 @@ _ALL_NAMES = frozenset(
     }
 )
 
-#: The parts of aiohttp that have no counterpart here; so has everything whose name begins with ``web_``.
+#: The parts of aiohttp that have no counterpart here; names that begin with ``web_`` have none either.
 _SERVER_SIDE = frozenset({"pytest_plugin", "test_utils", "web", "worker"})
 
 
 def install() -> None:
     """Have ``import aiohttp`` give whorl's client from now on, in this process.
 
-    What of aiohttp has been imported already is changed as far as it can be: names of the package ``aiohttp``
-    itself are whorl's wherever it was imported, but a class that a module has bound (``from aiohttp import
-    ClientSession``) stays aiohttp's there. Either way ``except`` clauses that name aiohttp's exceptions catch
-    what whorl.http raises, and whorl.http's session takes aiohttp's ``FormData``, ``BasicAuth``,
-    ``ClientTimeout``, payloads and cookie jars.
+    Modules of aiohttp that are imported already are changed as far as possible: names of the package
+    ``aiohttp`` itself are whorl's wherever it was imported, but a class that a module has bound (``from
+    aiohttp import ClientSession``) stays aiohttp's there. Either way ``except`` clauses that name aiohttp's
+    exceptions catch whorl.http's exceptions, and whorl.http's session takes aiohttp's ``FormData``,
+    ``BasicAuth``, ``ClientTimeout``, payloads and cookie jars.
 
-    aiohttp is not imported by this call. A second call does nothing. It is not undone: what has been bound in
+    aiohttp is not imported by this call. A second call does nothing. It is not undone: names bound in
     between could not be.
     """
     if any(isinstance(finder, _AiohttpFinder) for finder in sys.meta_path):
@@ -91,7 +91,7 @@ class _AiohttpFinder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Answer for ``aiohttp``, and for its modules where it is not installed."""
+        """Find ``aiohttp``, and its modules where it is not installed."""
         package, _, name = fullname.partition(".")
         if package != "aiohttp":
             return None

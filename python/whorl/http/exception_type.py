@@ -1,6 +1,6 @@
 """The metaclass of the client's exceptions, by which ``except`` clauses of another library can catch them.
 
-An ``except`` clause looks at the method resolution order of what was raised, and at nothing else: no
+An ``except`` clause checks the method resolution order of the exception's class, and nothing else: no
 ``__instancecheck__``, no :meth:`abc.ABCMeta.register`. Giving a class another base afterwards is refused by
 CPython (3.11 to 3.14) for all that derive directly from a built-in exception, :exc:`ClientError` among them;
 a metaclass may extend the order itself.
@@ -12,12 +12,12 @@ __all__ = ["ExceptionType"]
 
 
 class ExceptionType(type):
-    """The type of exception classes that can be told, at run time, to be caught as another class too."""
+    """The type of exception classes that can be made, at run time, to be caught as another class too."""
 
     def mro(cls) -> list[type]:
         """Return the method resolution order: the class's own, then the classes it is also caught as.
 
-        They come last, before :class:`object`: behind :exc:`BaseException`, whose methods call no other, so
+        They come last, before :class:`object` and after :exc:`BaseException`, whose methods call no other, so
         that ``except``, ``isinstance()`` and ``issubclass()`` see them, and they take no part in anything
         else.
         """

@@ -1,6 +1,6 @@
-"""What the HTTP client raises: aiohttp's tree of client exceptions, with its names, bases and attributes.
+"""The HTTP client's exceptions: aiohttp's tree of client exceptions, with its names, bases and attributes.
 
-Everything derives from :exc:`ClientError`, but :exc:`WSMessageTypeError`, which is a :exc:`TypeError`::
+All derive from :exc:`ClientError`, except :exc:`WSMessageTypeError`, which is a :exc:`TypeError`::
 
     ClientError
     ├── ClientResponseError              a response came, and is not acceptable
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     class ConnectionTarget(Protocol):
-        """What the exceptions read of a connection key: whereto, and with which TLS settings."""
+        """The part of a connection key that the exceptions read: the target and its TLS settings."""
 
         @property
         def host(self) -> str: ...
@@ -100,7 +100,7 @@ class ClientResponseError(ClientError):
     """A response came that is not acceptable.
 
     ``request_info`` is the request it answers and ``history`` the responses of the redirects before it;
-    ``status`` (0 if there is none), ``message`` (the reason phrase, or what is wrong) and ``headers`` (or
+    ``status`` (0 if there is none), ``message`` (the reason phrase, or the fault) and ``headers`` (or
     None) are the response's. ``code`` is the deprecated name of ``status``; giving both raises
     :exc:`ValueError`.
     """
@@ -155,11 +155,11 @@ class ClientResponseError(ClientError):
 
 
 class ClientHttpProxyError(ClientResponseError):
-    """The proxy refused to open a tunnel: it answered CONNECT with something else than 200."""
+    """The proxy refused to open a tunnel: its response to CONNECT had another status than 200."""
 
 
 class ContentTypeError(ClientResponseError):
-    """The response is not of the content type that was asked for, as by ``json()``."""
+    """The response is not of the content type that was requested, as by ``json()``."""
 
 
 class TooManyRedirects(ClientResponseError):
@@ -217,12 +217,12 @@ class ClientConnectorError(ClientOSError):
         """The ``ssl`` argument in force: True (the defaults), False, a context or a fingerprint."""
         return self._conn_key.ssl
 
-    def _told(self, whereto: str) -> str:
+    def _describe(self, whereto: str) -> str:
         tls = "default" if self.ssl is True else self.ssl
         return f"Cannot connect to {whereto} ssl:{tls} [{self.strerror}]"
 
     def __str__(self) -> str:
-        return self._told(f"host {self.host}:{self.port}")
+        return self._describe(f"host {self.host}:{self.port}")
 
 
 class ClientConnectorDNSError(ClientConnectorError):
@@ -247,7 +247,7 @@ class UnixClientConnectorError(ClientConnectorError):
         return self._path
 
     def __str__(self) -> str:
-        return self._told(f"unix socket {self.path}")
+        return self._describe(f"unix socket {self.path}")
 
 
 class ClientSSLError(ClientConnectorError):
@@ -287,13 +287,13 @@ class ClientConnectorCertificateError(ClientSSLError, ssl.CertificateError):
 
 
 class ServerConnectionError(ClientConnectionError):
-    """The base of what the server did to an open connection."""
+    """The base of errors that the server caused on an open connection."""
 
 
 class ServerDisconnectedError(ServerConnectionError):
     """The server closed the connection before its response was complete.
 
-    ``message`` is what had come of it, or a text.
+    ``message`` is the part of it that had arrived, or a text.
     """
 
     def __init__(self, message: Any = None) -> None:
@@ -361,7 +361,7 @@ class InvalidURL(ClientError, ValueError):
 
     @property
     def description(self) -> str | None:
-        """What is wrong with it."""
+        """The fault of the URL."""
         return self._description
 
     def __str__(self) -> str:
@@ -380,7 +380,7 @@ class NonHttpUrlClientError(ClientError):
 
 
 class RedirectClientError(ClientError):
-    """The base of what is wrong with a redirect's Location."""
+    """The base of errors of a redirect's Location."""
 
 
 class InvalidUrlRedirectClientError(InvalidUrlClientError, RedirectClientError):
@@ -395,4 +395,4 @@ class NonHttpUrlRedirectClientError(NonHttpUrlClientError, RedirectClientError):
 
 
 class WSMessageTypeError(TypeError, metaclass=ExceptionType):
-    """The WebSocket message is not of the type that was asked for, as by ``receive_str()``."""
+    """The WebSocket message is not of the type that was requested, as by ``receive_str()``."""

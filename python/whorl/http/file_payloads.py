@@ -77,7 +77,7 @@ class IOBasePayload(Payload):
 
     @property
     def size(self) -> int | None:
-        """How many bytes there are from where the file stood at first; None if it is no plain file."""
+        """How many bytes there are from the file's first position; None if it is no regular file."""
         if any(cls.__module__ in _DECOMPRESSING_MODULES for cls in type(self._value).__mro__):
             return None
         try:
@@ -112,7 +112,7 @@ class IOBasePayload(Payload):
         return b"".join(pieces)
 
     def _begin(self, limit: int | None) -> tuple[int | None, bytes]:
-        """Returns how many bytes to write (None if only the end of the file tells), and the first of them."""
+        """Returns how many bytes to write (None if only the file's end shows it), and the first of them."""
         self._rewind()
         left = self.size
         if limit is not None:
@@ -126,7 +126,7 @@ class IOBasePayload(Payload):
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         """Writes the file, but no more than ``content_length`` bytes if that is given.
 
-        A file that grows meanwhile is written up to what it was.
+        A file that grows meanwhile is written up to its size at the start.
         """
         loop = asyncio.get_running_loop()
         left, piece = await loop.run_in_executor(None, self._begin, content_length)
@@ -193,7 +193,7 @@ class TextIOPayload(IOBasePayload):
 
     @property
     def size(self) -> int | None:
-        """How many bytes are sent; None if the text has to be encoded to tell."""
+        """How many bytes are sent; None if only encoding the text would show it."""
         size = super().size
         return size if self._binary() is not None else None
 

@@ -1,4 +1,4 @@
-"""Pinned certificates: the server is known by the digest of its certificate, not by who has signed it."""
+"""Pinned certificates: the server is known by the digest of its certificate, not by its issuer."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class FormData:
         self._fields.append((parameters, headers, value))
 
     def add_fields(self, *fields: Any) -> None:
-        """Adds pairs of a name and a value, files by their own name, and what is in multidicts.
+        """Adds pairs of a name and a value, files by their own name, and the pairs of multidicts.
 
         Raises :exc:`TypeError` for anything else.
         """
@@ -139,7 +139,7 @@ class FormData:
                 )
 
     def __call__(self) -> Payload:
-        """Returns the body of a request with the form. It may be asked for as often as it is sent.
+        """Returns the body of a request with the form. It is called once for each time the form is sent.
 
         Raises :exc:`TypeError` if a value has a type for which there is no payload.
         """

@@ -1,4 +1,4 @@
-"""Dialling: which of a host's addresses answers first (RFC 8305, Happy Eyeballs)."""
+"""Connects to the first of a host's addresses that accepts (RFC 8305, Happy Eyeballs)."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ def dial(
     interleave: int | None,
     socket_factory: SocketFactoryType | None,
 ) -> Coroutine[Any, Any, socket.socket]:
-    """Connect to the first address that answers.
+    """Connect to the first address that accepts.
 
-    :param delay: seconds before the next address is tried beside those that have not answered; None: one
+    :param delay: seconds before the next address is tried along with those still pending; None: one
         after the other
-    :raises OSError: if none answers: the one error, or one that names them all
+    :raises OSError: if none accepts: the one error, or one that names them all
     """
     errors: list[OSError] = []
     if len(infos) == 1:
@@ -107,11 +107,10 @@ async def _race(
     loop: asyncio.AbstractEventLoop,
     delay: float,
 ) -> socket.socket | None:
-    """The socket that connects first; None if none does. No attempt goes on, and no other socket stays open,
-    behind it.
+    """The socket that connects first; None if none does. No attempt stays running, and no other socket open.
 
     An attempt begins ``delay`` seconds after the one before it, or when one fails. asyncio has such a race
-    too: what it leaves when it is cancelled belongs to nobody.
+    too, but a socket that it leaves when it is cancelled has no owner.
     """
     running: set[asyncio.Task[socket.socket]] = set()
     waiting = list(reversed(attempts))
@@ -144,7 +143,7 @@ def _close_loser(task: asyncio.Task[socket.socket]) -> None:
 
 
 def _summary(errors: list[OSError]) -> OSError:
-    """What the failed attempts come to: as asyncio tells it."""
+    """The error for the failed attempts, as asyncio words it."""
     if not errors:
         return OSError("there is no address to connect to")
     if len(errors) == 1 or all(str(error) == str(errors[0]) for error in errors):

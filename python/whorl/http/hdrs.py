@@ -19,7 +19,7 @@ METH_PATCH: Final = "PATCH"
 METH_POST: Final = "POST"
 METH_PUT: Final = "PUT"
 METH_TRACE: Final = "TRACE"
-# What a route that takes every method is registered under.
+# The name under which a route for every method is registered.
 METH_ANY: Final = "*"
 
 METH_ALL: Final = {

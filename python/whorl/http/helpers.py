@@ -80,7 +80,7 @@ HttpVersion11: Final = HttpVersion(1, 1)
 
 
 def is_ip_address(host: str | None) -> bool:
-    """Whether ``host`` looks like an IP address rather than a name: it is all digits and dots, or has a
+    """Whether ``host`` may be an IP address rather than a name: it is all digits and dots, or has a
     colon.
 
     Cheap and without validation, for a host out of a URL.
@@ -121,8 +121,8 @@ _PARAMETER = re.compile(r';\s*([^;=\s][^;=]*)(?:=\s*(?:"((?:[^"\\]|\\.)*+)"[^;]*
 
 
 def _parameters(text: str) -> Iterator[tuple[str, str]]:
-    for name, quoted, plain in _PARAMETER.findall(text):
-        yield name.strip().lower(), re.sub(r"\\(.)", r"\1", quoted) if quoted else plain.strip(' \t"')
+    for name, quoted, token in _PARAMETER.findall(text):
+        yield name.strip().lower(), re.sub(r"\\(.)", r"\1", quoted) if quoted else token.strip(' \t"')
 
 
 @lru_cache(maxsize=64)
@@ -183,7 +183,7 @@ def must_be_empty_body(method: str, code: int) -> bool:
 
 def parse_http_date(date_str: str | None) -> datetime.datetime | None:
     """Reads a date as of Last-Modified (RFC 9110, section 5.6.7), in UTC; None if it is none."""
-    # Imported only for who asks: few programs read dates.
+    # Imported on first use: few programs read dates.
     import datetime
     from email.utils import parsedate
 

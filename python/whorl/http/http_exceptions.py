@@ -1,6 +1,6 @@
-"""What is wrong with an HTTP message on the wire.
+"""The faults of HTTP messages on the wire.
 
-One of these is the cause behind a :exc:`ClientResponseError` with status 400 or a :exc:`ClientPayloadError`.
+One of these is the cause of a :exc:`ClientResponseError` with status 400 or a :exc:`ClientPayloadError`.
 Names, attributes and texts are those of ``aiohttp.http_exceptions``.
 """
 
@@ -31,7 +31,7 @@ Headers = Mapping[str, str]
 
 
 class HttpProcessingError(Exception, metaclass=ExceptionType):
-    """An error with an HTTP status (``code``), a ``message`` and, if it is to be answered, ``headers``."""
+    """An error with an HTTP status (``code``), a ``message`` and, if a response is due, ``headers``."""
 
     code: int = 0
     message: str = ""
@@ -67,11 +67,11 @@ class HttpBadRequest(BadHttpMessage):
 
 
 class PayloadEncodingError(BadHttpMessage):
-    """The base of what is wrong with a body."""
+    """The base of errors of a body."""
 
 
 class ContentEncodingError(PayloadEncodingError):
-    """The body is not what its Content-Encoding says."""
+    """The body does not follow its Content-Encoding."""
 
 
 class TransferEncodingError(PayloadEncodingError):
@@ -87,7 +87,7 @@ class DecompressSizeError(PayloadEncodingError):
 
 
 class LineTooLong(BadHttpMessage):
-    """A ``line`` (or what had come of it) is longer than its ``limit``, in bytes."""
+    """A ``line`` (or the part of it that had arrived) is longer than its ``limit``, in bytes."""
 
     def __init__(
         self, line: str | bytes, limit: str | int = "Unknown", actual_size: str | int = "Unknown"

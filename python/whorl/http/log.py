@@ -5,8 +5,8 @@ import logging
 
 __all__ = ["client_logger", "internal_logger", "ws_logger"]
 
-# What the user may want to act on: a .netrc that cannot be read, a proxy that cannot be used.
+# Messages that the user may want to act on: a .netrc that cannot be read, a proxy that cannot be used.
 client_logger = logging.getLogger("aiohttp.client")
-# What was left out on the way, such as malformed cookies.
+# Input that was left out, such as malformed cookies.
 internal_logger = logging.getLogger("aiohttp.internal")
 ws_logger = logging.getLogger("aiohttp.websocket")

@@ -1,6 +1,6 @@
 """Multipart bodies (RFC 2046, section 5.1; forms: RFC 7578), with the interface of ``aiohttp.multipart``.
 
-Here is what reads them; each part is a :class:`BodyPartReader` (``multipart_part.py``), and what writes them
+This module reads them; each part is a :class:`BodyPartReader` (``multipart_part.py``), and the writer
 is in ``multipart_writer.py``.
 """
 
@@ -55,7 +55,7 @@ _SINGLE_FIELDS: Final = frozenset((b"content-length", b"content-type"))
 
 
 class _Response(Protocol):
-    """What a multipart body comes from: a ``ClientResponse``."""
+    """The source of a multipart body: a ``ClientResponse``."""
 
     @property
     def headers(self) -> Mapping[str, str]: ...
@@ -86,9 +86,9 @@ class MultipartReader:
             ...
 
     Its parts are :class:`BodyPartReader` objects, and readers of its own kind for those that are multipart
-    themselves. A part has to be read before the next is asked for: what is left of it is skipped then.
+    themselves. A part has to be read before the next is requested, which skips the rest of it.
 
-    ``headers`` are those of the message or the part, with a Content-Type that tells the boundary. The head of
+    ``headers`` are those of the message or the part, with a Content-Type that has the boundary. The head of
     a part may have ``max_headers`` fields of ``max_field_size`` bytes; for the rest see
     :class:`BodyPartReader`.
 
@@ -98,9 +98,9 @@ class MultipartReader:
 
     #: What :meth:`from_response` returns.
     response_wrapper_cls: type[MultipartResponseWrapper]
-    #: What reads parts that are multipart themselves; None for the same class.
+    #: The class that reads parts that are multipart themselves; None for the same class.
     multipart_reader_cls: type[MultipartReader] | None = None
-    #: What reads all other parts.
+    #: The class that reads all other parts.
     part_reader_cls: type[BodyPartReader] = BodyPartReader
 
     # Whether this is a part of another.
@@ -182,13 +182,13 @@ class MultipartReader:
         last = self._last_part
         if last is not None and not last.at_eof():
             await last.release()
-        # Before the first part there may be a preamble, and behind the last of a nested body an epilogue.
+        # Before the first part there may be a preamble, and after the last of a nested body an epilogue.
         if not await self._read_boundary(skip=not isinstance(last, BodyPartReader)):
             return None
         return await self.fetch_next_part()
 
     async def release(self) -> None:
-        """Reads what is left of the body, and drops it."""
+        """Reads the rest of the body, and drops it."""
         while not self._at_eof:
             part = await self.next()
             if part is None:
@@ -196,9 +196,9 @@ class MultipartReader:
             await part.release()
 
     async def _read_boundary(self, skip: bool) -> bool:
-        """Reads the line before a part. False if it is the one behind the last.
+        """Reads the line before a part. False if it is the one after the last part.
 
-        With ``skip`` other lines may come before it, which mean nothing.
+        With ``skip`` other lines before it are skipped.
         """
         while True:
             line = await self._content.readline()
@@ -215,9 +215,8 @@ class MultipartReader:
                 raise ValueError(f"Invalid boundary {text!r}, expected {self._boundary!r}")
 
     async def _read_epilogue(self) -> None:
-        """Reads what comes behind the last part and means nothing, so that the connection can be used
-        again."""
-        # That of a nested body the outer reader skips.
+        """Reads and drops the epilogue after the last part, so that the connection can be used again."""
+        # The outer reader skips that of a nested body.
         while not self._nested and not self._content.at_eof():
             if not await self._content.read(READ_SIZE):
                 return
@@ -300,14 +299,14 @@ class MultipartResponseWrapper:
         return part
 
     async def release(self) -> None:
-        """Releases the response: what is left of it is not read."""
+        """Releases the response: the rest of it is not read."""
         await self.resp.release()
 
 
 MultipartReader.response_wrapper_cls = MultipartResponseWrapper
 
 
-class _ForeignPart(ABC):  # noqa: B024 - what it asks is below
+class _ForeignPart(ABC):  # noqa: B024 - its hook is below
     """aiohttp's own parts, as a server hands them out."""
 
     @classmethod

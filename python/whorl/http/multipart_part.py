@@ -32,7 +32,7 @@ __all__ = ["READ_SIZE", "BodyPartReader", "BodyPartReaderPayload", "PartDecoder"
 
 _CRLF: Final = b"\r\n"
 
-# What a part is read by when its size does not matter, in bytes.
+# The size of a read where the size does not matter, in bytes.
 READ_SIZE: Final = 64 * 1024
 
 _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
@@ -44,7 +44,7 @@ def put_back(content: StreamReader, data: bytes) -> None:
     if isinstance(content, StreamReader):
         content._put_back(data)
     else:
-        # aiohttp's own warns of its use, which is no news to whoever reads the body.
+        # aiohttp's own warns of its use, which concerns its caller, not the reader of the body.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             content.unread_data(data)
@@ -53,8 +53,8 @@ def put_back(content: StreamReader, data: bytes) -> None:
 class PartDecoder:
     """Undoes the Content-Transfer-Encoding and the Content-Encoding of a part, piece by piece.
 
-    The latter and what it gives are bounded: at most ``step`` bytes at once. Raises :exc:`RuntimeError` for
-    an encoding that it does not know.
+    The input and output of the latter are bounded: at most ``step`` bytes at once. Raises :exc:`RuntimeError`
+    for an encoding that it does not know.
     """
 
     def __init__(self, transfer_encoding: str, content_encoding: str, step: int) -> None:
@@ -95,7 +95,7 @@ class PartDecoder:
             yield decompressor.decompress_sync(b"", self._step)
 
     async def decode_off_loop(self, data: Byteish, final: bool = True) -> AsyncGenerator[Byteish, None]:
-        """As :meth:`decode`; what takes long is done in a thread."""
+        """As :meth:`decode`; long work is done in a thread."""
         data = self._undo_transfer(data, final)
         decompressor = self._decompressor
         if decompressor is None:
@@ -109,7 +109,7 @@ class PartDecoder:
 class BodyPartReader:
     """One part of a multipart body: its ``headers``, and its content as it comes in.
 
-    A part that is not read to its end is skipped when the :class:`MultipartReader` goes on to the next.
+    A part that is not read to its end is skipped when the :class:`MultipartReader` continues with the next.
 
     ``boundary`` is the line between the parts, with its two hyphens. A part that is larger than
     ``client_max_size`` bytes raises ``max_size_error_cls``, as it is and decoded; ``max_decompress_size`` is
@@ -147,8 +147,8 @@ class BodyPartReader:
         self._length = None if length is None else int(length)
         self._read_bytes = 0
         self._at_eof = False
-        # Without a length: what was read last and may still have the beginning of the delimiter at its end;
-        # and whether the delimiter was found right after it.
+        # Without a length: the last read, which may have the beginning of the delimiter at its end, and
+        # whether the delimiter was found right after it.
         self._prev_chunk: bytes | None = None
         self._delimiter_follows = False
         # The beginning of a base64 quartet.
@@ -179,7 +179,7 @@ class BodyPartReader:
     # Reading.
 
     async def read(self, *, decode: bool = False) -> bytes:
-        """Reads what is left of the content; ``b""`` if nothing is.
+        """Reads the rest of the content; ``b""`` at its end.
 
         With ``decode`` it is decoded as its Content-Transfer-Encoding and Content-Encoding say.
         """
@@ -210,7 +210,7 @@ class BodyPartReader:
         return size
 
     async def release(self) -> None:
-        """Reads what is left of the content, and drops it."""
+        """Reads the rest of the content, and drops it."""
         while not self._at_eof:
             await self.read_chunk(self._large_chunk)
 
@@ -252,9 +252,9 @@ class BodyPartReader:
         return chunk
 
     async def _read_to_delimiter(self, size: int) -> bytes:
-        """Reads a chunk of a part whose end only the delimiter tells.
+        """Reads a chunk of a part whose end only the delimiter marks.
 
-        One chunk is held back: it is handed out when enough is known of what follows to tell that no
+        One chunk is held back: it is returned when enough of the following bytes is known to exclude that a
         delimiter begins in it.
         """
         if size < self._boundary_len:
@@ -291,7 +291,7 @@ class BodyPartReader:
         return held[start:]
 
     async def _look_ahead(self, size: int) -> bytes:
-        """Reads at most ``size`` bytes more, and enough to tell whether a delimiter begins before them."""
+        """Reads at most ``size`` bytes more, and enough to see whether a delimiter begins before them."""
         ahead = b""
         while len(ahead) < self._boundary_len:
             piece = await self._content.read(size)
@@ -325,8 +325,7 @@ class BodyPartReader:
             if self._at_eof:
                 self._b64_carry = b""
                 return chunk
-            # What is handed out was asked for by the call before, which may have asked for more than this
-            # one.
+            # The bytes to return were requested by the previous call, possibly for more than this one allows.
             chunk, surplus = chunk[:allowed], chunk[allowed:]
             characters = chunk.translate(None, _NOT_BASE64)
             extra = len(characters) % 4
@@ -350,7 +349,7 @@ class BodyPartReader:
             put_back(self._content, self._prev_chunk + (_CRLF if self._delimiter_follows else b""))
             self._prev_chunk = None
             self._delimiter_follows = False
-        # What is left of a length would have to be counted as well: from here on the boundary tells the end.
+        # The rest of a length would have to be counted as well: from here on the boundary marks the end.
         self._length = None
         line = self._next_line
         if line is None:
@@ -375,7 +374,7 @@ class BodyPartReader:
         put_back(self._content, boundary)
 
     async def text(self, *, encoding: str | None = None) -> str:
-        """Reads what is left of the content, decodes it, and returns it as text.
+        """Reads the rest of the content, decodes it, and returns it as text.
 
         Its encoding is ``encoding``, or the charset of the Content-Type, or of the form, or UTF-8.
         """
@@ -383,14 +382,14 @@ class BodyPartReader:
         return data.decode(encoding or self.get_charset(default="utf-8"))
 
     async def json(self, *, encoding: str | None = None) -> Any:
-        """Reads what is left of the content, and returns what it is as JSON; None if it is nothing."""
+        """Reads the rest of the content, and returns its JSON value; None if it is empty."""
         data = await self.read(decode=True)
         if not data:
             return None
         return json.loads(data.decode(encoding or self.get_charset(default="utf-8")))
 
     async def form(self, *, encoding: str | None = None) -> list[tuple[str, str]]:
-        """Reads what is left of the content as an urlencoded form, and returns its names and values."""
+        """Reads the rest of the content as an urlencoded form, and returns its names and values."""
         data = await self.read(decode=True)
         if not data:
             return []
@@ -470,7 +469,7 @@ class BodyPartReaderPayload(Payload):
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Writes the content of the part."""
-        # What was read of it is gone, however far the writing gets.
+        # The bytes that were read are gone, however far the writing gets.
         self._consumed = True
         part = self._value
         if not isinstance(part, BodyPartReader):

@@ -131,8 +131,8 @@ class MultipartWriter(Payload):
         Content-Transfer-Encoding ``base64`` or ``quoted-printable``. In a form it may have neither, nor a
         length (RFC 7578, sections 4.7 and 4.8), and gets a name if it has none.
 
-        Raises :exc:`ValueError` for what a form does not allow, and :exc:`RuntimeError` for an encoding that
-        is not known.
+        Raises :exc:`ValueError` for fields that a form does not allow, and :exc:`RuntimeError` for an
+        encoding that is not known.
         """
         encoding = te_encoding = ""
         if self._is_form_data:
@@ -273,7 +273,7 @@ class _Collector:
 
 
 class MultipartPayloadWriter:
-    """What a part writes to that is compressed or encoded on the way."""
+    """The writer of a part that is compressed or encoded."""
 
     def __init__(self, writer: AbstractStreamWriter | _Collector) -> None:
         self._writer = writer
@@ -283,18 +283,18 @@ class MultipartPayloadWriter:
         self._carry = b""
 
     def enable(self, encoding: str, te_encoding: str) -> None:
-        """Does what the Content-Encoding and the Content-Transfer-Encoding ask for; empty for none."""
+        """Applies the Content-Encoding and the Content-Transfer-Encoding; empty for none."""
         if encoding:
             self.enable_compression(encoding)
         if te_encoding:
             self.enable_encoding(te_encoding)
 
     def enable_encoding(self, encoding: str) -> None:
-        """Encodes what is written: ``base64`` or ``quoted-printable``."""
+        """Encodes the written bytes: ``base64`` or ``quoted-printable``."""
         self._encoding = encoding
 
     def enable_compression(self, encoding: str = "deflate", strategy: int | None = None) -> None:
-        """Compresses what is written: ``gzip`` or ``deflate``, with zlib's ``strategy``."""
+        """Compresses the written bytes: ``gzip`` or ``deflate``, with zlib's ``strategy``."""
         self._compress = ZLibCompressor(encoding=encoding, suppress_deflate_header=True, strategy=strategy)
 
     async def write(self, chunk: Byteish) -> None:

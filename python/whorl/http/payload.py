@@ -1,4 +1,4 @@
-"""Request bodies: what is sent for a value of each type, with the interface of ``aiohttp.payload``.
+"""Request bodies: the payload for a value of each type, with the interface of ``aiohttp.payload``.
 
 :func:`get_payload` finds the class for a value; :func:`register_payload` and :class:`payload_type` add
 classes.
@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 TOO_LARGE_BYTES_BODY: Final = 1024 * 1024
-"""More bytes than these in one piece bring on a :exc:`ResourceWarning`, as in aiohttp."""
+"""More bytes than these in one piece give a :exc:`ResourceWarning`, as in aiohttp."""
 
 
 class LookupError(Exception, metaclass=ExceptionType):  # noqa: A001 - the name that aiohttp's users catch
@@ -227,7 +227,7 @@ class StringPayload(BytesPayload):
 
 
 class StringIOPayload(StringPayload):
-    """What is left to read of an :class:`io.StringIO`."""
+    """The unread rest of an :class:`io.StringIO`."""
 
     def __init__(self, value: IO[str], *args: Any, **kwargs: Any) -> None:
         super().__init__(value.read(), *args, **kwargs)
@@ -293,21 +293,20 @@ class AsyncIterablePayload(Payload):
         self._iter = value.__aiter__()
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        """Writes what is yielded."""
+        """Writes the yielded pieces."""
         await self.write_with_length(writer, None)
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        """Writes what is yielded, but no more than ``content_length`` bytes if that is given.
+        """Writes the yielded pieces, but no more than ``content_length`` bytes if that is given.
 
-        The rest is not written, but it is yielded: what comes after the last ``yield`` of a generator is
-        where it closes what it has opened.
+        The rest is yielded and not written: a generator closes its resources after its last ``yield``.
         """
         left = content_length
         if self._cached_chunks is not None:
             for piece in self._cached_chunks:
                 left = await _write_piece(writer, piece, left)
         elif self._iter is not None:
-            # What has been yielded is gone, however far the writing gets.
+            # The yielded pieces are gone, however far the writing gets.
             self._consumed = True
             async for piece in self._iter:
                 left = await _write_piece(writer, piece, left)
@@ -347,8 +346,8 @@ class StreamReaderPayload(AsyncIterablePayload):
         super().__init__(value.iter_any(), *args, **kwargs)
 
 
-class _ForeignStream(ABC):  # noqa: B024 - what it asks is below
-    """aiohttp's own streams, which iterate over lines if nobody asks for anything else."""
+class _ForeignStream(ABC):  # noqa: B024 - its hook is below
+    """aiohttp's own streams, which iterate over lines by default."""
 
     @classmethod
     def __subclasshook__(cls, other: type) -> bool:
@@ -364,5 +363,5 @@ register_payload(BytesIOPayload, io.BytesIO)
 register_payload(BufferedReaderPayload, (io.BufferedReader, io.BufferedRandom))
 register_payload(IOBasePayload, io.IOBase)
 register_payload(StreamReaderPayload, (StreamReader, _ForeignStream))
-# Last, since what can be iterated over may have a better way to be sent.
+# Last, since an iterable may have a better way to be sent.
 register_payload(AsyncIterablePayload, AsyncIterable, order=Order.try_last)

@@ -44,9 +44,9 @@ def safe_header(text: str) -> str:
 class Payload(ABC):
     """The body of a request, or of a part of one: a ``value``, and how it is sent.
 
-    Its ``headers`` are the fields that the request or the part gets: ``content_type``, or else what the name
-    of the file suggests, and those given. ``encoding`` is that of text. Derived classes write the value, and
-    say how long it is if they know.
+    Its ``headers`` are the fields that the request or the part gets: ``content_type``, or else the one that
+    the name of the file suggests, and those given. ``encoding`` is that of text. Derived classes write the
+    value, and say how long it is if they know.
     """
 
     _default_content_type: str = "application/octet-stream"
@@ -152,5 +152,5 @@ class Payload(ABC):
         """What :meth:`close` does, for callers that are no coroutines; it has to be done on the loop."""
 
     async def close(self) -> None:
-        """Closes what the payload holds, without waiting: it may be called while a request is cancelled."""
+        """Closes the payload's value, without waiting: it may be called while a request is cancelled."""
         self._close()

@@ -51,20 +51,20 @@ class streamer:  # noqa: N801 - aiohttp's name
 
 @payload_type(_StreamWrapper)
 class StreamWrapperPayload(Payload):
-    """What a decorated coroutine function writes when it is called with arguments."""
+    """The body of a decorated coroutine function that is called with arguments."""
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Lets the coroutine write."""
         await self._value(writer)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Raises :exc:`TypeError`: what is written is not known before."""
+        """Raises :exc:`TypeError`: the body is not known before it is written."""
         raise TypeError("Unable to decode: a coroutine writes the body. Use write()")
 
 
 @payload_type(streamer)
 class StreamPayload(StreamWrapperPayload):
-    """What a decorated coroutine function writes when it is called without arguments."""
+    """The body of a decorated coroutine function that is called without arguments."""
 
     def __init__(self, value: streamer, *args: Any, **kwargs: Any) -> None:
         super().__init__(value(), *args, **kwargs)

@@ -29,7 +29,7 @@ def proxies_from_env() -> dict[str, ProxyInfo]:
     left out, with a warning in the log, as in aiohttp. May read from disk: not for the thread of an event
     loop.
     """
-    # Imported only where the environment is asked: it brings in http.client, email and tempfile.
+    # Imported only where the environment is read: it imports http.client, email and tempfile.
     from urllib.request import getproxies
 
     proxies = getproxies()

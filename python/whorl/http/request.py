@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientRequest", "ConnectionKey", "RequestInfo"]
 
-# Servers that look for aiohttp in the name of the client find it: it behaves like that one.
+# Servers that search the client's name for aiohttp find it: this client behaves like aiohttp's.
 SERVER_SOFTWARE: Final = (
     f"Python/{sys.version_info[0]}.{sys.version_info[1]} whorl/{__version__} (compatible; aiohttp/3.14)"
 )
@@ -54,9 +54,9 @@ class _RequestInfo(NamedTuple):
 
 
 class RequestInfo(_RequestInfo):
-    """What a response, and an exception about one, tells of its request.
+    """The request of a response, and of an exception about one.
 
-    ``url`` has no fragment, ``real_url`` is the one that was asked for.
+    ``url`` has no fragment, ``real_url`` is the requested one.
     """
 
     def __new__(
@@ -85,7 +85,7 @@ def connection_key(url: URL, ssl: SSLSetting = True) -> ConnectionKey:
 
 
 class Destination:
-    """Where a plain request goes: what a connector asks a :class:`ClientRequest` for."""
+    """Where a request on the fast path goes: the part of :class:`ClientRequest` that a connector reads."""
 
     __slots__ = ("connection_key", "url")
 
@@ -116,7 +116,7 @@ class Destination:
 
 
 def automatic_headers() -> Iterable[tuple[str, str]]:
-    """The fields that every request has unless it is told otherwise."""
+    """The fields that every request has by default."""
     return (*ClientRequest.DEFAULT_HEADERS.items(), (hdrs.USER_AGENT, SERVER_SOFTWARE))
 
 
@@ -124,7 +124,7 @@ class ClientRequest:
     """A request, as middlewares see it. Source of the semantics: ``aiohttp.ClientRequest``.
 
     Made by the session. ``method``, ``url``, ``headers`` (mutable), ``body``, ``session``, ``proxy`` and
-    ``ssl`` are there to be looked at; :meth:`update_body` replaces the body.
+    ``ssl`` may be read; :meth:`update_body` replaces the body.
     """
 
     GET_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE})
@@ -136,7 +136,7 @@ class ClientRequest:
         hdrs.ACCEPT_ENCODING: "gzip, deflate, br, zstd",
     }
 
-    # For `create_autospec()`, which looks at the class.
+    # For `create_autospec()`, which inspects the class.
     url = URL()
     method = hdrs.METH_GET
     auth: BasicAuth | None = None
@@ -215,7 +215,7 @@ class ClientRequest:
             self._set_transfer_encoding()
         self._set_expect(expect100)
 
-    # What it is.
+    # Properties.
 
     @property
     def skip_auto_headers(self) -> CIMultiDict[None]:
@@ -223,7 +223,7 @@ class ClientRequest:
         return CIMultiDict((name, None) for name in sorted(self._skip_auto_headers))
 
     def is_ssl(self) -> bool:
-        """Whether the URL asks for TLS."""
+        """Whether the URL's scheme requires TLS."""
         return self.url.scheme in SSL_SCHEMES
 
     @property
@@ -252,7 +252,7 @@ class ClientRequest:
         """What requests must have in common to share a connection."""
         key = connection_key(self.url, self._ssl)
         if self.is_ssl() != key.is_ssl:
-            # As a tool would have it: what goes in clear text is not for requests that ask for TLS.
+            # As a tool requires it: a connection in clear text is not for requests that require TLS.
             key = key._replace(is_ssl=not key.is_ssl)
         if self.proxy is None and self.server_hostname is None:
             return key
@@ -266,18 +266,18 @@ class ClientRequest:
 
     @property
     def request_info(self) -> RequestInfo:
-        """What the response tells of this request."""
+        """This request, as the response has it."""
         return RequestInfo(self.url, self.method, CIMultiDictProxy(self.headers), self.original_url)
 
     @property
     def response(self) -> ClientResponse | None:
-        """The response, once the request is sent, for as long as somebody has it."""
+        """The response, once the request is sent, for as long as it is referenced."""
         return None if self._response is None else self._response()
 
     # Its header fields.
 
     def update_headers(self, headers: LooseHeaders | None) -> None:
-        """Replace the header fields by ``headers``, behind a Host field for the URL."""
+        """Replace the header fields by ``headers``, after a Host field for the URL."""
         host = self.url.host_port_subcomponent
         assert host is not None
         self.headers: CIMultiDict[str] = CIMultiDict([(hdrs.HOST, host)])
@@ -352,7 +352,7 @@ class ClientRequest:
         self._replace_body(value)
 
     async def update_body(self, body: Any) -> None:
-        """Replace the body with anything that ``data=`` takes, and close the former one.
+        """Replace the body with anything that ``data=`` takes, and close the previous one.
 
         The fields that depend on it (Content-Length, Transfer-Encoding, Content-Type if there is none)
         follow.
@@ -492,8 +492,8 @@ class ClientRequest:
         """Send the body; by a task of its own where it may have to wait."""
         protocol, tracker = conn.protocol, self._upload_tracker
         assert protocol is not None
-        plain = type(self).write_bytes is ClientRequest.write_bytes
-        if plain and not self._continues and not protocol.writing_paused:
+        default_writer = type(self).write_bytes is ClientRequest.write_bytes
+        if default_writer and not self._continues and not protocol.writing_paused:
             if not self._body:
                 writer.set_eof()
                 protocol.sent()
@@ -520,9 +520,9 @@ class ClientRequest:
     async def write_bytes(
         self, writer: StreamWriter, conn: Connection, content_length: int | None = None
     ) -> None:
-        """Write the body; what goes wrong is what the response fails with.
+        """Write the body; the response fails with the error of the writing.
 
-        :param content_length: how many bytes are written at the most; None: all
+        :param content_length: at most so many bytes are written; None: all
         """
         tracker, attempt = self._upload_tracker, self._attempt
         if tracker is not None:

@@ -12,7 +12,7 @@ from .abc import AbstractResolver, ResolveResult
 
 __all__ = ["AsyncResolver", "DefaultResolver", "ThreadedResolver"]
 
-# A result is numeric already: whoever connects need not look anything up.
+# A result is numeric already: connecting to it needs no lookup.
 _NUMERIC_SOCKET_FLAGS: Final = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 _NAME_SOCKET_FLAGS: Final = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 # No IPv6 addresses for a machine without one, and the other way round.
@@ -70,7 +70,7 @@ class AsyncResolver(AbstractResolver):
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None, *args: Any, **kwargs: Any) -> None:
-        # Not imported above: it takes long, and hardly anybody needs it.
+        # Not imported above: it takes long, and few programs need it.
         try:
             aiodns = import_module("aiodns")
         except ImportError as error:

@@ -108,7 +108,7 @@ def _utf8(response: ClientResponse, body: bytes) -> str:
 
 
 def sent_request_info(method: str, url: URL, head: bytes) -> RequestInfo:
-    """What a request was, out of its head as it was sent."""
+    """The request, from its head as it was sent."""
     headers: CIMultiDict[str] = CIMultiDict()
     for line in head.decode("utf-8", "surrogateescape").split("\r\n")[1:]:
         name, colon, value = line.partition(": ")
@@ -119,17 +119,17 @@ def sent_request_info(method: str, url: URL, head: bytes) -> RequestInfo:
 
 
 def warn_unclosed(loop: asyncio.AbstractEventLoop, method: str, url: URL) -> None:
-    """In debug mode: a response that nobody has released."""
+    """In debug mode: a response that was not released."""
     text = f"Unclosed response <ClientResponse({url})> to {method}"
     warnings.warn(text, ResourceWarning, stacklevel=2)
     loop.call_exception_handler({"message": text})
 
 
 class _Content(StreamReader):
-    """The body of a response. Whoever has it has the response too, until it has come: so the connection stays
-    open.
+    """The body of a response. It holds a reference to the response until all of it has come, so that the
+    connection stays open.
 
-    The exchange, to which the connection feeds it, keeps it only while somebody waits in it.
+    The exchange, to which the connection feeds it, refers to it only while a task waits in it.
     """
 
     __slots__ = ("__weakref__", "_response")
@@ -173,7 +173,7 @@ class ClientResponse(_core.ResponseBase):
     """A response. Source of the semantics: ``aiohttp.ClientResponse``.
 
     Made by the session; the constructor has aiohttp's parameters, for tools that make responses of their own.
-    What a response holds is made on first use.
+    Its attributes are made on first use.
     """
 
     _closed = False
@@ -228,7 +228,7 @@ class ClientResponse(_core.ResponseBase):
         if self._upload_complete is not None and not self._upload_complete.done():
             self._upload_complete.set_result(None)
 
-    # What it answers. A response to a plain request was made without `__init__()`, and knows what was sent.
+    # Its request. A response on the fast path is made without `__init__()`, with a record of the request.
 
     @_lazy
     def method(self) -> str:
@@ -238,13 +238,13 @@ class ClientResponse(_core.ResponseBase):
 
     @_lazy
     def real_url(self) -> URL:
-        """The URL that was asked for."""
+        """The requested URL."""
         assert self._sent is not None
         return self._sent[1].url
 
     @_lazy
     def request_info(self) -> RequestInfo:
-        """What the request was."""
+        """The request."""
         if self._sent is None:
             raise RuntimeError("The response was made without a request")
         method, prepared, head = self._sent
@@ -377,13 +377,13 @@ class ClientResponse(_core.ResponseBase):
 
     @property
     def content_length(self) -> int | None:
-        """What the Content-Length field says, in bytes."""
+        """The value of the Content-Length field, in bytes."""
         length = self.headers.get(hdrs.CONTENT_LENGTH)
         return None if length is None else int(length)
 
     @property
     def last_modified(self) -> datetime.datetime | None:
-        """What the Last-Modified field says."""
+        """The date of the Last-Modified field."""
         return parse_http_date(self.headers.get(hdrs.LAST_MODIFIED))
 
     @_lazy
@@ -409,8 +409,8 @@ class ClientResponse(_core.ResponseBase):
             link: MultiDict[str | URL] = MultiDict()
             for parameter in parameters.split(";")[1:]:
                 if found := _LINK_PARAMETER.match(parameter.strip()):
-                    name, _, quoted, plain = found.groups()
-                    link.add(name, plain if quoted is None else quoted)
+                    name, _, quoted, token = found.groups()
+                    link.add(name, token if quoted is None else quoted)
             relation = str(link.get("rel", target))
             link.add("url", self.url.join(URL(target)))
             links.add(relation, MultiDictProxy(link))
@@ -421,13 +421,13 @@ class ClientResponse(_core.ResponseBase):
     async def start(self, connection: Connection) -> ClientResponse:
         """Wait for the head.
 
-        :raises ClientResponseError: if what comes is not HTTP/1.1
+        :raises ClientResponseError: if the received bytes are not HTTP/1.1
         :raises ServerDisconnectedError: if the server closes the connection
         """
         self._connection = connection
         exchange = await self._wait_for_head()
         if self._upload is not None and not exchange.upgraded:
-            # A server that has answered wants no more of the body.
+            # A server that has responded wants no more of the body.
             exchange.on_end(self._upload.cancel)
         return self
 
@@ -465,7 +465,7 @@ class ClientResponse(_core.ResponseBase):
         self._let_go()
 
     def release(self) -> _Released:
-        """Let go of the response: the connection goes back to its pool if the body has been received, and is
+        """Release the response: the connection goes back to its pool if the body has been received, and is
         closed otherwise. Nothing has to be awaited."""
         self._let_go()
         return _RELEASED
@@ -482,7 +482,7 @@ class ClientResponse(_core.ResponseBase):
             return
         self._stop_upload()
         if self._exchange is not None:
-            # What is still to come closes the connection.
+            # With bytes still to come the connection is closed.
             self._exchange.abandon()
 
     def _stop_upload(self) -> None:
@@ -493,7 +493,7 @@ class ClientResponse(_core.ResponseBase):
             self._stream_writer = None
 
     async def wait_for_close(self) -> None:
-        """Wait until the request is written, or has been stopped, and let go of the response."""
+        """Wait until the request is written, or has been stopped, and release the response."""
         if self._upload is not None:
             await finished(self._upload)
         self._let_go()
@@ -538,7 +538,7 @@ class ClientResponse(_core.ResponseBase):
 
     @_lazy
     def content(self) -> StreamReader:
-        """The body as a stream. What has arrived goes through it first."""
+        """The body as a stream. The bytes that have arrived go through it first."""
         exchange = self._head()
         if not exchange.has_body and exchange.is_over():
             return EMPTY_PAYLOAD
@@ -554,7 +554,7 @@ class ClientResponse(_core.ResponseBase):
         return reader
 
     async def _read(self) -> bytes:
-        """What :meth:`read` does where it has to wait, or where somebody else is concerned."""
+        """The part of :meth:`read` that waits, or that involves other code."""
         if self._body is None:
             try:
                 body = await self._receive()
@@ -588,15 +588,15 @@ class ClientResponse(_core.ResponseBase):
         return body
 
     def _keep_cookies(self) -> None:
-        """Tell the session's jar what this sets."""
+        """Store this response's cookies in the session's jar."""
         if self._session is not None and self._raw_cookie_headers:
             self._session._cookie_jar.update_cookies_from_headers(self._raw_cookie_headers, self.url)
 
     def get_encoding(self) -> str:
         """The encoding of the body: the one that Content-Type names if Python knows it, UTF-8 for JSON, or
-        what the session's ``fallback_charset_resolver`` says.
+        the one that the session's ``fallback_charset_resolver`` returns.
 
-        :raises RuntimeError: if the body would have to be looked at and was not read
+        :raises RuntimeError: if the body has to be inspected and was not read
         """
         mimetype = parse_mimetype(self.headers.get(hdrs.CONTENT_TYPE, "").lower())
         if encoding := mimetype.parameters.get("charset"):
@@ -631,7 +631,7 @@ class ClientResponse(_core.ResponseBase):
     ) -> Any:
         """Read the whole body as JSON; None if it is blank.
 
-        :param content_type: what the media type has to be; None: anything
+        :param content_type: the required media type; None: any
         :raises ContentTypeError: if it is another
         """
         if self._body is None:

@@ -1,4 +1,4 @@
-"""The session: what a program's requests have in common."""
+"""The session: options, cookies and connections that a program's requests share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from yarl import URL
 
 from whorl import _core
 
-from . import hdrs, payload, plain
+from . import fast_path, hdrs, payload
 from .auth import BasicAuth, basicauth_from_netrc, netrc_from_env
 from .call import Call, Options
 from .connector import BaseConnector, TCPConnector
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["ClientSession", "request"]
 
 RequestContext: TypeAlias = _RequestContextManager | _core._RequestContextManager
-"""What a request returns: to be awaited, or entered with ``async with``."""
+"""The result of a request: to be awaited, or entered with ``async with``."""
 
 CharsetResolver = Callable[[ClientResponse, bytes], str]
 RaiseForStatus = bool | Callable[[ClientResponse], Awaitable[None]]
@@ -105,7 +105,7 @@ class ClientSession(_core.SessionBase):
     :param auto_decompress: whether gzip, deflate, br and zstd are undone
     :param trust_env: whether proxies and passwords are taken from the environment and from netrc
     :param requote_redirect_url: whether the URLs of redirects are quoted anew
-    :param trace_configs: who is told of the steps of requests
+    :param trace_configs: receivers of signals about the steps of requests
     :param read_bufsize: bytes of a body that are kept for a program that does not read it
     :param max_line_size: limit of a status line, in bytes
     :param max_field_size: limit of a header field, in bytes
@@ -208,7 +208,7 @@ class ClientSession(_core.SessionBase):
             trace_config.freeze()
         # Last: with a connector, the session is one that has to be closed.
         self._connector = connector
-        self._set_plain()
+        self._set_fast_path()
 
     def __init_subclass__(cls) -> None:
         text = f"Inheritance class {cls.__name__} from ClientSession is discouraged"
@@ -234,11 +234,11 @@ class ClientSession(_core.SessionBase):
         :param data: the body: bytes, text, a file, a form (:class:`FormData`, or a mapping), an async
             generator, a payload
         :param json: the body, as JSON
-        :param cookies: cookies of this request, beside those of the session
+        :param cookies: cookies of this request, in addition to those of the session
         :param headers: header fields; of the same name, they replace the session's
         :param skip_auto_headers: names of fields that are not added by themselves
         :param allow_redirects: whether redirects are followed
-        :param max_redirects: how many at the most; None: any number
+        :param max_redirects: at most so many; None: any number
         :param compress: compress the body: ``"deflate"``, ``"gzip"``, True
         :param chunked: send the body in chunks
         :param expect100: wait for 100 Continue before the body is sent
@@ -258,7 +258,7 @@ class ClientSession(_core.SessionBase):
         :raises InvalidURL: for a URL that is none
         :raises ClientConnectorError: if no connection can be made
         :raises ClientConnectionError: if the connection fails
-        :raises ClientResponseError: if the answer cannot be understood, or its status is refused
+        :raises ClientResponseError: if the response cannot be understood, or its status is refused
         :raises TooManyRedirects: after ``max_redirects``
         :raises asyncio.TimeoutError: when a limit has passed
         """
@@ -267,7 +267,7 @@ class ClientSession(_core.SessionBase):
         return self._context(method, url, kwargs)
 
     def _is_replaced(self) -> bool:
-        """Whether a tool answers requests itself, by a ``_request()`` of its own."""
+        """Whether a tool responds to requests itself, by a ``_request()`` of its own."""
         return getattr(self._request, "__func__", None) is not _REQUEST
 
     def _context(self, method: str, url: StrOrURL, options: dict[str, Any]) -> RequestContext:
@@ -323,7 +323,7 @@ class ClientSession(_core.SessionBase):
         return self._context(hdrs.METH_DELETE, url, kwargs)
 
     async def _request(self, method: str, str_or_url: StrOrURL, **options: Any) -> ClientResponse:
-        """What every request goes through; tools replace it to answer requests themselves."""
+        """The override point of every request: tools replace it to respond themselves."""
         return await self._call(method, str_or_url, **options).run()
 
     def _call(
@@ -370,7 +370,7 @@ class ClientSession(_core.SessionBase):
         """The call that :meth:`request` describes.
 
         :param sent: the body, if it was sent before
-        :param begun: whether it has an answer already, so that a closed session does not matter
+        :param begun: whether it has a response already, so that a closed session does not matter
         :param retries: whether it may be sent again
         :param elapsed: seconds since it began
         """
@@ -456,7 +456,7 @@ class ClientSession(_core.SessionBase):
             url = self._build_url(str_or_url)
         except ValueError as error:
             raise InvalidUrlClientError(str_or_url) from error
-        # A request that goes on without a connector has been checked.
+        # A request that continues without a connector has been checked.
         if self._connector is not None and url.scheme not in self._connector.allowed_protocol_schema_set:
             raise NonHttpUrlClientError(url)
         return url
@@ -492,13 +492,13 @@ class ClientSession(_core.SessionBase):
         except LookupError:
             return None
 
-    # The native half calls these for plain requests.
+    # The native half calls these on the fast path.
 
-    def _set_plain(self) -> None:
-        plain.set_plain(self)
+    def _set_fast_path(self) -> None:
+        fast_path.set_fast_path(self)
 
     def _prepare(self, str_or_url: StrOrURL, ssl: object = True) -> _core.Prepared | None:
-        return plain.prepare(self, str_or_url, ssl)
+        return fast_path.prepare(self, str_or_url, ssl)
 
     def _connect(
         self,
@@ -508,19 +508,19 @@ class ClientSession(_core.SessionBase):
         elapsed: float,
         timeout: object = sentinel,
     ) -> Coroutine[Any, Any, _core.HttpConnection]:
-        return plain.connect(self, connector, prepared, grant, elapsed, timeout)
+        return fast_path.connect(self, connector, prepared, grant, elapsed, timeout)
 
     def _refuse(self, error: BaseException, method: str, prepared: _core.Prepared, head: bytes) -> None:
-        plain.refuse(self, error, method, prepared, head)
+        fast_path.refuse(self, error, method, prepared, head)
 
     async def _go_on(
         self, method: str, url: StrOrURL, response: ClientResponse, **options: Any
     ) -> ClientResponse:
-        """Follow a redirect that answered a plain request, or refuse its status."""
+        """Follow a redirect of a request on the fast path, or refuse its status."""
         return await self._call(method, url, begun=True, **options).run(response)
 
     async def _request_again(self, method: str, url: StrOrURL, **options: Any) -> ClientResponse:
-        """Send a plain request again, as its connection was closed just then."""
+        """Send a request of the fast path again, as its connection was closed just then."""
         return await self._call(method, url, retries=False, **options).run()
 
     def ws_connect(self, url: StrOrURL, **kwargs: Any) -> _WSRequestContextManager:
@@ -541,7 +541,7 @@ class ClientSession(_core.SessionBase):
 
     async def close(self) -> None:
         """Close the session, and its connector if it is its own: requests that are in flight fail."""
-        self._forbid_plain()
+        self._forbid_fast_path()
         if not self.closed:
             if self._connector is not None and self._connector_owner:
                 await self._connector.close()
@@ -553,8 +553,8 @@ class ClientSession(_core.SessionBase):
         return self._connector is None or self._connector.closed
 
     def detach(self) -> None:
-        """Let go of the connector without closing it; the session is closed from now on."""
-        self._forbid_plain()
+        """Detach the connector without closing it; the session is closed from now on."""
+        self._forbid_fast_path()
         self._connector = None
 
     def __enter__(self) -> None:
@@ -579,7 +579,7 @@ class ClientSession(_core.SessionBase):
     ) -> None:
         await self.close()
 
-    # What it was made with.
+    # The constructor's arguments.
 
     @property
     def connector(self) -> BaseConnector | None:
@@ -660,13 +660,13 @@ class ClientSession(_core.SessionBase):
 
     @property
     def trace_configs(self) -> list[TraceConfig]:
-        """Who is told of the steps of requests."""
+        """The receivers of signals about the steps of requests."""
         return self._trace_configs
 
 
-# What a tool replaces to answer requests itself.
+# The override point with which a tool responds to requests itself.
 _REQUEST = ClientSession._request
-plain.set_seams(ClientSession, "_build_url", "_prepare_headers")
+fast_path.set_override_points(ClientSession, "_build_url", "_prepare_headers")
 
 
 def _proxy_url(proxy: StrOrURL) -> URL:

@@ -15,7 +15,7 @@ class Signal(MutableSequence[Callable[[*Arguments], Awaitable[object]]]):
     """A list of coroutine functions that take the same arguments.
 
     It can be changed until it is frozen, by list methods or as a decorator, and sent from then on; the other
-    way round is a :exc:`RuntimeError`. An empty one is false, so that whoever sends can see that nobody
+    way round is a :exc:`RuntimeError`. An empty one is false, so that the sender can see that nothing
     listens. ``owner`` is what it belongs to, for its representation.
     """
 
@@ -36,7 +36,7 @@ class Signal(MutableSequence[Callable[[*Arguments], Awaitable[object]]]):
         self._frozen = True
 
     async def send(self, *args: *Arguments, **kwargs: Any) -> None:
-        """Calls every receiver with these arguments, one after the other; what one raises ends it."""
+        """Calls every receiver with these arguments, one after the other; an exception ends the call."""
         if not self._frozen:
             raise RuntimeError(f"Cannot send non-frozen signal {self!r}: call freeze() first")
         for receiver in self._receivers:

@@ -39,10 +39,10 @@ __all__ = [
     "StreamSource",
 ]
 
-# More bytes than any body has: whoever waits for them waits for the end.
+# More bytes than any body has: a read of so many waits for the end.
 _EVERYTHING: Final = sys.maxsize
 
-# So many reads may find the stream at its end; then the log is told that a program may go round in circles.
+# After so many reads at the end of the stream a warning is logged: the program may be in an endless loop.
 _READS_AT_EOF: Final = 5
 
 
@@ -71,11 +71,11 @@ class StreamReader:
 
         async for line in response.content: ...
 
-    One task at a time may wait for data. Reading raises what :meth:`set_exception` was given as soon as it
-    was, whatever is still buffered.
+    One task at a time may wait for data. Reading raises the exception of :meth:`set_exception` as soon as it
+    is set, whatever is still buffered.
 
-    The source rests while more than ``2 * limit`` bytes are buffered, or more than ``limit // 16`` ends of
-    HTTP chunks, and goes on below half of either. ``limit`` is a session's ``read_bufsize``, in bytes;
+    The source is paused while more than ``2 * limit`` bytes are buffered, or more than ``limit // 16`` ends
+    of HTTP chunks, and resumed below half of either. ``limit`` is a session's ``read_bufsize``, in bytes;
     ``timer`` limits the time that each wait may take; without a ``loop`` it is the current one.
     """
 
@@ -131,7 +131,7 @@ class StreamReader:
         self._http_chunk_splits: deque[int] | None = None
         self._eof = False
         self._exception: BaseException | None = None
-        # Who waits for data, and how many bytes have to be buffered before it is worth waking.
+        # The waiter for data, and how many bytes have to be buffered before it is woken.
         self._waiter: asyncio.Future[None] | None = None
         self._wanted = 1
         self._eof_waiter: asyncio.Future[None] | None = None
@@ -156,7 +156,7 @@ class StreamReader:
             parts.append(f"e={self._exception!r}")
         return f"<{' '.join(parts)}>"
 
-    # For whoever reads: what state the stream is in.
+    # For the reader: the stream's state.
 
     @property
     def total_raw_bytes(self) -> int:
@@ -164,7 +164,7 @@ class StreamReader:
         return self.total_bytes if self.total_compressed_bytes is None else self.total_compressed_bytes
 
     def get_read_buffer_limits(self) -> tuple[int, int]:
-        """Returns the marks in bytes below which the source goes on, and above which it rests."""
+        """Returns the marks in bytes below which the source is resumed, and above which it is paused."""
         return self._low_water, self._high_water
 
     def set_read_chunk_size(self, n: int) -> None:
@@ -188,7 +188,7 @@ class StreamReader:
     def on_eof(self, callback: Callable[[], None]) -> None:
         """Calls ``callback`` when all of the body has come, or at once if it has.
 
-        It is not called if the body breaks off. What it raises goes to the log.
+        It is not called if the body breaks off. Its exceptions are logged.
         """
         if self._eof:
             _call_at_eof(callback)
@@ -209,7 +209,7 @@ class StreamReader:
         finally:
             self._eof_waiter = None
 
-    # For the connection: what comes in.
+    # For the connection: feeding.
 
     def feed_data(self, data: bytes, size: int = 0) -> bool:
         """Adds a piece of the body. ``size`` is there for aiohttp's sake, and the result is always False."""
@@ -232,8 +232,8 @@ class StreamReader:
         """Ends the body."""
         self._eof = True
         self._wake_all()
-        # The connection may serve another message now, whose reader does not know that it rests. If it does
-        # not, it may be feeding from within its resume_reading(), and is not called a second time.
+        # The connection may serve another message now, whose reader does not know that it is paused. If it
+        # does not, it may be feeding from within its resume_reading(), and is not called a second time.
         if self._protocol._reading_paused:
             self._protocol.resume_reading()
         callbacks, self._eof_callbacks = self._eof_callbacks, []
@@ -241,9 +241,9 @@ class StreamReader:
             _call_at_eof(callback)
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        """Breaks the body off: whoever waits, and every read from now on, gets ``exc``.
+        """Breaks the body off: the waiter, and every read from now on, gets ``exc``.
 
-        ``exc_cause`` is what has caused it.
+        ``exc_cause`` becomes its cause.
         """
         if exc_cause is not None and exc_cause is not exc:
             exc.__cause__ = exc_cause
@@ -281,7 +281,7 @@ class StreamReader:
         if end == (splits[-1] if splits else 0):
             return
         if self._wanted > 1:
-            # Whoever waits for many bytes does not care for the chunks that they come in.
+            # A read of many bytes does not need the chunks that they come in.
             splits.clear()
         splits.append(end)
         if len(splits) > self._high_water_chunks:
@@ -329,7 +329,7 @@ class StreamReader:
         return self._read_nowait(n)
 
     async def readany(self) -> bytes:
-        """Reads what there is, and waits only if that is nothing. Returns ``b""`` at the end of the body."""
+        """Reads all buffered bytes; waits only if there are none. ``b""`` at the end of the body."""
         if self._exception is not None:
             raise self._exception
         while not self._buffer and not self._eof:
@@ -339,7 +339,7 @@ class StreamReader:
     async def readexactly(self, n: int) -> bytes:
         """Reads ``n`` bytes.
 
-        Raises :exc:`asyncio.IncompleteReadError`, with what there is, if the body ends before.
+        Raises :exc:`asyncio.IncompleteReadError`, with the bytes so far, if the body ends before.
         """
         if self._exception is not None:
             raise self._exception
@@ -353,17 +353,18 @@ class StreamReader:
         return data
 
     async def readline(self, *, max_line_length: int | None = None) -> bytes:
-        """Reads a line with its ``\\n``, or what is left of the body if that has none.
+        """Reads a line with its ``\\n``, or the rest of the body if that has none.
 
-        Raises :exc:`LineTooLong` if it is longer than ``max_line_length`` bytes, which is by default what the
-        stream buffers.
+        Raises :exc:`LineTooLong` if it is longer than ``max_line_length`` bytes, which is by default the
+        limit that the stream buffers.
         """
         return await self.readuntil(max_size=max_line_length)
 
     async def readuntil(self, separator: bytes = b"\n", *, max_size: int | None = None) -> bytes:
-        """Reads up to ``separator`` and with it, or what is left of the body if it does not come.
+        """Reads up to ``separator`` and with it, or the rest of the body if it does not come.
 
-        Raises :exc:`LineTooLong` if that is longer than ``max_size`` bytes; what was read is gone then.
+        Raises :exc:`LineTooLong` if that is longer than ``max_size`` bytes; the bytes that were read are gone
+        then.
         :exc:`ValueError` if the separator is empty.
         """
         width = len(separator)
@@ -403,12 +404,12 @@ class StreamReader:
             try:
                 await self._wait("readuntil")
             except BaseException:
-                # Cancelled, most likely: the next read finds what this one has not returned.
+                # Cancelled, most likely: the next read gets the bytes that this one has not returned.
                 self._put_back(bytes(line))
                 raise
 
     async def readchunk(self) -> tuple[bytes, bool]:
-        """Reads a piece of the body, and tells whether an HTTP chunk ends with it.
+        """Reads a piece of the body, and returns whether an HTTP chunk ends with it.
 
         The piece may be empty if the end came later than all of the chunk. ``(b"", False)`` is the end of the
         body.
@@ -426,7 +427,7 @@ class StreamReader:
             await self._wait("readchunk")
 
     def read_nowait(self, n: int = -1) -> bytes:
-        """Reads what there is, or at most ``n`` bytes of it; ``b""`` if that is nothing.
+        """Reads all buffered bytes, or at most ``n`` of them; ``b""`` if there are none.
 
         Raises :exc:`RuntimeError` while a task waits for data.
         """
@@ -451,7 +452,7 @@ class StreamReader:
         """Waits until ``_wanted`` bytes are buffered, a chunk or the body ends, or the body breaks off."""
         if not self._protocol.connected:
             raise RuntimeError("Connection closed.")
-        # A second reader would get whatever the first has not: nobody can mean that.
+        # A second reader would get the bytes that the first has not: surely a mistake.
         if self._waiter is not None:
             raise RuntimeError(
                 f"{func_name}() called while another coroutine is already waiting for incoming data"
@@ -474,7 +475,7 @@ class StreamReader:
         """
         while self._size < count and not self._eof:
             if self._http_chunk_splits:
-                # As many chunks as there are, and nobody reads them: the last end stands for all.
+                # As many chunks as there are, and no reader takes them: the last end stands for all.
                 last = self._http_chunk_splits[-1]
                 self._http_chunk_splits.clear()
                 self._http_chunk_splits.append(last)
@@ -586,10 +587,10 @@ def _call_at_eof(callback: Callable[[], None]) -> None:
 class EmptyStreamReader(StreamReader):
     """The body of a message that has none. It may be that of many messages, and of any loop."""
 
-    __slots__ = ("_told_end",)
+    __slots__ = ("_end_returned",)
 
     def __init__(self) -> None:
-        self._told_end = False
+        self._end_returned = False
         self._eof = True
         self._exception = None
         self._buffer = deque()
@@ -634,8 +635,8 @@ class EmptyStreamReader(StreamReader):
 
     async def readchunk(self) -> tuple[bytes, bool]:
         """Returns ``(b"", False)`` and ``(b"", True)`` in turn: the first is the end."""
-        self._told_end = not self._told_end
-        return b"", not self._told_end
+        self._end_returned = not self._end_returned
+        return b"", not self._end_returned
 
     async def readexactly(self, n: int) -> bytes:
         raise asyncio.IncompleteReadError(b"", n)

@@ -1,15 +1,15 @@
-"""What of :mod:`whorl.http` stands for what of aiohttp: the one table, and how it is put in force.
+"""The names of aiohttp that :mod:`whorl.http` substitutes: the one table, and its application.
 
 aiohttp's modules serve both sides. Its server (``aiohttp.web``) was written against its own classes, so
-nothing may change for what it has bound; what a program, or a library, binds from now on is whorl's. Four
-rules:
+nothing may change in the names it has bound; names that a program or a library binds from now on are whorl's.
+Four rules:
 
-- **The package** ``aiohttp`` runs no code of its own, so names are rebound in it: whoever imported it earlier
-  sees the new ones too.
+- **The package** ``aiohttp`` runs no code of its own, so names are rebound in it: modules that imported it
+  earlier see the new ones too.
 - **The modules of the client side** (:data:`CLIENT_SIDE`) are replaced, in the package and in
-  :data:`sys.modules`, by copies in which the names are rebound. The functions of the original modules go on
-  with the originals: a session of aiohttp's own that was made before still works.
-- **Exceptions and plain values** (:data:`SHARED`) stay aiohttp's, as its server raises and compares them. The
+  :data:`sys.modules`, by copies in which the names are rebound. The functions of the original modules
+  continue with the originals: a session of aiohttp's own that was made before still works.
+- **Exceptions and constants** (:data:`SHARED`) stay aiohttp's, as its server raises and compares them. The
   exceptions of whorl.http are also caught as aiohttp's of the same name, wherever that was bound.
 - **Classes of which both sides make instances** (:data:`EITHER`) are rebound to a class derived from whorl's
   for which instances of both are instances. **Abstract classes** (:data:`ABSTRACT`) stay aiohttp's, and
@@ -51,7 +51,7 @@ CLIENT_SIDE = (
     "tracing",
 )
 
-#: Names that stay aiohttp's because its server compares with ``is`` or asks ``isinstance()``. The messages
+#: Names that stay aiohttp's because its server compares with ``is`` or ``isinstance()``. The messages
 #: of WebSockets are made of them on whorl's side too.
 SHARED = frozenset(
     {
@@ -74,7 +74,7 @@ SHARED = frozenset(
 #: Classes of which aiohttp's server makes instances as whorl's client does.
 EITHER = frozenset({"BodyPartReader", "MultipartReader", "StreamReader"})
 
-#: Abstract classes, by the module of aiohttp that has them. whorl.http asks for no type where it takes these.
+#: Abstract classes, by the module of aiohttp that has them. whorl.http checks no type where it takes these.
 ABSTRACT = {
     "AbstractCookieJar": "abc",
     "AbstractResolver": "abc",
@@ -91,7 +91,7 @@ _UNLISTED = (
     "_WSRequestContextManager",
 )
 
-#: Modules that are not part of what a user of the client sees.
+#: Modules that are not part of the client's interface.
 _NOT_COUNTED = frozenset({"drop_in", "exception_type", "substitution"})
 
 
@@ -189,7 +189,7 @@ def _share_registrations() -> None:
     """Have payloads that a program registers made for both sides.
 
     The names that it registers by (``aiohttp.payload_type``, ``aiohttp.PAYLOAD_REGISTRY``) are whorl's from
-    now on; what was registered with aiohttp's before is asked for what whorl's does not know.
+    now on; aiohttp's earlier registrations serve the types that whorl's does not know.
     """
     module = importlib.import_module("aiohttp.payload")
     theirs, ours, registry = module.PAYLOAD_REGISTRY, payload.PAYLOAD_REGISTRY, payload.PayloadRegistry

@@ -30,9 +30,9 @@ class ClientTimeout:
     """Time limits of a request, in seconds; None or 0 is no limit. Source of the semantics: aiohttp.
 
     :param total: everything, from the call to the last byte of the body, redirects included
-    :param connect: getting a connection: the wait for a free place in the pool, the lookup and the dialling
-    :param sock_read: the peer's silence between two pieces of an answer
-    :param sock_connect: dialling a new connection, TLS included
+    :param connect: getting a connection: the wait for a permit of the pool, the lookup and the connecting
+    :param sock_read: the peer's silence between two pieces of a response
+    :param sock_connect: connecting, TLS included
     :param ceil_threshold: limits longer than this are rounded up to whole seconds of the loop's clock, so
         that many requests share one timer
     """

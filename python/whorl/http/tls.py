@@ -1,4 +1,4 @@
-"""Which TLS settings a request and a connector ask for."""
+"""The TLS settings of a request and a connector."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What happens to a request, for whoever wants to know: 16 signals, as in ``aiohttp.tracing``.
+"""Signals about the steps of a request: 16 of them, as in ``aiohttp.tracing``.
 
 A :class:`TraceConfig` has the signals, a session has trace configs, and every request has a :class:`Trace`
-for each of them. Without one nothing here is called; of one with receivers for some signals, the others cost
-a look at an empty list.
+for each of them. Without one nothing here is called. In one with receivers for some signals, each other
+signal costs a check of an empty list.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDict
     from yarl import URL
 
-    # The session and the response are whatever the sender has: nothing here looks into them.
+    # The session and the response are the sender's objects: nothing here uses them.
     ClientSession = Any
     ClientResponse = Any
 
@@ -208,11 +208,12 @@ class _SignalOf(Generic[P]):
 
 
 class TraceConfig:
-    """The receivers of what happens to the requests of a session.
+    """The receivers of signals about a session's requests.
 
     Each signal is a list of coroutine functions; a receiver gets the session, the context of the request and
-    what happened. The context is a new object for each request, made by ``trace_config_ctx_factory``, with
-    whatever the request was given as ``trace_request_ctx``: receivers keep there what they want to remember.
+    the parameters of the event. The context is a new object for each request, made by
+    ``trace_config_ctx_factory`` with the request's ``trace_request_ctx``: receivers keep their own data
+    there.
     """
 
     on_request_start = _SignalOf[TraceRequestStartParams]()
@@ -252,7 +253,7 @@ _SIGNALS = tuple(value.attribute for value in vars(TraceConfig).values() if isin
 
 
 class Trace:
-    """One request, its trace config and its context: what sends the signals."""
+    """Sends the signals of one request with one trace config."""
 
     __slots__ = ("_config", "_context", "_session")
 
@@ -262,7 +263,7 @@ class Trace:
         self._context = trace_config_ctx
 
     async def _send(self, signal: TracingSignal[P], make_params: Callable[..., P], *values: object) -> None:
-        # The parameters are made only if somebody listens.
+        # The parameters are made only if there is a receiver.
         if signal:
             await signal.send(self._session, self._context, make_params(*values))
 

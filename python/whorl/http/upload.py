@@ -18,7 +18,7 @@ _MOST_MARKS = 256
 
 
 class _Attempt(Enum):
-    """What has become of the latest attempt to send the body."""
+    """The state of the latest attempt to send the body."""
 
     NOT_SENT = auto()
     SENDING = auto()
@@ -56,10 +56,10 @@ class UploadTracker:
 
         Under compression this is an estimate within the piece that is being sent.
         """
-        self._look()
+        self._check()
         return self._flushed
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         writer = self._writer
         transport = writer.transport if writer is not None else None
         if writer is None or transport is None or transport.is_closing():
@@ -82,7 +82,7 @@ class UploadTracker:
         self._bound = True
 
     def _begin(self) -> int:
-        """A new attempt; what is told of an earlier one has no effect from now on."""
+        """Begin a new attempt; reports of an earlier one have no effect from now on."""
         self.attempts += 1
         self._attempt, self._error, self._writer = _Attempt.NOT_SENT, None, None
         self._accepted = self._flushed = 0
@@ -102,7 +102,7 @@ class UploadTracker:
         if wire > self._marks[-1][1]:
             self._marks.append((self._accepted, wire))
             if len(self._marks) > _MOST_MARKS:
-                self._look()
+                self._check()
 
     def _sent(self, attempt: int) -> None:
         if attempt == self.attempts:
@@ -112,7 +112,7 @@ class UploadTracker:
     def _failed(self, attempt: int, error: BaseException | None) -> None:
         """The body did not go out in full: by ``error``, or None if it was cut short."""
         if attempt == self.attempts:
-            self._look()
+            self._check()
             self._over(_Attempt.FAILED, error)
 
     def _over(self, outcome: _Attempt, error: BaseException | None) -> None:
@@ -135,5 +135,5 @@ class UploadTracker:
             future.set_result(None)
             return
         future.set_exception(self._error or UploadAbortedError("The request body was not fully sent"))
-        # Nobody has to ask.
+        # The exception need not be retrieved.
         future.exception()

@@ -1,8 +1,8 @@
-"""The WebSocket client: what ``ClientSession.ws_connect()`` returns.
+"""The WebSocket client: the result of ``ClientSession.ws_connect()``.
 
 Methods and their semantics are aiohttp's; frames, messages and compression are native (RFC 6455, RFC 7692).
 
-The stage of closing is one enum; a ``receive()`` that waits is woken and looks at it, so no message is lost
+The stage of closing is one enum; a ``receive()`` that waits is woken and checks it, so no message is lost
 to a cancellation. The timeout of ``close()`` is one for all of it, not a new one for each message; a close
 frame without a code counts as one.
 """
@@ -50,7 +50,7 @@ if sys.version_info >= (3, 13):
 else:
     _DecodeText = TypeVar("_DecodeText", bound=bool, covariant=True)
 
-#: The largest message that is received unless told otherwise, in bytes.
+#: The largest message that is received by default, in bytes.
 DEFAULT_MAX_MSG_SIZE: Final = 4 * 1024 * 1024
 
 
@@ -58,7 +58,7 @@ DEFAULT_MAX_MSG_SIZE: Final = 4 * 1024 * 1024
 class ClientWSTimeout:
     """Time limits of a WebSocket, in seconds; None for none.
 
-    ``ws_receive`` is for each ``receive()``, ``ws_close`` for the server's answer to our close frame.
+    ``ws_receive`` is for each ``receive()``, ``ws_close`` for the server's response to our close frame.
     """
 
     ws_receive: float | None = None
@@ -69,7 +69,7 @@ DEFAULT_WS_CLIENT_TIMEOUT: Final = ClientWSTimeout(ws_receive=None, ws_close=10.
 
 
 class Response(Protocol):
-    """What is used of the response that the handshake ended with."""
+    """The used part of the handshake's response."""
 
     def close(self) -> None: ...
 
@@ -91,9 +91,9 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
             async for message in ws:
                 print(message.data)
 
-    :param connection: the upgraded connection, which from now on belongs to this
-    :param response: the server's answer to the handshake; it is closed with this
-    :param protocol: the subprotocol that was agreed on
+    :param connection: the upgraded connection, owned by this object from now on
+    :param response: the server's response to the handshake, closed along with this object
+    :param protocol: the subprotocol that was negotiated
     :param autoclose: answer a close frame of the server's at once
     :param autoping: answer pings, and keep pings and pongs from ``receive()``
     :param heartbeat: after so many seconds without a byte from the server send a ping, and give it half as
@@ -141,7 +141,7 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
         self._receiving = False
         #: Done when the ``receive()`` that ``close()`` has interrupted is out of the way.
         self._released: asyncio.Future[None] | None = None
-        #: What the ``receive()`` that waits returns when the connection is given up.
+        #: The result of the ``receive()`` that waits when the connection is given up.
         self._last_words: Message | None = None
         self._disconnected = False
 
@@ -168,7 +168,7 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
         )
         connection.upgrade(queue)
 
-    # What it is.
+    # Properties.
 
     @property
     def closed(self) -> bool:
@@ -179,7 +179,7 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
     def close_code(self) -> int | None:
         """Why it was closed, or None so far.
 
-        The server's code (0 if its close frame had none), that of what the server did wrong, or
+        The server's code (0 if its close frame had none), the code of the server's protocol error, or
         :attr:`WSCloseCode.ABNORMAL_CLOSURE` if there was no close frame or a ``receive()`` was cut short.
         """
         return self._close_code
@@ -200,18 +200,18 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
         return self._client_notakeover
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """What the transport knows under ``name``: see :meth:`asyncio.BaseTransport.get_extra_info`."""
+        """The transport's information under ``name``: see :meth:`asyncio.BaseTransport.get_extra_info`."""
         transport = None if self._disconnected else self._conn.transport
         return default if transport is None else transport.get_extra_info(name, default)
 
     def exception(self) -> BaseException | None:
-        """What it ended with, if that was not a close frame or an error of the server's."""
+        """The exception it ended with, if that was not a close frame or an error of the server's."""
         return self._exception
 
     # Sending.
 
     async def ping(self, message: Byteish | str = b"") -> None:
-        """Send a ping with a payload of 125 bytes at the most; a :class:`str` is sent as UTF-8.
+        """Send a ping with a payload of at most 125 bytes; a :class:`str` is sent as UTF-8.
 
         :raises ClientConnectionResetError: it is closed
         :raises ValueError: for a longer payload
@@ -223,17 +223,17 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
         await self._writer.send_frame(_as_bytes(message), Opcode.PONG)
 
     async def send_frame(self, message: Byteish, opcode: WSMsgType, compress: int | None = None) -> None:
-        """Send ``message``, which is what a message of type ``opcode`` has to be.
+        """Send ``message``, which must fit the type ``opcode``.
 
-        :param compress: for this message, where compression was agreed on: None for as agreed, 0 for none, 9
-            to 15 for a window of so many bits (or the agreed one, if that is smaller)
+        :param compress: for this message, where compression was negotiated: None for as negotiated, 0 for
+            none, 9 to 15 for a window of so many bits (or the negotiated one, if that is smaller)
         :raises ClientConnectionResetError: it is closed
         :raises ValueError: for another ``opcode`` or ``compress``
         """
         await self._writer.send_frame(message, opcode, compress)
 
     async def send_str(self, data: str, compress: int | None = None) -> None:
-        """Send a text message; for ``compress`` and what is raised see :meth:`send_frame`.
+        """Send a text message; for ``compress`` and exceptions see :meth:`send_frame`.
 
         :raises TypeError: if ``data`` is no :class:`str`
         """
@@ -242,7 +242,7 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
         await self._writer.send_frame(data.encode(), Opcode.TEXT, compress)
 
     async def send_bytes(self, data: Byteish, compress: int | None = None) -> None:
-        """Send a binary message; for ``compress`` and what is raised see :meth:`send_frame`.
+        """Send a binary message; for ``compress`` and exceptions see :meth:`send_frame`.
 
         :raises TypeError: if ``data`` is not :class:`bytes`, :class:`bytearray` or :class:`memoryview`
         """
@@ -308,7 +308,7 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
                 try:
                     await self.pong(message.data)
                 except ClientConnectionResetError:
-                    # The connection's end is what comes next, in its turn.
+                    # The connection's end comes next, in its turn.
                     pass
                 continue
             elif self._autoping and kind == Opcode.PONG:
@@ -341,7 +341,7 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
                 self._released.set_result(None)
 
     async def _fail(self, error: WebSocketError) -> Message:
-        """Tell the server what it did wrong."""
+        """Send the server a close frame for its protocol error."""
         self._close_code = error.code
         await self.close(code=error.code)
         return messages.WSMessage(messages.WSMsgType.ERROR, error, None)
@@ -406,11 +406,11 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
     async def close(self, *, code: int = WSCloseCode.OK, message: Byteish | str = b"") -> bool:
         """Send a close frame, wait for the server's no longer than ``ws_close``, and close the connection.
 
-        A ``receive()`` that waits in another task returns a message of type CLOSING. What happens on the way
-        is not raised, but is in :meth:`exception`.
+        A ``receive()`` that waits in another task returns a message of type CLOSING. Errors on the way are
+        not raised, but are in :meth:`exception`.
 
         :param code: 1000 to 1003, 1007 to 1014 or 3000 to 4999; 0 for none
-        :param message: the reason, of 123 bytes at the most; a :class:`str` is sent as UTF-8
+        :param message: the reason, of at most 123 bytes; a :class:`str` is sent as UTF-8
         :returns: False if it was closed already
         :raises ValueError: for another code or a longer reason
         """
@@ -439,7 +439,7 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
         return True
 
     async def _close_frame(self) -> int:
-        """The code of the server's close frame. What comes before it is dropped."""
+        """The code of the server's close frame. Messages before it are dropped."""
         while (message := await self._reader.read()).type != Opcode.CLOSE:
             pass
         code: int = message.data
@@ -506,7 +506,7 @@ def _close_payload(code: int, reason: Byteish) -> bytes:
     reason = bytes(reason)
     if len(reason) > 123:
         raise ValueError(
-            f"the reason of a close frame takes 123 bytes at the most, not {len(reason)}: {reason!r}"
+            f"the reason of a close frame takes at most 123 bytes, not {len(reason)}: {reason!r}"
         )
     if code == 0 and not reason:
         return b""

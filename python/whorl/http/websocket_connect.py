@@ -56,13 +56,13 @@ async def connect(
 ) -> ClientWebSocketResponse[Any]:
     """Open a WebSocket to ``url``.
 
-    Beside what a request takes:
+    In addition to the parameters of a request:
 
     :param protocols: subprotocols, the preferred one first
     :param timeout: limits of receiving and of closing
     :param autoclose: answer the server's close frame at once
     :param autoping: answer pings
-    :param heartbeat: seconds without a byte after which the server is pinged; it has half as many to answer
+    :param heartbeat: seconds without a byte after which the server is pinged; it has half as many to respond
     :param origin: the Origin field
     :param compress: offer compression of messages with a window of so many bits, 9 to 15; 0: do not
     :param max_msg_size: the largest message that is received, in bytes; 0: any

@@ -1,4 +1,4 @@
-"""The opening handshake of a WebSocket (RFC 6455, section 4.1): what we ask, what the server answers."""
+"""The opening handshake of a WebSocket (RFC 6455, section 4.1): request fields, check of the response."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .typedefs import LooseHeaders
 
 __all__ = ["Agreement", "Opening", "check_handshake", "prepare_handshake"]
 
-#: What the server appends to the key, to show that it knows the protocol (RFC 6455, section 1.3).
+#: The server appends this to the key, to show that it knows the protocol (RFC 6455, section 1.3).
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class Answer(Protocol):
-    """What is read of the server's response."""
+    """The used part of the server's response."""
 
     @property
     def status(self) -> int: ...
@@ -35,7 +35,7 @@ class Answer(Protocol):
 
 
 class Opening(NamedTuple):
-    """What the client asks for, and will check the answer against."""
+    """The client's offer, against which the response is checked."""
 
     #: Of the request.
     headers: CIMultiDict[str]
@@ -69,7 +69,7 @@ def prepare_handshake(
     origin: str | None = None,
     compress: int = 0,
 ) -> Opening:
-    """What to ask of the server.
+    """The offer to the server.
 
     :param headers: of the request. Given here, ``Upgrade``, ``Connection`` and ``Sec-WebSocket-Version`` go
         before our own
@@ -94,10 +94,10 @@ def prepare_handshake(
 
 
 def check_handshake(response: Answer, opening: Opening) -> Agreement:
-    """What the server has agreed to.
+    """The parameters that the server has accepted.
 
     A subprotocol that was not offered counts as none, as in aiohttp. Where compression was offered, another
-    extension or parameters that do not answer ours are an error (RFC 7692, section 7.1).
+    extension or parameters that do not fit the offer are an error (RFC 7692, section 7.1).
 
     :raises WSServerHandshakeError: if it does not agree; its ``message`` is aiohttp's for the same case
     """
@@ -113,11 +113,11 @@ def check_handshake(response: Answer, opening: Opening) -> Agreement:
         raise _refused(response, "Invalid challenge response")
     chosen = _items(headers, hdrs.SEC_WEBSOCKET_PROTOCOL)
     protocol = next((name for name in chosen if name in opening.protocols), None)
-    answer = ", ".join(headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ()))
-    if not (opening.compress and answer):
+    accepted = ", ".join(headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ()))
+    if not (opening.compress and accepted):
         return Agreement(protocol)
     try:
-        agreed = _core.websocket_agreement(opening.compress, answer)
+        agreed = _core.websocket_agreement(opening.compress, accepted)
     except ValueError as error:
         raise _refused(response, str(error)) from error
     return Agreement(protocol, *agreed) if agreed is not None else Agreement(protocol)

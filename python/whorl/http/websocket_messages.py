@@ -1,4 +1,4 @@
-"""What a WebSocket speaks of: types of messages, close codes, messages, and the error of a peer.
+"""Types of messages, close codes, messages, and the error of a peer.
 
 Names and values are aiohttp's; the close codes are those of RFC 6455, section 7.4.1, and its registry.
 """
@@ -56,7 +56,7 @@ class WSMsgType(IntEnum):
     CLOSING = 0x100
     #: There is nothing more to receive.
     CLOSED = 0x101
-    #: The peer broke the protocol, or did not answer a ping: the message's ``data`` is the exception.
+    #: The peer broke the protocol, or did not respond to a ping: the message's ``data`` is the exception.
     ERROR = 0x102
 
     # Their first names, which programs still use.
@@ -109,8 +109,8 @@ class WSMessageTextBytes(NamedTuple):
 class WebSocketError(Exception, metaclass=ExceptionType):
     """The peer broke the protocol, or sent more than is allowed.
 
-    :param code: the close code that it is told
-    :param message: what it did
+    :param code: the close code for the close frame to the peer
+    :param message: the peer's fault
     """
 
     def __init__(self, code: int, message: str) -> None:

@@ -1,7 +1,7 @@
-"""The two directions of an open WebSocket and its heartbeat: between a connection and what its user calls.
+"""The two directions of an open WebSocket and its heartbeat: between a connection and its user.
 
 Of a connection they need a transport, ``upgrade(sink)``, flow control and ``close()``. Reading pauses above
-256 KiB of messages that were not received yet, each counted with 128 bytes more; what was read by then is
+256 KiB of messages that were not received yet, each counted with 128 bytes more; the bytes read by then are
 parsed as the user catches up, also when the connection is gone. The heartbeat is one timer and a time stamp;
 silence while we do not read ourselves proves nothing and puts it off (aiohttp gives up then).
 """
@@ -39,7 +39,7 @@ Compression: TypeAlias = tuple[int, bool, int, bool] | None
 class Opcode:
     """The numbers of RFC 6455, section 5.2.
 
-    Plain ones: they are the same whatever classes messages are made of, and cost little.
+    They are integers: independent of the messages' classes, and cheap.
     """
 
     TEXT: Final = 0x1
@@ -58,7 +58,7 @@ _ROUND_ABOVE: Final = 5.0
 
 
 class Sink(Protocol):
-    """What is told of the bytes behind the handshake."""
+    """The interface that is called with the bytes after the handshake."""
 
     def data_received(self, data: bytes) -> None: ...
     def eof_received(self) -> None: ...
@@ -74,7 +74,7 @@ class Connection(Protocol):
     def transport(self) -> asyncio.Transport | None: ...
 
     def upgrade(self, sink: Sink) -> None:
-        """From now on tell ``sink``, beginning with what came behind the head of the response."""
+        """From now on pass bytes to ``sink``, beginning with those after the head of the response."""
 
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
@@ -89,10 +89,10 @@ class ConnectionEnded(ClientConnectionResetError):
 class MessageQueue:
     """Messages that have come and were not received yet.
 
-    What waits is bounded: when it is too much, parsing stops in the middle of what was read, and the
+    The queue is bounded: when it is full, parsing stops in the middle of a read, and the
     connection is not read from until the user has caught up.
 
-    :param reader: the native half of it
+    :param reader: the native parser
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class MessageQueue:
         #: When something last came, by the loop's clock.
         self.heard = loop.time()
 
-    # What the connection tells.
+    # Called by the connection.
 
     def data_received(self, data: bytes) -> None:
         self.heard = self._loop.time()
@@ -132,13 +132,13 @@ class MessageQueue:
     def resume_writing(self) -> None:
         self.writing_paused = False
 
-    # What the user asks.
+    # Called by the user.
 
     def take(self) -> Message | None:
         """The next message, if it is here.
 
-        :raises WebSocketError: the peer has broken the protocol; what came before that was taken
-        :raises ConnectionEnded: likewise
+        :raises WebSocketError: the peer has broken the protocol; all messages before that were taken
+        :raises ConnectionEnded: the connection has ended; all messages before that were taken
         """
         if not self._messages:
             if self._reader.failure is not None:
@@ -168,12 +168,12 @@ class MessageQueue:
         try:
             await waiter
         finally:
-            # Somebody else may have begun to wait since this one was woken.
+            # Another task may have begun to wait since this one was woken.
             if self._waiter is waiter:
                 self._waiter = None
 
     def wake(self) -> None:
-        """Let the one who waits look again."""
+        """Wake the waiter, so that it checks again."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -193,7 +193,7 @@ class MessageQueue:
 class FrameWriter:
     """Sends frames.
 
-    :param queue: knows whether the transport has asked to wait
+    :param queue: knows whether the transport has paused writing
     """
 
     def __init__(self, connection: Connection, compression: Compression, queue: MessageQueue) -> None:
@@ -226,12 +226,12 @@ class FrameWriter:
 class Heartbeat:
     """Sends a ping when nothing was heard for an interval, and gives up if nothing comes in half of it.
 
-    One timer: what comes only moves a time stamp, and the timer looks at that when it is due. While we do not
-    read from the connection, silence is our own and proves nothing: then it waits on.
+    One timer: received bytes only move a time stamp, which the timer checks when it is due. While we do not
+    read from the connection, silence is our own and proves nothing: then it waits longer.
 
     :param interval: in seconds
     :param ping: sends a ping
-    :param give_up: called once, with what happened
+    :param give_up: called once, with the reason
     """
 
     def __init__(
@@ -274,15 +274,15 @@ class Heartbeat:
             self._call_at(self._queue.heard, self._interval, self._beat)
         else:
             self._pinged = now
-            self._call_at(now, self._patience, self._look)
+            self._call_at(now, self._patience, self._check)
             self._ping_task = self._loop.create_task(self._ping())
             self._ping_task.add_done_callback(self._ping_sent)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self._queue.heard >= self._pinged:
             self._call_at(self._queue.heard, self._interval, self._beat)
         elif self._queue.reading_paused:
-            self._call_at(self._loop.time(), self._patience, self._look)
+            self._call_at(self._loop.time(), self._patience, self._check)
         else:
             self._give_up(ServerTimeoutError(f"No PONG received after {self._patience} seconds"))
 

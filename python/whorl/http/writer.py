@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["StreamWriter"]
 
-# Waiting for room costs a look; not more often than this many bytes.
+# Draining costs a check; it is done once for this many bytes.
 _DRAIN_AFTER = 64 * 1024
 # A body that is about to follow is not copied behind its head if it is larger than this.
 _JOIN_BELOW = 4096
 
 
 class StreamWriter(AbstractStreamWriter):
-    """What a :class:`Payload` writes itself to. Source of the semantics:
+    """The writer of a :class:`Payload`. Source of the semantics:
     ``aiohttp.http_writer.StreamWriter``.
 
     :param protocol: the connection
@@ -92,7 +92,7 @@ class StreamWriter(AbstractStreamWriter):
             self._send([])
 
     async def write(self, chunk: Byteish, *, drain: bool = True, LIMIT: int = _DRAIN_AFTER) -> None:  # noqa: N803
-        """Write a piece of the body, and wait for room unless ``drain`` is false.
+        """Write a piece of the body, and drain unless ``drain`` is false.
 
         :raises ClientConnectionResetError: if the connection is closed
         """
@@ -109,7 +109,7 @@ class StreamWriter(AbstractStreamWriter):
             await self.drain()
 
     def put(self, chunk: Byteish) -> None:
-        """Write a piece of the body without waiting for room."""
+        """Write a piece of the body without draining."""
         if self._compressor is not None:
             chunk = self._compressor.compress(chunk)
         if self.length is not None:
@@ -151,7 +151,7 @@ class StreamWriter(AbstractStreamWriter):
         await self.drain()
 
     def end(self, chunk: Byteish = b"") -> None:
-        """Write the last piece and the end of the body, without waiting for room."""
+        """Write the last piece and the end of the body, without draining."""
         if self._ended:
             return
         self._ended = True
@@ -173,7 +173,7 @@ class StreamWriter(AbstractStreamWriter):
             self.send_headers()
 
     async def drain(self) -> None:
-        """Wait for room in the transport's buffer.
+        """Wait until the transport's buffer is below its high-water mark.
 
         :raises ClientConnectionResetError: if the connection is lost meanwhile
         """

@@ -1,4 +1,4 @@
-"""The loop whose clock jumps, and what keeps it from jumping."""
+"""The loop whose clock jumps, and the conditions that keep it from jumping."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ class ClockStuckError(RuntimeError):
 class EventLoop(whorl.event_loop.EventLoop):
     """whorl's loop with a clock that stands, and jumps to the next deadline when nothing else can happen.
 
-    That is: no callback is ready, no descriptor is, and nothing from outside of the loop is waited for:
+    That is: no callback is ready, no descriptor is, and the loop waits for nothing from outside:
 
     - a job of an executor, a name look-up among them;
     - a child process;
     - a descriptor whose other end is outside of this loop. Connections, socket pairs and pipes whose two ends
-      are both watched by the loop do not count, once what was sent through them has come; listeners never do.
+      are both watched by the loop do not count, once all bytes sent through them have arrived; listeners
+      never do.
 
     While one of these is waited for, time stands, and the loop waits for it in real time. After *patience*
-    real seconds without an event :exc:`ClockStuckError` leaves the loop and says what it waits for: also when
-    no timer is left that would ever wake the loop.
+    real seconds without an event :exc:`ClockStuckError` leaves the loop and says what the loop waits for,
+    also when no timer is left that would ever wake the loop.
 
-    A thread that will call :meth:`call_soon_threadsafe` some time is not known to the loop, unless it is an
+    A thread that will call :meth:`call_soon_threadsafe` later is not known to the loop, unless it is an
     executor's: the clock does not wait for it.
     """
 
@@ -65,7 +66,7 @@ class EventLoop(whorl.event_loop.EventLoop):
             del self._jobs[ended]
 
     def _what_holds_the_clock(self) -> list[str]:
-        """What may come from outside of the loop: asked by the native loop before a jump."""
+        """Return the outside events that may still come. The native loop calls it before a jump."""
         holds = list(self._jobs.values())
         ignored = {*self._listeners, *([] if self._ssock is None else [self._ssock.fileno()])}
         registrations = [entry for entry in self._registrations() if entry[0] not in ignored]

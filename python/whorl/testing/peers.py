@@ -22,7 +22,7 @@ _TCP_INFO_SIZE, _RECEIVED, _SENT, _SENT_AGAIN = 256, 128, 200, 208
 
 
 class Descriptor:
-    """A registered descriptor, looked at once."""
+    """A registered descriptor, inspected once."""
 
     def __init__(self, fd: int, owner: object) -> None:
         self.fd = fd
@@ -81,7 +81,7 @@ class Descriptor:
 
     @cached_property
     def peer_inode(self) -> int | None:
-        """The inode of a Unix-domain socket's peer, where the kernel tells."""
+        """The inode of a Unix-domain socket's peer, where the kernel reports it."""
         if self.socket is None or self.socket.family != socket.AF_UNIX or self.inode is None:
             return None
         return _unix_peer(self.inode[1])
@@ -95,7 +95,7 @@ class Descriptor:
 
 @contextmanager
 def known_descriptors(registered: Iterable[tuple[int, object]]) -> Iterator[list[Descriptor]]:
-    """Look at descriptors, each given with the object that stands for it."""
+    """Inspect descriptors, each given with the object that stands for it."""
     with ExitStack() as stack:
         known = [Descriptor(fd, owner) for fd, owner in registered]
         for descriptor in known:
@@ -148,18 +148,18 @@ def _unix_peer(inode: int) -> int | None:
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as kernel:
             kernel.send(head + body)
-            answer = kernel.recv(4096)
+            reply = kernel.recv(4096)
     except OSError:
         return None
-    if len(answer) < 32 or struct.unpack_from("=H", answer, 4)[0] != _BY_FAMILY:
+    if len(reply) < 32 or struct.unpack_from("=H", reply, 4)[0] != _BY_FAMILY:
         return None
-    length = struct.unpack_from("=I", answer)[0]
-    # The head of the message, that of the answer (unix_diag_msg), then attributes.
+    length = struct.unpack_from("=I", reply)[0]
+    # The head of the message, that of the reply (unix_diag_msg), then attributes.
     offset = 16 + 16
     while offset + 4 <= length:
-        size, kind = struct.unpack_from("=HH", answer, offset)
+        size, kind = struct.unpack_from("=HH", reply, offset)
         if kind == _PEER:
-            peer: int = struct.unpack_from("=I", answer, offset + 4)[0]
+            peer: int = struct.unpack_from("=I", reply, offset + 4)[0]
             return peer
         offset += max((size + 3) & ~3, 4)
     return None

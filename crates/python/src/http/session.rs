@@ -100,7 +100,7 @@ impl SessionBase {
         let py = slf.py();
         let Some(plain) = slf.get().plain.with(|plain| plain.clone()).or_raise()? else { return Ok(None) };
         if plain.is_stale(py)? {
-            slf.call_method0(intern!(py, "_set_plain"))?;
+            slf.call_method0(intern!(py, "_set_fast_path"))?;
             return slf.get().plain.with(|plain| plain.clone()).or_raise();
         }
         Ok(Some(plain))
@@ -204,7 +204,7 @@ impl SessionBase {
                         cookies, response_class, decompress, buffer_size, timeout, raise_for_status, max_line_size,
                         max_field_size, max_headers))]
     #[expect(clippy::too_many_arguments, reason = "a method of Python's, with keywords")]
-    fn _allow_plain(
+    fn _allow_fast_path(
         &self,
         py: Python<'_>,
         event_loop: &Bound<'_, PyAny>,
@@ -267,7 +267,7 @@ impl SessionBase {
     }
 
     /// No request takes the native way any more.
-    fn _forbid_plain(&self, py: Python<'_>) -> PyResult<()> {
+    fn _forbid_fast_path(&self, py: Python<'_>) -> PyResult<()> {
         match self.plain.with(Option::take).or_raise()? {
             Some(plain) => plain.deadlines.call_method0(py, intern!(py, "_close")).map(drop),
             None => Ok(()),

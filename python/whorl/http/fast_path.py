@@ -1,7 +1,7 @@
-"""Which requests of a session are plain, so that their way is native, and what they have in common.
+"""The fast path of a session: requests whose way is native, and the options they share.
 
-Plain are those whose body, if any, is bytes, text or JSON, in a session that has nothing for each request to
-do but sending its header fields and cookies. The native half calls these functions as methods of
+A request is on it if its body, if any, is bytes, text or JSON, and if its session does nothing for each
+request but send its header fields and cookies. The native half calls these functions as methods of
 :class:`ClientSession`.
 """
 
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from .session import ClientSession
     from .typedefs import StrOrURL
 
-__all__ = ["connect", "prepare", "refuse", "set_plain", "set_seams"]
+__all__ = ["connect", "prepare", "refuse", "set_fast_path", "set_override_points"]
 
-# Fields that say something of the message or the connection: a session that sends them has no plain requests.
+# Fields that describe the message or the connection: a session that sends them has no fast path.
 _SPECIAL_HEADERS: Final = frozenset(
     name.lower()
     for name in (
@@ -56,21 +56,21 @@ _SPECIAL_HEADERS: Final = frozenset(
     )
 )
 
-_SEAMS: Final[dict[type, dict[str, object]]] = {}
+_OVERRIDE_POINTS: Final[dict[type, dict[str, object]]] = {}
 
 
-def set_seams(owner: type, *names: str) -> None:
-    """Note methods of ``owner`` that a plain request does without.
+def set_override_points(owner: type, *names: str) -> None:
+    """Note methods of ``owner`` that the fast path does not call.
 
     Tools replace them, in the class, in one derived from it or in a connector, to see requests or to change
-    them: then no request is plain.
+    them: then there is no fast path.
     """
-    _SEAMS[owner] = {name: getattr(owner, name) for name in names}
+    _OVERRIDE_POINTS[owner] = {name: getattr(owner, name) for name in names}
 
 
-set_seams(TCPConnector, "connect", "_create_connection", "_wrap_create_connection")
-set_seams(UnixConnector, "connect", "_create_connection")
-set_seams(
+set_override_points(TCPConnector, "connect", "_create_connection", "_wrap_create_connection")
+set_override_points(UnixConnector, "connect", "_create_connection")
+set_override_points(
     ClientRequest,
     "__init__",
     "is_ssl",
@@ -80,22 +80,22 @@ set_seams(
     "update_headers",
     "write_bytes",
 )
-set_seams(ClientResponse, "__init__", "__aexit__", "release", "start")
+set_override_points(ClientResponse, "__init__", "__aexit__", "release", "start")
 
 
 def _is_replaced(cls: type, attributes: Container[str] = ()) -> bool:
-    seams = next((_SEAMS[base] for base in cls.__mro__ if base in _SEAMS), None)
-    return seams is None or any(
-        name in attributes or getattr(cls, name) is not original for name, original in seams.items()
+    originals = next((_OVERRIDE_POINTS[base] for base in cls.__mro__ if base in _OVERRIDE_POINTS), None)
+    return originals is None or any(
+        name in attributes or getattr(cls, name) is not original for name, original in originals.items()
     )
 
 
-def set_plain(session: ClientSession) -> None:
-    """Tell the native half whether there are plain requests, and what they have in common."""
+def set_fast_path(session: ClientSession) -> None:
+    """Give the native half the options that the fast path's requests share, or close the fast path."""
     connector, jar, headers = session._connector, session._cookie_jar, session._default_headers
     auth = session._default_auth
     response_class = session._response_class
-    plain = (
+    eligible = (
         isinstance(connector, BaseConnector)
         and type(connector) in (TCPConnector, UnixConnector)
         and not _is_replaced(type(connector), vars(connector))
@@ -108,7 +108,7 @@ def set_plain(session: ClientSession) -> None:
         and isinstance(session._raise_for_status, bool)
         and not session._loop.get_debug()
         and not _SPECIAL_HEADERS & {name.lower() for name in headers}
-        # The request that is sent otherwise says what is wrong.
+        # A request off the fast path raises the error.
         and (auth is None or (is_basic_auth(auth) and hdrs.AUTHORIZATION not in headers))
         and not any(
             (
@@ -120,12 +120,12 @@ def set_plain(session: ClientSession) -> None:
             )
         )
     )
-    if not plain:
-        session._forbid_plain()
+    if not eligible:
+        session._forbid_fast_path()
         return
     assert connector is not None
     try:
-        session._allow_plain(
+        session._allow_fast_path(
             event_loop=session._loop,
             pool=connector._pool,
             connector=connector,
@@ -147,12 +147,12 @@ def set_plain(session: ClientSession) -> None:
             max_headers=session._max_headers,
         )
     except (TypeError, ValueError):
-        # The request that sends such fields, or has such limits, says what is wrong.
-        session._forbid_plain()
+        # A request off the fast path raises the error about such fields or limits.
+        session._forbid_fast_path()
 
 
 def prepare(session: ClientSession, str_or_url: StrOrURL, ssl: object = True) -> _core.Prepared | None:
-    """What is to be known of a URL, or None if a request for it is not plain."""
+    """The cached target of a URL, or None if its requests are not on the fast path."""
     try:
         url = session._checked_url(str_or_url)
     except (InvalidURL, NonHttpUrlClientError, TypeError):
@@ -181,9 +181,9 @@ async def connect(
     elapsed: float,
     timeout: object,
 ) -> HttpConnection:
-    """A connection for a plain request that finds none idle.
+    """A connection for a request on the fast path that finds none idle.
 
-    :param grant: what the pool has given for it
+    :param grant: the pool's permit or waiter for it
     :param elapsed: seconds since the request began
     :raises RuntimeError: if the session is closed
     :raises ClientConnectorError: if none can be made
@@ -213,7 +213,7 @@ async def connect(
 def refuse(
     session: ClientSession, error: BaseException, method: str, prepared: _core.Prepared, head: bytes
 ) -> None:
-    """Raise what a plain request failed with, unless it may be sent again."""
+    """Raise the error of a request on the fast path, unless it may be sent again."""
     if (
         isinstance(error, ClientOSError | ServerDisconnectedError)
         and session._retry_connection
