@@ -1,8 +1,8 @@
 //! Deadlines of thousands of requests that have a handful of distinct time limits between them.
 //!
-//! A client's requests nearly all have the same few timeouts, so those with one timeout run out in the order in which they
-//! began: a queue for each timeout takes the place of a heap, or of a timer for each request. One timer of the event loop,
-//! at [`Deadlines::next_deadline`], serves them all.
+//! A client's requests nearly all have the same few timeouts, so those with one timeout run out in the order in which
+//! they began: a queue for each timeout takes the place of a heap, or of a timer for each request. One timer of the
+//! event loop, at [`Deadlines::next_deadline`], serves them all.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -11,7 +11,8 @@ use slab::Slab;
 
 use super::list::{Linked, Links, List};
 
-/// So many lanes stay when they are empty: their timeouts will come again. Beyond, each is one that nobody repeats.
+/// So many lanes stay when they are empty: their timeouts are likely to be used again. More lanes than these are
+/// one-time timeouts.
 const KEPT_LANES: usize = 16;
 
 /// A deadline that has been set, until it is removed or has passed.
@@ -48,11 +49,13 @@ struct Lane {
     entries: List<OfLane>,
 }
 
-/// Deadlines with what is to be told of them. Times are nanoseconds of the caller's clock, and `now` never goes back.
+/// Deadlines, each with a value that is returned when it has passed. Times are nanoseconds of the caller's clock, and
+/// `now` never goes back.
 ///
-/// Setting and removing a deadline are O(1). [`Deadlines::next_deadline`] and [`Deadlines::expire`] look at each distinct
-/// timeout in use, and are meant to be called when a timer fires, not for each request: whoever sets a deadline earlier than
-/// the timer's moves the timer; one that is removed leaves it alone, and the timer comes once for nothing.
+/// Setting and removing a deadline are O(1). [`Deadlines::next_deadline`] and [`Deadlines::expire`] look at each
+/// distinct timeout in use, and are meant to be called when a timer fires, not for each request: a caller that sets a
+/// deadline earlier than the timer's moves the timer; a removed deadline leaves it alone, and the timer fires once for
+/// nothing.
 ///
 /// ```
 /// use whorl_core::client::deadlines::Deadlines;
@@ -113,7 +116,8 @@ impl<T> Deadlines<T> {
             .min()
     }
 
-    /// Takes out what was due at `now`, into `out`: the earliest first, and of equals the one that was set first.
+    /// Takes out the values of deadlines due at `now`, into `out`: the earliest first, and of equals the one that was
+    /// set first.
     pub fn expire(&mut self, now: u64, out: &mut Vec<T>) {
         while let Some((deadline, _, slot)) = self
             .lanes
@@ -222,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_that_nobody_repeats_are_forgotten() {
+    fn timeouts_that_are_not_repeated_are_forgotten() {
         let mut deadlines = Deadlines::default();
         for timeout in 1..10_000 {
             let id = deadlines.insert(timeout, 0, timeout);

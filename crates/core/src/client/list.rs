@@ -18,13 +18,13 @@ impl Default for Links {
     }
 }
 
-/// An entry that can be in the list `L`; the type only tells an entry's lists apart.
+/// An entry that can be in the list `L`; the type only distinguishes an entry's lists.
 pub(super) trait Linked<L> {
     fn links(&mut self) -> &mut Links;
 }
 
-/// A list of entries that live in a slab. The slab has to be the same for every call, and who removes an entry from it
-/// unlinks it first.
+/// A list of entries that live in a slab. The slab has to be the same for every call, and a caller that removes an
+/// entry from it unlinks it first.
 #[derive(Debug)]
 pub(super) struct List<L> {
     first: usize,

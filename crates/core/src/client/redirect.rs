@@ -1,10 +1,10 @@
 //! Where a response leads: redirects (RFC 9110, section 15.4), as aiohttp follows them.
 //!
-//! A caller asks [`redirect`] first; then it resolves the address of the field `Location` against that of the request, and asks
-//! [`Origin`] whether credentials may go there.
+//! A caller calls [`redirect`] first; then it resolves the address of the field `Location` against that of the request,
+//! and checks by [`Origin`] whether credentials may go there.
 
-/// Header fields of a request that stay behind when a redirect leads to another origin; so do credentials that were given
-/// in other ways, and cookies given with the request.
+/// Header fields of a request that are dropped when a redirect leads to another origin; so do credentials that were
+/// given in other ways, and cookies given with the request.
 pub const CREDENTIAL_FIELDS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
 /// Header fields of a request that say something of its body, and go when the body does (RFC 9110, section 15.4).
@@ -31,7 +31,7 @@ pub enum RequestBody {
     Consumed,
 }
 
-/// A response, and the request that it answers.
+/// A response, and its request.
 #[derive(Clone, Copy, Debug)]
 pub struct RedirectContext<'a> {
     /// The status code of the response.
@@ -52,7 +52,7 @@ pub struct RedirectContext<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Redirect {
-    /// It is the answer.
+    /// No redirect: the response is final.
     No,
     /// Follow it, with [`NextRequest`].
     Follow(NextRequest),
@@ -71,11 +71,11 @@ pub enum NextRequest {
     Get,
 }
 
-/// What a response asks for, when redirects are to be followed.
+/// The redirect that a response requires, when redirects are to be followed.
 ///
-/// 303 turns every method but `HEAD` into `GET`, 301 and 302 turn `POST`; everything else is repeated as it was. A redirect
-/// without a `Location` is the answer. As in aiohttp, `max_redirects` is the number that is refused, so that one less is
-/// followed.
+/// 303 turns every method but `HEAD` into `GET`, 301 and 302 turn `POST`; everything else is repeated as it was. A
+/// redirect without a `Location` is the final response. As in aiohttp, `max_redirects` is the number that is refused,
+/// so one less is followed.
 pub fn redirect(context: &RedirectContext<'_>) -> Redirect {
     if !matches!(context.status, 301 | 302 | 303 | 307 | 308) || !context.has_location {
         return Redirect::No;
@@ -95,8 +95,8 @@ pub fn redirect(context: &RedirectContext<'_>) -> Redirect {
     }
 }
 
-/// Scheme, host and port (RFC 6454). Credentials belong to one origin: a redirect from `http` to `https` leaves it, and one
-/// to another port, too.
+/// Scheme, host and port (RFC 6454). Credentials belong to one origin: a redirect from `http` to `https` leaves it, and
+/// one to another port, too.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
     scheme: &'a str,
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn other_responses_are_answers() {
+    fn other_responses_are_final() {
         for status in [200, 201, 204, 300, 304, 305, 306, 309, 399, 404, 500] {
             assert_eq!(next(status, "GET", RequestBody::Empty), Redirect::No, "{status}");
         }

@@ -74,7 +74,7 @@ impl BodyReader {
     }
 }
 
-/// What there is of the input, `left` bytes at the most.
+/// The input, at most `left` bytes of it.
 fn data<'a>(input: &'a [u8], left: u64, received: &mut u64) -> (BodyPiece<'a>, usize) {
     let size = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
     if size == 0 {

@@ -63,7 +63,7 @@ impl ChunkedReader {
         Self { state, announced: 0, received: 0, extensions: 0 }
     }
 
-    /// What the end of the connection means here.
+    /// The error if the connection ends here.
     pub(super) fn incomplete(&self) -> Incomplete {
         Incomplete::Chunk { received: self.received }
     }
@@ -113,7 +113,7 @@ impl ChunkedReader {
         }
     }
 
-    /// Takes one byte of what is between the data of two chunks.
+    /// Takes one byte between the data of two chunks.
     fn step(
         &mut self,
         byte: u8,
@@ -134,7 +134,7 @@ impl ChunkedReader {
             State::White { size } => match byte {
                 b' ' | b'\t' => State::White { size },
                 b';' => State::Extension { size },
-                _ => return bad("white space behind the size", SIZES),
+                _ => return bad("white space after the size", SIZES),
             },
             State::Extension { size } => match byte {
                 b'\r' => State::SizeEnd { size },
@@ -164,7 +164,7 @@ impl ChunkedReader {
         Ok(())
     }
 
-    /// Goes on from the line of a size.
+    /// Continues after the line of a size.
     fn begin_chunk(
         &mut self,
         size: u64,

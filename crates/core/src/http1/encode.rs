@@ -1,7 +1,7 @@
-//! What is sent: heads and chunks, written into a buffer.
+//! Encodes heads and chunks into a buffer.
 //!
-//! Each function checks what it is given, and leaves the buffer as it was if there is something that must not be sent:
-//! a line end in a value would let whoever wrote it add fields, or a whole message, of his own (RFC 9110 section 5.5).
+//! Each function checks its input, and leaves the buffer as it was if a part must not be sent:
+//! a line end in a value would let its author add fields, or a whole message (RFC 9110 section 5.5).
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::Version;
 use super::error::Excerpt;
 use super::grammar;
 
-/// What ends a chunk's data, and a head.
+/// The end of a chunk's data, and of a head.
 pub const CRLF: &[u8] = b"\r\n";
 
 /// Fields that say how a message is framed, routed or to be understood, and come too late in trailers (RFC 9110 section
@@ -71,7 +71,7 @@ impl EncodeError {
         Self { part, fault, excerpt: Excerpt::around(bytes, position) }
     }
 
-    /// What it is about.
+    /// The kind of error.
     #[must_use]
     pub fn part(&self) -> &MessagePart {
         &self.part

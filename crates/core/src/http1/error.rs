@@ -1,4 +1,4 @@
-//! What can be wrong with a message.
+//! The errors of messages.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ struct Report {
     excerpt: Excerpt,
 }
 
-/// What an [`ParseError`] is about, for code that has to tell: which exception to raise, which status to answer with.
+/// The kind of a [`ParseError`], by which callers choose the exception to raise or the status to respond with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParseErrorKind {
     /// The start line is longer than [`ParserLimits::line`](super::ParserLimits::line).
@@ -52,7 +52,7 @@ pub enum ParseErrorKind {
     BadHost,
     /// `Content-Length` is no number.
     BadContentLength,
-    /// There is more than one length: `Content-Length` is repeated, or stands beside `Transfer-Encoding`.
+    /// There is more than one length: `Content-Length` is repeated, or stands next to `Transfer-Encoding`.
     ConflictingLength,
     /// `Transfer-Encoding` is not `chunked`, or may not be there.
     BadTransferEncoding,
@@ -76,7 +76,7 @@ pub enum ParseErrorKind {
 pub enum Incomplete {
     /// Before the end of its head.
     Head {
-        /// Bytes of this head that have come. With none, the peer has not begun to answer.
+        /// Bytes of this head that have arrived. With none, the peer has not begun to respond.
         received: usize,
     },
     /// Within a body of known length.
@@ -112,7 +112,7 @@ impl ParseError {
         Self::at(kind, why, section, bytes, 0)
     }
 
-    /// What it is about.
+    /// The kind of error.
     #[must_use]
     pub fn kind(&self) -> ParseErrorKind {
         self.0.kind

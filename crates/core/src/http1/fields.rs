@@ -30,7 +30,7 @@ pub(super) struct FieldSpan {
     pub(super) value: Span,
 }
 
-/// On the heap: heads are handed from one owner to the next, and their size is what that costs.
+/// On the heap: heads are handed from one owner to the next, and that costs by their size.
 pub(super) type FieldSpans = Vec<FieldSpan>;
 
 /// The fields of a head or of trailers: one block of bytes as it was received, and where the fields are in it.

@@ -5,7 +5,7 @@ use super::fields::HeaderFields;
 use super::grammar;
 use super::message::{RequestHead, ResponseHead, Version};
 
-/// How the end of a body is told.
+/// How the end of a body is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// There is no body.
@@ -16,11 +16,11 @@ pub enum Framing {
     Chunked,
     /// It lasts until the connection ends.
     UntilEof,
-    /// What follows the head is no longer HTTP.
+    /// The bytes after the head are no longer HTTP.
     Tunnel,
 }
 
-/// What has to be known of a request to tell where its response ends.
+/// The part of a request that decides where its response ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
     /// HEAD: the response has no body, whatever it says.
@@ -31,7 +31,7 @@ pub enum RequestKind {
     Other,
 }
 
-/// What a head says about its message.
+/// The framing that a head gives its message.
 pub enum HeadVerdict {
     /// It is an interim response; another head follows.
     Informational,
@@ -51,7 +51,8 @@ pub(super) fn of_response(
     upgrade: bool,
 ) -> Result<HeadVerdict, ParseError> {
     let no_body = match (head.status, kind) {
-        // Without the field that names the protocol nothing is changed (RFC 9110 section 7.8): an answer without a body.
+        // Without the field that names the protocol nothing is changed (RFC 9110 section 7.8): a response without a
+        // body.
         (101, _) if upgrade && head.fields.get("upgrade").is_none() => true,
         (101, _) if upgrade => return Ok(tunnel()),
         (101, _) => {
@@ -122,7 +123,7 @@ enum TransferCoding {
     Identity,
 }
 
-/// What the fields say that frame a message.
+/// The values of the fields that frame a message.
 struct Declared {
     length: Option<u64>,
     coding: Option<TransferCoding>,
@@ -173,7 +174,7 @@ impl Declared {
             ));
         }
         if coding.is_some() && length.is_some() {
-            let why = "Transfer-Encoding stands beside Content-Length";
+            let why = "Transfer-Encoding stands next to Content-Length";
             return Err(ParseError::new(ParseErrorKind::ConflictingLength, why, "RFC 9112 section 6.3", b""));
         }
         let keep_alive = !close && (keep_alive || version == Version::Http11);
@@ -199,7 +200,7 @@ fn content_length(value: &[u8]) -> Result<u64, ParseError> {
     }
 }
 
-/// One element of `Transfer-Encoding`, behind the one before.
+/// One element of `Transfer-Encoding`, after the one before.
 fn transfer_coding(element: &[u8], before: Option<TransferCoding>) -> Result<TransferCoding, ParseError> {
     let bad = |why, section| Err(ParseError::new(ParseErrorKind::BadTransferEncoding, why, section, element));
     let coding = if element.eq_ignore_ascii_case(b"chunked") {
@@ -209,7 +210,7 @@ fn transfer_coding(element: &[u8], before: Option<TransferCoding>) -> Result<Tra
     } else if element.is_empty() {
         return bad("it has an empty element", "RFC 9112 section 6.1");
     } else {
-        return bad("the coding is not chunked, and nobody asked for another one", "RFC 9112 section 7");
+        return bad("the coding is not chunked, and no other one was requested", "RFC 9112 section 7");
     };
     match before {
         None => Ok(coding),

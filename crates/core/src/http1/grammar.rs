@@ -20,7 +20,7 @@ const fn alphanumeric_or(others: &[u8]) -> Class {
 
 const TOKEN: Class = alphanumeric_or(b"!#$%&'*+-.^_`|~");
 
-/// HTAB, SP, VCHAR and obs-text: what a field value or a reason consists of.
+/// HTAB, SP, VCHAR and obs-text: the characters of a field value or a reason.
 const TEXT: Class = {
     let mut class = [false; 256];
     let mut byte = 0x20;
@@ -32,8 +32,8 @@ const TEXT: Class = {
     class
 };
 
-/// VCHAR and obs-text: what is taken as a request target. obs-text is not in the grammar of a URI, but some clients
-/// send UTF-8 as it is, and it does no harm to the framing.
+/// VCHAR and obs-text: the characters accepted in a request target. obs-text is not in the grammar of a URI, but some
+/// clients send UTF-8 as it is, and it does no harm to the framing.
 const TARGET: Class = {
     let mut class = TEXT;
     class[b'\t' as usize] = false;
@@ -77,7 +77,7 @@ pub(super) fn is_white(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// What is left without white space at both ends.
+/// The text without white space at both ends.
 pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     let Some(start) = bytes.iter().position(|&byte| !is_white(byte)) else { return &[] };
     let end = bytes.iter().rposition(|&byte| !is_white(byte)).map_or(start, |last| last + 1);

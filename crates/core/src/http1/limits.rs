@@ -7,7 +7,7 @@ const FIELDS: usize = 128;
 /// So many fields of full length fit into a head of the derived size.
 const FULL_FIELDS: usize = 32;
 
-/// The bounds of one message. What a parser holds in memory never exceeds `head` by more than a byte.
+/// The bounds of one message. The memory of a parser never exceeds `head` by more than a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParserLimits {
     /// The start line without its CRLF, in bytes.
@@ -23,7 +23,7 @@ pub struct ParserLimits {
 }
 
 impl ParserLimits {
-    /// Limits with a head that has room for the start line and 32 fields of full length, and no limit for the body.
+    /// Limits with a head that fits the start line and 32 fields of full length, and no limit for the body.
     #[must_use]
     pub const fn new(line: usize, field: usize, fields: usize) -> Self {
         let full = if fields < FULL_FIELDS { fields } else { FULL_FIELDS };

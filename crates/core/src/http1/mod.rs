@@ -1,7 +1,7 @@
 //! HTTP/1.1 (RFC 9112) without I/O, for both roles.
 //!
-//! [`ResponseParser`] and [`RequestParser`] are given bytes as they come and answer with [`MessageEvent`]s; [`encode`] writes
-//! what is sent. Neither knows a socket or a clock.
+//! [`ResponseParser`] and [`RequestParser`] are given bytes as they come and return [`MessageEvent`]s; [`encode`]
+//! writes messages. Neither knows a socket or a clock.
 //!
 //! ```
 //! use whorl_core::http1::{MessageEvent, ParserLimits, RequestKind, ResponseParser};
@@ -28,13 +28,13 @@
 //! # What is accepted
 //!
 //! Two parties that disagree about where a message ends can be played against each other (request smuggling, RFC 9112
-//! section 11.2). Whatever leaves room for that is an [`ParseError`], in responses as in requests:
+//! section 11.2). Any ambiguity about it is a [`ParseError`], in responses as in requests:
 //!
 //! - A line ends with CRLF. A bare CR or LF is an error everywhere; so are obs-fold, white space before the colon, and
 //!   control characters. Bytes from 0x80 pass in values, reasons and request targets, and mean nothing here.
 //! - `Content-Length` is one number in digits. A second one is an error even if it says the same.
-//! - `Transfer-Encoding` beside `Content-Length`, or in HTTP/1.0, is an error. The only coding is `chunked`, once;
-//!   we never ask for another one, and what is still coded is not to be handed on as content. In a response `identity`
+//! - `Transfer-Encoding` next to `Content-Length`, or in HTTP/1.0, is an error. The only coding is `chunked`, once;
+//!   we never request another one, and coded bytes must not be handed on as content. In a response `identity`
 //!   alone is taken for what it once meant: the body lasts until the connection ends.
 //! - Framing fields of a response that has no body (HEAD, 204, 304) have to be sound, and are then ignored. Those of
 //!   1xx, and of 2xx to CONNECT, are ignored altogether (RFC 9110 section 9.3.6).
@@ -42,9 +42,10 @@
 //! - Up to four empty lines are skipped before a request line (RFC 9112 section 2.2), and none before a status line: a
 //!   response that begins with one is out of step with its request.
 //! - A status is three digits, from 100; a reason may be missing, with or without the space before it.
-//! - A chunk size has 16 hexadecimal digits at the most. Extensions are passed over, up to 16 KiB in one message.
+//! - A chunk size has at most 16 hexadecimal digits. Extensions are skipped, up to 16 KiB in one message.
 //! - Trailers are kept apart; nothing in them changes how the message is read.
-//! - A request has one `Host` (RFC 9112 section 3.2), which only HTTP/1.0 may leave out. One with CONNECT has no content.
+//! - A request has one `Host` (RFC 9112 section 3.2), which only HTTP/1.0 may leave out. One with CONNECT has no
+//!   content.
 //!
 //! # How it is built
 //!
@@ -55,13 +56,13 @@
 //! | `start_line.rs`, `grammar.rs` | status line and request line; character classes |
 //! | `framing.rs` | where a message ends, and whether the connection outlives it |
 //! | `body.rs`, `chunked.rs` | content out of its framing |
-//! | `encode.rs` | heads and chunks as they are sent; refuses what would begin another field or message |
+//! | `encode.rs` | heads and chunks as they are sent; refuses text that would begin another field or message |
 //!
-//! A head that lies whole in the input, as nearly all do, is read at once: httparse goes over it, what httparse is lenient about
-//! (a bare LF) is checked, and the block is copied once; fields are that block and places in it. Where that finds a fault, or no
-//! end, a reader of our own reads line by line, gathers what comes and finds the *first* fault. So an error, like every
-//! event, is the same in whatever pieces a message comes: the fuzz targets hold the two ways against each other. Content is
-//! never copied: [`Event::Data`] is a part of the input.
+//! A head that lies whole in the input, as nearly all do, is read at once: httparse goes over it, anything httparse is
+//! lenient about (a bare LF) is checked, and the block is copied once; fields are that block and places in it. Where
+//! that finds a fault, or no end, a reader of our own reads line by line, gathers the bytes and finds the *first*
+//! fault. So an error, like every event, is the same in whatever pieces a message comes: the fuzz targets hold the two
+//! ways against each other. Content is never copied: [`Event::Data`] is a part of the input.
 
 pub mod encode;
 

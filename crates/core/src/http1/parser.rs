@@ -16,14 +16,14 @@ pub type ResponseParser = Parser<Responses>;
 
 /// Reads the requests on one connection: the server's side. See [`Parser`].
 ///
-/// The head of a request that offers an upgrade is read like any other. If it is granted, what follows
-/// [`MessageEvent::End`] is the new protocol's, and the parser is not asked again.
+/// The head of a request that offers an upgrade is read like any other. If it is granted, the bytes after
+/// [`MessageEvent::End`] are the new protocol's, and the parser is not called again.
 pub type RequestParser = Parser<Requests>;
 
 /// What [`Parser::parse`] has found.
 #[derive(Debug)]
 pub enum MessageEvent<'a, H> {
-    /// All that was given is used up, and there is nothing to tell. More bytes are needed, or the end of the connection.
+    /// All input is used up, without an event. More bytes are needed, or the end of the connection.
     NeedMore,
     /// The head of an interim response (1xx but 101). Any number may come before the response itself.
     Informational(H),
@@ -31,8 +31,8 @@ pub enum MessageEvent<'a, H> {
     Head(H, Framing),
     /// A piece of the content: a part of the input, not copied. It is never empty.
     Data(&'a [u8]),
-    /// A chunk of the chunked coding has ended. It says nothing about the content (RFC 9112 section 7.1): it is for users
-    /// who want the chunks as they were sent.
+    /// A chunk of the chunked coding has ended. It says nothing about the content (RFC 9112 section 7.1): it serves
+    /// users who want the chunks as they were sent.
     ChunkEnd,
     /// The fields after a chunked body, if there are any. They are never a part of the head's.
     Trailers(HeaderFields),
@@ -42,11 +42,11 @@ pub enum MessageEvent<'a, H> {
         /// Whether the connection may carry another one, for all that this side of it says (RFC 9112 section 9.3).
         keep_alive: bool,
     },
-    /// What is left of the input, and all that comes, is no longer HTTP. It is not used up.
+    /// The rest of the input, and all later input, is no longer HTTP. It is not used up.
     Tunnel,
 }
 
-/// What the end of the connection was.
+/// The kind of the connection's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
     /// The end of a message that lasts until then.
@@ -69,7 +69,7 @@ pub trait ParserRole {
     fn may_end(&self) -> bool;
     /// Puts a head together.
     fn head(line: Self::Line, fields: HeaderFields) -> Self::Head;
-    /// Says what a head announces, and takes note of it.
+    /// Returns the event of a head, and notes the framing it announces.
     fn judge(&mut self, head: &Self::Head) -> Result<HeadVerdict, ParseError>;
 }
 
@@ -137,11 +137,12 @@ impl ParserRole for Requests {
 
 /// Reads the messages of one role on one connection.
 ///
-/// The caller gives [`Parser::parse`] what it has, drops what was used, and asks again until the answer is
-/// [`MessageEvent::NeedMore`]. In whatever pieces a message comes, the events are the same, except that content comes in more
-/// of them. A head that lies whole in the input is read there; only one that does not is gathered in the parser.
+/// The caller gives [`Parser::parse`] its input, drops the used bytes, and calls again until the event is
+/// [`MessageEvent::NeedMore`]. In whatever pieces a message comes, the events are the same, except that content comes
+/// in more of them. A head that lies whole in the input is read there; only one that does not is gathered in the
+/// parser.
 ///
-/// After an error every further call answers with the same one.
+/// After an error every further call returns the same one.
 pub struct Parser<R: ParserRole> {
     role: R,
     limits: ParserLimits,
@@ -176,8 +177,8 @@ impl Parser<Responses> {
     /// A request of this kind has been sent, so a response may come. `upgrade`: it has offered to change the protocol,
     /// so 101 may come.
     ///
-    /// This is said once for each request, after the [`MessageEvent::End`] of the response before. Bytes that come while no
-    /// response is awaited are [`ParseErrorKind::Unexpected`].
+    /// This is said once for each request, after the [`MessageEvent::End`] of the response before. Bytes that come
+    /// while no response is awaited are [`ParseErrorKind::Unexpected`].
     pub fn await_response(&mut self, kind: RequestKind, upgrade: bool) {
         self.role.expected = Some((kind, upgrade));
     }
@@ -196,7 +197,7 @@ impl<R: ParserRole> Parser<R> {
         Self { role, limits: limits.within_reach(), reader: SectionReader::new(), state: State::Head }
     }
 
-    /// Sets the limits for what follows.
+    /// Sets the limits for later messages.
     pub fn set_limits(&mut self, limits: ParserLimits) {
         self.limits = limits.within_reach();
     }
@@ -260,7 +261,8 @@ impl<R: ParserRole> Parser<R> {
     ///
     /// # Errors
     ///
-    /// [`ParseErrorKind::Incomplete`] if a message, or its first byte, was still to come; or the error that was met before.
+    /// [`ParseErrorKind::Incomplete`] if a message, or its first byte, was still to come; or the error that was met
+    /// before.
     pub fn finish(&mut self) -> Result<Finish, ParseError> {
         let finish = match &self.state {
             State::Failed(error) => return Err(error.clone()),

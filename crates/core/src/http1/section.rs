@@ -11,7 +11,7 @@ use super::start_line::StartLine;
 const CRLF: &[u8] = b"\r\n";
 const LINE_ENDS: &str = "RFC 9112 section 2.2";
 
-/// How many fields `at_once` takes. The room for them is made anew for each head, so it is not for the longest ones.
+/// How many fields `at_once` takes. Their array is made anew for each head, so it is not for the longest ones.
 const FIELDS_AT_ONCE: usize = 32;
 
 /// How much is gathered at a time, in bytes: the end of the section may come soon, and a long body after it.
@@ -19,10 +19,10 @@ const STRIDE: usize = 4096;
 
 /// Reads one section after another.
 ///
-/// There are two ways, which accept the same. [`at_once`] is for the section that lies in the input from its first line
-/// to its last and is sound, as nearly all are: httparse goes over it, and it is copied once. Everything else is
-/// gathered in `block` and read line by line; that way finds the first thing that is wrong, in whatever pieces the
-/// section comes, and looks at each byte once.
+/// There are two ways, which accept the same input. [`at_once`] is for the section that lies in the input from its
+/// first line to its last and is sound, as nearly all are: httparse goes over it, and it is copied once. Everything
+/// else is gathered in `block` and read line by line; that way finds the first fault, in whatever pieces the section
+/// comes, and reads each byte once.
 pub(super) struct SectionReader<L> {
     block: Vec<u8>,
     /// Where the line starts that is being read.
@@ -78,14 +78,14 @@ impl<L: StartLine> SectionReader<L> {
                 let fields = HeaderFields::new(done.block, done.spans);
                 return Ok((done.start.map(|start| (start, fields)), end - before));
             }
-            // With no room left a head is too long, so this ends.
+            // At its limit a head is too long, so this ends.
             if rest.len() <= room {
                 return Ok((None, input.len()));
             }
         }
     }
 
-    /// Goes over the lines that are whole; answers where the section ends.
+    /// Goes over the lines that are whole; returns where the section ends.
     fn read_lines(&mut self, limits: &ParserLimits) -> Result<Option<usize>, ParseError> {
         while let Some(offset) = memchr::memchr(b'\n', &self.block[self.searched..]) {
             let (start, end) = (self.line, self.searched + offset + 1);
@@ -135,7 +135,7 @@ impl<L: StartLine> SectionReader<L> {
         Ok(false)
     }
 
-    /// Checks what does not need a whole line: how it begins, that it is `long` at least, and the section up to `end`.
+    /// Checks what needs no whole line: how it begins, that it is `long` at least, and the section up to `end`.
     fn check_size(
         &self,
         line: &[u8],

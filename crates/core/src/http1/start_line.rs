@@ -7,12 +7,12 @@ use super::message::Version;
 
 /// The first line of a section: of a response, of a request, or none as in trailers.
 pub trait StartLine: Sized {
-    /// What is wrong with such a line, in general.
+    /// The general fault of such a line.
     const KIND: ParseErrorKind;
     /// How many empty lines are passed over before it.
     const EMPTY_LINES: usize;
 
-    /// Looks at the first bytes of a line, however many there are: what cannot become one is refused at once, and not
+    /// Checks the first bytes of a line, however many there are: an impossible line is refused at once, and not
     /// when its end comes, which may be never.
     fn begins(bytes: &[u8]) -> Result<(), ParseError>;
 
@@ -38,7 +38,7 @@ pub struct RequestLine {
 
 impl StartLine for StatusLine {
     const KIND: ParseErrorKind = ParseErrorKind::BadStatusLine;
-    /// An empty line where a response should begin is part of an answer to something else.
+    /// An empty line where a response should begin belongs to another response.
     const EMPTY_LINES: usize = 0;
 
     fn begins(bytes: &[u8]) -> Result<(), ParseError> {
@@ -114,7 +114,7 @@ impl StartLine for RequestLine {
             return Err(bad(why, "RFC 9112 section 3.2", first + 1 + position));
         }
         if !is_target(method, target) {
-            let why = "the target is neither a path nor a URL, nor what this method takes instead";
+            let why = "the target is neither a path nor a URL, nor the form that this method takes instead";
             return Err(bad(why, "RFC 9112 section 3.2", first + 1));
         }
         let version = version(&line[second + 1..]).ok_or_else(|| {

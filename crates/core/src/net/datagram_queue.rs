@@ -1,10 +1,10 @@
-//! What waits to be sent by a datagram socket.
+//! The write queue of a datagram socket.
 
 use std::collections::VecDeque;
 
 /// Datagrams in the order of their sending, each with its destination.
 ///
-/// The size counts `header` bytes for each datagram beside its content, so that empty datagrams count as well.
+/// The size counts `header` bytes for each datagram in addition to its content, so that empty datagrams count as well.
 #[derive(Debug)]
 pub struct DatagramQueue<C, D> {
     datagrams: VecDeque<(C, D)>,
@@ -19,7 +19,7 @@ impl<C: AsRef<[u8]>, D> DatagramQueue<C, D> {
         Self { datagrams: VecDeque::new(), size: 0, header }
     }
 
-    /// Puts a datagram behind the others.
+    /// Appends a datagram.
     pub fn push(&mut self, content: C, destination: D) {
         self.size += content.as_ref().len() + self.header;
         self.datagrams.push_back((content, destination));
@@ -93,7 +93,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_size_is_what_waits(
+        fn the_size_counts_the_queue(
             contents in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..40),
             sent in 0_usize..60,
             header in 0_usize..10,

@@ -1,11 +1,11 @@
-//! What has a stream send the bytes that were written to it.
+//! When a stream sends the bytes that were written to it.
 
 use crate::sched::Turn;
 
-/// What sends the bytes that were written to a stream.
+/// The event that sends the bytes written to a stream.
 ///
-/// The first write of a turn is sent at once, so that a program which writes and then blocks has sent before. What is
-/// written after it in the same turn is gathered, and sent in one call when the turn ends.
+/// The first write of a turn is sent at once, so that a program which writes and then blocks has sent before. Bytes
+/// written after it in the same turn are gathered, and sent in one call when the turn ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FlushTrigger {
     /// The next write.
@@ -13,13 +13,13 @@ pub enum FlushTrigger {
     Idle,
     /// The next write, in any turn but this one, in which a write was sent already.
     Sent(Turn),
-    /// The end of this turn: the loop was asked for it.
+    /// The end of this turn: it was requested from the loop.
     Scheduled,
     /// The poller's report that the descriptor takes more.
     Blocked,
 }
 
-/// What a write has to do once its bytes are queued.
+/// The next step of a write once its bytes are queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum WriteStep {

@@ -1,4 +1,4 @@
-//! The policy of a byte stream: what is read into, what waits to be written, and when its writer should pause.
+//! The policy of a byte stream: the read buffer, the write queue, and when its writer should pause.
 
 mod datagram_queue;
 mod flush_trigger;

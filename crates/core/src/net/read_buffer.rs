@@ -6,8 +6,8 @@ use std::ops::{Deref, DerefMut};
 /// copies at a third of its speed when source and destination are a little apart within their pages).
 const PAGE: usize = 4096;
 
-/// A page-aligned block of zeroed memory: one a loop, as what was read is handed on before the next read. By default it has no
-/// memory.
+/// A page-aligned block of zeroed memory: one per loop, as read bytes are handed on before the next read. By default it
+/// has no memory.
 #[derive(Default)]
 pub struct ReadBuffer {
     memory: Box<[Page]>,
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn starts_on_a_page_and_has_the_size_asked_for() {
+    fn starts_on_a_page_and_has_the_requested_size() {
         let mut buffer = ReadBuffer::new(PAGE + 1);
         assert_eq!(buffer.len(), 2 * PAGE);
         assert_eq!(buffer.as_ptr().addr() % PAGE, 0);

@@ -1,4 +1,4 @@
-//! Water marks: when a writer is asked to pause, and when to go on.
+//! Water marks: when a writer is paused, and when it is resumed.
 
 use std::fmt;
 
@@ -34,8 +34,8 @@ impl Default for WaterMarks {
 }
 
 impl WaterMarks {
-    /// Marks from what the user gave, `default_high` bytes if nothing: a missing high is four times the low, a missing
-    /// low a quarter of the high, as in asyncio.
+    /// Marks from the user's values, `default_high` bytes if there are none: a missing high is four times the low, a
+    /// missing low a quarter of the high, as in asyncio.
     ///
     /// # Errors
     /// [`WrongWaterMarks`] when `low` is above `high`.
@@ -49,7 +49,7 @@ impl WaterMarks {
         if low > high { Err(WrongWaterMarks { low, high }) } else { Ok(Self { low, high }) }
     }
 
-    /// The mark at which a paused writer goes on, in bytes.
+    /// The mark at which a paused writer continues, in bytes.
     #[must_use]
     pub const fn low(self) -> usize {
         self.low
@@ -62,7 +62,7 @@ impl WaterMarks {
     }
 }
 
-/// Whether the writer has been asked to pause.
+/// Whether the writer was paused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flow {
     /// It may write.

@@ -1,4 +1,4 @@
-//! What waits to be written to a stream.
+//! The write queue of a stream.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -33,7 +33,7 @@ pub enum Flushed {
 }
 
 impl<C: AsRef<[u8]>> WriteQueue<C> {
-    /// Puts `chunk` behind the others; an empty one is dropped.
+    /// Appends `chunk`; an empty one is dropped.
     pub fn push(&mut self, chunk: C) {
         let size = chunk.as_ref().len();
         if size > 0 {
@@ -61,7 +61,7 @@ impl<C: AsRef<[u8]>> WriteQueue<C> {
     }
 
     /// Sends with `write` until all is gone or the stream blocks. `Interrupted` is tried again, `WouldBlock` ends the
-    /// flush; what was sent before an error is gone from the queue.
+    /// flush; bytes sent before an error are gone from the queue.
     ///
     /// # Errors
     /// Any other error of `write`.
@@ -96,12 +96,12 @@ impl<C: AsRef<[u8]>> WriteQueue<C> {
         Ok(Flushed::All)
     }
 
-    /// Takes off the front what one write of `offered` bytes has sent; the end of the flush, if this is it.
+    /// Takes the bytes that one write of `offered` bytes has sent off the front; returns the flush's end if this is it.
     fn sent_of(&mut self, outcome: io::Result<usize>, offered: usize) -> io::Result<Option<Flushed>> {
         match outcome {
             Ok(sent) => {
                 self.advance(sent);
-                // A short write: the socket's buffer is full, another try would only be told so.
+                // A short write: the socket's buffer is full, another try would block.
                 Ok((sent < offered).then_some(Flushed::Blocked))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Some(Flushed::Blocked)),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_keeps_what_was_not_sent() {
+    fn an_error_keeps_unsent_bytes() {
         let mut queue = queue(&[b"abc", b"def"]);
         queue.advance(4);
         let failed = queue.flush(|_| Err(io::ErrorKind::ConnectionReset.into()));
@@ -196,7 +196,7 @@ mod tests {
                 prop_assert!(flushed.is_ok());
                 prop_assert_eq!(size - queue.size(), received.len() - before);
             }
-            // Steps of zero alone send nothing for ever; any other mixture sends it all.
+            // Steps of zero alone never send anything; any other mixture sends it all.
             if queue.is_empty() {
                 prop_assert_eq!(received, chunks.concat());
             }
@@ -206,7 +206,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Push(Vec<u8>),
-        /// A flush whose writes are answered so: a number of bytes taken at the most, or an error.
+        /// A flush whose writes return so: at most a number of bytes taken, or an error.
         Flush(Vec<Result<usize, io::ErrorKind>>),
         Advance(usize),
         Take,
@@ -271,7 +271,7 @@ mod tests {
                     }
                     Step::Take => {
                         let taken: Vec<u8> = queue.take().into_iter().flatten().collect();
-                        // The first chunk comes whole, with what was sent of it.
+                        // The first chunk comes whole, with its sent part.
                         prop_assert!(taken.ends_with(model.make_contiguous()));
                         model.clear();
                     }

@@ -30,8 +30,8 @@ impl Alarm {
         Ok(Self { fd: timerfd_create(TimerfdClockId::Monotonic, flags)? })
     }
 
-    /// The descriptor becomes readable after `delay`, or not at all; what was set before is forgotten, and a descriptor that
-    /// was readable is so no more.
+    /// The descriptor becomes readable after `delay`, or not at all; an earlier setting is dropped, and a descriptor
+    /// that was readable is so no more.
     ///
     /// # Errors
     /// None in practice.
@@ -65,8 +65,8 @@ impl Alarm {
         Ok(Self { fd })
     }
 
-    /// The descriptor becomes readable after `delay`, or not at all; what was set before is forgotten, and a descriptor that
-    /// was readable is so no more.
+    /// The descriptor becomes readable after `delay`, or not at all; an earlier setting is dropped, and a descriptor
+    /// that was readable is so no more.
     ///
     /// # Errors
     /// None in practice.

@@ -17,7 +17,7 @@ pub struct Poller {
     fd: OwnedFd,
 }
 
-/// Room for the events of one wait; reused from one wait to the next.
+/// The events of one wait; reused from one wait to the next.
 pub struct Events {
     list: Vec<epoll::Event>,
 }
@@ -32,7 +32,7 @@ impl std::fmt::Debug for Events {
 }
 
 impl Events {
-    /// Room for `capacity` events: more wait in the kernel until the next call.
+    /// A buffer for `capacity` events: more wait in the kernel until the next call.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
         Self { list: Vec::with_capacity(capacity) }
@@ -102,7 +102,7 @@ impl Poller {
         self.control(libc::EPOLL_CTL_ADD, fd, token, interest)
     }
 
-    /// Changes what is wanted of a watched `fd`.
+    /// Changes the interest of a watched `fd`.
     ///
     /// # Errors
     /// `ENOENT` when it is not registered, `EBADF` when it is closed.
@@ -116,8 +116,8 @@ impl Poller {
     /// Stops watching `fd`: only what was added to this poller is affected, whatever the number names.
     ///
     /// # Errors
-    /// `ENOENT` when it is not registered, `EBADF` when it was closed before (the kernel has forgotten it by itself then,
-    /// unless a duplicate is open).
+    /// `ENOENT` when it is not registered, `EBADF` when it was closed before (the kernel has forgotten it by itself
+    /// then, unless a duplicate is open).
     pub fn delete(&self, fd: RawFd) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_DEL, fd, Token::from_raw(0), Interest::NONE)
     }
@@ -132,12 +132,12 @@ impl Poller {
         if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Waits until something is ready, for `timeout` at most (`None`: for ever; zero: not at all).
+    /// Waits until a descriptor is ready, for at most `timeout` (`None`: without limit; zero: not at all).
     ///
     /// A signal ends the wait with no event.
     ///
     /// # Errors
-    /// What `epoll_wait` reports, but for `EINTR`.
+    /// The errors of `epoll_wait`, except `EINTR`.
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         events.list.clear();
         let outcome = match timeout {
@@ -161,8 +161,9 @@ impl Poller {
         if !MISSING.load(Ordering::Relaxed) {
             let spare = events.list.spare_capacity_mut();
             let limit = timespec(limit);
-            // SAFETY: the kernel writes at most `spare.len()` events to `spare`, which holds that many and whose elements
-            // have the kernel's layout (rustix passes them on as they are); the limit is read only; there is no mask.
+            // SAFETY: the kernel writes at most `spare.len()` events to `spare`, which holds that many and whose
+            // elements have the kernel's layout (rustix passes them on as they are); the limit is read only; there is
+            // no mask.
             let count = unsafe {
                 libc::syscall(
                     libc::SYS_epoll_pwait2,

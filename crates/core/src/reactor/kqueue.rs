@@ -1,5 +1,5 @@
-//! The poller on macOS and the BSDs: kqueue, level-triggered. It compiles behind the same methods as epoll's; nobody has
-//! run it under load yet.
+//! The poller on macOS and the BSDs: kqueue, level-triggered. It compiles with the same methods as epoll's; it has
+//! not been run under load yet.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -16,7 +16,7 @@ pub struct Poller {
     fd: OwnedFd,
 }
 
-/// Room for the events of one wait; reused from one wait to the next.
+/// The events of one wait; reused from one wait to the next.
 pub struct Events {
     list: Vec<KEvent>,
 }
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Events {
 }
 
 impl Events {
-    /// Room for `capacity` events: more wait in the kernel until the next call.
+    /// A buffer for `capacity` events: more wait in the kernel until the next call.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
         Self { list: Vec::with_capacity(capacity) }
@@ -111,7 +111,7 @@ impl Poller {
         self.change(fd, token, interest)
     }
 
-    /// Changes what is wanted of a watched `fd`.
+    /// Changes the interest of a watched `fd`.
     ///
     /// # Errors
     /// `EBADF` for a closed descriptor.
@@ -130,15 +130,15 @@ impl Poller {
         self.change(fd, Token::from_raw(0), Interest::NONE)
     }
 
-    /// Waits until something is ready, for `timeout` at most (`None`: for ever; zero: not at all).
+    /// Waits until a descriptor is ready, for at most `timeout` (`None`: without limit; zero: not at all).
     ///
     /// A signal ends the wait with no event.
     ///
     /// # Errors
-    /// What `kevent` reports, but for `EINTR`.
+    /// The errors of `kevent`, except `EINTR`.
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         events.list.clear();
-        // SAFETY: no change is asked for, so no descriptor is named.
+        // SAFETY: no change is requested, so no descriptor is named.
         let done = unsafe {
             kqueue::kevent(&self.fd, &[], rustix::buffer::spare_capacity(&mut events.list), timeout)
         };

@@ -1,8 +1,8 @@
-//! The table of what is registered with the poller.
+//! The table of the poller's registrations.
 //!
-//! A descriptor number is reused by the kernel as soon as it is closed, and events for its former life may still be in the
-//! list being worked through (uvloop #645 sent responses to the wrong request that way). A [`Token`] therefore names a slot
-//! *and* its generation: an event for a slot that has been given away since finds nothing.
+//! A descriptor number is reused by the kernel as soon as it is closed, and events of its previous use may still be in
+//! the list being worked through (uvloop #645 sent responses to the wrong request that way). A [`Token`] therefore
+//! names a slot *and* its generation: an event for a slot that has been given away since finds nothing.
 
 use std::collections::HashMap;
 use std::os::fd::RawFd;
@@ -34,8 +34,8 @@ impl Token {
 
 /// How the poller follows a change of interest.
 ///
-/// A source that wants nothing is not registered at all: the kernel reports a hang-up or an error of whatever is
-/// registered, wanted or not, and a paused reader whose peer is gone would keep the loop spinning.
+/// A source without interest is not registered at all: the kernel reports a hang-up or an error of each
+/// registered descriptor, wanted or not, and a paused reader whose peer is gone would keep the loop spinning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Register the descriptor.
@@ -69,8 +69,8 @@ impl<S> Default for Sources<S> {
 }
 
 impl<S> Sources<S> {
-    /// Enters `source` for `fd`. A former source of the same descriptor is given back: its descriptor was closed behind
-    /// our back and the number has a new life.
+    /// Enters `source` for `fd`. A previous source of the same descriptor is given back: its descriptor was closed by
+    /// other code and the number is in use again.
     pub fn insert(&mut self, fd: RawFd, interest: Interest, source: S) -> (Token, Option<S>) {
         let former = self.remove_fd(fd);
         self.next_generation = self.next_generation.wrapping_add(1);
@@ -181,7 +181,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_token_of_a_former_life_finds_nothing() {
+    fn a_token_of_a_previous_use_finds_nothing() {
         let mut sources = Sources::default();
         let (first, _) = sources.insert(5, Interest::READ, "first");
         assert_eq!(sources.remove(first), Some((5, "first")));
@@ -253,7 +253,7 @@ mod tests {
         fn any_mixture_of_steps_agrees_with_a_map_and_with_the_poller(steps in steps()) {
             let mut sources = Sources::default();
             let mut tokens: Vec<Token> = Vec::new();
-            // By number: descriptor and interest. And what a poller that follows has, by descriptor.
+            // By number: descriptor and interest. And the registrations of a poller that follows, by descriptor.
             let mut model: HashMap<usize, (RawFd, Interest)> = HashMap::new();
             let mut poller: HashMap<RawFd, Interest> = HashMap::new();
             for step in steps {
@@ -305,7 +305,7 @@ mod tests {
                 prop_assert_eq!(sources.len(), model.len());
                 for (number, token) in tokens.iter().enumerate() {
                     let known = model.get(&number).copied();
-                    // A token of a former life finds nothing.
+                    // A token of a previous use finds nothing.
                     prop_assert_eq!(sources.get(*token).copied(), known.map(|_| number));
                     prop_assert_eq!(sources.interest(*token), known);
                     prop_assert!(known.is_none_or(|(fd, _)| sources.token_of(fd) == Some(*token)));

@@ -10,26 +10,26 @@ pub const MIN_WINDOW_BITS: u8 = 9;
 /// The largest window there is, in bits.
 pub const MAX_WINDOW_BITS: u8 = 15;
 
-/// What a flush ends with; the sender leaves it out, and the receiver puts it back.
+/// The end of a flush; the sender leaves it out, and the receiver puts it back.
 const FLUSH_TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 /// The payload of an empty message: the header of an empty block, whose rest is the tail.
 const EMPTY_BLOCK: u8 = 0x00;
-/// Streams in one message. A sender has reason to end one at each of its flushes, which are few; each costs the receiver a
-/// new start, and takes two bytes.
+/// Streams in one message. A sender has reason to end one at each of its flushes, which are few; each costs the
+/// receiver a new start, and takes two bytes.
 const MOST_STREAMS: u32 = 1024;
-/// The least room that is made for output, in bytes.
+/// The least space that is reserved for output, in bytes.
 const LEAST_ROOM: usize = 4096;
-/// Room for output beyond which a buffer does not grow at once, in bytes.
+/// The most space for output that a buffer grows by at once, in bytes.
 const MOST_ROOM: usize = 1 << 20;
-/// About what zlib's own level 1 gives. That of zlib-rs has fixed codes: faster yet on short messages, and a third larger on
-/// long ones.
+/// About what zlib's own level 1 gives. That of zlib-rs has fixed codes: faster yet on short messages, and a third
+/// larger on long ones.
 const LEVEL: u32 = 2;
 
-/// Whether the deflate stream goes on.
+/// Whether the deflate stream continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stream {
     Open,
-    /// Its last block has come, and what follows begins another.
+    /// Its last block has come, and later input begins another.
     Ended,
 }
 
@@ -50,8 +50,8 @@ impl Inflater {
         Self { direction, inner: None, stream: Stream::Open, streams: 0 }
     }
 
-    /// Inflates `input`, the next bytes of a message, to the end of `output`, which holds all of the message so far. What is
-    /// written beyond `limit` before that is found out is bounded by the room that is made at once.
+    /// Inflates `input`, the next bytes of a message, to the end of `output`, which holds all of the message so far.
+    /// The output beyond `limit` before the check is bounded by the space reserved at once.
     ///
     /// # Errors
     /// The message becomes larger than `limit`, or is not deflate data.
@@ -83,7 +83,7 @@ impl Inflater {
             }
             let before = inner.total_in();
             let status = inner.decompress_vec(input, output, FlushDecompress::Sync);
-            // What was written before an error comes before it.
+            // Output from before an error comes before it.
             if let Some(limit) = limit
                 && output.len() > limit
             {
@@ -95,13 +95,13 @@ impl Inflater {
             if status == Status::StreamEnd {
                 self.stream = Stream::Ended;
             } else if output.len() < output.capacity() {
-                // It had room and wrote no more: all input is used.
+                // It had space and wrote no more: all input is used.
                 return Ok(());
             }
         }
     }
 
-    /// Ends the message: what is left of it goes to `output`.
+    /// Ends the message: the rest of it goes to `output`.
     ///
     /// # Errors
     /// As [`Inflater::push`].
@@ -146,9 +146,9 @@ impl Deflater {
         output
     }
 
-    /// Compresses a whole message by itself, with a window of `bits` or the agreed one, if that is smaller.
+    /// Compresses a whole message by itself, with a window of `bits` or the negotiated one, if that is smaller.
     ///
-    /// The window of what follows begins anew: the peer's has this message in it, and ours has not.
+    /// The window of later messages begins anew: the peer's has this message in it, and ours has not.
     pub fn alone(&mut self, input: &[u8], bits: u8) -> Vec<u8> {
         let bits = bits.min(self.direction.window_bits).clamp(MIN_WINDOW_BITS, MAX_WINDOW_BITS);
         if let Some(inner) = &mut self.inner {
@@ -166,7 +166,7 @@ fn compress(inner: &mut Compress, mut input: &[u8], fin: bool) -> Vec<u8> {
     let mut output = Vec::with_capacity(input.len() / 2 + 64);
     loop {
         let before = inner.total_in();
-        // Out of room is the only way that it ends early, and there is more below.
+        // It ends early only when it is out of space, and more is reserved below.
         let status = inner.compress_vec(input, &mut output, FlushCompress::Sync);
         let used = usize::try_from(inner.total_in() - before).unwrap_or(usize::MAX);
         input = input.get(used..).unwrap_or_default();
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_deflate_is_refused() {
+    fn other_bytes_than_deflate_are_refused() {
         let error = inflated(&mut Inflater::new(TAKEOVER), b"\xff\xff\xff\xff", None).unwrap_err();
         assert_eq!((error, error.close_code()), (ProtocolError::NotDeflate, 1007));
         // A reference to before the beginning.

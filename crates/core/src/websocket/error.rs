@@ -1,4 +1,4 @@
-//! What a peer did wrong, and what cannot be sent.
+//! The protocol errors of a peer, and of messages that cannot be sent.
 
 use std::fmt;
 
@@ -55,7 +55,7 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// The code of the close frame that tells the peer: 1002 (protocol error), 1007 (invalid payload) or 1009 (too big).
+    /// The code of the close frame for the peer: 1002 (protocol error), 1007 (invalid payload) or 1009 (too big).
     #[must_use]
     pub const fn close_code(self) -> u16 {
         match self {
@@ -115,7 +115,7 @@ impl std::error::Error for ProtocolError {}
 pub enum Unsendable {
     /// A control frame with a payload of more than 125 bytes.
     LongControl {
-        /// What it is.
+        /// Its opcode.
         opcode: Opcode,
         /// Bytes of its payload.
         size: usize,
@@ -135,10 +135,10 @@ impl fmt::Display for Unsendable {
         match self {
             Self::LongControl { opcode: Opcode::Close, size } => {
                 let most = LARGEST_CONTROL - 2;
-                write!(f, "the reason of a close frame takes {most} bytes at the most, not {}", size - 2)
+                write!(f, "the reason of a close frame takes at most {most} bytes, not {}", size - 2)
             }
             Self::LongControl { opcode, size } => {
-                write!(f, "a {opcode} frame takes {LARGEST_CONTROL} bytes at the most, not {size}")
+                write!(f, "a {opcode} frame takes at most {LARGEST_CONTROL} bytes, not {size}")
             }
             Self::FragmentedControl(opcode) => write!(f, "a {opcode} frame cannot be fragmented"),
             Self::NothingToContinue => f.write_str(

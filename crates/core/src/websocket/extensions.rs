@@ -29,8 +29,8 @@ impl fmt::Display for MalformedExtensions {
 
 impl std::error::Error for MalformedExtensions {}
 
-/// The extensions that `header` lists; several such headers are one with commas between. Empty elements are left out, as
-/// RFC 9110 (section 5.6.1.2) asks of whoever receives a list.
+/// The extensions that `header` lists; several such headers are one with commas between. Empty elements are left out,
+/// as RFC 9110 (section 5.6.1.2) requires of recipients of a list.
 ///
 /// # Errors
 /// [`MalformedExtensions`].
@@ -129,7 +129,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A token, or one in quotes: what the quotes hold has to be a token as well (RFC 6455, section 9.1).
+    /// A token, or one in quotes: the quoted text has to be a token as well (RFC 6455, section 9.1).
     fn value(&mut self) -> Result<Cow<'a, str>, MalformedExtensions> {
         if !self.take(b'"') {
             return self.token().map(Cow::Borrowed);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_follow_the_grammar() {
+    fn text_that_does_not_follow_the_grammar() {
         for (header, at) in [
             ("foo bar", 4),
             ("foo;", 4),

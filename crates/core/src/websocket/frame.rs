@@ -5,9 +5,9 @@ use std::fmt;
 use super::WebSocketRole;
 use super::error::ProtocolError;
 
-/// Bytes that the payload of a control frame has at the most.
+/// The most bytes of a control frame's payload.
 pub const LARGEST_CONTROL: usize = 125;
-/// Bytes that a header has at the most: two, a length of eight, a key of four.
+/// The most bytes of a header: two, a length of eight, a key of four.
 pub const LARGEST_HEADER: usize = 14;
 
 const FIN: u8 = 0x80;
@@ -18,7 +18,7 @@ const MASK: u8 = 0x80;
 const LENGTH_OF_16_BITS: u8 = 126;
 const LENGTH_OF_64_BITS: u8 = 127;
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Opcode {
@@ -30,9 +30,9 @@ pub enum Opcode {
     Binary = 0x2,
     /// The peer closes the connection.
     Close = 0x8,
-    /// Asks for a pong.
+    /// Requests a pong.
     Ping = 0x9,
-    /// Answers a ping.
+    /// The response to a ping.
     Pong = 0xA,
 }
 
@@ -78,7 +78,7 @@ pub struct FrameHeader {
     pub fin: bool,
     /// The first reserved bit: a compressed message begins.
     pub rsv1: bool,
-    /// What it is.
+    /// Its opcode.
     pub opcode: Opcode,
     /// Bytes of the payload.
     pub length: u64,
@@ -90,7 +90,8 @@ impl FrameHeader {
     /// The header at the front of `bytes`, as sent by `sender`, and its length in bytes; nothing if it is not complete.
     /// `rsv1` is whether an extension gives the first reserved bit a meaning.
     ///
-    /// A length in more bytes than it needs is accepted, as by most implementations: some small servers write nothing else.
+    /// A length in more bytes than it needs is accepted, as by most implementations: some small servers write nothing
+    /// else.
     pub fn parse(
         bytes: &[u8],
         sender: WebSocketRole,
@@ -220,7 +221,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_is_parsed_once_it_is_complete(header in header(), after in 0_usize..3) {
+        fn an_encoded_header_is_parsed_once_it_is_complete(header in header(), after in 0_usize..3) {
             let sender = if header.mask.is_some() { WebSocketRole::Client } else { WebSocketRole::Server };
             let mut bytes = header.encode().as_ref().to_vec();
             let size = bytes.len();
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused() {
+    fn refused_frames() {
         let refused =
             |bytes: &[u8], rsv1| FrameHeader::parse(bytes, WebSocketRole::Server, rsv1).unwrap_err();
         assert_eq!(refused(b"\xc1\x00", false), ProtocolError::ReservedBits);

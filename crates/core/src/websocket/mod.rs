@@ -1,10 +1,10 @@
 //! The WebSocket protocol (RFC 6455) with per-message compression (RFC 7692), without I/O, for both roles.
 //!
-//! A [`MessageReader`] turns the bytes that follow the handshake into whole messages and control frames ([`WebSocketEvent`]); it checks
-//! everything that a peer may get wrong, and what it keeps is bounded by the largest message that is allowed, whatever the
-//! peer declares or compresses. A [`FrameWriter`] turns a payload into a frame. Neither has a socket, a clock or a source of
-//! randomness: masking keys come from the caller. [`DeflateOffer`] and [`DeflateAgreement`] are the negotiation of
-//! `permessage-deflate` in the header `Sec-WebSocket-Extensions`.
+//! A [`MessageReader`] turns the bytes that follow the handshake into whole messages and control frames
+//! ([`WebSocketEvent`]); it checks everything that a peer may get wrong, and its memory is bounded by the largest
+//! message that is allowed, whatever the peer declares or compresses. A [`FrameWriter`] turns a payload into a frame.
+//! Neither has a socket, a clock or a source of randomness: masking keys come from the caller. [`DeflateOffer`] and
+//! [`DeflateAgreement`] are the negotiation of `permessage-deflate` in the header `Sec-WebSocket-Extensions`.
 //!
 //! ```
 //! use whorl_core::websocket::{Compress, WebSocketEvent, Opcode, MessageReader, WebSocketRole, FrameWriter};
@@ -16,23 +16,26 @@
 //! assert_eq!((event, consumed), (Some(WebSocketEvent::Text(b"hello")), frame.len()));
 //! ```
 //!
-//! # What holds
+//! # Guarantees
 //!
-//! - *Memory follows what came*, never what a frame declares, and no more than the largest message. A length is refused with its
-//!   header. Compressed frames are inflated as they come and not kept, so a bomb is refused (1009) as soon as it is beyond the
-//!   limit; a message may have 1,024 deflate streams, as each is work without a byte of output.
-//! - *The order of bytes alone counts*: of two faults in one message the first is reported, however the bytes are cut into reads.
-//!   UTF-8 is checked as it comes, so an error is known with its byte.
-//! - *An error is final*, and carries the close code for the peer (1002, 1007, 1009). Behind a close frame nothing is read.
-//! - Stricter than aiohttp: a masked frame from a server, and close codes that must not be sent, are errors. As lenient: a length
-//!   in more bytes than it needs, and the first reserved bit on a control frame where compression is agreed. A message of
-//!   exactly the largest size is accepted, where aiohttp refuses it uncompressed and accepts it compressed.
+//! - *Memory follows the received bytes*, never a frame's declared length, and is bounded by the largest message. A
+//!   length is refused with its header. Compressed frames are inflated as they come and not kept, so a bomb is refused
+//!   (1009) as soon as it is beyond the limit; a message may have 1,024 deflate streams, as each is work without a byte
+//!   of output.
+//! - *The order of bytes alone counts*: of two faults in one message the first is reported, however the bytes are cut
+//!   into reads. UTF-8 is checked as it comes, so an error is known with its byte.
+//! - *An error is final*, and carries the close code for the peer (1002, 1007, 1009). After a close frame nothing is
+//!   read.
+//! - Stricter than aiohttp: a masked frame from a server, and close codes that must not be sent, are errors. As
+//!   lenient: a length in more bytes than it needs, and the first reserved bit on a control frame where compression is
+//!   negotiated. A message of exactly the largest size is accepted, where aiohttp refuses it uncompressed and accepts
+//!   it compressed.
 //!
-//! A frame that is a message by itself, came in one piece and is not masked is lent from the input; every other message is
-//! assembled in one buffer of the reader's. A frame borrows its payload and masks it while it is copied into its place, eight
-//! bytes at a time. A message that is compressed by itself begins our window anew, as the peer's has that message in it
-//! and ours has not. zlib cannot compress with a window of 8 bits: a server that asks for it is refused, and one that uses it
-//! is understood.
+//! A frame that is a message by itself, came in one piece and is not masked is lent from the input; every other message
+//! is assembled in one buffer of the reader's. A frame borrows its payload and masks it while it is copied into its
+//! place, eight bytes at a time. A message that is compressed by itself begins our window anew, as the peer's has that
+//! message in it and ours has not. zlib cannot compress with a window of 8 bits: a server that requests it is refused,
+//! and one that uses it is understood.
 
 mod close;
 mod deflate;

@@ -1,5 +1,5 @@
-//! The negotiation of `permessage-deflate` (RFC 7692, sections 5 and 7.1): what a client offers, what a server answers, and
-//! what is agreed by that.
+//! The negotiation of `permessage-deflate` (RFC 7692, sections 5 and 7.1): the client's offer, the server's response,
+//! and the resulting agreement.
 
 use std::fmt;
 
@@ -31,14 +31,14 @@ impl Default for DeflateParameters {
 /// What both sides have agreed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeflateAgreement {
-    /// What the server sends.
+    /// The server's messages.
     pub server: DeflateParameters,
-    /// What the client sends.
+    /// The client's messages.
     pub client: DeflateParameters,
 }
 
 impl DeflateAgreement {
-    /// How `role` compresses what it sends.
+    /// How `role` compresses its messages.
     #[must_use]
     pub const fn sent_by(self, role: WebSocketRole) -> DeflateParameters {
         match role {
@@ -76,11 +76,11 @@ pub enum WindowOffer {
     No,
     /// The server may choose.
     Any,
-    /// The client will use so many bits at the most, and the server may choose less.
+    /// The client will use at most so many bits, and the server may choose less.
     AtMost(u8),
 }
 
-/// What a client offers.
+/// A client's offer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeflateOffer {
     /// The server's messages are not to refer to those before them.
@@ -124,7 +124,7 @@ fn push(header: &mut String, parameter: &str, value: Option<u8>) {
     }
 }
 
-/// The server's answer cannot be accepted, and the handshake fails.
+/// The server's response cannot be accepted, and the handshake fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unacceptable {
     /// It does not follow the grammar of the header.
@@ -137,7 +137,7 @@ pub enum Unacceptable {
     Parameter(String),
     /// A window that is no number from 8 to 15, larger than was offered, or one that the compressor has not.
     WindowSize,
-    /// A parameter of the offer that the answer leaves out, and must not.
+    /// A parameter of the offer that the response must not leave out.
     LeftOut(&'static str),
 }
 
@@ -157,7 +157,7 @@ impl fmt::Display for Unacceptable {
 
 impl std::error::Error for Unacceptable {}
 
-/// The parameters of one `permessage-deflate`, of an offer or an answer.
+/// The parameters of one `permessage-deflate`, of an offer or a response.
 #[derive(Clone, Copy, Debug, Default)]
 struct ExtensionParameters {
     server_no_context_takeover: bool,
@@ -214,8 +214,8 @@ fn window_bits(value: &str) -> Result<u8, Unacceptable> {
 }
 
 impl DeflateOffer {
-    /// The offers of a client's `header` in the order of its preference. Other extensions are left out, as are offers of
-    /// this one that are not valid, for a server has to decline those (RFC 7692, section 7.1).
+    /// The offers of a client's `header` in the order of its preference. Other extensions are left out, as are offers
+    /// of this one that are not valid, for a server has to decline those (RFC 7692, section 7.1).
     ///
     /// # Errors
     /// [`MalformedExtensions`].
@@ -225,7 +225,7 @@ impl DeflateOffer {
         Ok(offers.filter_map(|offer| ExtensionParameters::parse(offer).ok()).map(Self::from).collect())
     }
 
-    /// What is agreed if a server that would compress as `ours` accepts this offer; nothing if it cannot.
+    /// The agreement if a server that would compress as `ours` accepts this offer; none if it cannot.
     #[must_use]
     pub fn accept(&self, ours: DeflateParameters) -> Option<DeflateAgreement> {
         let server_bits = self.server_max_window_bits.unwrap_or(MAX_WINDOW_BITS).min(ours.window_bits);
@@ -248,10 +248,10 @@ impl DeflateOffer {
         })
     }
 
-    /// What is agreed by the server's answer to this offer; nothing if it does not take the extension.
+    /// The agreement by the server's response to this offer; none if it does not take the extension.
     ///
     /// # Errors
-    /// [`Unacceptable`]: the answer is not one to this offer, or asks for a window that we have not.
+    /// [`Unacceptable`]: the response does not fit this offer, or requires a window that we do not have.
     pub fn answered(&self, header: &str) -> Result<Option<DeflateAgreement>, Unacceptable> {
         let extensions = parse_extensions(header).map_err(Unacceptable::Malformed)?;
         let answer = match extensions.as_slice() {
@@ -266,7 +266,7 @@ impl DeflateOffer {
             _ if self.client_max_window_bits == WindowOffer::No => {
                 return Err(Unacceptable::Parameter(CLIENT_MAX_WINDOW_BITS.to_owned()));
             }
-            // An answer says which.
+            // A response has a number.
             WindowOffer::Any => return Err(Unacceptable::Parameter(CLIENT_MAX_WINDOW_BITS.to_owned())),
             WindowOffer::AtMost(bits) if bits < MIN_WINDOW_BITS => return Err(Unacceptable::WindowSize),
             WindowOffer::AtMost(bits) => bits,
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn answers() {
+    fn responses() {
         let agreed = |header: &str| ANY.answered(header);
         assert_eq!(agreed(""), Ok(None));
         assert_eq!(agreed("permessage-deflate"), Ok(Some(DeflateAgreement::default())));
@@ -364,47 +364,47 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_cannot_be_accepted() {
-        let told = |offer: DeflateOffer, header: &str| offer.answered(header).unwrap_err().to_string();
+    fn responses_that_cannot_be_accepted() {
+        let error_text = |offer: DeflateOffer, header: &str| offer.answered(header).unwrap_err().to_string();
         let window = "Invalid window size";
-        assert_eq!(told(ANY, "permessage-deflate; client_max_window_bits=8"), window);
-        assert_eq!(told(ANY, "permessage-deflate; client_max_window_bits=6"), window);
-        assert_eq!(told(ANY, "permessage-deflate; server_max_window_bits=16"), window);
+        assert_eq!(error_text(ANY, "permessage-deflate; client_max_window_bits=8"), window);
+        assert_eq!(error_text(ANY, "permessage-deflate; client_max_window_bits=6"), window);
+        assert_eq!(error_text(ANY, "permessage-deflate; server_max_window_bits=16"), window);
         let unsupported = |parameter: &str| format!("Extension for deflate not supported; {parameter}");
         for parameter in
             ["foo=1", "client_max_window_bits", "server_max_window_bits", "server_no_context_takeover=1"]
         {
-            assert_eq!(told(ANY, &format!("permessage-deflate; {parameter}")), unsupported(parameter));
+            assert_eq!(error_text(ANY, &format!("permessage-deflate; {parameter}")), unsupported(parameter));
         }
         let twice = "permessage-deflate; server_no_context_takeover; server_no_context_takeover";
-        assert_eq!(told(ANY, twice), unsupported("server_no_context_takeover"));
-        assert_eq!(told(ANY, "x-other"), "Extension \"x-other\" was not asked for");
-        assert_eq!(told(ANY, "permessage-deflate, x-other"), "Extension \"x-other\" was not asked for");
+        assert_eq!(error_text(ANY, twice), unsupported("server_no_context_takeover"));
+        assert_eq!(error_text(ANY, "x-other"), "Extension \"x-other\" was not asked for");
+        assert_eq!(error_text(ANY, "permessage-deflate, x-other"), "Extension \"x-other\" was not asked for");
         assert_eq!(
-            told(ANY, "permessage-deflate, permessage-deflate"),
+            error_text(ANY, "permessage-deflate, permessage-deflate"),
             "Extension permessage-deflate is answered twice"
         );
         assert_eq!(
-            told(ANY, "permessage-deflate foo"),
+            error_text(ANY, "permessage-deflate foo"),
             "Malformed Sec-WebSocket-Extensions at byte 19: \"permessage-deflate foo\""
         );
         let no_window = DeflateOffer { client_max_window_bits: WindowOffer::No, ..ANY };
         assert_eq!(
-            told(no_window, "permessage-deflate; client_max_window_bits=10"),
+            error_text(no_window, "permessage-deflate; client_max_window_bits=10"),
             unsupported("client_max_window_bits")
         );
         let small =
             DeflateOffer { server_max_window_bits: Some(10), server_no_context_takeover: true, ..ANY };
         assert_eq!(
-            told(small, "permessage-deflate; server_no_context_takeover"),
+            error_text(small, "permessage-deflate; server_no_context_takeover"),
             "Extension for deflate answered without server_max_window_bits"
         );
         assert_eq!(
-            told(small, "permessage-deflate; server_no_context_takeover; server_max_window_bits=11"),
+            error_text(small, "permessage-deflate; server_no_context_takeover; server_max_window_bits=11"),
             window
         );
         assert_eq!(
-            told(small, "permessage-deflate; server_max_window_bits=10"),
+            error_text(small, "permessage-deflate; server_max_window_bits=10"),
             "Extension for deflate answered without server_no_context_takeover"
         );
     }

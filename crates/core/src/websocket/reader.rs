@@ -7,19 +7,19 @@ use super::frame::{FrameHeader, LARGEST_CONTROL, LARGEST_HEADER, Opcode};
 use super::negotiation::DeflateAgreement;
 use super::{WebSocketRole, mask};
 
-/// What a buffer for messages keeps of its memory when it is empty, in bytes.
+/// The memory that an empty buffer for messages keeps, in bytes.
 const KEPT: usize = 64 * 1024;
 /// Masked bytes that are inflated are copied in pieces of this size.
 const PIECE: usize = 4096;
 
-/// A whole message or a control frame. What it holds belongs to the input or to the reader.
+/// A whole message or a control frame. Its payload belongs to the input or to the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WebSocketEvent<'a> {
     /// A text message: valid UTF-8.
     Text(&'a [u8]),
     /// A binary message.
     Binary(&'a [u8]),
-    /// A ping, to be answered with a pong of the same payload.
+    /// A ping, to be followed by a pong of the same payload.
     Ping(&'a [u8]),
     /// A pong.
     Pong(&'a [u8]),
@@ -29,8 +29,8 @@ pub enum WebSocketEvent<'a> {
 
 /// Reads what a peer sends after the handshake.
 ///
-/// No more than one message is kept, and of that only what has come: memory follows what was received or inflated, not what a
-/// frame declares. The buffer is given back when a large message has been taken.
+/// No more than one message is kept, and of that only the bytes so far: memory follows the received or inflated bytes,
+/// not a frame's declared length. The buffer is given back when a large message has been taken.
 #[derive(Debug)]
 pub struct MessageReader {
     role: WebSocketRole,
@@ -52,7 +52,7 @@ enum State {
     Header(Short<LARGEST_HEADER>),
     /// In the payload of a frame.
     Payload(Partial),
-    /// Behind a close frame.
+    /// After a close frame.
     Closed,
     /// The peer has broken the protocol.
     Failed(ProtocolError),
@@ -89,7 +89,7 @@ enum Coding {
     Deflated,
 }
 
-/// What is complete; kept apart from [`WebSocketEvent`], which borrows from the place where it lies.
+/// A complete message or frame; separate from [`WebSocketEvent`], which borrows from the place where it lies.
 enum Complete<'a> {
     /// A frame that came whole, in the input.
     Here(Opcode, &'a [u8]),
@@ -100,7 +100,7 @@ enum Complete<'a> {
 }
 
 impl MessageReader {
-    /// A reader for the end `role`. A message may have `limit` bytes at the most, if there is a limit, compressed or not;
+    /// A reader for the end `role`. A message may have at most `limit` bytes, if there is a limit, compressed or not;
     /// without `agreement` compressed messages are refused.
     #[must_use]
     pub fn new(role: WebSocketRole, limit: Option<usize>, agreement: Option<DeflateAgreement>) -> Self {
@@ -115,11 +115,11 @@ impl MessageReader {
         }
     }
 
-    /// Reads `input` up to the first thing that is complete, and returns that with the number of bytes that were used. With
+    /// Reads `input` up to the first complete event, and returns it with the number of bytes that were used. With
     /// nothing complete all of it is used.
     ///
     /// # Errors
-    /// The peer has broken the protocol. That is final: each further call says the same.
+    /// The peer has broken the protocol. That is final: each further call returns the same.
     pub fn parse<'a>(
         &'a mut self,
         input: &'a [u8],
@@ -321,10 +321,10 @@ impl MessageReader {
 }
 
 impl Message {
-    /// Checks what has come of a text since the last time: an error shows as soon as it is certain.
+    /// Checks the part of a text that has arrived since the last check: an error shows as soon as it is certain.
     ///
-    /// This comes before an error of inflating is told, and looks no further than the limit: of two things that are wrong
-    /// with a message it is always the first that is found, however its bytes are cut.
+    /// This comes before an error of inflating is reported, and checks no further than the limit: of two faults of
+    /// a message the first one is always found, however its bytes are cut.
     fn check(&mut self, payload: &[u8], limit: Option<usize>, is_all: bool) -> Result<(), ProtocolError> {
         if self.kind == Kind::Binary {
             return Ok(());
@@ -346,8 +346,8 @@ impl Coding {
         if header.rsv1 { Self::Deflated } else { Self::Uncompressed }
     }
 
-    /// Bytes that a message in this coding may take on the wire, if it may have `limit`. What cannot be compressed becomes a
-    /// little larger: five bytes for each block that is stored, and the end of a flush.
+    /// Bytes that a message in this coding may take on the wire, if it may have `limit`. What cannot be compressed
+    /// becomes a little larger: five bytes for each block that is stored, and the end of a flush.
     const fn most(self, limit: usize) -> u64 {
         let limit = limit as u64;
         match self {
@@ -357,7 +357,7 @@ impl Coding {
     }
 }
 
-/// A few bytes, `N` at the most.
+/// At most `N` bytes.
 #[derive(Clone, Copy, Debug)]
 struct Short<const N: usize> {
     bytes: [u8; N],
@@ -379,7 +379,7 @@ impl<const N: usize> Short<N> {
         self.bytes.get_mut(..self.length).unwrap_or_default()
     }
 
-    /// Takes as much of `more` as there is room for.
+    /// Takes as much of `more` as fits.
     fn extend(&mut self, more: &[u8]) {
         let room = self.bytes.iter_mut().skip(self.length);
         self.length += room.zip(more).map(|(to, byte)| *to = *byte).count();
@@ -387,8 +387,8 @@ impl<const N: usize> Short<N> {
 }
 
 impl Short<LARGEST_HEADER> {
-    /// The header that begins with these bytes and goes on in `rest`, from which it is taken; if it is not complete there, all
-    /// of `rest` is taken.
+    /// The header that begins with these bytes and continues in `rest`, from which it is taken; if it is not complete
+    /// there, all of `rest` is taken.
     fn header(
         &mut self,
         rest: &mut &[u8],

@@ -16,8 +16,8 @@ pub enum Compress {
     Agreed,
     /// Not this message.
     Never,
-    /// By itself, with a window of so many bits (9 to 15) or the agreed one, if that is smaller. Only for a message in one
-    /// frame; a fragmented one is compressed as agreed.
+    /// By itself, with a window of so many bits (9 to 15) or the agreed one, if that is smaller. Only for a message in
+    /// one frame; a fragmented one is compressed as agreed.
     Alone(u8),
 }
 
@@ -54,8 +54,8 @@ impl FrameWriter {
         Self { role, deflater, state: State::Between }
     }
 
-    /// The frame of `opcode` with `payload`; `fin` unless more of the message follows, as continuation frames. `compress` is
-    /// asked of a message's first frame.
+    /// The frame of `opcode` with `payload`; `fin` unless more of the message follows, as continuation frames.
+    /// `compress` applies to a message's first frame.
     ///
     /// The frame has to be sent: the compression of those after it counts on it.
     ///
@@ -128,8 +128,8 @@ impl Frame<'_> {
         self.is_masked
     }
 
-    /// Writes the frame to `to`, which has [`Frame::size`] bytes. It is masked with `key` if it is a client's: a key that
-    /// nobody can foresee, and another for each frame (RFC 6455, section 5.3).
+    /// Writes the frame to `to`, which has [`Frame::size`] bytes. It is masked with `key` if it is a client's: a key
+    /// that cannot be predicted, and another for each frame (RFC 6455, section 5.3).
     pub fn write_to(&self, key: [u8; 4], to: &mut [u8]) {
         let header = FrameHeader { mask: self.is_masked.then_some(key), ..self.header }.encode();
         let header = header.as_ref();
@@ -185,27 +185,27 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_is_told_and_changes_nothing() {
+    fn an_unsendable_frame_is_an_error_and_changes_nothing() {
         let mut server = server(Some(DeflateAgreement::default()));
-        let mut told = |opcode, size: usize, fin, compress| {
+        let mut error_text = |opcode, size: usize, fin, compress| {
             server.frame(opcode, &vec![0; size], fin, compress).unwrap_err().to_string()
         };
         let agreed = Compress::Agreed;
         assert_eq!(
-            told(Opcode::Ping, 126, true, agreed),
-            "a ping frame takes 125 bytes at the most, not 126"
+            error_text(Opcode::Ping, 126, true, agreed),
+            "a ping frame takes at most 125 bytes, not 126"
         );
         assert_eq!(
-            told(Opcode::Close, 126, true, agreed),
-            "the reason of a close frame takes 123 bytes at the most, not 124"
+            error_text(Opcode::Close, 126, true, agreed),
+            "the reason of a close frame takes at most 123 bytes, not 124"
         );
-        assert_eq!(told(Opcode::Pong, 1, false, agreed), "a pong frame cannot be fragmented");
+        assert_eq!(error_text(Opcode::Pong, 1, false, agreed), "a pong frame cannot be fragmented");
         assert_eq!(
-            told(Opcode::Continuation, 1, true, agreed),
+            error_text(Opcode::Continuation, 1, true, agreed),
             "a continuation frame continues a message, and none was started: send it as text or binary"
         );
         assert_eq!(
-            told(Opcode::Text, 1, true, Compress::Alone(8)),
+            error_text(Opcode::Text, 1, true, Compress::Alone(8)),
             "compress takes 9 to 15 (the bits of the window), not 8"
         );
         bytes(server.frame(Opcode::Text, b"a", false, agreed));
@@ -225,13 +225,13 @@ mod tests {
         assert_eq!(bytes(server.frame(Opcode::Text, b"", true, agreed)), b"\xc1\x01\x00");
         let first = bytes(server.frame(Opcode::Text, b"one", false, agreed));
         let ping = bytes(server.frame(Opcode::Ping, b"", true, agreed));
-        // What is asked of a continuation frame is not heeded: it goes with the first.
+        // The option is ignored for a continuation frame: it follows the first.
         let last = bytes(server.frame(Opcode::Continuation, b"two", true, Compress::Never));
         assert_eq!((first[0], ping[0], last[0]), (0x41, 0x89, 0x80));
         assert_ne!(&last[2..], b"two");
         let plain = bytes(server.frame(Opcode::Text, b"one", true, Compress::Never));
         assert_eq!(plain, b"\x81\x03one");
-        // Without an agreement nothing is compressed, whatever is asked.
+        // Without an agreement nothing is compressed, whatever the option.
         let mut server = FrameWriter::new(WebSocketRole::Server, None);
         assert_eq!(bytes(server.frame(Opcode::Text, b"one", true, Compress::Alone(15))), b"\x81\x03one");
     }

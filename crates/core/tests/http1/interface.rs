@@ -211,7 +211,7 @@ fn an_error_names_the_bytes_and_the_rule() {
     );
     assert_eq!(
         text(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"),
-        "conflicting lengths of the body: Transfer-Encoding stands beside Content-Length (RFC 9112 section 6.3)"
+        "conflicting lengths of the body: Transfer-Encoding stands next to Content-Length (RFC 9112 section 6.3)"
     );
     assert_eq!(
         text(b"HTTP/1.1 200 OK\n\r\n"),

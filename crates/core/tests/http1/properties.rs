@@ -78,7 +78,7 @@ proptest! {
 
 proptest! {
     #[test]
-    fn what_is_encoded_as_a_response_is_read_as_it_was(
+    fn an_encoded_response_is_read_unchanged(
         status in prop_oneof![200..=203_u16, 205..=303_u16, 305..=999_u16],
         reason in "[ -~]{0,20}",
         fields in vec(field(), 0..40),
@@ -120,7 +120,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_encoded_as_a_request_is_read_as_it_was(
+    fn an_encoded_request_is_read_unchanged(
         method in token().prop_filter("CONNECT takes another target", |method| method != "CONNECT"),
         target in "/[!-~]{0,20}",
         fields in vec(field(), 0..20),
@@ -149,7 +149,7 @@ proptest! {
     }
 
     #[test]
-    fn what_the_encoder_takes_for_a_value_is_what_the_parser_takes(value in vec(any::<u8>(), 0..6)) {
+    fn encoder_and_parser_accept_the_same_values(value in vec(any::<u8>(), 0..6)) {
         let mut bytes = b"HTTP/1.1 204 No Content\r\n".to_vec();
         let before = bytes.clone();
         let encoded = encode::field(&mut bytes, b"X", &value);

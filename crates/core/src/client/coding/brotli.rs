@@ -6,7 +6,7 @@ use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, Sta
 
 use super::{DecodeFault, DecodeStep};
 
-/// One stream; its window, of at most 16 MiB, grows with what has been decoded.
+/// One stream; its window, of at most 16 MiB, grows with the decoded output.
 pub(super) struct Brotli {
     /// On the heap, as it is some KiB large.
     state: Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>,

@@ -7,30 +7,30 @@ use super::deflate::{Deflate, Gzip};
 use super::zstd::Zstd;
 use super::{Coding, DecodeError, DecodeFault, DecodeStep, Undecodable};
 
-/// What waits between two codings, at most, in bytes.
+/// The most bytes that are buffered between two codings.
 const BETWEEN: usize = 16 * 1024;
-/// The room that one step of a coding is given, in bytes: at least, and at most. The most is far below 8 MiB, which keeps
+/// The output space of one step of a coding, in bytes: at least, and at most. The most is far below 8 MiB, which keeps
 /// zstd from decoding a frame at once whose window would be refused if it came in pieces.
 const ROOM: std::ops::RangeInclusive<usize> = 4 * 1024..=256 * 1024;
 /// The input that one step is given at most, in bytes: the libraries count in 32 bits.
 const MOST_INPUT: usize = 1 << 30;
 
-/// What a call of [`Decoder::decode`] has done.
+/// The outcome of one call of [`Decoder::decode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct DecodeProgress {
     /// How many bytes of the input have been taken. The others come first in the next call.
     pub consumed: usize,
-    /// Whether the output was stopped by its bound: there may be more, so call again, with new input or without. When it is
-    /// false all input has been taken.
+    /// Whether the output was stopped by its bound: there may be more, so call again, with new input or without. When
+    /// it is false all input has been taken.
     pub more: bool,
 }
 
 /// Decodes the body of a message, whatever pieces it comes in.
 ///
-/// What follows the end of the compressed data depends on its coding. Another gzip member, zlib stream or zstd frame is
-/// decoded; anything else is ignored after gzip, deflate and brotli, as browsers and gzip do (aiohttp fails), and is an error
-/// after zstd. A body of no bytes is right in every coding: it is what answers to HEAD have.
+/// The bytes after the end of the compressed data are treated by coding. Another gzip member, zlib stream or zstd frame
+/// is decoded; anything else is ignored after gzip, deflate and brotli, as browsers and gzip do (aiohttp fails), and is
+/// an error after zstd. A body of no bytes is valid in every coding: responses to HEAD have one.
 ///
 /// ```
 /// use whorl_core::client::coding::Decoder;
@@ -44,7 +44,7 @@ pub struct DecodeProgress {
 /// ```
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// In the order of decoding: the first takes what comes from the network.
+    /// In the order of decoding: the first takes the bytes from the network.
     links: SmallVec<[Link; 1]>,
     failed: Option<DecodeError>,
 }
@@ -78,7 +78,7 @@ impl Decoder {
         Ok(Self { links, failed: None })
     }
 
-    /// Whether the body is what it decodes to.
+    /// Whether decoding leaves the body as it is.
     #[must_use]
     pub fn is_identity(&self) -> bool {
         self.links.is_empty()
@@ -93,7 +93,7 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// [`DecodeError`] if the input is not what the coding says, for this call and every later one. What was decoded
+    /// [`DecodeError`] if the input does not follow the coding, for this call and every later one. Output from
     /// before the fault may have been appended.
     pub fn decode(
         &mut self,
@@ -157,15 +157,15 @@ fn run(
     }
 }
 
-/// One coding, and what waits for it.
+/// One coding, and its buffered input.
 #[derive(Debug)]
 struct Link {
     coding: Coding,
     /// Made when the first byte comes: many responses have a coding and no body.
     stage: Option<Stage>,
-    /// Whether the last step filled its room, so that there may be more without further input.
+    /// Whether the last step filled its output space, so that there may be more without further input.
     full: bool,
-    /// What the coding before this one has decoded; taken up to `taken`.
+    /// The output of the coding before this one, taken up to `taken`.
     waiting: Vec<u8>,
     taken: usize,
 }
@@ -188,7 +188,7 @@ impl Link {
         self.steps(input, out, most).map_err(|fault| DecodeError { coding: self.coding, fault })
     }
 
-    /// Decodes what waits, and says whether there may be more than `most` let through.
+    /// Decodes buffered input, and says whether there may be more output than `most` allowed.
     fn decode_waiting(&mut self, out: &mut Vec<u8>, most: usize) -> Result<bool, DecodeError> {
         let mut waiting = std::mem::take(&mut self.waiting);
         let done = self.decode(&waiting[self.taken..], out, most)?;
@@ -211,14 +211,14 @@ impl Link {
             };
             let start = out.len();
             let given = room.min(most - produced);
-            // Zeroed, as the libraries' safe interfaces ask; next to decoding it costs nothing.
+            // Zeroed, as the libraries' safe interfaces require; next to decoding it costs nothing.
             out.resize(start + given, 0);
             let piece = &input[consumed..][..(input.len() - consumed).min(MOST_INPUT)];
             let step = stage.step(piece, &mut out[start..]);
             out.truncate(start + step.as_ref().map_or(0, |step| step.produced));
             let step = step?;
             if step.consumed + step.produced == 0 && !piece.is_empty() {
-                return Err(DecodeFault::Corrupt("decoding does not go on".into()));
+                return Err(DecodeFault::Corrupt("decoding does not continue".into()));
             }
             consumed += step.consumed;
             produced += step.produced;
@@ -231,7 +231,7 @@ impl Link {
 
 /// The state of one coding.
 ///
-/// A step takes all of its input or fills its output; then it is for the caller to bring more, or to make room.
+/// A step takes all of its input or fills its output; then the caller has to bring more input, or more output space.
 #[derive(Debug)]
 enum Stage {
     Gzip(Gzip),

@@ -87,7 +87,7 @@ impl Gzip {
         }
     }
 
-    /// The inflater for another member, whose beginning has been taken from the input.
+    /// The inflater for another member, whose beginning was taken from the input.
     fn next_member(&mut self) -> Result<GzipPlace, DecodeFault> {
         self.inflater.reset(true);
         inflate(&mut self.inflater, &MEMBER_BEGINS, &mut [])?;
@@ -95,7 +95,7 @@ impl Gzip {
     }
 }
 
-/// What is called `deflate`: one zlib stream, or one bare DEFLATE stream.
+/// The coding `deflate`: one zlib stream, or one bare DEFLATE stream.
 #[derive(Debug)]
 pub(super) enum Deflate {
     /// Nothing has come.
@@ -130,7 +130,8 @@ impl Deflate {
 }
 
 /// Whether a stream with that first byte is zlib's (RFC 1950, section 2.2): the method is 8, the window no larger than
-/// 32 KiB. A bare stream would begin so only with a stored block that has bits set in its padding, which nobody writes.
+/// 32 KiB. A bare stream would begin so only with a stored block that has bits set in its padding, which no encoder
+/// writes.
 const fn begins_zlib(first: u8) -> bool {
     first & 0x0f == 8 && first >> 4 <= 7
 }

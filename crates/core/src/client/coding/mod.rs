@@ -1,7 +1,7 @@
 //! Content codings (RFC 9110, section 8.4): the decoding of response bodies.
 //!
-//! Decoding is incremental and bounded: a caller says how many bytes it takes at most, and goes on later, so that a small
-//! body which decodes to gigabytes never occupies more memory than was asked for.
+//! Decoding is incremental and bounded: a caller says how many bytes it takes at most, and continues later, so that a
+//! small body which decodes to gigabytes never occupies more memory than was requested.
 
 mod brotli;
 mod decoder;
@@ -88,7 +88,7 @@ impl fmt::Display for Undecodable {
 
 impl std::error::Error for Undecodable {}
 
-/// A body that is not what its coding says.
+/// A body that does not follow its coding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError {
     coding: Coding,
@@ -117,7 +117,7 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// What is wrong with the input of one coding.
+/// A fault in the input of one coding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum DecodeFault {
     /// The input breaks the format; the text is the library's.
@@ -138,7 +138,7 @@ impl fmt::Display for DecodeFault {
     }
 }
 
-/// What one step of one coding has done.
+/// The outcome of one step of one coding.
 #[derive(Clone, Copy, Debug, Default)]
 struct DecodeStep {
     consumed: usize,

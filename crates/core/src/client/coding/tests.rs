@@ -109,7 +109,7 @@ fn decode(encoding: &str, body: &[u8]) -> Result<Vec<u8>, DecodeError> {
     decode_in_pieces(encoding, body, &[], usize::MAX)
 }
 
-/// Byte by byte, with the least room there is.
+/// Byte by byte, with the least output space possible.
 fn decode_bytewise(encoding: &str, body: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let cuts: Vec<usize> = (0..body.len()).collect();
     decode_in_pieces(encoding, body, &cuts, 1)
@@ -268,7 +268,7 @@ fn an_error_stays() {
     assert!(out.is_empty());
 }
 
-/// Ten million zeros in 27 bytes of Brotli, in gzip a thousandth; both come in pieces as small as was asked for.
+/// Ten million zeros in 27 bytes of Brotli, in gzip a thousandth; both come in pieces of the requested size.
 #[test]
 fn a_bomb_goes_off_slowly() {
     let zeros = vec![0; 10_000_000];
@@ -374,7 +374,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_encoded_in_pieces_is_decoded(
+    fn a_body_encoded_in_pieces_is_decoded(
         pieces in prop::collection::vec((texts(), any::<bool>()), 0..5),
         level in 0..=9u32,
     ) {

@@ -19,7 +19,7 @@ pub(super) struct Zstd {
 enum Place {
     /// Within a frame.
     Frame,
-    /// Within a frame, of which more output is there than the last step had room for.
+    /// Within a frame, with more output than the last step had space for.
     Full,
     /// Between frames.
     Between,

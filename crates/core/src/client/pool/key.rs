@@ -1,4 +1,4 @@
-//! What connections are told apart by, hashed once.
+//! The key by which connections are distinguished, hashed once.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -9,8 +9,8 @@ use std::sync::{Arc, LazyLock};
 /// One for the process, so that equal keys of all pools hash alike. Random, as hosts may come from strangers.
 static HASHING: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// What has to be equal for a request to use a connection: host, port, TLS, proxy. It is hashed when it is made; a clone is
-/// a reference to the same.
+/// The settings that must be equal for a request to use a connection: host, port, TLS, proxy. It is hashed when it is
+/// made; a clone is a reference to the same.
 pub struct PoolKey<K>(Arc<Hashed<K>>);
 
 struct Hashed<K> {

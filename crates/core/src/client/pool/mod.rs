@@ -2,11 +2,11 @@
 //!
 //! A *permit* is the right to use one connection to one host. There are [`PoolLimits::total`] of them and
 //! [`PoolLimits::per_host`] for each [`PoolKey`]; idle connections hold none, as in aiohttp. The caller holds its
-//! [`Permit`] until [`Pool::release`]. A caller that finds none gets a [`WaiterId`] and waits. A released permit goes at
-//! once to the waiter that has waited longest among those that may use it: no waiter overtakes another, and none starves
-//! behind another host's limit.
+//! [`Permit`] until [`Pool::release`]. A caller that finds none gets a [`WaiterId`] and waits. A released permit goes
+//! at once to the waiter that has waited longest among those that may use it: no waiter overtakes another, and none
+//! starves because of another host's limit.
 //!
-//! The pool drops no connection by itself: it hands those that are to be closed to the caller. It does drop keys.
+//! The pool drops no connection by itself: it returns those to be closed to the caller. It does drop keys.
 
 mod key;
 #[cfg(test)]
@@ -52,7 +52,7 @@ pub struct WaiterId {
     serial: u64,
 }
 
-/// The answer to a request for a connection.
+/// The outcome of a request for a connection.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Checkout<C> {
@@ -82,7 +82,7 @@ pub enum Released<C> {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Drained<C> {
-    /// Connections to close: the idle ones, and those whose waiters have not fetched them.
+    /// Connections to close: the idle ones, and those that woken waiters have not claimed.
     pub connections: Vec<C>,
     /// The waiters that were queued.
     pub waiters: Vec<WaiterId>,
@@ -156,8 +156,8 @@ impl<C> Linked<OfHost> for Waiter<C> {
     }
 }
 
-/// Idle connections of type `C` and permits for them, by keys of type `K`. Times are nanoseconds of the caller's clock, and
-/// never go back.
+/// Idle connections of type `C` and permits for them, by keys of type `K`. Times are nanoseconds of the caller's clock,
+/// and never go back.
 ///
 /// ```
 /// use whorl_core::client::pool::{Checkout, PoolKey, PoolLimits, Pool, Released};
@@ -205,8 +205,8 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         }
     }
 
-    /// Asks for a connection: an idle one, the one that was used last first, or a permit for a new one, or a place in the
-    /// queue.
+    /// Requests a connection: an idle one, the one that was used last first, or a permit for a new one, or a place in
+    /// the queue.
     pub fn checkout(&mut self, key: &PoolKey<K>, now: u64) -> Checkout<C> {
         if self.phase == Phase::Closed {
             return Checkout::Closed;
@@ -225,7 +225,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         }
     }
 
-    /// Another idle connection for a permit whose own turned out to be closed.
+    /// Another idle connection for a permit whose first one turned out to be closed.
     pub fn another(&mut self, permit: &Permit, now: u64) -> Option<C> {
         self.take_idle(permit.host, now)
     }
@@ -249,7 +249,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         woken.map_or(Released::Free, Released::Woken)
     }
 
-    /// Fetches what a woken waiter was given. `None` as long as it has to wait, and for an id that was claimed or
+    /// Claims the grant of a woken waiter. `None` as long as it has to wait, and for an id that was claimed or
     /// cancelled before, or whose pool is closed.
     pub fn claim(&mut self, id: WaiterId) -> Option<Checkout<C>> {
         let waiter = self.waiters.get(id.slot).filter(|waiter| waiter.serial == id.serial)?;
@@ -264,7 +264,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         }
     }
 
-    /// Takes a waiter out of the queue. If it had been woken, what it was given goes to the next.
+    /// Takes a waiter out of the queue. If it had been woken, its grant goes to the next.
     pub fn cancel(&mut self, id: WaiterId, now: u64) -> Released<C> {
         match self.claim(id) {
             Some(Checkout::Reuse(permit, connection)) => return self.release(permit, Some(connection), now),
@@ -281,7 +281,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         Released::Free
     }
 
-    /// Takes out the idle connections whose time is over, into `out`.
+    /// Takes out the idle connections that have expired, into `out`.
     pub fn expire(&mut self, now: u64, out: &mut Vec<C>) {
         while let Some(slot) = self.oldest.first().filter(|slot| self.is_expired(*slot, now)) {
             out.push(self.remove_idle_at(slot));
@@ -295,7 +295,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         Some(self.idle[self.oldest.first()?].since.saturating_add(keep_alive))
     }
 
-    /// Takes out the idle connection for which `is_it` says so, as its peer has closed it. It looks at each in turn.
+    /// Takes out the idle connection for which `is_it` is true, as its peer has closed it. It checks each in turn.
     pub fn remove_idle(&mut self, mut is_it: impl FnMut(&C) -> bool) -> Option<C> {
         let (slot, _) = self.idle.iter().find(|(_, idle)| is_it(&idle.connection))?;
         Some(self.remove_idle_at(slot))

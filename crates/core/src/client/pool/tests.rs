@@ -107,7 +107,7 @@ fn the_next_in_the_queue_has_the_connection() {
     let second = waits(pool.checkout(&key, 0));
     assert_eq!(pool.claim(first), None);
     assert_eq!(pool.release(permit, Some(1), 0), Released::Woken(first));
-    // Nobody overtakes while the woken one has not come yet.
+    // No waiter overtakes while the woken one has not claimed its grant.
     let third = waits(pool.checkout(&key, 0));
     let claimed = pool.claim(first);
     let permit = reuses(claimed.unwrap(), 1);
@@ -145,7 +145,7 @@ fn who_waits_for_a_full_host_holds_nobody_up() {
     // `b` has waited for less long, but host a is full whatever b gives back.
     assert_eq!(pool.release(of_b, None, 0), Released::Woken(for_b));
     let of_b = opens(pool.claim(for_b).unwrap());
-    // Now a permit of host a: its first waiter, before anyone who comes later.
+    // Now a permit of host a: its first waiter, before any later waiter.
     let for_b = waits(pool.checkout(&b, 0));
     let [one, _other] = of_a;
     assert_eq!(pool.release(one, None, 0), Released::Woken(behind[0]));
@@ -217,7 +217,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn it_does_what_the_model_does(
+    fn it_agrees_with_the_model(
         total in 0..5usize,
         per_host in 0..4usize,
         keep_alive in prop::option::of(1..1000u64),

@@ -35,7 +35,7 @@ fn events(reader: &mut MessageReader, input: &[u8], cut: usize) -> (Vec<Seen>, O
         loop {
             match reader.parse(piece) {
                 Ok((event, used)) => {
-                    assert!(event.is_some() || used == piece.len(), "what is not complete is all used");
+                    assert!(event.is_some() || used == piece.len(), "an incomplete piece is used up");
                     piece = &piece[used..];
                     match event {
                         Some(event) => seen.push(event.into()),
@@ -53,7 +53,7 @@ fn client() -> MessageReader {
     MessageReader::new(WebSocketRole::Client, Some(1000), Some(DeflateAgreement::default()))
 }
 
-/// What a client says of `input`, whether it comes at once or byte by byte.
+/// The events of a client for `input`, whether it comes at once or byte by byte.
 fn told(input: &[u8]) -> (Vec<Seen>, Option<ProtocolError>) {
     let at_once = events(&mut client(), input, input.len().max(1));
     assert_eq!(at_once, events(&mut client(), input, 1));
@@ -101,7 +101,7 @@ fn an_error_is_final() {
     assert_eq!(reader.parse(b"\x83\x00"), Err(ProtocolError::UnknownOpcode(3)));
     assert_eq!(reader.parse(b"\x81\x01x"), Err(ProtocolError::UnknownOpcode(3)));
     assert_eq!(reader.parse(b""), Err(ProtocolError::UnknownOpcode(3)));
-    // What came before it is told first.
+    // Earlier events are returned first.
     assert_eq!(told(b"\x81\x01x\xf1\x00"), (vec![text("x")], Some(ProtocolError::ReservedBits)));
 }
 
@@ -183,12 +183,12 @@ fn the_limit_holds_while_a_message_inflates() {
     // It is refused before its end has come.
     let (seen, error) = events(&mut reader, &bomb[..bomb.len() / 2], 16);
     assert_eq!((seen, error), (vec![], Some(ProtocolError::InflatesTooBig { limit })));
-    assert!(reader.payload.capacity() == 0, "what was inflated is given back");
+    assert!(reader.payload.capacity() == 0, "inflated memory is given back");
 }
 
 #[test]
 fn of_two_things_that_are_wrong_the_first_is_told() {
-    // Found by the fuzzer: text that is not UTF-8, and then what is not deflate.
+    // Found by the fuzzer: text that is not UTF-8, and then bytes that are not deflate.
     assert_eq!(error(b"\x41\x55\xfa\x55\x55\x05\xff\xc4"), ProtocolError::NotUtf8);
     // Likewise: a message that is too large, and then is not deflate.
     for cut in [1, 100] {

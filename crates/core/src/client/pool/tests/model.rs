@@ -1,4 +1,5 @@
-//! The pool beside a simple model of it: lists that are searched from end to end. The fuzz target uses this file as well.
+//! The pool against a simple model of it: lists that are searched from end to end. The fuzz target uses this file as
+//! well.
 
 use super::{Checkout, Drained, Permit, Pool, PoolKey, PoolLimits, Released, WaiterId};
 
@@ -36,7 +37,7 @@ impl Operation {
     }
 }
 
-/// Who has a place in the queue.
+/// A waiter in the queue.
 #[derive(Clone, Debug)]
 struct Waiter {
     waiter: WaiterId,
@@ -183,7 +184,7 @@ impl Pair {
         }
     }
 
-    /// A permit has come back: the first of the queue who may use it has it.
+    /// A permit has come back: the first of the queue that may use it gets it.
     fn released(&mut self, key: u8, kept: Option<u32>, released: Released<u32>) {
         if self.closed {
             assert_eq!(released, kept.map_or(Released::Free, Released::Close));
@@ -275,7 +276,7 @@ impl Pair {
         assert_eq!(self.pool.waiting(), self.waiters.len());
         assert!(
             self.waiters.iter().all(|waiter| waiter.granted.is_some() || !self.has_slot(waiter.key)),
-            "somebody waits beside a free permit"
+            "a waiter waits although a permit is free"
         );
         let mut idle: Vec<(u8, u32)> =
             self.pool.idle().map(|(key, connection)| (**key, *connection)).collect();
@@ -288,7 +289,7 @@ impl Pair {
         assert_eq!(self.pool.is_closed(), self.closed);
     }
 
-    /// Everybody goes home, and nothing is left.
+    /// All waiters and connections leave, and nothing is left.
     fn wind_up(&mut self) {
         while !self.out.is_empty() || !self.waiters.is_empty() {
             self.apply(Operation::Claim(0));
