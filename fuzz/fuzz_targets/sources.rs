@@ -11,7 +11,7 @@ use whorl_core::reactor::{Change, Interest, Sources, Token};
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Operation {
-    /// Registers a descriptor, which may have a source already: it was closed behind our back.
+    /// Registers a descriptor, which may have a source already: it was closed by other code.
     Insert(u8, Wanted),
     /// Takes out the registration of that place, counted round; it may be gone.
     Remove(u8),

@@ -16,7 +16,7 @@ UNSEEN = {
 }
 
 #: Classes without a `__clear__`, and why.
-UNCLEARED = {"PoolSlot": "what changes is the core's lease, which is a number"}
+UNCLEARED = {"PoolSlot": "its state is the core's permit, which is a number"}
 
 #: What a class may hold that changes after it was made.
 CHANGING = re.compile(r"\b(IoTransport|OwnerCell|Guarded|Mutex|RwLock|RefCell|PyOnceLock|UnsafeCell)\b")

@@ -25,7 +25,7 @@ def test_no_file_outgrows_its_room() -> None:
     }
     assert len(counts) > 20
     too_long = {path: count for path, count in counts.items() if count >= MOST_LINES}
-    assert not too_long, "split along a real seam"
+    assert not too_long, "split it by subject"
 
 
 def test_rust_outside_tests_does_not_panic_on_what_it_meets() -> None:

@@ -7,7 +7,7 @@ import gc
 import weakref
 from typing import Any
 
-from whorl._core import ConnectionPool, PoolSlot, PoolWaiter, Prepared
+from whorl._core import CachedTarget, ConnectionPool, PoolSlot, PoolWaiter
 
 KEY = ("localhost", 80, False, True, None, None, None, None)
 
@@ -24,7 +24,7 @@ def pool_of(event_loop: asyncio.AbstractEventLoop) -> ConnectionPool:
 
 def test_a_url_that_knows_what_was_prepared_for_it() -> None:
     url: Any = Marked()
-    url.other = Prepared(KEY, url, "/", "localhost")
+    url.other = CachedTarget(KEY, url, "/", "localhost")
     reference = weakref.ref(url)
     del url
     gc.collect()

@@ -382,9 +382,9 @@ async def test_a_server_that_hangs_up_in_the_handshake(client: Any) -> None:
         await assert_nothing_acquired(session.connector)
 
 
-@pytest.mark.parametrize("farewell", [True, False])
+@pytest.mark.parametrize("close_notify", [True, False])
 @pytest.mark.parametrize("framing", ["length", "until the end"])
-async def test_the_end_of_tls(client: Any, tls: Any, framing: str, farewell: bool) -> None:
+async def test_the_end_of_tls(client: Any, tls: Any, framing: str, close_notify: bool) -> None:
     """With ``close_notify`` and without, which many servers do not send: as asyncio's transports do, the end
     is taken for one. Only a body with a length, or in chunks, is known to be whole."""
     length = "Content-Length: 5\r\n" if framing == "length" else ""
@@ -395,7 +395,7 @@ async def test_the_end_of_tls(client: Any, tls: Any, framing: str, farewell: boo
         with tls.server().wrap_socket(sock, server_side=True) as secure:
             secure.recv(65536)
             secure.sendall(response)
-            if farewell:
+            if close_notify:
                 try:
                     secure.unwrap()
                 except OSError:

@@ -176,7 +176,7 @@ async def test_connect_limits_the_wait_for_a_place(client: Any) -> None:
             async with session.get(server.url):
                 with pytest.raises(client.ConnectionTimeoutError):
                     await session.get(server.url, timeout=client.ClientTimeout(connect=SHORT))
-                # It is not the dialling that takes so long.
+                # It is not the connecting that takes so long.
                 with pytest.raises(asyncio.TimeoutError):
                     limits = client.ClientTimeout(sock_connect=SHORT, total=SHORT * 2)
                     await session.get(server.url, timeout=limits)

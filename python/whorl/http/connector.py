@@ -122,7 +122,7 @@ class Connection:
     def protocol(self) -> HttpConnection | None:
         """The protocol, until the connection is released or closed."""
         protocol = self._protocol
-        if protocol is not None and not protocol.is_leased(self._served):
+        if protocol is not None and not protocol.has_permit(self._served):
             self._protocol = protocol = None
         return protocol
 

@@ -151,7 +151,7 @@ def set_fast_path(session: ClientSession) -> None:
         session._forbid_fast_path()
 
 
-def prepare(session: ClientSession, str_or_url: StrOrURL, ssl: object = True) -> _core.Prepared | None:
+def prepare(session: ClientSession, str_or_url: StrOrURL, ssl: object = True) -> _core.CachedTarget | None:
     """The cached target of a URL, or None if its requests are not on the fast path."""
     try:
         url = session._checked_url(str_or_url)
@@ -170,13 +170,13 @@ def prepare(session: ClientSession, str_or_url: StrOrURL, ssl: object = True) ->
     subcomponent = url.host_port_subcomponent
     if subcomponent is None:
         return None
-    return _core.Prepared(connection_key(url, ssl), url, url.raw_path_qs, subcomponent)
+    return _core.CachedTarget(connection_key(url, ssl), url, url.raw_path_qs, subcomponent)
 
 
 async def connect(
     session: ClientSession,
     connector: BaseConnector,
-    prepared: _core.Prepared,
+    cached: _core.CachedTarget,
     grant: _core.PoolSlot | _core.PoolWaiter | None,
     elapsed: float,
     timeout: object,
@@ -192,7 +192,7 @@ async def connect(
     if grant is None and connector.closed:
         raise RuntimeError("Session is closed")
     limits = session._timeout if isinstance(timeout, Sentinel) else request_timeout(timeout)
-    key = prepared.connection_key
+    key = cached.connection_key
     assert isinstance(key, ConnectionKey)
     try:
         when = None
@@ -200,9 +200,9 @@ async def connect(
             when = deadline(session._loop, limits.total, limits.ceil_threshold) - elapsed
         async with asyncio.timeout_at(when):
             try:
-                return await connector._acquire(Destination(prepared.url, key), (), limits, grant)
+                return await connector._acquire(Destination(cached.url, key), (), limits, grant)
             except TimeoutError as error:
-                raise ConnectionTimeoutError(f"Connection timeout to host {prepared.url}") from error
+                raise ConnectionTimeoutError(f"Connection timeout to host {cached.url}") from error
     except BaseException:
         # Nothing happens if it was used.
         if grant is not None:
@@ -211,7 +211,7 @@ async def connect(
 
 
 def refuse(
-    session: ClientSession, error: BaseException, method: str, prepared: _core.Prepared, head: bytes
+    session: ClientSession, error: BaseException, method: str, cached: _core.CachedTarget, head: bytes
 ) -> None:
     """Raise the error of a request on the fast path, unless it may be sent again."""
     if (
@@ -223,7 +223,7 @@ def refuse(
         return
     if isinstance(error, HttpProcessingError):
         raise ClientResponseError(
-            sent_request_info(method, prepared.url, head),
+            sent_request_info(method, cached.url, head),
             (),
             status=error.code,
             message=error.message,

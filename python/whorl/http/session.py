@@ -497,23 +497,23 @@ class ClientSession(_core.SessionBase):
     def _set_fast_path(self) -> None:
         fast_path.set_fast_path(self)
 
-    def _prepare(self, str_or_url: StrOrURL, ssl: object = True) -> _core.Prepared | None:
+    def _prepare(self, str_or_url: StrOrURL, ssl: object = True) -> _core.CachedTarget | None:
         return fast_path.prepare(self, str_or_url, ssl)
 
     def _connect(
         self,
         connector: BaseConnector,
-        prepared: _core.Prepared,
+        cached: _core.CachedTarget,
         grant: _core.PoolSlot | _core.PoolWaiter | None,
         elapsed: float,
         timeout: object = sentinel,
     ) -> Coroutine[Any, Any, _core.HttpConnection]:
-        return fast_path.connect(self, connector, prepared, grant, elapsed, timeout)
+        return fast_path.connect(self, connector, cached, grant, elapsed, timeout)
 
-    def _refuse(self, error: BaseException, method: str, prepared: _core.Prepared, head: bytes) -> None:
-        fast_path.refuse(self, error, method, prepared, head)
+    def _refuse(self, error: BaseException, method: str, cached: _core.CachedTarget, head: bytes) -> None:
+        fast_path.refuse(self, error, method, cached, head)
 
-    async def _go_on(
+    async def _follow_up(
         self, method: str, url: StrOrURL, response: ClientResponse, **options: Any
     ) -> ClientResponse:
         """Follow a redirect of a request on the fast path, or refuse its status."""

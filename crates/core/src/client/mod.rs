@@ -12,7 +12,7 @@
 //!   where the one used last is taken first, and by age, for expiry. A key is hashed when it is made.
 //! - **Redirects and retries** are functions from facts to an enum. Idempotent methods are sent again, once.
 //! - **A decoder** takes a bound on its output and says whether there may be more, so a body that decodes to gigabytes
-//!   takes as much memory as the caller asked for at a time; between two codings no more than 16 KiB wait. zstd's
+//!   takes as much memory as the caller allows at a time; between two codings no more than 16 KiB wait. zstd's
 //!   window is limited to 8 MiB (RFC 9659), Brotli's to its own 16 MiB. After the end of a gzip, deflate or Brotli
 //!   stream anything that is not another gzip member is ignored, as in browsers. `deflate` is zlib or bare DEFLATE, by
 //!   its first byte. A decoder is made when the first byte comes, as many responses have a coding and no body.

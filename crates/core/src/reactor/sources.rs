@@ -72,14 +72,14 @@ impl<S> Sources<S> {
     /// Enters `source` for `fd`. A previous source of the same descriptor is given back: its descriptor was closed by
     /// other code and the number is in use again.
     pub fn insert(&mut self, fd: RawFd, interest: Interest, source: S) -> (Token, Option<S>) {
-        let former = self.remove_fd(fd);
+        let previous = self.remove_fd(fd);
         self.next_generation = self.next_generation.wrapping_add(1);
         let generation = self.next_generation;
         let key = self.entries.insert(Entry { fd, generation, interest, source });
         // A slot number past u32 would need 2^32 open descriptors; the kernel allows 2^30 at most.
         let slot = key as u32;
         self.by_fd.insert(fd, slot);
-        (Token { slot, generation }, former)
+        (Token { slot, generation }, previous)
     }
 
     fn entry(&self, token: Token) -> Option<&Entry<S>> {
@@ -111,9 +111,9 @@ impl<S> Sources<S> {
     #[must_use]
     pub fn set_interest(&mut self, token: Token, interest: Interest) -> Option<(RawFd, Change)> {
         let entry = self.entry_mut(token)?;
-        let former = std::mem::replace(&mut entry.interest, interest);
-        let change = match (former.is_none(), interest.is_none()) {
-            _ if former == interest => return None,
+        let previous = std::mem::replace(&mut entry.interest, interest);
+        let change = match (previous.is_none(), interest.is_none()) {
+            _ if previous == interest => return None,
             (true, _) => Change::Add,
             (_, true) => Change::Delete,
             (false, false) => Change::Modify,
@@ -185,8 +185,8 @@ mod tests {
         let mut sources = Sources::default();
         let (first, _) = sources.insert(5, Interest::READ, "first");
         assert_eq!(sources.remove(first), Some((5, "first")));
-        let (second, former) = sources.insert(5, Interest::READ, "second");
-        assert_eq!(former, None);
+        let (second, previous) = sources.insert(5, Interest::READ, "second");
+        assert_eq!(previous, None);
         assert_eq!(sources.get(first), None);
         assert_eq!(sources.remove(first), None);
         assert_eq!(sources.get(second), Some(&"second"));
@@ -196,8 +196,8 @@ mod tests {
     fn a_descriptor_closed_behind_our_back_gives_its_source_back() {
         let mut sources = Sources::default();
         let (first, _) = sources.insert(5, Interest::READ, "first");
-        let (second, former) = sources.insert(5, Interest::WRITE, "second");
-        assert_eq!(former, Some("first"));
+        let (second, previous) = sources.insert(5, Interest::WRITE, "second");
+        assert_eq!(previous, Some("first"));
         assert_eq!(sources.get(first), None);
         assert_eq!(sources.token_of(5), Some(second));
         assert_eq!(sources.len(), 1);
@@ -262,9 +262,9 @@ mod tests {
                         let number = tokens.len();
                         let expected = model.iter().find(|(_, (other, _))| *other == fd);
                         let expected = expected.map(|(number, _)| *number);
-                        let (token, former) = sources.insert(fd, interest, number);
-                        prop_assert_eq!(former, expected);
-                        former.and_then(|former| model.remove(&former));
+                        let (token, previous) = sources.insert(fd, interest, number);
+                        prop_assert_eq!(previous, expected);
+                        previous.and_then(|previous| model.remove(&previous));
                         model.insert(number, (fd, interest));
                         tokens.push(token);
                         poller.remove(&fd);

@@ -1,4 +1,4 @@
-//! The body of a response as it arrives: kept until somebody asks, handed on, or put together.
+//! The body of a response as it arrives: kept until it is read, handed on, or joined.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use pyo3::types::PyBytes;
 
 use crate::interpreter::Attached;
 
-/// What has arrived of a body and was not handed on.
+/// The received part of a body that was not handed on.
 #[derive(Debug, Default)]
 pub enum Body {
     /// Nothing.
@@ -45,7 +45,7 @@ impl Body {
 
     /// Adds `data`; `expected` bytes are to come in all, as far as that is known.
     pub fn push(&mut self, at: Attached<'_>, data: &[u8], expected: Option<usize>) {
-        /// What is set aside at once for a body, whatever its head promises.
+        /// The most that is reserved at once for a body, whatever its head promises.
         const RESERVED: usize = 1024 * 1024;
         match self {
             Self::Empty if expected == Some(data.len()) => *self = Self::One(at.new_bytes(data)),
@@ -62,7 +62,7 @@ impl Body {
         }
     }
 
-    /// Adds `data`, which is the caller's to give: if it is the first, it is not copied.
+    /// Adds `data`, which the caller owns: the first piece is not copied.
     pub fn push_owned(&mut self, at: Attached<'_>, data: Vec<u8>) {
         if let Self::Empty = self {
             *self = Self::Joined { bytes: data, chunk_ends: VecDeque::new() };
@@ -71,7 +71,7 @@ impl Body {
         }
     }
 
-    /// A chunk ended after what is here.
+    /// A chunk ended after the bytes so far.
     pub fn end_chunk(&mut self, at: Attached<'_>) {
         self.as_joined(at);
         if let Self::Joined { bytes, chunk_ends } = self {

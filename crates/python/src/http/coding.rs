@@ -1,16 +1,16 @@
-//! The decoding of response bodies, beside other threads.
+//! The decoding of response bodies, along with other threads.
 
 use pyo3::prelude::*;
 use whorl_core::client::coding::{DecodeError, DecodeProgress, Decoder};
 use whorl_core::sched::assert_nothing_open;
 
-/// Input of so many bytes is worth letting go of the interpreter for.
+/// Input of so many bytes is worth detaching for.
 const WORTH_DETACHING: usize = 64 * 1024;
 
-/// Decodes `input` to at most so many bytes; without the interpreter if that takes long, as other threads may have work.
+/// Decodes `input` to at most so many bytes; detached if that takes long, as other threads may have work.
 ///
 /// # Errors
-/// What is wrong with the body.
+/// The fault of the body.
 pub fn decode(
     py: Python<'_>,
     decoder: &mut Decoder,
@@ -23,7 +23,7 @@ pub fn decode(
     if input.len() >= WORTH_DETACHING {
         return py.detach(|| decoder.decode(input, out, most));
     }
-    // Little input may come to much.
+    // Little input may give much output.
     let here = most.min(WORTH_DETACHING);
     let begun = decoder.decode(input, out, here)?;
     if !begun.more || here == most {

@@ -1,4 +1,4 @@
-//! The time limits of plain requests; the total ones of a session's share one timer.
+//! The timeouts of requests on the fast path; the total ones of a session share one timer.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::errors::OrRaise;
 use crate::event_loop::clock;
 use crate::interpreter::Collector;
 
-/// How long an answer may take, in nanoseconds.
+/// How long a response may take, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TimeLimits {
     /// As a whole.
@@ -34,8 +34,8 @@ impl TimeLimits {
         Self { total: limit(total), read: limit(read), has_connect: false }
     }
 
-    /// What is left of the total limit after so many nanoseconds, rounded up to a whole second or to a 64th of the limit: each
-    /// length has a queue of its own.
+    /// The rest of the total timeout after so many nanoseconds, rounded up to a whole second or to a 64th of the limit:
+    /// each length has a queue of its own.
     pub fn total_after(&self, elapsed: u64) -> Option<u64> {
         let total = self.total?;
         let unit = (total / 64).clamp(1, 1_000_000_000);
@@ -54,10 +54,10 @@ impl TimeLimits {
     }
 }
 
-/// What is given up when its time has come.
+/// A wait that is given up when its deadline has passed.
 #[derive(Debug)]
 pub enum Timed {
-    /// An answer.
+    /// A response.
     Exchange(Py<Exchange>),
     /// The wait for a connection.
     Waiter(Py<PoolWaiter>),
@@ -82,12 +82,12 @@ impl Timed {
 struct State {
     queue: Deadlines<Timed>,
     timer: Option<Timer>,
-    /// No more are to come.
+    /// No more deadlines will be added.
     closing: bool,
 }
 
 impl State {
-    /// The timer, if nobody needs it any more.
+    /// The timer, if no deadline needs it any more.
     fn last_timer(&mut self) -> Option<Timer> {
         if self.closing && self.queue.is_empty() { self.timer.take() } else { None }
     }
@@ -101,7 +101,7 @@ struct Timer {
     when: u64,
 }
 
-/// When the plain requests of a session are given up.
+/// The deadlines of a session's requests on the fast path.
 #[pyclass(frozen, module = "whorl._core")]
 #[derive(Debug)]
 pub struct RequestDeadlines {
@@ -109,7 +109,7 @@ pub struct RequestDeadlines {
     state: OwnerCell<State>,
 }
 
-/// A place among them.
+/// One of the deadlines.
 #[derive(Debug)]
 pub struct Deadline {
     deadlines: Py<RequestDeadlines>,
@@ -117,10 +117,7 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// What it was for is over.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
+    /// Removes the deadline, as its wait is over.
     pub fn cancel(self, py: Python<'_>) -> PyResult<()> {
         let (_timed, timer) = self
             .deadlines
@@ -135,7 +132,7 @@ impl Deadline {
         }
     }
 
-    /// Shows the garbage collector what is held.
+    /// Shows the garbage collector the references.
     pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.deadlines)
     }
@@ -148,7 +145,7 @@ impl Timer {
 }
 
 impl RequestDeadlines {
-    /// None so far.
+    /// An empty set of deadlines.
     pub fn make(event_loop: Py<PyAny>, owner: Arc<LoopOwner>) -> Self {
         Self { event_loop, state: OwnerCell::new(owner, State::default()) }
     }
@@ -158,10 +155,7 @@ impl RequestDeadlines {
         clock::now_on(self.event_loop.bind(py))
     }
 
-    /// Gives it so many nanoseconds from now.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
+    /// Adds a deadline `limit` nanoseconds from now.
     pub fn enter(slf: &Bound<'_, Self>, timed: Timed, limit: u64) -> PyResult<Deadline> {
         let this = slf.get();
         let now = this.now(slf.py())?;
@@ -179,7 +173,7 @@ impl RequestDeadlines {
         Ok(Deadline { deadlines: slf.clone().unbind(), slot })
     }
 
-    /// The timer comes up at `when`, and no other time.
+    /// Sets the timer to `when`, in place of any other time.
     fn set_timer(&self, slf: &Bound<'_, Self>, now: u64, when: u64) -> PyResult<()> {
         let py = slf.py();
         let method = slf.getattr(intern!(py, "_expire"))?;
@@ -187,7 +181,7 @@ impl RequestDeadlines {
         let handle = self.event_loop.bind(py).call_method1(intern!(py, "call_later"), (delay, method))?;
         let timer = Timer { handle: handle.unbind(), when };
         match self.state.with(|state| state.timer.replace(timer)).or_raise()? {
-            Some(former) => former.cancel(py),
+            Some(previous) => previous.cancel(py),
             None => Ok(()),
         }
     }
@@ -217,7 +211,7 @@ impl RequestDeadlines {
         }
     }
 
-    /// No more will come; those that are there keep their limits.
+    /// Accept no more deadlines; the present ones stay.
     fn _close(&self, py: Python<'_>) -> PyResult<()> {
         let timer = self.state.with(|state| {
             state.closing = true;

@@ -1,4 +1,4 @@
-//! Heads of requests on their way out.
+//! Encodes heads of requests.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use whorl_core::http1::encode;
 
 use crate::errors::OrRaise;
 
-/// Text in UTF-8; what came in as other bytes goes out as those.
+/// Text in UTF-8; lone surrogates are written as the bytes they stand for.
 pub fn utf8<'a>(text: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
     match text.to_str() {
         Ok(text) => Ok(Cow::Borrowed(text.as_bytes())),
@@ -23,7 +23,7 @@ pub fn utf8<'a>(text: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
 /// The head of a request: `request_line` without its line end, and `headers`, a mapping with `items()`.
 ///
 /// Raises ValueError for a name that is no token and for control characters in a value (RFC 9110, section 5.5), and
-/// TypeError for what is no text.
+/// TypeError for other types than str.
 #[pyfunction]
 pub fn encode_head<'py>(
     request_line: &Bound<'py, PyString>,

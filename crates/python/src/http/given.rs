@@ -55,7 +55,7 @@ pub fn warn_unclosed(
     given(py)?.warn_unclosed.call1(py, (event_loop, method, url)).map(drop)
 }
 
-/// Adds the way in to the module.
+/// Adds the function to the module.
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(give_http, module)?)
 }

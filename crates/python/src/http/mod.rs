@@ -1,62 +1,67 @@
-//! The HTTP client's native half: connections with the codec in them, their pool, what a request's answer is.
+//! The HTTP client's native half: connections with the codec in them, their pool, requests and responses.
 //!
 //! # Python and Rust
 //!
-//! What users call, subclass, replace or look at is Python (`python/whorl/http`); what happens for each byte and for each
-//! connection is Rust.
+//! The classes that users call, subclass, replace or inspect are Python (`python/whorl/http`); the work for each byte
+//! and each connection is Rust.
 //!
-//! | files | what is in them |
+//! | files | content |
 //! |---|---|
-//! | `request.rs`, `planned.rs`, `session.rs`, `options.rs`, `prepared.rs`, `outgoing.rs`, `response.rs`, `ready.rs` | requests that need no coroutine: the awaitable; one that is ready to be sent; what a session's have in common; the keywords; a URL; fields and body; the response; an awaitable that is done |
+//! | `request.rs`, `prepared_request.rs`, `session.rs`, `options.rs`, `cached_target.rs`, `encoded_request.rs`, `response.rs`, `ready.rs` | the fast path: the awaitable; a request that is ready to be sent; the session's shared options; the keywords; a URL; fields and body; the response; an awaitable that is done |
 //! | `deadlines.rs`, `policy.rs` | the deadlines of those requests; the core's rules for `call.py` |
-//! | `connection/`, `link.rs` | a connection: protocol, parser, read timeout; the transport under it |
-//! | `exchange/`, `body.rs`, `head.rs`, `encode.rs`, `fault.rs` | a response; its bytes and fields for Python; a request's head; errors |
-//! | `pool.rs`, `origin.rs` | the pool over real connections; what requests must have in common |
+//! | `connection/`, `transport_handle.rs` | a connection: protocol, parser, read timeout; the transport under it |
+//! | `exchange/`, `body.rs`, `head.rs`, `encode.rs`, `failures.rs` | a response; its bytes and fields for Python; a request's head; errors |
+//! | `pool.rs`, `connection_key.rs` | the pool over real connections; the key that requests must share |
 //! | `coding.rs`, `websocket.rs` | the decoding of long bodies, detached; WebSocket messages for Python |
 //!
 //! # Connection and exchange
 //!
-//! An `HttpConnection` has one `Exchange` at a time, and fills it whatever the user does meanwhile. When the connection has given all
-//! there is, the two part: the exchange keeps what has come, and the connection serves another request. How far the response is,
-//! is one enum, who gets the body another. A `Connection` of Python's (`connector.py`) knows for which of the connection's
-//! requests it was made, so that a late `close()` does not hit another's.
+//! An `HttpConnection` has one `Exchange` at a time, and fills it independently of the user. When the connection has
+//! received all of the response, the two part: the exchange keeps the received bytes, and the connection serves another
+//! request. The phase of the response is one enum, the delivery of its body another. A `Connection` of Python's
+//! (`connector.py`) knows for which of the connection's requests it was made, so that a late `close()` does not hit
+//! another's.
 //!
-//! **Reuse.** A connection goes back to the pool only if the response ended as its framing says, nothing came behind it, the
-//! request was sent in full and both sides keep it. Anything else closes it, unexpected bytes too. An idle connection that the
-//! server closes leaves the pool at once.
+//! **Reuse.** A connection goes back to the pool only if the response ended as its framing says, no bytes followed it,
+//! the request was sent in full and both sides keep it. Anything else closes it, unexpected bytes too. An idle
+//! connection that the server closes leaves the pool at once.
 //!
-//! **Flow control.** A body that has no reader is kept up to twice `read_bufsize`; then the transport stops reading, and the server
-//! waits. A reader pauses by marks of its own. `read()` of the whole lifts the bound. A decoder gives `read_bufsize` bytes at a
-//! time, and continues when they are taken.
+//! **Flow control.** A body that has no reader is kept up to twice `read_bufsize`; then the transport stops reading,
+//! and the server waits. A reader pauses by marks of its own. `read()` of the whole lifts the bound. A decoder gives
+//! `read_bufsize` bytes at a time, and continues when they are taken.
 //!
-//! **Which loop.** `HttpConnection` is an asyncio protocol by its methods, so it works on every asyncio loop. A transport of ours is
-//! written to natively and hands its bytes over where they were received, under TLS as the decrypted bytes object; any other
-//! is called by its methods, and pays for a bytes object and the calls. The alternative was an error that names the way out; but
-//! programs that cannot choose their loop (notebooks, GUI toolkits, test runners) would have lost the client for the sake of
-//! what only makes it slower. On whorl's loop the state belongs to the loop's owner; on another loop each connection and each
-//! pool has an owner of its own, which is taken for each access.
+//! **Which loop.** `HttpConnection` is an asyncio protocol by its methods, so it works on every asyncio loop. A
+//! transport of ours is written to natively and hands its bytes over where they were received, under TLS as the
+//! decrypted bytes object; any other is called by its methods, and pays for a bytes object and the calls. The
+//! alternative was an error that names the solution; but programs that cannot choose their loop (notebooks, GUI
+//! toolkits, test runners) would have lost the client for the sake of mere speed. On whorl's loop the state belongs to
+//! the loop's owner; on another loop each connection and each pool has an owner of its own, which is taken for each
+//! access.
+//!
+//! **Errors.** Every method that opens state raises RuntimeError on another thread than the loop's, in addition to the
+//! errors that it names.
 
 mod body;
+mod cached_target;
 mod coding;
 mod connection;
+mod connection_key;
 mod deadlines;
 mod encode;
+mod encoded_request;
 mod exchange;
-mod fault;
+mod failures;
 mod given;
 mod head;
-mod link;
 mod options;
-mod origin;
-mod outgoing;
-mod planned;
 mod policy;
 mod pool;
-mod prepared;
+mod prepared_request;
 mod ready;
 mod request;
 mod response;
 mod session;
+mod transport_handle;
 mod websocket;
 
 use pyo3::prelude::*;
@@ -75,7 +80,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add_class::<pool::PoolSlot>(module)?;
     add_class::<pool::PoolWaiter>(module)?;
     add_class::<deadlines::RequestDeadlines>(module)?;
-    add_class::<prepared::Prepared>(module)?;
+    add_class::<cached_target::CachedTarget>(module)?;
     add_class::<ready::Ready>(module)?;
     add_class::<request::RequestContext>(module)?;
     add_class::<response::ResponseBase>(module)?;

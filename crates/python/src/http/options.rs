@@ -1,15 +1,15 @@
-//! The options of a request, as far as a plain one may have them.
+//! The options that a request on the fast path may have.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString};
 
 use super::deadlines::TimeLimits;
-use super::session::Plain;
+use super::session::FastPath;
 
 /// aiohttp warns of larger bodies that are given as bytes; the coroutine does so.
 const LARGEST: usize = 1024 * 1024;
 
-/// Options that ask for nothing if they are None.
+/// Options that have no effect if they are None.
 const OPTIONAL: [&str; 25] = [
     "params",
     "data",
@@ -51,14 +51,14 @@ pub enum Body<'py> {
     Json(Bound<'py, PyAny>),
 }
 
-/// What a plain request asks for beside method and URL.
+/// The options of a request on the fast path.
 #[derive(Debug)]
 pub struct Options<'py> {
-    /// What the query is extended by.
+    /// The extension of the query.
     pub params: Option<Bound<'py, PyAny>>,
     /// A mapping.
     pub headers: Option<Bound<'py, PyAny>>,
-    /// What is sent.
+    /// The body.
     pub body: Body<'py>,
     /// A TLS setting that is not the default one.
     pub ssl: Option<Bound<'py, PyAny>>,
@@ -69,23 +69,23 @@ pub struct Options<'py> {
 }
 
 impl<'py> Options<'py> {
-    /// Reads the keywords of the call; none if a plain request cannot have them.
+    /// Reads the keywords of the call; none if the fast path does not support them.
     ///
     /// # Errors
     /// TypeError for a time limit that is no number.
-    pub fn read(plain: &Plain, keywords: Option<&Bound<'py, PyDict>>) -> PyResult<Option<Self>> {
+    pub fn read(fast_path: &FastPath, keywords: Option<&Bound<'py, PyDict>>) -> PyResult<Option<Self>> {
         let mut options = Self {
             params: None,
             headers: None,
             body: Body::Nothing,
             ssl: None,
-            limits: plain.time_limits,
-            raise_for_status: plain.raise_for_status,
+            limits: fast_path.time_limits,
+            raise_for_status: fast_path.raise_for_status,
         };
         for (name, value) in keywords.into_iter().flat_map(|keywords| keywords.iter()) {
             let name = name.cast_into::<PyString>()?;
             let known = match name.to_str()? {
-                "timeout" => options.read_timeout(plain, value)?,
+                "timeout" => options.read_timeout(fast_path, value)?,
                 // For tracing, and for redirects: there are none yet.
                 "trace_request_ctx" | "max_redirects" => true,
                 name if value.is_none() => OPTIONAL.contains(&name),
@@ -145,8 +145,8 @@ impl<'py> Options<'py> {
         }
     }
 
-    fn read_timeout(&mut self, plain: &Plain, timeout: Bound<'py, PyAny>) -> PyResult<bool> {
-        if timeout.is_exact_instance(plain.timeout_class.bind(timeout.py())) {
+    fn read_timeout(&mut self, fast_path: &FastPath, timeout: Bound<'py, PyAny>) -> PyResult<bool> {
+        if timeout.is_exact_instance(fast_path.timeout_class.bind(timeout.py())) {
             self.limits = TimeLimits::of_client_timeout(&timeout)?;
         } else if timeout.is_none() {
             self.limits = TimeLimits::default();

@@ -4,8 +4,9 @@ use pyo3::prelude::*;
 use whorl_core::client::redirect::{NextRequest, Redirect, RedirectContext, RequestBody};
 use whorl_core::client::{redirect as rules, retry};
 
-/// What a response with `status` to a request with `method` asks for (RFC 9110, section 15.4): 'no', 'same' (the method and
-/// the body again), 'get' (without the body), 'too many', or 'consumed' (the body would have to be sent again, and cannot).
+/// The redirect of a response with `status` to a request with `method` (RFC 9110, section 15.4): 'no', 'same' (the
+/// method and the body again), 'get' (without the body), 'too many', or 'consumed' (the body would have to be sent
+/// again, and cannot).
 #[pyfunction]
 #[pyo3(signature = (status, method, *, has_location, consumed, followed, max_redirects))]
 pub fn redirect(

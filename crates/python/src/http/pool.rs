@@ -13,63 +13,63 @@ use whorl_core::client::pool::{self, Checkout, Pool, PoolKey, PoolLimits, Releas
 use whorl_core::sched::{LoopOwner, OwnerCell};
 
 use super::connection::HttpConnection;
+use super::connection_key::ConnectionKey;
 use super::deadlines::Deadline;
 use super::exchange::await_future;
-use super::fault;
-use super::origin::Origin;
+use super::failures;
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, clock};
 use crate::interpreter::{Attached, CloneWith, Collector, Identity, new_future};
 use crate::transport::set_result;
 
-/// A connection that nobody uses, and since when.
+/// An idle connection, and since when it is idle.
 #[derive(Debug)]
 struct Idle {
     connection: Py<HttpConnection>,
     since: u64,
 }
 
-/// A connection that a request has, and what it is good for.
+/// A connection that a request has, and its key.
 #[derive(Debug)]
-struct Leased {
+struct Acquired {
     connection: Py<HttpConnection>,
-    key: PoolKey<Origin>,
+    key: PoolKey<ConnectionKey>,
 }
 
 #[derive(Debug)]
-struct State {
-    pool: Pool<Origin, Idle>,
+struct PoolState {
+    pool: Pool<ConnectionKey, Idle>,
     /// The connections that requests have.
-    leased: Slab<Leased>,
+    acquired: Slab<Acquired>,
     waiters: HashMap<WaiterId, Py<PyAny>>,
     timer: Option<Py<PyAny>>,
 }
 
-/// The connections of a connector: those that requests have, those that are idle, and who waits for one.
+/// The connections of a connector: those that requests have, those that are idle, and the waiters for one.
 #[pyclass(frozen, weakref, module = "whorl._core")]
 #[derive(Debug)]
 pub struct ConnectionPool {
     event_loop: Py<PyAny>,
     force_close: bool,
-    state: OwnerCell<State>,
+    state: OwnerCell<PoolState>,
 }
 
-/// The place that a connection holds in its pool while a request has it.
+/// The permit that a connection holds while a request has it.
 #[derive(Debug)]
-pub struct Lease {
+pub struct PoolPermit {
     pool: Py<ConnectionPool>,
-    lease: pool::Permit,
-    place: usize,
+    permit: pool::Permit,
+    slot: usize,
     /// Called when it is given back.
     pub callbacks: Vec<Py<PyAny>>,
 }
 
-/// A place for a connection that is being made.
+/// The permit for a connection that is being made.
 #[pyclass(frozen, module = "whorl._core")]
 #[derive(Debug)]
 pub struct PoolSlot {
     pool: Py<ConnectionPool>,
-    lease: OwnerCell<Option<pool::Permit>>,
+    permit: OwnerCell<Option<pool::Permit>>,
 }
 
 /// A place in the queue.
@@ -77,18 +77,18 @@ pub struct PoolSlot {
 #[derive(Debug)]
 pub struct PoolWaiter {
     pool: Py<ConnectionPool>,
-    ticket: WaiterId,
+    waiter_id: WaiterId,
     future: Py<PyAny>,
-    /// Until when a plain request waits.
+    /// Until when a request on the fast path waits.
     deadline: OwnerCell<Option<Deadline>>,
 }
 
-/// What a request for a connection comes to.
+/// The outcome of a request for a connection.
 #[derive(Debug)]
 pub enum Grant<'py> {
     /// One that was idle.
     Connection(Bound<'py, HttpConnection>),
-    /// The place for a new one.
+    /// The permit for a new one.
     Slot(Bound<'py, PoolSlot>),
     /// A place in the queue.
     Waiter(Bound<'py, PoolWaiter>),
@@ -96,10 +96,10 @@ pub enum Grant<'py> {
     Closed,
 }
 
-impl Lease {
-    /// Which of the pool's leases it is.
-    pub const fn place(&self) -> usize {
-        self.place
+impl PoolPermit {
+    /// The connection's slot in the pool.
+    pub const fn slot(&self) -> usize {
+        self.slot
     }
 
     /// The pool.
@@ -113,23 +113,20 @@ impl Lease {
     }
 
     /// The connection's request is over; with a connection, it can be used again.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
     pub fn end(self, py: Python<'_>, connection: Option<Py<HttpConnection>>) -> PyResult<()> {
-        let Self { pool, lease, place, callbacks } = self;
+        let Self { pool, permit, slot, callbacks } = self;
         let pool = pool.bind(py);
         let this = pool.get();
-        let _leased = this.with(|state| state.leased.try_remove(place))?;
-        this.release(pool, lease, connection)?;
+        let _acquired = this.with(|state| state.acquired.try_remove(slot))?;
+        this.release(pool, permit, connection)?;
         for callback in callbacks {
-            // As in aiohttp: whatever it raises is its own affair.
+            // Its exceptions are ignored, as in aiohttp.
             let _raised = callback.call0(py);
         }
         Ok(())
     }
 
-    /// Shows the garbage collector what is held.
+    /// Shows the garbage collector the references.
     pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.pool)?;
         self.callbacks.iter().try_for_each(|callback| visit.call(callback))
@@ -137,7 +134,7 @@ impl Lease {
 }
 
 impl ConnectionPool {
-    fn with<R>(&self, act: impl FnOnce(&mut State) -> R + Send) -> PyResult<R> {
+    fn with<R>(&self, act: impl FnOnce(&mut PoolState) -> R + Send) -> PyResult<R> {
         self.state.with(act).or_raise()
     }
 
@@ -151,64 +148,64 @@ impl ConnectionPool {
     fn with_attached<'py, R>(
         &self,
         at: impl Into<Attached<'py>>,
-        act: impl FnOnce(&mut State, Attached<'py>) -> R + Send,
+        act: impl FnOnce(&mut PoolState, Attached<'py>) -> R + Send,
     ) -> PyResult<R> {
         self.state.with_token(at.into(), act).or_raise()
     }
 
-    /// Gives `connection` the place.
-    fn lease(
+    /// Gives `connection` the permit.
+    fn assign(
         slf: &Bound<'_, Self>,
-        lease: pool::Permit,
+        permit: pool::Permit,
         connection: &Bound<'_, HttpConnection>,
     ) -> PyResult<()> {
         let reference = connection.clone().unbind();
-        let place = slf.get().with(|state| {
-            let key = state.pool.key(&lease).clone();
-            state.leased.insert(Leased { connection: reference, key })
+        let slot = slf.get().with(|state| {
+            let key = state.pool.key(&permit).clone();
+            state.acquired.insert(Acquired { connection: reference, key })
         })?;
-        let lease = Lease { pool: slf.clone().unbind(), lease, place, callbacks: Vec::new() };
-        connection.get().set_lease(slf.py(), lease)
+        let permit = PoolPermit { pool: slf.clone().unbind(), permit, slot, callbacks: Vec::new() };
+        connection.get().set_permit(slf.py(), permit)
     }
 
-    /// A connection that can be used, or the place for one.
+    /// A connection that can be used, or the permit for one.
     fn use_checkout<'py>(
         &self,
         slf: &Bound<'py, Self>,
         checkout: Checkout<Idle>,
-    ) -> PyResult<Result<Bound<'py, HttpConnection>, Place>> {
+    ) -> PyResult<Result<Bound<'py, HttpConnection>, Pending>> {
         let py = slf.py();
         match checkout {
-            Checkout::Reuse(lease, idle) => {
+            Checkout::Reuse(permit, idle) => {
                 let connection = idle.connection.into_bound(py);
                 if connection.get().is_usable(py)? {
-                    Self::lease(slf, lease, &connection)?;
+                    Self::assign(slf, permit, &connection)?;
                     return Ok(Ok(connection));
                 }
                 HttpConnection::give_up(&connection)?;
-                // The place is good for another: one that is idle, if there is.
-                self.next_for(slf, lease)
+                // The permit serves another: an idle one, if there is one.
+                self.next_for(slf, permit)
             }
-            Checkout::Open(lease) => Ok(Err(Place::Open(lease))),
-            Checkout::Wait(ticket) => Ok(Err(Place::Wait(ticket))),
-            Checkout::Closed => Ok(Err(Place::Closed)),
+            Checkout::Open(permit) => Ok(Err(Pending::Open(permit))),
+            Checkout::Wait(waiter_id) => Ok(Err(Pending::Wait(waiter_id))),
+            Checkout::Closed => Ok(Err(Pending::Closed)),
         }
     }
 
     fn next_for<'py>(
         &self,
         slf: &Bound<'py, Self>,
-        lease: pool::Permit,
-    ) -> PyResult<Result<Bound<'py, HttpConnection>, Place>> {
+        permit: pool::Permit,
+    ) -> PyResult<Result<Bound<'py, HttpConnection>, Pending>> {
         let py = slf.py();
         let now = self.now(py)?;
         loop {
-            match self.with(|state| state.pool.another(&lease, now))? {
-                None => return Ok(Err(Place::Open(lease))),
+            match self.with(|state| state.pool.another(&permit, now))? {
+                None => return Ok(Err(Pending::Open(permit))),
                 Some(idle) => {
                     let connection = idle.connection.into_bound(py);
                     if connection.get().is_usable(py)? {
-                        Self::lease(slf, lease, &connection)?;
+                        Self::assign(slf, permit, &connection)?;
                         return Ok(Ok(connection));
                     }
                     HttpConnection::give_up(&connection)?;
@@ -217,41 +214,38 @@ impl ConnectionPool {
         }
     }
 
-    /// A connection for `key`, or a place for one.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
-    pub fn checkout_for<'py>(slf: &Bound<'py, Self>, key: &PoolKey<Origin>) -> PyResult<Grant<'py>> {
+    /// A connection for `key`, or a permit for one.
+    pub fn checkout_for<'py>(slf: &Bound<'py, Self>, key: &PoolKey<ConnectionKey>) -> PyResult<Grant<'py>> {
         let this = slf.get();
         let now = this.now(slf.py())?;
         let checkout = this.with(|state| state.pool.checkout(key, now))?;
         Self::granted(slf, this.use_checkout(slf, checkout)?)
     }
 
-    /// Gives a place back, with its connection if it can be used again.
+    /// Gives a permit back, with its connection if it can be used again.
     fn release(
         &self,
         slf: &Bound<'_, Self>,
-        lease: pool::Permit,
+        permit: pool::Permit,
         connection: Option<Py<HttpConnection>>,
     ) -> PyResult<()> {
         let now = self.now(slf.py())?;
         let is_idle = connection.is_some();
         let idle = connection.map(|connection| Idle { connection, since: now });
-        let released = self.with(|state| state.pool.release(lease, idle, now))?;
+        let released = self.with(|state| state.pool.release(permit, idle, now))?;
         self.follow(slf, released)?;
         if is_idle { self.set_timer(slf) } else { Ok(()) }
     }
 
-    /// Wakes who has the place now.
+    /// Wakes the waiter that has the permit now.
     fn follow(&self, slf: &Bound<'_, Self>, mut released: Released<Idle>) -> PyResult<()> {
         let py = slf.py();
         loop {
             match released {
                 Released::Free => return Ok(()),
                 Released::Close(idle) => return HttpConnection::give_up(idle.connection.bind(py)),
-                Released::Woken(ticket) => {
-                    let future = self.with(|state| state.waiters.remove(&ticket))?;
+                Released::Woken(waiter_id) => {
+                    let future = self.with(|state| state.waiters.remove(&waiter_id))?;
                     if let Some(future) = future
                         && !future.bind(py).call_method0(intern!(py, "done"))?.is_truthy()?
                     {
@@ -259,7 +253,7 @@ impl ConnectionPool {
                     }
                     // It was cancelled, and its task has not run since.
                     let now = self.now(py)?;
-                    released = self.with(|state| state.pool.cancel(ticket, now))?;
+                    released = self.with(|state| state.pool.cancel(waiter_id, now))?;
                 }
             }
         }
@@ -278,24 +272,18 @@ impl ConnectionPool {
         let timer = event_loop
             .call_method1(intern!(py, "call_later"), (delay, slf.getattr(intern!(py, "_expire"))?))?;
         let timer = timer.unbind();
-        let _former = self.with(|state| state.timer.replace(timer))?;
+        let _previous = self.with(|state| state.timer.replace(timer))?;
         Ok(())
     }
 
     /// The key of a connection that a request has.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
-    pub fn key_of(&self, py: Python<'_>, place: usize) -> PyResult<Option<Py<PyAny>>> {
+    pub fn key_of(&self, py: Python<'_>, slot: usize) -> PyResult<Option<Py<PyAny>>> {
         self.with_attached(py, |state, at| {
-            state.leased.get(place).map(|leased| leased.key.object().clone_with(at))
+            state.acquired.get(slot).map(|acquired| acquired.key.object().clone_with(at))
         })
     }
 
     /// An idle connection is gone.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
     pub fn forget(&self, connection: &Bound<'_, HttpConnection>) -> PyResult<()> {
         let connection = Identity::of(connection);
         let _idle = self.with(|state| state.pool.remove_idle(|idle| connection.is(&idle.connection)))?;
@@ -303,8 +291,8 @@ impl ConnectionPool {
     }
 }
 
-/// What a request without a connection has.
-enum Place {
+/// The outcome for a request that gets no idle connection.
+enum Pending {
     Open(pool::Permit),
     Wait(WaiterId),
     Closed,
@@ -330,15 +318,19 @@ impl ConnectionPool {
             per_host: limit_per_host,
             keep_alive: keepalive_timeout.map(clock::nanos),
         };
-        let state =
-            State { pool: Pool::new(limits), leased: Slab::new(), waiters: HashMap::new(), timer: None };
+        let state = PoolState {
+            pool: Pool::new(limits),
+            acquired: Slab::new(),
+            waiters: HashMap::new(),
+            timer: None,
+        };
         Self { event_loop: loop_.clone().unbind(), force_close, state: OwnerCell::new(owner, state) }
     }
 
-    /// A connection for `key`, a `ConnectionKey`: one that was idle, or the place for a new one (`PoolSlot`), or a place in
-    /// the queue (`PoolWaiter`). Raises ClientConnectionError once the pool is closed.
+    /// A connection for `key`, a `ConnectionKey`: one that was idle, or the permit for a new one (`PoolSlot`), or a
+    /// place in the queue (`PoolWaiter`). Raises ClientConnectionError once the pool is closed.
     fn checkout<'py>(slf: &Bound<'py, Self>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        Self::checkout_for(slf, &PoolKey::new(Origin::new(key)?))?.into_object(slf.py())
+        Self::checkout_for(slf, &PoolKey::new(ConnectionKey::new(key)?))?.into_object(slf.py())
     }
 
     /// The idle connections by key: pairs of the connection and the time since when, in seconds of the loop's clock.
@@ -363,19 +355,20 @@ impl ConnectionPool {
     /// The connections that requests have.
     fn acquired(&self, py: Python<'_>) -> PyResult<Vec<Py<HttpConnection>>> {
         self.with_attached(py, |state, at| {
-            state.leased.iter().map(|(_, leased)| leased.connection.clone_with(at)).collect()
+            state.acquired.iter().map(|(_, acquired)| acquired.connection.clone_with(at)).collect()
         })
     }
 
-    /// Close the pool: who waits gets ClientConnectionError. The connections, idle and acquired, are the caller's to close.
+    /// Close the pool: the waiters get ClientConnectionError. The caller closes the returned connections, idle and
+    /// acquired.
     fn close(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<HttpConnection>>> {
         let py = slf.py();
         let this = slf.get();
-        let (drained, waiters, timer, leased) = this.with_attached(py, |state, at| {
+        let (drained, waiters, timer, acquired) = this.with_attached(py, |state, at| {
             let drained = state.pool.close();
-            let leased: Vec<_> =
-                state.leased.iter().map(|(_, leased)| leased.connection.clone_with(at)).collect();
-            (drained, std::mem::take(&mut state.waiters), state.timer.take(), leased)
+            let acquired: Vec<_> =
+                state.acquired.iter().map(|(_, acquired)| acquired.connection.clone_with(at)).collect();
+            (drained, std::mem::take(&mut state.waiters), state.timer.take(), acquired)
         })?;
         if let Some(timer) = timer {
             timer.call_method0(py, intern!(py, "cancel"))?;
@@ -385,11 +378,11 @@ impl ConnectionPool {
         for future in waiters.into_values() {
             let future = future.bind(py);
             if !has_ended && !future.call_method0(intern!(py, "done"))?.is_truthy()? {
-                let error = fault::error(py, "ClientConnectionError", "Connector is closed.")?;
+                let error = failures::error(py, "ClientConnectionError", "Connector is closed.")?;
                 future.call_method1(intern!(py, "set_exception"), (error,))?;
             }
         }
-        Ok(drained.connections.into_iter().map(|idle| idle.connection).chain(leased).collect())
+        Ok(drained.connections.into_iter().map(|idle| idle.connection).chain(acquired).collect())
     }
 
     fn _expire(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -416,14 +409,14 @@ impl ConnectionPool {
                 }
                 visit.call(&state.timer)?;
                 state.waiters.values().try_for_each(|waiter| visit.call(waiter))?;
-                state.leased.iter().try_for_each(|(_, leased)| visit.call(&leased.connection))
+                state.acquired.iter().try_for_each(|(_, acquired)| visit.call(&acquired.connection))
             })
             .unwrap_or(Ok(()))
     }
 
     fn __clear__(&self) {
         let _drained = self.state.with(|state| state.pool.close());
-        let _leased = self.state.with(|state| std::mem::take(&mut state.leased));
+        let _acquired = self.state.with(|state| std::mem::take(&mut state.acquired));
         let _waiters = self.state.with(|state| std::mem::take(&mut state.waiters));
         let _timer = self.state.with(|state| state.timer.take());
     }
@@ -432,28 +425,28 @@ impl ConnectionPool {
 impl ConnectionPool {
     fn granted<'py>(
         slf: &Bound<'py, Self>,
-        granted: Result<Bound<'py, HttpConnection>, Place>,
+        granted: Result<Bound<'py, HttpConnection>, Pending>,
     ) -> PyResult<Grant<'py>> {
         let py = slf.py();
         let this = slf.get();
         let owner = || Arc::clone(this.state.owner());
         Ok(match granted {
             Ok(connection) => Grant::Connection(connection),
-            Err(Place::Open(lease)) => {
-                let lease = OwnerCell::new(owner(), Some(lease));
-                Grant::Slot(Bound::new(py, PoolSlot { pool: slf.clone().unbind(), lease })?)
+            Err(Pending::Open(permit)) => {
+                let permit = OwnerCell::new(owner(), Some(permit));
+                Grant::Slot(Bound::new(py, PoolSlot { pool: slf.clone().unbind(), permit })?)
             }
-            Err(Place::Wait(ticket)) => {
+            Err(Pending::Wait(waiter_id)) => {
                 let future = new_future(this.event_loop.bind(py))?.unbind();
                 let reference = future.clone_ref(py);
-                let _former = this.with(|state| state.waiters.insert(ticket, reference))?;
+                let _previous = this.with(|state| state.waiters.insert(waiter_id, reference))?;
                 let deadline = OwnerCell::new(owner(), None);
                 Grant::Waiter(Bound::new(
                     py,
-                    PoolWaiter { pool: slf.clone().unbind(), ticket, future, deadline },
+                    PoolWaiter { pool: slf.clone().unbind(), waiter_id, future, deadline },
                 )?)
             }
-            Err(Place::Closed) => Grant::Closed,
+            Err(Pending::Closed) => Grant::Closed,
         })
     }
 }
@@ -466,7 +459,7 @@ impl<'py> Grant<'py> {
             Self::Slot(slot) => Ok(slot.into_any()),
             Self::Waiter(waiter) => Ok(waiter.into_any()),
             Self::Closed => {
-                let error = fault::error(py, "ClientConnectionError", "Connector is closed.")?;
+                let error = failures::error(py, "ClientConnectionError", "Connector is closed.")?;
                 Err(PyErr::from_value(error.into_bound(py)))
             }
         }
@@ -477,17 +470,14 @@ impl PoolWaiter {
     /// Its future, as an awaitable hands it to its task.
     ///
     /// # Errors
-    /// What the future raises.
-    pub fn await_place(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    /// The exception of the future.
+    pub fn await_grant(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         await_future(self.future.clone_ref(py), py)
     }
 
     /// Sets the time until which it waits.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
     pub fn set_deadline(&self, deadline: Deadline) -> PyResult<()> {
-        let _former = self.deadline.with(|place| place.replace(deadline)).or_raise()?;
+        let _previous = self.deadline.with(|place| place.replace(deadline)).or_raise()?;
         Ok(())
     }
 
@@ -498,10 +488,10 @@ impl PoolWaiter {
         }
     }
 
-    /// Whether it waits no more.
+    /// Whether its wait is over.
     ///
     /// # Errors
-    /// What a foreign future raises.
+    /// The exception of a foreign future.
     pub fn is_done(&self, py: Python<'_>) -> PyResult<bool> {
         self.future.bind(py).call_method0(intern!(py, "done"))?.is_truthy()
     }
@@ -509,7 +499,7 @@ impl PoolWaiter {
     /// `give_back()`, from any thread.
     ///
     /// # Errors
-    /// What `call_soon_threadsafe()` raises.
+    /// The exception of `call_soon_threadsafe()`.
     pub fn leave(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let pool = slf.get().pool.get();
@@ -524,10 +514,10 @@ impl PoolWaiter {
         event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (give_back,)).map(drop)
     }
 
-    /// It has waited too long.
+    /// Ends the wait with a TimeoutError.
     ///
     /// # Errors
-    /// What a foreign future raises.
+    /// The exception of a foreign future.
     pub fn time_out(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_done(py)? {
             return Ok(());
@@ -536,36 +526,33 @@ impl PoolWaiter {
         self.future.bind(py).call_method1(intern!(py, "set_exception"), (error,)).map(drop)
     }
 
-    /// Takes what was granted.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
+    /// Takes the grant.
     pub fn take<'py>(slf: &Bound<'py, Self>) -> PyResult<Grant<'py>> {
         let this = slf.get();
         this.cancel_deadline(slf.py())?;
         let pool = this.pool.bind(slf.py());
-        let checkout = pool.get().with(|state| state.pool.claim(this.ticket))?.unwrap_or(Checkout::Closed);
+        let checkout = pool.get().with(|state| state.pool.claim(this.waiter_id))?.unwrap_or(Checkout::Closed);
         ConnectionPool::granted(pool, pool.get().use_checkout(pool, checkout)?)
     }
 }
 
 #[pymethods]
 impl PoolSlot {
-    /// The connection is made, and has the place now.
+    /// The connection is made, and holds the permit now.
     fn opened(slf: &Bound<'_, Self>, connection: &Bound<'_, HttpConnection>) -> PyResult<()> {
         let this = slf.get();
-        match this.lease.with(Option::take).or_raise()? {
-            Some(lease) => ConnectionPool::lease(this.pool.bind(slf.py()), lease, connection),
+        match this.permit.with(Option::take).or_raise()? {
+            Some(permit) => ConnectionPool::assign(this.pool.bind(slf.py()), permit, connection),
             None => Ok(()),
         }
     }
 
-    /// Nothing was made: the place goes to the next.
+    /// No connection was made: the permit goes to the next.
     fn give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let pool = this.pool.bind(slf.py());
-        match this.lease.with(Option::take).or_raise()? {
-            Some(lease) => pool.get().release(pool, lease, None),
+        match this.permit.with(Option::take).or_raise()? {
+            Some(permit) => pool.get().release(pool, permit, None),
             None => Ok(()),
         }
     }
@@ -591,26 +578,26 @@ impl PoolWaiter {
         let _deadline = self.deadline.with(Option::take);
     }
 
-    /// Done when there is a place.
+    /// Done when there is a grant.
     #[getter]
     fn future(&self, py: Python<'_>) -> Py<PyAny> {
         self.future.clone_ref(py)
     }
 
-    /// Take what was granted: a connection, or the place for a new one.
+    /// Take the grant: a connection, or the permit for a new one.
     fn claim<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         Self::take(slf)?.into_object(slf.py())
     }
 
-    /// Leave the queue; what was granted meanwhile goes to the next.
+    /// Leave the queue; a grant meanwhile goes to the next.
     pub fn give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.cancel_deadline(slf.py())?;
         let pool = this.pool.bind(slf.py());
         let now = pool.get().now(slf.py())?;
         let (_future, released) = pool.get().with(|state| {
-            let future = state.waiters.remove(&this.ticket);
-            (future, state.pool.cancel(this.ticket, now))
+            let future = state.waiters.remove(&this.waiter_id);
+            (future, state.pool.cancel(this.waiter_id, now))
         })?;
         pool.get().follow(pool, released)
     }

@@ -17,7 +17,7 @@ impl Ready {
     }
 }
 
-/// The exception by which an iterator hands over what `await` gives.
+/// The exception by which an iterator returns the result of `await`.
 pub fn stop_iteration(value: Py<PyAny>) -> PyErr {
     // One argument in a tuple of its own: a value that is a tuple would be taken for several.
     PyStopIteration::new_err((value,))

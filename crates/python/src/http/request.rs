@@ -1,7 +1,7 @@
-//! A plain request: from `session.get(url)` to its response, without a coroutine.
+//! A request on the fast path: from `session.get(url)` to its response, without a coroutine.
 //!
-//! What the native way cannot do is done by a coroutine of the session's, which is then what is awaited: a connection, if
-//! none is idle; and as a whole, a request that is not plain, one whose connection was lost, and a redirect.
+//! A coroutine of the session's does the other work, and is then awaited instead: it makes a connection, if none is
+//! idle; and it runs as a whole a request that is not on the fast path, one whose connection was lost, and a redirect.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use whorl_core::client::redirect::{Redirect, RedirectContext, RequestBody, redir
 use super::connection::HttpConnection;
 use super::deadlines::{RequestDeadlines, Timed};
 use super::exchange::Exchange;
-use super::planned::{Asked, Awaited, Planned};
 use super::pool::{ConnectionPool, Grant, PoolWaiter};
+use super::prepared_request::{InFlight, PreparedRequest, RequestArgs};
 use super::ready::{Ready, stop_iteration};
 use super::response::ResponseBase;
 use super::session::SessionBase;
@@ -27,129 +27,134 @@ use crate::interpreter::{CloneWith, Collector, Guarded};
 /// A request that waits for another to give its connection back.
 #[derive(Debug)]
 struct Waiting {
-    planned: Arc<Planned>,
+    prepared: Arc<PreparedRequest>,
     waiter: Py<PoolWaiter>,
 }
 
 /// A request for which a coroutine makes a connection.
 #[derive(Debug)]
 struct Connecting {
-    planned: Arc<Planned>,
+    prepared: Arc<PreparedRequest>,
     coroutine: Py<PyAny>,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// Nobody has awaited it.
+    /// It was not awaited.
     New,
-    /// There is no place for another connection.
+    /// The pool has no permit for another connection.
     Waiting(Arc<Waiting>),
     /// A connection is being made.
     Connecting(Arc<Connecting>),
-    /// The answer is on its way.
-    Awaiting(Arc<Awaited>),
-    /// A coroutine does it.
+    /// The response is awaited.
+    Awaiting(Arc<InFlight>),
+    /// A coroutine runs it.
     Delegated(Py<PyAny>),
     /// It is over.
     Over,
 }
 
-/// What `ClientSession.get()` and its kin return: to be awaited, or entered with `async with`.
+/// The result of `ClientSession.request()`, `get()` and the other methods: to be awaited, or entered with `async with`.
 #[pyclass(frozen, weakref, name = "_RequestContextManager", module = "whorl._core")]
 #[derive(Debug)]
 pub struct RequestContext {
-    asked: Asked,
+    args: RequestArgs,
     stage: Guarded<Stage>,
     response: Guarded<Option<Py<PyAny>>>,
 }
 
 impl RequestContext {
     fn stage(&self, py: Python<'_>, stage: Stage) {
-        let _former = self.stage.replace(py, stage);
+        let _previous = self.stage.replace(py, stage);
     }
 
     /// The first step.
     fn start(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let Some(planned) = Planned::new(py, &self.asked)? else {
+        let Some(prepared) = PreparedRequest::new(py, &self.args)? else {
             let coroutine = self.coroutine(py, intern!(py, "_request"), None)?;
             return self.delegate(py, coroutine);
         };
-        let planned = Arc::new(planned);
-        let pool = planned.plain.pool.bind(py);
-        let grant = ConnectionPool::checkout_for(pool, &planned.prepared.get().key)?;
-        self.use_grant(py, Arc::clone(&planned), grant)
+        let prepared = Arc::new(prepared);
+        let pool = prepared.fast_path.pool.bind(py);
+        let grant = ConnectionPool::checkout_for(pool, &prepared.cached.get().key)?;
+        self.use_grant(py, Arc::clone(&prepared), grant)
     }
 
-    /// Goes on with what the pool gives.
-    fn use_grant(&self, py: Python<'_>, planned: Arc<Planned>, grant: Grant<'_>) -> PyResult<Py<PyAny>> {
+    /// Continues with the pool's grant.
+    fn use_grant(
+        &self,
+        py: Python<'_>,
+        prepared: Arc<PreparedRequest>,
+        grant: Grant<'_>,
+    ) -> PyResult<Py<PyAny>> {
         match grant {
-            Grant::Connection(connection) => self.send_on(&connection, &planned),
-            Grant::Slot(slot) => self.connect(py, planned, Some(slot.as_any())),
-            Grant::Waiter(waiter) if planned.limits.has_connect => {
-                self.connect(py, planned, Some(waiter.as_any()))
+            Grant::Connection(connection) => self.send_on(&connection, &prepared),
+            Grant::Slot(slot) => self.connect(py, prepared, Some(slot.as_any())),
+            Grant::Waiter(waiter) if prepared.limits.has_connect => {
+                self.connect(py, prepared, Some(waiter.as_any()))
             }
             Grant::Waiter(waiter) => {
-                let future = self.wait(planned, &waiter);
+                let future = self.wait(prepared, &waiter);
                 if future.is_err() {
                     PoolWaiter::give_back(&waiter)?;
                 }
                 future
             }
-            Grant::Closed => self.connect(py, planned, None),
+            Grant::Closed => self.connect(py, prepared, None),
         }
     }
 
-    /// Waits for another request's connection.
-    fn wait(&self, planned: Arc<Planned>, waiter: &Bound<'_, PoolWaiter>) -> PyResult<Py<PyAny>> {
+    /// Waits until another request gives its connection back.
+    fn wait(&self, prepared: Arc<PreparedRequest>, waiter: &Bound<'_, PoolWaiter>) -> PyResult<Py<PyAny>> {
         let py = waiter.py();
-        if let Some(total) = planned.total_left(py)? {
+        if let Some(total) = prepared.total_left(py)? {
             let timed = Timed::Waiter(waiter.clone().unbind());
-            let deadline = RequestDeadlines::enter(planned.plain.deadlines.bind(py), timed, total)?;
+            let deadline = RequestDeadlines::enter(prepared.fast_path.deadlines.bind(py), timed, total)?;
             waiter.get().set_deadline(deadline)?;
         }
-        let future = waiter.get().await_place(py)?;
-        let waiting = Waiting { planned, waiter: waiter.clone().unbind() };
+        let future = waiter.get().await_grant(py)?;
+        let waiting = Waiting { prepared, waiter: waiter.clone().unbind() };
         self.stage(py, Stage::Waiting(Arc::new(waiting)));
         Ok(future)
     }
 
-    /// It is its turn.
-    fn take_place(&self, py: Python<'_>, waiting: &Waiting) -> PyResult<Py<PyAny>> {
+    /// Takes the grant, once there is one.
+    fn take_grant(&self, py: Python<'_>, waiting: &Waiting) -> PyResult<Py<PyAny>> {
         let waiter = waiting.waiter.bind(py);
         if !waiter.get().is_done(py)? {
-            // Whoever waits for it goes on waiting.
+            // The caller awaits it again.
             return Err(awaited_again());
         }
         self.stage(py, Stage::Over);
-        self.use_grant(py, Arc::clone(&waiting.planned), PoolWaiter::take(waiter)?)
+        self.use_grant(py, Arc::clone(&waiting.prepared), PoolWaiter::take(waiter)?)
     }
 
-    /// Has a connection made, in the place that the pool has granted or will.
+    /// Has a connection made, with the permit that the pool has granted or will.
     fn connect(
         &self,
         py: Python<'_>,
-        planned: Arc<Planned>,
+        prepared: Arc<PreparedRequest>,
         grant: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let timeout = match &self.asked.options {
+        let timeout = match &self.args.options {
             Some(options) => options.bind(py).get_item(intern!(py, "timeout"))?,
             None => None,
         };
-        let session = self.asked.session.bind(py);
+        let session = self.args.session.bind(py);
         let connect = session.as_any().getattr(intern!(py, "_connect"))?;
-        let elapsed = clock::seconds(planned.elapsed(py)?);
-        let (connector, prepared) = (&planned.plain.connector, &planned.prepared);
+        let elapsed = clock::seconds(prepared.elapsed(py)?);
+        let (connector, cached) = (&prepared.fast_path.connector, &prepared.cached);
         let coroutine = match timeout {
-            Some(timeout) => connect.call1((connector, prepared, grant, elapsed, timeout))?,
-            None => connect.call1((connector, prepared, grant, elapsed))?,
+            Some(timeout) => connect.call1((connector, cached, grant, elapsed, timeout))?,
+            None => connect.call1((connector, cached, grant, elapsed))?,
         };
-        let connecting = Arc::new(Connecting { planned, coroutine: coroutine.unbind() });
+        let connecting = Arc::new(Connecting { prepared, coroutine: coroutine.unbind() });
         self.stage(py, Stage::Connecting(Arc::clone(&connecting)));
         let step = connecting.coroutine.call_method1(py, intern!(py, "send"), (py.None(),));
         self.connected(py, &connecting, step)
     }
 
-    /// Goes on when the connection is there.
+    /// Continues when the connection is there.
     fn connected(
         &self,
         py: Python<'_>,
@@ -157,7 +162,7 @@ impl RequestContext {
         step: PyResult<Py<PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let error = match step {
-            Ok(awaited) => return Ok(awaited),
+            Ok(future) => return Ok(future),
             Err(error) => error,
         };
         self.stage(py, Stage::Over);
@@ -165,14 +170,18 @@ impl RequestContext {
             return Err(error);
         }
         let connection = error.value(py).getattr(intern!(py, "value"))?.cast_into::<HttpConnection>()?;
-        self.send_on(&connection, &connecting.planned)
+        self.send_on(&connection, &connecting.prepared)
     }
 
     /// Sends the request on `connection`.
-    fn send_on(&self, connection: &Bound<'_, HttpConnection>, planned: &Planned) -> PyResult<Py<PyAny>> {
-        match planned.send_on(connection, self.asked.method.bind(connection.py())) {
-            Ok((awaited, future)) => {
-                self.stage(connection.py(), Stage::Awaiting(Arc::new(awaited)));
+    fn send_on(
+        &self,
+        connection: &Bound<'_, HttpConnection>,
+        prepared: &PreparedRequest,
+    ) -> PyResult<Py<PyAny>> {
+        match prepared.send_on(connection, self.args.method.bind(connection.py())) {
+            Ok((in_flight, future)) => {
+                self.stage(connection.py(), Stage::Awaiting(Arc::new(in_flight)));
                 Ok(future)
             }
             Err(error) => {
@@ -182,37 +191,37 @@ impl RequestContext {
         }
     }
 
-    /// A coroutine of the session's that goes on with a request, with an option beside the user's.
+    /// A coroutine of the session's that continues a request, with an extra option.
     fn coroutine_after(
         &self,
-        awaited: &Awaited,
+        in_flight: &InFlight,
         name: &Bound<'_, PyString>,
-        beside: &Bound<'_, PyDict>,
+        extra: &Bound<'_, PyDict>,
     ) -> PyResult<Py<PyAny>> {
         let py = name.py();
-        beside.set_item(intern!(py, "elapsed"), awaited.elapsed(py)?)?;
-        if let Some(body) = &awaited.body {
-            // JSON is not made again: the value may be another one by now.
-            beside.set_item(intern!(py, "sent"), body)?;
+        extra.set_item(intern!(py, "elapsed"), in_flight.elapsed(py)?)?;
+        if let Some(body) = &in_flight.body {
+            // JSON is not serialised again: the value may be another one by now.
+            extra.set_item(intern!(py, "sent"), body)?;
         }
-        self.coroutine(py, name, Some(beside))
+        self.coroutine(py, name, Some(extra))
     }
 
-    /// A coroutine of the session's for the same request, with some options beside the user's.
+    /// A coroutine of the session's for the same request, with some extra options.
     fn coroutine(
         &self,
         py: Python<'_>,
         name: &Bound<'_, PyString>,
-        beside: Option<&Bound<'_, PyDict>>,
+        extra: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        let Asked { session, method, url, allow_redirects, options } = &self.asked;
+        let RequestArgs { session, method, url, allow_redirects, options } = &self.args;
         let options = match options {
             Some(options) => options.bind(py).copy()?,
             None => PyDict::new(py),
         };
         options.set_item(intern!(py, "allow_redirects"), allow_redirects)?;
-        if let Some(beside) = beside {
-            options.update(beside.as_mapping())?;
+        if let Some(extra) = extra {
+            options.update(extra.as_mapping())?;
         }
         let method_of_session = session.bind(py).as_any().getattr(name)?;
         Ok(method_of_session.call((method, url), Some(&options))?.unbind())
@@ -230,21 +239,21 @@ impl RequestContext {
         if let Err(error) = &step {
             if error.is_instance_of::<PyStopIteration>(py) {
                 let response = error.value(py).getattr(intern!(py, "value"))?.unbind();
-                let _former = self.response.replace(py, Some(response));
+                let _previous = self.response.replace(py, Some(response));
             }
             self.stage(py, Stage::Over);
         }
         step
     }
 
-    /// The head has come, or will not.
-    fn finish(&self, py: Python<'_>, awaited: &Awaited) -> PyResult<Py<PyAny>> {
-        let Awaited { plain, exchange, sent, .. } = awaited;
+    /// Ends the wait for the head: it has come, or will not.
+    fn finish(&self, py: Python<'_>, in_flight: &InFlight) -> PyResult<Py<PyAny>> {
+        let InFlight { fast_path, exchange, sent, .. } = in_flight;
         let Some(head) = exchange.get().head_if_any()? else {
-            return self.failed(py, awaited);
+            return self.failed(py, in_flight);
         };
-        let class = plain.response_class.bind(py);
-        let session = self.asked.session.clone_ref(py).into_any();
+        let class = fast_path.response_class.bind(py);
+        let session = self.args.session.clone_ref(py).into_any();
         let response = ResponseBase::make(class, exchange.clone_ref(py), Arc::clone(sent), session)?.unbind();
         if head.fields.get("set-cookie").is_some() {
             response.call_method0(py, intern!(py, "_keep_cookies"))?;
@@ -253,37 +262,37 @@ impl RequestContext {
             status: head.status,
             has_location: head.fields.get("location").or_else(|| head.fields.get("uri")).is_some(),
             method: sent.method.bind(py).to_str()?,
-            // Whatever it is, the coroutine looks closer.
+            // The coroutine checks the body itself.
             body: RequestBody::Replayable,
             followed: 0,
             max_redirects: 0,
         };
-        let redirected = self.asked.allow_redirects && redirect(&answer) != Redirect::No;
-        if redirected || (awaited.raise_for_status && head.status >= 400) {
+        let redirected = self.args.allow_redirects && redirect(&answer) != Redirect::No;
+        if redirected || (in_flight.raise_for_status && head.status >= 400) {
             let options = PyDict::new(py);
             options.set_item(intern!(py, "response"), response)?;
-            let coroutine = self.coroutine_after(awaited, intern!(py, "_go_on"), &options)?;
+            let coroutine = self.coroutine_after(in_flight, intern!(py, "_follow_up"), &options)?;
             return self.delegate(py, coroutine);
         }
         self.stage(py, Stage::Over);
         let kept = response.clone_ref(py);
-        let _former = self.response.replace(py, Some(kept));
+        let _previous = self.response.replace(py, Some(kept));
         Err(stop_iteration(response))
     }
 
-    fn failed(&self, py: Python<'_>, awaited: &Awaited) -> PyResult<Py<PyAny>> {
+    fn failed(&self, py: Python<'_>, in_flight: &InFlight) -> PyResult<Py<PyAny>> {
         self.stage(py, Stage::Over);
-        let error = match awaited.exchange.get().check(py) {
+        let error = match in_flight.exchange.get().check(py) {
             Err(error) => error,
             Ok(()) => awaited_again(),
         };
-        let session = self.asked.session.bind(py);
-        let method = self.asked.method.bind(py);
+        let session = self.args.session.bind(py);
+        let method = self.args.method.bind(py);
         // Raises, unless the request is to be sent again (RFC 9112, section 9.3.1).
-        let sent = (&awaited.sent.prepared, &awaited.sent.head);
+        let sent = (&in_flight.sent.cached, &in_flight.sent.head);
         session.call_method1(intern!(py, "_refuse"), (error.value(py), method, sent.0, sent.1))?;
         let options = PyDict::new(py);
-        let coroutine = self.coroutine_after(awaited, intern!(py, "_request_again"), &options)?;
+        let coroutine = self.coroutine_after(in_flight, intern!(py, "_request_again"), &options)?;
         self.delegate(py, coroutine)
     }
 
@@ -292,7 +301,7 @@ impl RequestContext {
             Start,
             Take(Arc<Waiting>),
             Connect(Arc<Connecting>),
-            Finish(Arc<Awaited>),
+            Finish(Arc<InFlight>),
             Send(Py<PyAny>),
             Over,
         }
@@ -300,18 +309,18 @@ impl RequestContext {
             Stage::New => Step::Start,
             Stage::Waiting(waiting) => Step::Take(Arc::clone(waiting)),
             Stage::Connecting(connecting) => Step::Connect(Arc::clone(connecting)),
-            Stage::Awaiting(awaited) => Step::Finish(Arc::clone(awaited)),
+            Stage::Awaiting(in_flight) => Step::Finish(Arc::clone(in_flight)),
             Stage::Delegated(coroutine) => Step::Send(coroutine.clone_with(at)),
             Stage::Over => Step::Over,
         });
         match step {
             Step::Start => self.start(py),
-            Step::Take(waiting) => self.take_place(py, &waiting),
+            Step::Take(waiting) => self.take_grant(py, &waiting),
             Step::Connect(connecting) => {
                 let step = connecting.coroutine.call_method1(py, intern!(py, "send"), (py.None(),));
                 self.connected(py, &connecting, step)
             }
-            Step::Finish(awaited) => self.finish(py, &awaited),
+            Step::Finish(in_flight) => self.finish(py, &in_flight),
             Step::Send(coroutine) => {
                 let step = coroutine.call_method1(py, intern!(py, "send"), (py.None(),));
                 self.watch(py, step)
@@ -321,9 +330,9 @@ impl RequestContext {
     }
 }
 
-/// Whoever awaits it goes on before what it waits for is there.
+/// The error for a step before the awaited future is done.
 fn awaited_again() -> PyErr {
-    PyRuntimeError::new_err("the request was awaited again before its answer had come")
+    PyRuntimeError::new_err("the request was awaited again before its response had come")
 }
 
 /// `coroutine.throw()`
@@ -354,13 +363,13 @@ impl RequestContext {
         options: Option<Py<PyDict>>,
     ) -> PyResult<Self> {
         let allow_redirects = allow_redirects.is_truthy()?;
-        let asked = Asked { session, method, url, allow_redirects, options };
-        Ok(Self { asked, stage: Guarded::new(Stage::New), response: Guarded::new(None) })
+        let args = RequestArgs { session, method, url, allow_redirects, options };
+        Ok(Self { args, stage: Guarded::new(Stage::New), response: Guarded::new(None) })
     }
 
     fn __await__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
-        let awaited = slf.stage.peek(slf.py(), |stage, _at| !matches!(stage, Stage::New | Stage::Over));
-        if awaited { Err(awaited_again()) } else { Ok(slf) }
+        let in_flight = slf.stage.peek(slf.py(), |stage, _at| !matches!(stage, Stage::New | Stage::Over));
+        if in_flight { Err(awaited_again()) } else { Ok(slf) }
     }
 
     const fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -375,7 +384,7 @@ impl RequestContext {
         self.step(py)
     }
 
-    /// What is awaited: itself.
+    /// The awaited coroutine: itself.
     #[getter]
     const fn _coro(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
@@ -387,7 +396,7 @@ impl RequestContext {
         self.response.peek(py, |response, at| response.clone_with(at))
     }
 
-    /// Go on: a coroutine's method.
+    /// Continue: a coroutine's method.
     fn send(&self, py: Python<'_>, arg: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let _ = arg;
         self.step(py)
@@ -416,7 +425,7 @@ impl RequestContext {
                 let step = throw_into(coroutine.bind(py), typ, val, tb);
                 return self.watch(py, step);
             }
-            Stage::Awaiting(awaited) => Exchange::abandon(awaited.exchange.bind(py))?,
+            Stage::Awaiting(in_flight) => Exchange::abandon(in_flight.exchange.bind(py))?,
             Stage::New | Stage::Over => {}
         }
         let value = match val {
@@ -435,7 +444,7 @@ impl RequestContext {
                 connecting.coroutine.call_method0(py, intern!(py, "close")).map(drop)
             }
             Stage::Delegated(coroutine) => coroutine.call_method0(py, intern!(py, "close")).map(drop),
-            Stage::Awaiting(awaited) => Exchange::abandon(awaited.exchange.bind(py)),
+            Stage::Awaiting(in_flight) => Exchange::abandon(in_flight.exchange.bind(py)),
             Stage::New | Stage::Over => Ok(()),
         }
     }
@@ -459,21 +468,21 @@ impl RequestContext {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.asked.session)?;
-        visit.call(&self.asked.url)?;
-        visit.call(&self.asked.options)?;
+        visit.call(&self.args.session)?;
+        visit.call(&self.args.url)?;
+        visit.call(&self.args.options)?;
         self.response.visit(Collector::of(&visit), |response, visit| visit.call(response))?;
         self.stage.visit(Collector::of(&visit), |stage, visit| match stage {
             Stage::Waiting(waiting) => visit.call(&waiting.waiter),
             Stage::Connecting(connecting) => visit.call(&connecting.coroutine),
             Stage::Delegated(coroutine) => visit.call(coroutine),
-            Stage::Awaiting(awaited) => visit.call(&awaited.exchange),
+            Stage::Awaiting(in_flight) => visit.call(&in_flight.exchange),
             Stage::New | Stage::Over => Ok(()),
         })
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        // An exchange and a place in the queue stay: they do not know the request, and `drop()` has to let go of them.
+        // An exchange and a place in the queue stay: they do not know the request, and `drop()` has to release them.
         let _coroutine = self
             .stage
             .replace_if(py, Stage::Over, |stage| matches!(stage, Stage::Connecting(_) | Stage::Delegated(_)));
@@ -482,18 +491,18 @@ impl RequestContext {
 }
 
 impl Drop for RequestContext {
-    /// A request whose task is gone: nobody will take its answer. The collector runs on any thread.
+    /// A request whose task is gone: its response is abandoned. The collector runs on any thread.
     fn drop(&mut self) {
         Python::attach(|py| match self.stage.replace(py, Stage::Over) {
-            Stage::Awaiting(awaited) => {
-                let exchange = awaited.exchange.bind(py);
-                let told = match exchange.get().is_done() {
+            Stage::Awaiting(in_flight) => {
+                let exchange = in_flight.exchange.bind(py);
+                let outcome = match exchange.get().is_done() {
                     Ok(_) => Exchange::abandon(exchange),
                     Err(_) => exchange
                         .getattr(intern!(py, "abandon"))
                         .and_then(|abandon| exchange.get().call_soon(py, (abandon,)).map(drop)),
                 };
-                if let Err(error) = told {
+                if let Err(error) = outcome {
                     error.write_unraisable(py, Some(exchange));
                 }
             }

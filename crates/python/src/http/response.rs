@@ -1,4 +1,4 @@
-//! The response's native half: what there is to do for a response whose body came with its head.
+//! The response's native half: the work for a response whose body came with its head.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::cached_target::{CachedTarget, RequestRecord};
 use super::exchange::Exchange;
-use super::prepared::{Prepared, Sent};
 use super::ready::Ready;
 use crate::interpreter::{CloneWith, Collector, Guarded};
 
@@ -18,31 +18,31 @@ use crate::interpreter::{CloneWith, Collector, Guarded};
 #[derive(Debug)]
 pub struct ResponseBase {
     exchange: Guarded<Option<Py<Exchange>>>,
-    sent: Guarded<Option<Arc<Sent>>>,
+    sent: Guarded<Option<Arc<RequestRecord>>>,
     session: Guarded<Option<Py<PyAny>>>,
     body: Guarded<Option<Py<PyBytes>>>,
-    /// Method and URL of a request that was not a plain one.
-    asked: Guarded<Option<(Py<PyAny>, Py<PyAny>)>>,
+    /// Method and URL of a request that was not on the fast path.
+    request: Guarded<Option<(Py<PyAny>, Py<PyAny>)>>,
     released: AtomicBool,
 }
 
 impl ResponseBase {
-    /// A response of `class` to a plain request.
+    /// A response of `class` to a request on the fast path.
     ///
     /// # Errors
-    /// What making an instance of the class raises.
+    /// The exception of making an instance of the class.
     pub fn make<'py>(
         class: &Bound<'py, PyType>,
         exchange: Py<Exchange>,
-        sent: Arc<Sent>,
+        sent: Arc<RequestRecord>,
         session: Py<PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = class.py();
         // Without `__init__()`, which is for tools that make responses of their own.
         let response = class.call_method1(intern!(py, "__new__"), (class,))?;
         let this = response.cast::<Self>()?.get();
-        // The class may give an instance that answered before: what that held is dropped here, where finalisers may run.
-        let _former = (
+        // The class may return an earlier instance: its previous references are dropped here, where finalisers may run.
+        let _previous = (
             this.exchange.replace(py, Some(exchange)),
             this.sent.replace(py, Some(sent)),
             this.session.replace(py, Some(session)),
@@ -50,10 +50,7 @@ impl ResponseBase {
         Ok(response)
     }
 
-    /// Lets go of it where that takes no more than a mark, as its answer is over; true if it is done.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
+    /// Releases it if only a mark is needed, as its exchange is over; true if it is done.
     pub fn release_ended(&self, py: Python<'_>) -> PyResult<bool> {
         let ended = match self.exchange(py) {
             Some(exchange) => exchange.get().is_done()?,
@@ -79,7 +76,7 @@ impl ResponseBase {
             sent: Guarded::new(None),
             session: Guarded::new(None),
             body: Guarded::new(None),
-            asked: Guarded::new(None),
+            request: Guarded::new(None),
             released: AtomicBool::new(false),
         }
     }
@@ -91,14 +88,14 @@ impl ResponseBase {
 
     #[setter(_exchange)]
     fn set_exchange(&self, py: Python<'_>, exchange: Option<Py<Exchange>>) {
-        let _former = self.exchange.replace(py, exchange);
+        let _previous = self.exchange.replace(py, exchange);
     }
 
-    /// The method, URL and head of a plain request that this answers.
+    /// The method, URL and head of its request on the fast path.
     #[getter]
-    fn _sent(&self, py: Python<'_>) -> Option<(Py<pyo3::types::PyString>, Py<Prepared>, Py<PyBytes>)> {
+    fn _sent(&self, py: Python<'_>) -> Option<(Py<pyo3::types::PyString>, Py<CachedTarget>, Py<PyBytes>)> {
         let sent = self.sent.peek(py, |sent, _at| sent.clone())?;
-        Some((sent.method.clone_ref(py), sent.prepared.clone_ref(py), sent.head.clone_ref(py)))
+        Some((sent.method.clone_ref(py), sent.cached.clone_ref(py), sent.head.clone_ref(py)))
     }
 
     #[getter]
@@ -108,7 +105,7 @@ impl ResponseBase {
 
     #[setter(_session)]
     fn set_session(&self, py: Python<'_>, session: Option<Py<PyAny>>) {
-        let _former = self.session.replace(py, session);
+        let _previous = self.session.replace(py, session);
     }
 
     /// The whole body, once it was read.
@@ -119,10 +116,10 @@ impl ResponseBase {
 
     #[setter(_body)]
     fn set_body(&self, py: Python<'_>, body: Option<Py<PyBytes>>) {
-        let _former = self.body.replace(py, body);
+        let _previous = self.body.replace(py, body);
     }
 
-    /// Whether it was let go of.
+    /// Whether it was released.
     #[getter]
     fn _released(&self) -> bool {
         self.released.load(Ordering::Relaxed)
@@ -133,20 +130,21 @@ impl ResponseBase {
         self.released.store(released, Ordering::Relaxed);
     }
 
-    /// Note what it answers, for what is said if nobody releases it.
+    /// Note its request, for the warning about an unreleased response.
     fn _note(&self, py: Python<'_>, method: Py<PyAny>, url: Py<PyAny>) {
-        let _former = self.asked.replace(py, Some((method, url)));
+        let _previous = self.request.replace(py, Some((method, url)));
     }
 
-    /// Read the whole body; it is kept, so that it can be had again.
+    /// Read the whole body; it is kept, so that it can be returned again.
     ///
-    /// Raises ClientPayloadError if it does not come whole, and ClientConnectionError if the response was released before.
+    /// Raises ClientPayloadError if it is not complete, and ClientConnectionError if the response was released before.
     fn read<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let this = slf.get();
-        // A plain request's response, whose body nobody has asked for, or had.
-        let plain = this.sent.peek(py, |sent, _at| sent.is_some()) && !this.released.load(Ordering::Relaxed);
-        if plain {
+        // A response on the fast path that was not released.
+        let on_fast_path =
+            this.sent.peek(py, |sent, _at| sent.is_some()) && !this.released.load(Ordering::Relaxed);
+        if on_fast_path {
             let body = match (this.body.peek(py, |body, at| body.clone_with(at)), this.exchange(py)) {
                 (Some(body), _) => Some(body),
                 (None, Some(exchange)) => exchange.get().take_whole(py)?,
@@ -154,14 +152,14 @@ impl ResponseBase {
             };
             if let Some(body) = body {
                 let kept = body.clone_ref(py);
-                let _former = this.body.replace(py, Some(kept));
+                let _previous = this.body.replace(py, Some(kept));
                 return Ok(Bound::new(py, Ready::new(body.into_any()))?.into_any());
             }
         }
         slf.as_any().call_method0(intern!(py, "_read"))
     }
 
-    /// Let go of it where that takes no more than a mark: true if it is done.
+    /// Release it if only a mark is needed: true if it is done.
     #[pyo3(name = "_release_ended")]
     fn py_release_ended(&self, py: Python<'_>) -> PyResult<bool> {
         self.release_ended(py)
@@ -171,7 +169,7 @@ impl ResponseBase {
         let visit = Collector::of(&visit);
         self.exchange.visit(visit, |exchange, visit| visit.call(exchange))?;
         self.session.visit(visit, |session, visit| visit.call(session))?;
-        self.asked.visit(visit, |asked, visit| match asked {
+        self.request.visit(visit, |request, visit| match request {
             Some((method, url)) => {
                 visit.call(method)?;
                 visit.call(url)
@@ -181,16 +179,16 @@ impl ResponseBase {
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        // The exchange stays: it does not know the response, and `drop()` has to let go of it.
+        // The exchange stays: it does not know the response, and `drop()` has to release it.
         let _session = self.session.replace(py, None);
     }
 }
 
 impl Drop for ResponseBase {
-    /// A response that nobody released: its connection is closed if the answer is not over.
+    /// Closes the connection of an unreleased response whose exchange is not over.
     fn drop(&mut self) {
         Python::attach(|py| {
-            let (sent, asked) = (self.sent.get_mut().take(), self.asked.get_mut().take());
+            let (sent, request) = (self.sent.get_mut().take(), self.request.get_mut().take());
             let exchange = self.exchange.get_mut().take();
             let Some(exchange) = exchange.filter(|_| !*self.released.get_mut()) else { return };
             let exchange = exchange.into_bound(py);
@@ -200,21 +198,21 @@ impl Drop for ResponseBase {
                 // The collector runs on any thread.
                 Err(_) => false,
             };
-            let asked = match sent {
+            let request = match sent {
                 Some(sent) => {
-                    Some((sent.method.clone_ref(py).into_any(), sent.prepared.get().url.clone_ref(py)))
+                    Some((sent.method.clone_ref(py).into_any(), sent.cached.get().url.clone_ref(py)))
                 }
-                None => asked,
+                None => request,
             };
-            let (method, url) = asked.unwrap_or_else(|| (py.None(), py.None()));
-            let told = exchange.getattr(intern!(py, "_abandon_unclosed")).and_then(|abandon| {
+            let (method, url) = request.unwrap_or_else(|| (py.None(), py.None()));
+            let outcome = exchange.getattr(intern!(py, "_abandon_unclosed")).and_then(|abandon| {
                 if here {
                     abandon.call1((method, url))
                 } else {
                     exchange.get().call_soon(py, (abandon, method, url))
                 }
             });
-            if let Err(error) = told {
+            if let Err(error) = outcome {
                 error.write_unraisable(py, Some(&exchange));
             }
         });

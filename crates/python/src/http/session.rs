@@ -1,4 +1,4 @@
-//! The session's native half: what all its plain requests have in common.
+//! The session's native half: the options that its requests on the fast path share.
 
 use std::sync::Arc;
 
@@ -11,24 +11,24 @@ use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::http1::ParserLimits;
 use whorl_core::sched::{LoopOwner, OwnerCell};
 
+use super::cached_target::CachedTarget;
 use super::deadlines::{RequestDeadlines, TimeLimits};
 use super::encode::utf8;
+use super::encoded_request::{Field, Fields};
 use super::exchange::ResponseOptions;
 use super::options::Options;
-use super::outgoing::{Field, Fields};
 use super::pool::ConnectionPool;
-use super::prepared::Prepared;
 use crate::errors::OrRaise;
 use crate::event_loop::EventLoop;
 use crate::ffi::class_version;
 
-/// URLs that are remembered at the most; then all are forgotten.
+/// The most URLs that are cached; then the cache is cleared.
 const REMEMBERED: usize = 1024;
 
-/// What plain requests need: those of a session without middlewares, tracing, proxy, and so on. Made by the session, which
-/// knows whether it is such a one.
+/// The options that a session's requests on the fast path share. The session makes them if it has no middlewares,
+/// tracing, proxy and so on.
 #[derive(Debug)]
-pub struct Plain {
+pub struct FastPath {
     pub event_loop: Py<PyAny>,
     pub owner: Arc<LoopOwner>,
     pub pool: Py<ConnectionPool>,
@@ -41,9 +41,9 @@ pub struct Plain {
     pub timeout_class: Py<PyAny>,
     pub raise_for_status: bool,
     pub deadlines: Py<RequestDeadlines>,
-    /// Those whose methods make up a request, as they were.
+    /// The classes whose methods a request would call, as they were.
     classes: Vec<ClassAsItWas>,
-    /// Makes new connections. A method that is put there is found in its attributes.
+    /// Makes new connections. A method that a tool sets on it is found in its attributes.
     pub connector: Py<PyAny>,
     headers: Py<PyAny>,
     headers_version: u64,
@@ -54,10 +54,10 @@ pub struct Plain {
     cookie_jar: Py<PyAny>,
     /// The records of the cookie jar; empty: there are no cookies.
     cookies: Py<PyDict>,
-    prepared: Py<PyDict>,
+    cached: Py<PyDict>,
 }
 
-/// A class, and what tells whether anybody has changed it or what it inherits since.
+/// A class, and its version, which changes with the class and its bases.
 #[derive(Debug)]
 struct ClassAsItWas {
     class: Py<PyType>,
@@ -79,7 +79,7 @@ impl ClassAsItWas {
 #[pyclass(frozen, subclass, module = "whorl._core")]
 #[derive(Debug)]
 pub struct SessionBase {
-    plain: OwnerCell<Option<Arc<Plain>>>,
+    fast_path: OwnerCell<Option<Arc<FastPath>>>,
 }
 
 fn version_of(headers: &Bound<'_, PyAny>) -> PyResult<u64> {
@@ -92,77 +92,79 @@ fn version_of(headers: &Bound<'_, PyAny>) -> PyResult<u64> {
 }
 
 impl SessionBase {
-    /// What a plain request needs, if the session is for such at the moment.
+    /// The options of the fast path, if the session has one at the moment.
     ///
     /// # Errors
-    /// What the session's Python half raises.
-    pub fn plain(slf: &Bound<'_, Self>) -> PyResult<Option<Arc<Plain>>> {
+    /// The exception of the session's Python half.
+    pub fn fast_path(slf: &Bound<'_, Self>) -> PyResult<Option<Arc<FastPath>>> {
         let py = slf.py();
-        let Some(plain) = slf.get().plain.with(|plain| plain.clone()).or_raise()? else { return Ok(None) };
-        if plain.is_stale(py)? {
+        let Some(fast_path) = slf.get().fast_path.with(|fast_path| fast_path.clone()).or_raise()? else {
+            return Ok(None);
+        };
+        if fast_path.is_stale(py)? {
             slf.call_method0(intern!(py, "_set_fast_path"))?;
-            return slf.get().plain.with(|plain| plain.clone()).or_raise();
+            return slf.get().fast_path.with(|fast_path| fast_path.clone()).or_raise();
         }
-        Ok(Some(plain))
+        Ok(Some(fast_path))
     }
 
-    /// What is known of `url`, with the TLS setting and the additions to the query that are asked for.
+    /// The cached target of `url`, with the options' TLS setting and additions to the query.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault of the URL.
     pub fn prepare<'py>(
         slf: &Bound<'py, Self>,
-        plain: &Plain,
+        fast_path: &FastPath,
         url: &Bound<'py, PyAny>,
         options: &Options<'py>,
-    ) -> PyResult<Option<Bound<'py, Prepared>>> {
+    ) -> PyResult<Option<Bound<'py, CachedTarget>>> {
         let py = slf.py();
-        let prepared = match &options.ssl {
-            None => Self::remembered(slf, plain, url)?,
-            // The setting may be a context of this one request: nobody keeps it.
+        let cached = match &options.ssl {
+            None => Self::remembered(slf, fast_path, url)?,
+            // The setting may be a context of this one request: it is not cached.
             Some(ssl) => {
-                let prepared = slf.call_method1(intern!(py, "_prepare"), (url, ssl))?;
-                prepared.cast_into::<Prepared>().ok()
+                let cached = slf.call_method1(intern!(py, "_prepare"), (url, ssl))?;
+                cached.cast_into::<CachedTarget>().ok()
             }
         };
-        match (prepared, &options.params) {
-            (Some(prepared), Some(params)) => match prepared.get().extended(params) {
+        match (cached, &options.params) {
+            (Some(cached), Some(params)) => match cached.get().extended(params) {
                 Ok(extended) => Ok(Some(extended)),
-                // What is wrong with them, the coroutine says.
+                // The coroutine raises the error about them.
                 Err(error) if error.is_instance_of::<PyException>(py) => Ok(None),
                 Err(error) => Err(error),
             },
-            (prepared, _) => Ok(prepared),
+            (cached, _) => Ok(cached),
         }
     }
 
-    /// What is known of `url`, which is remembered.
+    /// The target of `url`, which is cached.
     fn remembered<'py>(
         slf: &Bound<'py, Self>,
-        plain: &Plain,
+        fast_path: &FastPath,
         url: &Bound<'py, PyAny>,
-    ) -> PyResult<Option<Bound<'py, Prepared>>> {
+    ) -> PyResult<Option<Bound<'py, CachedTarget>>> {
         let py = slf.py();
-        let known = plain.prepared.bind(py);
-        if let Some(prepared) = known.get_item(url)? {
-            return Ok(prepared.cast_into::<Prepared>().ok());
+        let known = fast_path.cached.bind(py);
+        if let Some(cached) = known.get_item(url)? {
+            return Ok(cached.cast_into::<CachedTarget>().ok());
         }
-        let prepared = slf.call_method1(intern!(py, "_prepare"), (url,))?;
+        let cached = slf.call_method1(intern!(py, "_prepare"), (url,))?;
         if known.len() >= REMEMBERED {
             known.clear();
         }
-        if url.is_exact_instance_of::<PyString>() || !prepared.is_none() {
-            known.set_item(url, &prepared)?;
+        if url.is_exact_instance_of::<PyString>() || !cached.is_none() {
+            known.set_item(url, &cached)?;
         }
-        Ok(prepared.cast_into::<Prepared>().ok())
+        Ok(cached.cast_into::<CachedTarget>().ok())
     }
 }
 
-impl Plain {
+impl FastPath {
     /// The value of the Cookie field of a request for `url`; none if there is none.
     ///
     /// # Errors
-    /// What the cookie jar raises.
+    /// The exception of the cookie jar.
     pub fn cookies_for<'py>(&self, url: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyString>>> {
         let py = url.py();
         if self.cookies.bind(py).is_empty() {
@@ -173,15 +175,15 @@ impl Plain {
         Ok(if field.is_empty()? { None } else { Some(field) })
     }
 
-    /// Whether something has changed that decides what is plain.
+    /// Whether a condition of the fast path has changed.
     fn is_stale(&self, py: Python<'_>) -> PyResult<bool> {
         let attributes = self.connector.bind(py).getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
-        let seams = [
+        let override_points = [
             intern!(py, "connect"),
             intern!(py, "_create_connection"),
             intern!(py, "_wrap_create_connection"),
         ];
-        for name in seams {
+        for name in override_points {
             if attributes.contains(name)? {
                 return Ok(true);
             }
@@ -196,10 +198,10 @@ impl SessionBase {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
-        Self { plain: OwnerCell::new(Arc::new(LoopOwner::new()), None) }
+        Self { fast_path: OwnerCell::new(Arc::new(LoopOwner::new()), None) }
     }
 
-    /// Let plain requests take the native way; `given` and `automatic` are the fields of all of them.
+    /// Open the fast path; `given` and `automatic` are the fields of all its requests.
     #[pyo3(signature = (*, event_loop, pool, connector, classes, headers, given, automatic, auth, json_serialize, cookie_jar,
                         cookies, response_class, decompress, buffer_size, timeout, raise_for_status, max_line_size,
                         max_field_size, max_headers))]
@@ -235,12 +237,12 @@ impl SessionBase {
             fields.iter().map(|(name, value)| Field::new(&utf8(name)?, &utf8(value)?)).collect()
         };
         let auth = auth.map(|value| Field::new(b"Authorization", value.as_bytes())).transpose()?;
-        let former = self.plain.with(|plain| plain.clone()).or_raise()?;
-        let deadlines = match &former {
-            Some(former) => former.deadlines.clone_ref(py),
+        let previous = self.fast_path.with(|fast_path| fast_path.clone()).or_raise()?;
+        let deadlines = match &previous {
+            Some(previous) => previous.deadlines.clone_ref(py),
             None => Py::new(py, RequestDeadlines::make(event_loop.clone().unbind(), Arc::clone(&owner)))?,
         };
-        let plain = Plain {
+        let fast_path = FastPath {
             event_loop: event_loop.clone().unbind(),
             owner,
             pool,
@@ -259,39 +261,39 @@ impl SessionBase {
             json_serialize,
             cookie_jar,
             cookies,
-            prepared: PyDict::new(py).unbind(),
+            cached: PyDict::new(py).unbind(),
         };
-        let plain = Arc::new(plain);
-        let _former = self.plain.with(|place| place.replace(plain)).or_raise()?;
+        let fast_path = Arc::new(fast_path);
+        let _previous = self.fast_path.with(|place| place.replace(fast_path)).or_raise()?;
         Ok(())
     }
 
-    /// No request takes the native way any more.
+    /// Close the fast path.
     fn _forbid_fast_path(&self, py: Python<'_>) -> PyResult<()> {
-        match self.plain.with(Option::take).or_raise()? {
-            Some(plain) => plain.deadlines.call_method0(py, intern!(py, "_close")).map(drop),
+        match self.fast_path.with(Option::take).or_raise()? {
+            Some(fast_path) => fast_path.deadlines.call_method0(py, intern!(py, "_close")).map(drop),
             None => Ok(()),
         }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Ok(Some(plain)) = self.plain.with(|plain| plain.clone()) else { return Ok(()) };
-        visit.call(&plain.event_loop)?;
-        visit.call(&plain.pool)?;
-        visit.call(&plain.connector)?;
-        visit.call(&plain.response_class)?;
-        for class in &plain.classes {
+        let Ok(Some(fast_path)) = self.fast_path.with(|fast_path| fast_path.clone()) else { return Ok(()) };
+        visit.call(&fast_path.event_loop)?;
+        visit.call(&fast_path.pool)?;
+        visit.call(&fast_path.connector)?;
+        visit.call(&fast_path.response_class)?;
+        for class in &fast_path.classes {
             visit.call(&class.class)?;
         }
-        visit.call(&plain.headers)?;
-        visit.call(&plain.json_serialize)?;
-        visit.call(&plain.cookie_jar)?;
-        visit.call(&plain.cookies)?;
-        visit.call(&plain.prepared)?;
-        visit.call(&plain.deadlines)
+        visit.call(&fast_path.headers)?;
+        visit.call(&fast_path.json_serialize)?;
+        visit.call(&fast_path.cookie_jar)?;
+        visit.call(&fast_path.cookies)?;
+        visit.call(&fast_path.cached)?;
+        visit.call(&fast_path.deadlines)
     }
 
     fn __clear__(&self) {
-        let _plain = self.plain.with(Option::take);
+        let _fast_path = self.fast_path.with(Option::take);
     }
 }

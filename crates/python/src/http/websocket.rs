@@ -1,8 +1,8 @@
 //! WebSocket messages as Python objects, and frames from them.
 //!
-//! A message's tuple is made with `tuple.__new__`. Bytes are parsed until what waits costs too much; the rest is kept unparsed.
-//! Masking keys come from `os.urandom`, 256 at a time. Messages of 32 KiB or more are inflated and compressed detached from
-//! the interpreter.
+//! A message's tuple is made with `tuple.__new__`. Bytes are parsed until the queue costs too much; the rest is kept
+//! unparsed. Masking keys come from `os.urandom`, 256 at a time. Messages of 32 KiB or more are inflated and compressed
+//! detached from the interpreter.
 
 use std::collections::VecDeque;
 
@@ -21,9 +21,9 @@ use crate::errors::OrRaise;
 use crate::ffi;
 use crate::interpreter::add_class;
 
-/// What a message that waits costs beside its payload, in bytes: its tuple, its place in the queue.
+/// The cost of a queued message in addition to its payload, in bytes: its tuple, its place in the queue.
 const OVERHEAD: usize = 128;
-/// Payloads from here on are compressed and inflated without the interpreter, in bytes.
+/// Payloads from here on are compressed and inflated detached, in bytes.
 const WORTH_DETACHING: usize = 32 * 1024;
 /// Masking keys that are drawn at once.
 const KEYS: usize = 256;
@@ -36,8 +36,8 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(websocket_agreement, module)?)
 }
 
-/// What was agreed on compression, as Python has it: the client's window in bits and whether it begins anew with each message,
-/// then the server's.
+/// The negotiated compression, as Python has it: the client's window in bits and whether it begins anew with each
+/// message, then the server's.
 type AgreementTuple = (u8, bool, u8, bool);
 
 fn agreement(agreement: Option<AgreementTuple>) -> PyResult<Option<DeflateAgreement>> {
@@ -82,9 +82,9 @@ fn websocket_offer(compress: i64) -> PyResult<String> {
     Ok(offer(compress)?.to_string())
 }
 
-/// What the server agreed to with its header `answer`, or None.
+/// The compression that the server accepted with its header `answer`, or None.
 ///
-/// ValueError if that is no answer to the offer of `compress` bits.
+/// ValueError if that does not fit the offer of `compress` bits.
 #[pyfunction]
 fn websocket_agreement(compress: i64, answer: &str) -> PyResult<Option<AgreementTuple>> {
     let agreed = offer(compress)?.answered(answer).or_raise()?;
@@ -156,7 +156,7 @@ pub struct WebSocketReader {
     reader: MessageReader,
     messages: Messages,
     is_compressed: bool,
-    /// What has come and was not read yet, the first from this byte on.
+    /// The received bytes that were not parsed yet, the first from this byte on.
     waiting: VecDeque<Py<PyBytes>>,
     begin: usize,
     failure: Option<ProtocolError>,
@@ -167,8 +167,8 @@ impl WebSocketReader {
     /// A reader for one end of a connection.
     #[new]
     ///
-    /// `max_msg_size` is in bytes, 0 for no limit. `classes` are the enumeration of types, by opcode, and the named tuples of
-    /// type, data and extra that messages are: texts the last, all others the second.
+    /// `max_msg_size` is in bytes, 0 for no limit. `classes` are the enumeration of types, by opcode, and the named
+    /// tuples of type, data and extra that messages are: texts the last, all others the second.
     #[pyo3(signature = (is_client, max_msg_size, agreement, decode_text, classes))]
     fn new(
         py: Python<'_>,
@@ -199,7 +199,7 @@ impl WebSocketReader {
         })
     }
 
-    /// Read `data` and what still waits, until the messages cost more than `budget` bytes.
+    /// Parse kept bytes and `data`, until the messages cost more than `budget` bytes.
     ///
     /// Returns them, each with its cost, and the sum of the costs. Nothing is read after a failure.
     fn feed<'py>(
@@ -253,13 +253,13 @@ impl WebSocketReader {
         Ok((made, sum))
     }
 
-    /// Whether bytes wait that were not read, as the budget was used up.
+    /// Whether bytes were kept unparsed, as the budget was used up.
     #[getter]
     fn pending(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// What the peer did wrong: the code of the close frame to send, and a sentence.
+    /// The peer's fault: the code of the close frame to send, and a sentence.
     #[getter]
     fn failure(&self) -> Option<(u16, String)> {
         self.failure.map(|error| (error.close_code(), error.to_string()))
@@ -300,8 +300,8 @@ impl WebSocketWriter {
 
     /// The frame of a whole message or a control frame, which has to be sent.
     ///
-    /// `compress` is None for as agreed, 0 for not at all, 9 to 15 for by itself with a window of so many bits. Without an
-    /// agreement nothing is compressed. ValueError for a frame that must not be sent.
+    /// `compress` is None for as negotiated, 0 for not at all, 9 to 15 for by itself with a window of so many bits.
+    /// Without an agreement nothing is compressed. ValueError for a frame that must not be sent.
     #[pyo3(signature = (opcode, data, compress=None))]
     fn encode<'py>(
         &mut self,
@@ -347,7 +347,7 @@ impl WebSocketWriter {
 }
 
 impl WebSocketWriter {
-    /// A masking key that nobody can foresee, from the system's own source.
+    /// A masking key that cannot be predicted, from the system's own source.
     fn key(&mut self, py: Python<'_>) -> PyResult<[u8; 4]> {
         if let Some(key) = self.keys.pop() {
             return Ok(key);

@@ -45,7 +45,7 @@ pub struct DecodeProgress {
 #[derive(Debug, Default)]
 pub struct Decoder {
     /// In the order of decoding: the first takes the bytes from the network.
-    links: SmallVec<[Link; 1]>,
+    steps: SmallVec<[CodingStep; 1]>,
     failed: Option<DecodeError>,
 }
 
@@ -60,7 +60,7 @@ impl Decoder {
     ///
     /// [`Undecodable`] if a coding is not known or there are too many.
     pub fn new(content_encoding: &str) -> Result<Self, Undecodable> {
-        let mut links = SmallVec::new();
+        let mut steps = SmallVec::new();
         let mut count = 0;
         for name in content_encoding.rsplit(',').map(|name| name.trim_matches([' ', '\t'])) {
             if name.is_empty() || name.eq_ignore_ascii_case("identity") {
@@ -69,24 +69,24 @@ impl Decoder {
             count += 1;
             let coding = Coding::from_name(name).ok_or_else(|| Undecodable::Unknown(name.to_owned()))?;
             if count <= Self::MOST_CODINGS {
-                links.push(Link::new(coding));
+                steps.push(CodingStep::new(coding));
             }
         }
         if count > Self::MOST_CODINGS {
             return Err(Undecodable::TooMany(count));
         }
-        Ok(Self { links, failed: None })
+        Ok(Self { steps, failed: None })
     }
 
     /// Whether decoding leaves the body as it is.
     #[must_use]
     pub fn is_identity(&self) -> bool {
-        self.links.is_empty()
+        self.steps.is_empty()
     }
 
     /// The codings in the order of decoding.
     pub fn codings(&self) -> impl Iterator<Item = Coding> {
-        self.links.iter().map(|link| link.coding)
+        self.steps.iter().map(|step| step.coding)
     }
 
     /// Decodes from `input` and appends to `out`, no more than `max_out` bytes (at least 1).
@@ -104,7 +104,7 @@ impl Decoder {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let done = run(&mut self.links, input, out, max_out);
+        let done = run(&mut self.steps, input, out, max_out);
         if let Err(error) = &done {
             self.failed = Some(error.clone());
         }
@@ -121,21 +121,21 @@ impl Decoder {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        match self.links.iter().find(|link| !link.is_complete()) {
-            Some(link) => Err(DecodeError { coding: link.coding, fault: DecodeFault::Cut }),
+        match self.steps.iter().find(|step| !step.is_complete()) {
+            Some(step) => Err(DecodeError { coding: step.coding, fault: DecodeFault::Cut }),
             None => Ok(()),
         }
     }
 }
 
-/// Takes `input` through all `links`, until it is used up or `out` has grown by `most`.
+/// Takes `input` through all `steps`, until it is used up or `out` has grown by `most`.
 fn run(
-    links: &mut [Link],
+    steps: &mut [CodingStep],
     input: &[u8],
     out: &mut Vec<u8>,
     most: usize,
 ) -> Result<DecodeProgress, DecodeError> {
-    let Some((last, before)) = links.split_last_mut() else {
+    let Some((last, before)) = steps.split_last_mut() else {
         let consumed = input.len().min(most);
         out.extend_from_slice(&input[..consumed]);
         return Ok(DecodeProgress { consumed, more: consumed < input.len() });
@@ -159,7 +159,7 @@ fn run(
 
 /// One coding, and its buffered input.
 #[derive(Debug)]
-struct Link {
+struct CodingStep {
     coding: Coding,
     /// Made when the first byte comes: many responses have a coding and no body.
     stage: Option<Stage>,
@@ -170,7 +170,7 @@ struct Link {
     taken: usize,
 }
 
-impl Link {
+impl CodingStep {
     const fn new(coding: Coding) -> Self {
         Self { coding, stage: None, full: false, waiting: Vec::new(), taken: 0 }
     }

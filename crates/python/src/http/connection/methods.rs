@@ -1,4 +1,4 @@
-//! What Python sees of a connection.
+//! The Python interface of a connection.
 
 use std::sync::Arc;
 
@@ -9,12 +9,14 @@ use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::http1::{ParserLimits, ResponseParser};
 use whorl_core::sched::{LoopOwner, OwnerCell};
 
-use super::{Future, HttpConnection, NANOSECONDS, ReadTimeout, Sending, Stage, State, cancel};
+use super::{
+    ConnectionStage, ConnectionState, HttpConnection, KeepAlive, NANOSECONDS, ReadTimeout, Sending, cancel,
+};
 use crate::event_loop::{EventLoop, clock};
 use crate::http::exchange::{Exchange, ResponseOptions};
-use crate::http::fault;
-use crate::http::link::Link;
-use crate::http::pool::Lease;
+use crate::http::failures;
+use crate::http::pool::PoolPermit;
+use crate::http::transport_handle::TransportHandle;
 use crate::interpreter::{CloneWith, Collector, new_future};
 use crate::transport::{Chunk, set_result};
 
@@ -31,18 +33,18 @@ impl HttpConnection {
             Ok(event_loop) => Arc::clone(event_loop.get().owner()),
             Err(_) => Arc::new(LoopOwner::new()),
         };
-        let state = State {
-            link: None,
-            stage: Stage::New,
+        let state = ConnectionState {
+            handle: None,
+            stage: ConnectionStage::New,
             parser: ResponseParser::new(ParserLimits::default()),
             exchange: None,
-            future: Future::Reuse,
+            keep_alive: KeepAlive::Reuse,
             sending: Sending::Done,
             writing_paused: false,
             reading_paused: false,
             drain_waiters: Vec::new(),
             closed: None,
-            lease: None,
+            permit: None,
             home: None,
             read_timeout: ReadTimeout::default(),
             served: 0,
@@ -50,9 +52,10 @@ impl HttpConnection {
         Ok(Self { event_loop: r#loop.clone().unbind(), state: OwnerCell::new(owner, state) })
     }
 
-    /// Await an answer: the request that is written next is answered by the exchange returned.
+    /// Begin an exchange: the request that is written next gets its response in the exchange returned.
     ///
-    /// `method` says how the answer is framed (RFC 9112, section 6.3). `read_timeout` is in seconds; the sizes are in bytes.
+    /// `method` says how the response is framed (RFC 9112, section 6.3). `read_timeout` is in seconds; the sizes are in
+    /// bytes.
     #[pyo3(signature = (method, *, read_until_eof=true, decompress=true, buffer_size=262_144,
                         read_timeout=None, max_line_size=8190, max_field_size=8190, max_headers=128))]
     #[expect(clippy::too_many_arguments, reason = "a method of Python's, with keywords")]
@@ -75,7 +78,7 @@ impl HttpConnection {
         Self::begin_with(slf, method, options, limits, read_timeout)
     }
 
-    /// The request is written: the connection is free once its answer has come, and the peer's silence counts.
+    /// The request is written: the connection is free once its response has come, and the peer's silence counts.
     pub fn sent(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let awaited = this.with(|state| {
@@ -93,7 +96,7 @@ impl HttpConnection {
         }
     }
 
-    /// A future for room to write, or None if there is.
+    /// A future for the end of a pause in writing, or None if there is none.
     fn drain_waiter(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         if !self.with(|state| state.writing_paused)? {
             return Ok(None);
@@ -103,58 +106,58 @@ impl HttpConnection {
         Ok(Some(future))
     }
 
-    /// Hand everything that comes from now on to `sink`: `data_received`, `eof_received`, `connection_lost`,
+    /// Hand all later bytes and events to `sink`: `data_received`, `eof_received`, `connection_lost`,
     /// `pause_writing`, `resume_writing`.
     fn upgrade(slf: &Bound<'_, Self>, sink: Py<PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let former = this.with(|state| {
+        let previous = this.with(|state| {
             let timer = state.read_timeout.stop();
             state.read_timeout.limit = None;
             match state.stage {
-                Stage::Lost => (None, timer),
-                _ => (Some(std::mem::replace(&mut state.stage, Stage::Handed(sink))), timer),
+                ConnectionStage::Lost => (None, timer),
+                _ => (Some(std::mem::replace(&mut state.stage, ConnectionStage::Handed(sink))), timer),
             }
         })?;
-        cancel(py, former.1)?;
+        cancel(py, previous.1)?;
         Self::resume_reading(slf)?;
-        match former.0 {
-            Some(Stage::Upgraded(kept)) => this.hand_over(slf, kept),
+        match previous.0 {
+            Some(ConnectionStage::Upgraded(kept)) => this.hand_over(slf, kept),
             _ => Ok(()),
         }
     }
 
-    /// Close the connection; the place in the pool, if it has one, is given back.
+    /// Close the connection; its permit, if it has one, is given back.
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::give_up(slf)
     }
 
-    /// Close the connection at once: what is not sent is dropped.
+    /// Close the connection at once: unsent bytes are dropped.
     fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        slf.get().call_link(py, intern!(py, "abort"))?;
+        slf.get().call_transport(py, intern!(py, "abort"))?;
         Self::give_up(slf)
     }
 
     /// Give the connection back to its pool; it is closed if an exchange on it is not over.
     pub fn release(slf: &Bound<'_, Self>) -> PyResult<()> {
         let busy = slf.get().with(|state| {
-            state.exchange.is_some() || state.future == Future::Close || state.sending == Sending::Body
+            state.exchange.is_some() || state.keep_alive == KeepAlive::Close || state.sending == Sending::Body
         })?;
         if busy { Self::give_up(slf) } else { slf.get().exchange_ended(slf) }
     }
 
-    /// Whether it still has the place in the pool that it had when it was taken for the `served`th time.
-    fn is_leased(&self, served: u64) -> PyResult<bool> {
-        self.with(|state| state.served == served && state.lease.is_some())
+    /// Whether it still has the permit that it had when it was taken for the `served`th time.
+    fn has_permit(&self, served: u64) -> PyResult<bool> {
+        self.with(|state| state.served == served && state.permit.is_some())
     }
 
     /// Call `callback` when it is given back, or closed.
     fn on_release(&self, callback: Py<PyAny>) -> PyResult<()> {
         let mut callback = Some(callback);
         self.with(|state| {
-            if let Some(lease) = &mut state.lease {
-                lease.callbacks.extend(callback.take());
+            if let Some(permit) = &mut state.permit {
+                permit.callbacks.extend(callback.take());
             }
         })
     }
@@ -167,7 +170,7 @@ impl HttpConnection {
 
     /// Close the connection when the exchange that it is in has ended.
     fn force_close(&self) -> PyResult<()> {
-        self.with(|state| state.future = Future::Close)
+        self.with(|state| state.keep_alive = KeepAlive::Close)
     }
 
     /// Fail the exchange that the connection is in with `exc`.
@@ -182,7 +185,7 @@ impl HttpConnection {
             exc.setattr("__cause__", cause)?;
         }
         let exchange = slf.get().with_attached(py, |state, at| {
-            state.future = Future::Close;
+            state.keep_alive = KeepAlive::Close;
             state.exchange.as_ref().map(|exchange| exchange.clone_with(at))
         })?;
         match exchange {
@@ -199,22 +202,22 @@ impl HttpConnection {
     /// The transport, until it is closed.
     #[getter]
     fn transport<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Ok(self.link(py)?.map(|link| link.object(py)))
+        Ok(self.handle(py)?.map(|handle| handle.object(py)))
     }
 
     /// Whether it must not serve another request.
     #[getter]
     fn should_close(&self) -> PyResult<bool> {
-        self.with(|state| state.future == Future::Close || state.exchange.is_some())
+        self.with(|state| state.keep_alive == KeepAlive::Close || state.exchange.is_some())
     }
 
     /// Whether another protocol has it.
     #[getter]
     fn upgraded(&self) -> PyResult<bool> {
-        self.with(|state| matches!(state.stage, Stage::Upgraded(_) | Stage::Handed(_)))
+        self.with(|state| matches!(state.stage, ConnectionStage::Upgraded(_) | ConnectionStage::Handed(_)))
     }
 
-    /// Whether the transport asks for a pause in writing.
+    /// Whether the transport has paused writing.
     #[getter]
     fn writing_paused(&self) -> PyResult<bool> {
         self.with(|state| state.writing_paused)
@@ -226,12 +229,12 @@ impl HttpConnection {
         self.with(|state| state.reading_paused)
     }
 
-    /// The key of its place in the pool.
+    /// The key of its permit.
     #[getter]
     fn key(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let lease = self.with(|state| state.lease.as_ref().map(Lease::place))?;
+        let permit = self.with(|state| state.permit.as_ref().map(PoolPermit::slot))?;
         match (
-            lease,
+            permit,
             self.with_attached(py, |state, at| state.home.as_ref().map(|home| home.clone_with(at)))?,
         ) {
             (Some(place), Some(home)) => home.get().key_of(py, place),
@@ -245,7 +248,7 @@ impl HttpConnection {
         self.with(|state| state.served)
     }
 
-    /// Seconds of silence after which an answer is given up; None: never.
+    /// Seconds of silence after which a response is given up; None: never.
     #[getter]
     fn read_timeout(&self) -> PyResult<Option<f64>> {
         self.with(|state| state.read_timeout.limit.map(clock::seconds))
@@ -255,14 +258,17 @@ impl HttpConnection {
     #[getter]
     fn closed(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let (known, lost) = self.with_attached(py, |state, at| {
-            (state.closed.as_ref().map(|closed| closed.clone_with(at)), matches!(state.stage, Stage::Lost))
+            (
+                state.closed.as_ref().map(|closed| closed.clone_with(at)),
+                matches!(state.stage, ConnectionStage::Lost),
+            )
         })?;
         if known.is_some() || lost {
             return Ok(known);
         }
         let future = new_future(self.event_loop.bind(py))?.unbind();
         let kept = future.clone_ref(py);
-        let _former = self.with(|state| state.closed.replace(kept))?;
+        let _previous = self.with(|state| state.closed.replace(kept))?;
         Ok(Some(future))
     }
 
@@ -278,7 +284,7 @@ impl HttpConnection {
         Self::pause_reading(slf)
     }
 
-    /// Go on.
+    /// Resume reading.
     #[pyo3(name = "resume_reading")]
     fn py_resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::resume_reading(slf)
@@ -300,7 +306,7 @@ impl HttpConnection {
         })?;
         match (wait, exchange) {
             (Some(0), Some(exchange)) => {
-                let error = fault::error(py, "SocketTimeoutError", "Timeout on reading data from socket")?;
+                let error = failures::error(py, "SocketTimeoutError", "Timeout on reading data from socket")?;
                 Self::give_up(slf)?;
                 exchange.get().fail(exchange.bind(py), error)
             }
@@ -311,10 +317,10 @@ impl HttpConnection {
 
     /// asyncio: the connection is there.
     fn connection_made(&self, transport: &Bound<'_, PyAny>) -> PyResult<()> {
-        let link = Link::of(transport);
-        let _former = self.with(|state| {
-            state.stage = Stage::Http;
-            state.link.replace(link)
+        let handle = TransportHandle::of(transport);
+        let _previous = self.with(|state| {
+            state.stage = ConnectionStage::Http;
+            state.handle.replace(handle)
         })?;
         Ok(())
     }
@@ -330,7 +336,7 @@ impl HttpConnection {
         let py = slf.py();
         let (sink, timer) = slf.get().with_attached(py, |state, at| {
             let sink = match &state.stage {
-                Stage::Handed(sink) => Some(sink.clone_with(at)),
+                ConnectionStage::Handed(sink) => Some(sink.clone_with(at)),
                 _ => None,
             };
             (sink, state.read_timeout.stop())
@@ -342,42 +348,42 @@ impl HttpConnection {
         }
     }
 
-    /// asyncio: the connection is gone.
+    /// asyncio: the connection is lost.
     fn connection_lost(slf: &Bound<'_, Self>, exc: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let cause = (!exc.is_none()).then_some(exc);
         let lost = this.with_attached(py, |state, at| {
-            let stage = std::mem::replace(&mut state.stage, Stage::Lost);
+            let stage = std::mem::replace(&mut state.stage, ConnectionStage::Lost);
             let timer = state.read_timeout.stop();
             (
                 stage,
                 timer,
-                state.link.take(),
+                state.handle.take(),
                 state.exchange.take(),
-                state.lease.take(),
+                state.permit.take(),
                 state.closed.as_ref().map(|closed| closed.clone_with(at)),
                 std::mem::take(&mut state.drain_waiters),
                 state.parser.finish(),
                 state.home.take(),
             )
         })?;
-        let (stage, timer, link, exchange, lease, closed, drain_waiters, finish, home) = lost;
+        let (stage, timer, handle, exchange, permit, closed, drain_waiters, finish, home) = lost;
         cancel(py, timer)?;
-        match (lease, home) {
-            (Some(lease), _) => lease.end(py, None)?,
+        match (permit, home) {
+            (Some(permit), _) => permit.end(py, None)?,
             (None, Some(home)) => home.get().forget(slf)?,
             (None, None) => {}
         }
         if let Some(exchange) = exchange {
-            // Our side closes by letting go of the transport first.
-            let by_us = link.is_none() && cause.is_none();
+            // Our side closes by dropping the transport first.
+            let by_us = handle.is_none() && cause.is_none();
             Self::end_exchange(exchange.bind(py), finish, cause, by_us)?;
         }
         for waiter in drain_waiters {
             let waiter = waiter.bind(py);
             if !waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
-                let error = fault::error(py, "ClientConnectionResetError", "Connection lost")?;
+                let error = failures::error(py, "ClientConnectionResetError", "Connection lost")?;
                 waiter.call_method1(intern!(py, "set_exception"), (error,))?;
             }
         }
@@ -386,20 +392,22 @@ impl HttpConnection {
             match cause {
                 None => set_result(closed)?,
                 Some(cause) if !closed.call_method0(intern!(py, "done"))?.is_truthy()? => {
-                    closed.call_method1(intern!(py, "set_exception"), (fault::lost(py, cause)?,))?;
-                    // Who waits is told; that nobody waits is no error.
+                    closed.call_method1(intern!(py, "set_exception"), (failures::lost(py, cause)?,))?;
+                    // A waiter gets the exception; without one it is no error.
                     closed.call_method0(intern!(py, "exception"))?;
                 }
                 Some(_) => {}
             }
         }
         match stage {
-            Stage::Handed(sink) => sink.call_method1(py, intern!(py, "connection_lost"), (exc,)).map(drop),
+            ConnectionStage::Handed(sink) => {
+                sink.call_method1(py, intern!(py, "connection_lost"), (exc,)).map(drop)
+            }
             _ => Ok(()),
         }
     }
 
-    /// asyncio: more is waiting to be sent than the high-water mark.
+    /// asyncio: the write buffer is above the high-water mark.
     fn pause_writing(&self, py: Python<'_>) -> PyResult<()> {
         match self.pause_or_resume(py, true)? {
             Some(sink) => sink.call_method0(py, intern!(py, "pause_writing")).map(drop),
@@ -407,7 +415,7 @@ impl HttpConnection {
         }
     }
 
-    /// asyncio: there is room again.
+    /// asyncio: the write buffer is below the low-water mark.
     fn resume_writing(&self, py: Python<'_>) -> PyResult<()> {
         let sink = self.pause_or_resume(py, false)?;
         for waiter in self.with(|state| std::mem::take(&mut state.drain_waiters))? {
@@ -423,14 +431,14 @@ impl HttpConnection {
         visit.call(&self.event_loop)?;
         self.state
             .visit(Collector::of(&visit), |state, visit| {
-                if let Some(link) = &state.link {
-                    link.visit(*visit)?;
+                if let Some(handle) = &state.handle {
+                    handle.visit(*visit)?;
                 }
-                if let Stage::Handed(sink) = &state.stage {
+                if let ConnectionStage::Handed(sink) = &state.stage {
                     visit.call(sink)?;
                 }
-                if let Some(lease) = &state.lease {
-                    lease.visit(*visit)?;
+                if let Some(permit) = &state.permit {
+                    permit.visit(*visit)?;
                 }
                 visit.call(&state.exchange)?;
                 visit.call(&state.home)?;
@@ -443,9 +451,9 @@ impl HttpConnection {
 
     fn __clear__(&self) {
         let _exchange = self.state.with(|state| state.exchange.take());
-        let _link = self.state.with(|state| state.link.take());
-        let _lease = self.state.with(|state| (state.lease.take(), state.home.take()));
-        let _stage = self.state.with(|state| std::mem::replace(&mut state.stage, Stage::Lost));
+        let _link = self.state.with(|state| state.handle.take());
+        let _lease = self.state.with(|state| (state.permit.take(), state.home.take()));
+        let _stage = self.state.with(|state| std::mem::replace(&mut state.stage, ConnectionStage::Lost));
         let _timer = self.state.with(|state| state.read_timeout.timer.take());
     }
 }

@@ -1,7 +1,7 @@
 //! A connection to a server: an asyncio protocol over a transport, with the HTTP/1.1 codec in it.
 //!
-//! A transport of ours hands its bytes over where they were received ([`HttpConnection::take`]), with no bytes object in
-//! between; any other loop's calls `data_received()`.
+//! A transport of ours hands its bytes over where they were received ([`HttpConnection::received`]), with no bytes
+//! object in between; any other loop's calls `data_received()`.
 
 mod methods;
 
@@ -13,34 +13,34 @@ use pyo3::types::{PyBytes, PyString};
 use whorl_core::http1::{Finish, MessageEvent, ParseError, ParserLimits, RequestKind, ResponseParser};
 use whorl_core::sched::OwnerCell;
 
-use super::exchange::{self, Actions, Exchange, Phase, ResponseOptions};
-use super::fault::{self, Fault};
-use super::link::Link;
-use super::pool::{ConnectionPool, Lease};
+use super::exchange::{self, Actions, Exchange, ExchangePhase, ResponseOptions};
+use super::failures::{self, MessageError};
+use super::pool::{ConnectionPool, PoolPermit};
+use super::transport_handle::TransportHandle;
 use crate::errors::OrRaise;
 use crate::event_loop::clock;
 use crate::ffi::call_in_context;
 use crate::interpreter::{Attached, CloneWith};
 use crate::transport::{Chunk, NativeProtocol, Received};
 
-/// What the connection is doing.
+/// The stage of a connection.
 #[derive(Debug)]
-enum Stage {
+enum ConnectionStage {
     /// It has no transport yet.
     New,
-    /// Ready for a request, or answering one.
+    /// Ready for a request, or serving one.
     Http,
-    /// Another protocol's from here on: nobody has asked for its bytes yet.
+    /// Another protocol's from here on, which has no sink yet: its bytes are kept.
     Upgraded(Vec<u8>),
-    /// The same; they go there.
+    /// The same; its bytes go to this sink.
     Handed(Py<PyAny>),
     /// `connection_lost()` was called.
     Lost,
 }
 
-/// How a connection may go on after the exchange that it is in.
+/// Whether a connection serves another request after its exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Future {
+enum KeepAlive {
     /// It may serve another.
     Reuse,
     /// It is to be closed.
@@ -61,39 +61,39 @@ enum Sending {
 struct ReadTimeout {
     /// Nanoseconds; none: never.
     limit: Option<u64>,
-    /// Since when nothing has come; none while nothing is awaited.
+    /// Since when no bytes have come; none while none are awaited.
     silent_since: Option<u64>,
-    /// The timer, which looks when it is due whether anything has come since it was set.
+    /// The timer, which checks when it is due whether bytes have come since it was set.
     timer: Option<Py<PyAny>>,
 }
 
 /// The state, which belongs to the loop's thread.
 #[derive(Debug)]
-struct State {
-    link: Option<Link>,
-    stage: Stage,
+struct ConnectionState {
+    handle: Option<TransportHandle>,
+    stage: ConnectionStage,
     parser: ResponseParser,
     exchange: Option<Py<Exchange>>,
-    future: Future,
+    keep_alive: KeepAlive,
     sending: Sending,
     writing_paused: bool,
     reading_paused: bool,
     drain_waiters: Vec<Py<PyAny>>,
     closed: Option<Py<PyAny>>,
-    lease: Option<Lease>,
-    /// Where it is kept while nobody uses it.
+    permit: Option<PoolPermit>,
+    /// The pool that keeps it while it is idle.
     home: Option<Py<ConnectionPool>>,
     read_timeout: ReadTimeout,
     served: u64,
 }
 
-/// What bytes came to, before anything is called.
+/// The result of parsing, before anything is called.
 #[derive(Debug, Default)]
 struct Parsed {
     exchange: Option<Py<Exchange>>,
     actions: Actions,
     outcome: Outcome,
-    /// Whether the peer's silence is timed: it begins anew, once the clock may be asked.
+    /// Whether the peer's silence is timed: it begins anew, once the clock may be read.
     breaks_silence: bool,
 }
 
@@ -105,8 +105,8 @@ enum Outcome {
     /// The message has ended.
     Ended,
     /// The exchange has failed, in this part of the message.
-    Failed(Fault, Part),
-    /// Bytes that nobody asked for.
+    Failed(MessageError, MessagePart),
+    /// Bytes outside of an exchange.
     Stray,
     /// Bytes of another protocol.
     Foreign(Vec<u8>),
@@ -114,7 +114,7 @@ enum Outcome {
 
 /// The parts of a message, which fail as different exceptions.
 #[derive(Debug)]
-enum Part {
+enum MessagePart {
     Head,
     Body,
 }
@@ -124,7 +124,7 @@ enum Part {
 #[derive(Debug)]
 pub struct HttpConnection {
     event_loop: Py<PyAny>,
-    state: OwnerCell<State>,
+    state: OwnerCell<ConnectionState>,
 }
 
 const NANOSECONDS: f64 = 1e9;
@@ -147,7 +147,7 @@ impl NativeProtocol for HttpConnection {
 
 impl HttpConnection {
     #[inline]
-    fn with<R>(&self, act: impl FnOnce(&mut State) -> R + Send) -> PyResult<R> {
+    fn with<R>(&self, act: impl FnOnce(&mut ConnectionState) -> R + Send) -> PyResult<R> {
         self.state.with(act).or_raise()
     }
 
@@ -161,15 +161,12 @@ impl HttpConnection {
     fn with_attached<'py, R>(
         &self,
         at: impl Into<Attached<'py>>,
-        act: impl FnOnce(&mut State, Attached<'py>) -> R + Send,
+        act: impl FnOnce(&mut ConnectionState, Attached<'py>) -> R + Send,
     ) -> PyResult<R> {
         self.state.with_token(at.into(), act).or_raise()
     }
 
     /// Parses what the transport has received. Calls nothing foreign: the memory is the loop's.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
     #[inline]
     fn feed<'py>(&self, at: impl Into<Attached<'py>>, input: &[u8]) -> PyResult<Parsed> {
         let mut parsed = Parsed::default();
@@ -177,10 +174,10 @@ impl HttpConnection {
         Ok(parsed)
     }
 
-    /// Does what the bytes ask for.
+    /// Acts on the parsed bytes.
     ///
     /// # Errors
-    /// What the reader, the sink or a callback raises.
+    /// The exception of the reader, the sink or a callback.
     fn on_data(slf: &Bound<'_, Self>, parsed: Parsed) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
@@ -196,15 +193,15 @@ impl HttpConnection {
         let exchange = exchange.map(|exchange| exchange.into_bound(py));
         match outcome {
             Outcome::Open => {}
-            // The connection is free before anybody is told, so that who is told finds it so.
+            // The connection is free before any callback or waiter runs, so that they find it free.
             Outcome::Ended => this.exchange_ended(slf)?,
             Outcome::Failed(fault, part) => {
                 Self::give_up(slf)?;
                 let Some(exchange) = &exchange else { return Ok(()) };
                 exchange.get().act(exchange, actions)?;
                 let error = match part {
-                    Part::Head => fault.in_head(py)?,
-                    Part::Body => fault.in_body(py)?,
+                    MessagePart::Head => fault.in_head(py)?,
+                    MessagePart::Body => fault.in_body(py)?,
                 };
                 return exchange.get().fail(exchange, error);
             }
@@ -222,15 +219,15 @@ impl HttpConnection {
         }
     }
 
-    /// Bytes of another protocol, to who speaks it.
+    /// Hands bytes of another protocol to its sink.
     fn hand_over(&self, slf: &Bound<'_, Self>, data: Vec<u8>) -> PyResult<()> {
-        /// What is kept for a protocol that has not been set; more waits in the kernel.
+        /// The most that is kept for a protocol that has not been set; more waits in the kernel.
         const KEPT: usize = 256 * 1024;
         let py = slf.py();
         let mut data = Some(data);
         let (sink, full) = self.with_attached(py, |state, at| match &mut state.stage {
-            Stage::Handed(sink) => (Some(sink.clone_with(at)), false),
-            Stage::Upgraded(kept) => {
+            ConnectionStage::Handed(sink) => (Some(sink.clone_with(at)), false),
+            ConnectionStage::Upgraded(kept) => {
                 kept.extend(data.take().unwrap_or_default());
                 (None, kept.len() > KEPT)
             }
@@ -247,76 +244,76 @@ impl HttpConnection {
         }
     }
 
-    /// All of the answer is here: the connection goes back to its pool, or is closed.
+    /// All of the response is here: the connection goes back to its pool, or is closed.
     fn exchange_ended(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let (reuse, lease, timer, paused, _exchange) = self.with(|state| {
-            // A body that is still being sent is of no use to the server: the connection cannot serve another. It is let
-            // go of when its sender has heard of that (`sent()`, `close()`).
+        let (reuse, permit, timer, paused, _exchange) = self.with(|state| {
+            // A body that is still being sent is of no use to the server: the connection cannot serve another. It is
+            // released when its sender has noticed (`sent()`, `close()`).
             let sending = state.sending == Sending::Body;
             if sending {
-                state.future = Future::Close;
+                state.keep_alive = KeepAlive::Close;
             }
-            let reuse = state.future == Future::Reuse;
+            let reuse = state.keep_alive == KeepAlive::Reuse;
             let paused = std::mem::take(&mut state.reading_paused);
-            let lease = if sending { None } else { Some(state.lease.take()) };
-            (reuse, lease, state.read_timeout.stop(), paused, state.exchange.take())
+            let permit = if sending { None } else { Some(state.permit.take()) };
+            (reuse, permit, state.read_timeout.stop(), paused, state.exchange.take())
         })?;
         cancel(py, timer)?;
-        let Some(lease) = lease else { return Ok(()) };
+        let Some(permit) = permit else { return Ok(()) };
         if paused && reuse {
-            self.call_link(py, intern!(py, "resume_reading"))?;
+            self.call_transport(py, intern!(py, "resume_reading"))?;
         }
         if !reuse {
-            self.close_link(py)?;
+            self.close_transport(py)?;
         }
-        match lease {
-            Some(lease) => lease.end(py, reuse.then(|| slf.clone().unbind())),
+        match permit {
+            Some(permit) => permit.end(py, reuse.then(|| slf.clone().unbind())),
             None => Ok(()),
         }
     }
 
-    /// Closes the connection, whatever it is doing, and gives its place in the pool back.
+    /// Closes the connection, whatever it is doing, and gives its permit back.
     ///
     /// # Errors
-    /// What a foreign transport raises.
+    /// The exception of a foreign transport.
     pub fn give_up(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        // An exchange that it is in is told by `connection_lost()`.
-        let (lease, timer, link, unanswered) = this.with(|state| {
-            state.future = Future::Close;
-            let unanswered = matches!(state.stage, Stage::Http)
+        // Its exchange is ended by `connection_lost()`.
+        let (permit, timer, handle, unanswered) = this.with(|state| {
+            state.keep_alive = KeepAlive::Close;
+            let unanswered = matches!(state.stage, ConnectionStage::Http)
                 && (state.exchange.is_some() || state.sending == Sending::Body);
-            (state.lease.take(), state.read_timeout.stop(), state.link.take(), unanswered)
+            (state.permit.take(), state.read_timeout.stop(), state.handle.take(), unanswered)
         })?;
         cancel(py, timer)?;
-        if let Some(link) = link {
-            // A transport that closes waits for its buffer to drain: for ever, if the peer does not read. The rest of a
-            // request whose answer nobody wants is not worth that.
-            let aborts = unanswered && link.has_unsent(py)?;
-            link.call(py, if aborts { intern!(py, "abort") } else { intern!(py, "close") })?;
+        if let Some(handle) = handle {
+            // A transport that closes waits for its buffer to drain: without limit, if the peer does not read. The rest
+            // of a request whose response is abandoned is not worth that.
+            let aborts = unanswered && handle.has_unsent(py)?;
+            handle.call(py, if aborts { intern!(py, "abort") } else { intern!(py, "close") })?;
         }
-        match lease {
-            Some(lease) => lease.end(py, None),
+        match permit {
+            Some(permit) => permit.end(py, None),
             None => Ok(()),
         }
     }
 
-    fn link(&self, py: Python<'_>) -> PyResult<Option<Link>> {
-        self.with_attached(py, |state, at| state.link.as_ref().map(|link| link.clone_with(at)))
+    fn handle(&self, py: Python<'_>) -> PyResult<Option<TransportHandle>> {
+        self.with_attached(py, |state, at| state.handle.as_ref().map(|handle| handle.clone_with(at)))
     }
 
-    fn call_link(&self, py: Python<'_>, method: &Bound<'_, PyString>) -> PyResult<()> {
-        match self.link(py)? {
-            Some(link) => link.call(py, method),
+    fn call_transport(&self, py: Python<'_>, method: &Bound<'_, PyString>) -> PyResult<()> {
+        match self.handle(py)? {
+            Some(handle) => handle.call(py, method),
             None => Ok(()),
         }
     }
 
-    fn close_link(&self, py: Python<'_>) -> PyResult<()> {
-        match self.with(|state| state.link.take())? {
-            Some(link) => link.call(py, intern!(py, "close")),
+    fn close_transport(&self, py: Python<'_>) -> PyResult<()> {
+        match self.with(|state| state.handle.take())? {
+            Some(handle) => handle.call(py, intern!(py, "close")),
             None => Ok(()),
         }
     }
@@ -324,7 +321,7 @@ impl HttpConnection {
     /// Makes the peer wait, until [`HttpConnection::resume_reading`].
     ///
     /// # Errors
-    /// What a foreign transport raises.
+    /// The exception of a foreign transport.
     pub fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
@@ -333,20 +330,20 @@ impl HttpConnection {
             (first, first.then(|| state.read_timeout.stop()).flatten())
         })?;
         cancel(py, timer)?;
-        if first { this.call_link(py, intern!(py, "pause_reading")) } else { Ok(()) }
+        if first { this.call_transport(py, intern!(py, "pause_reading")) } else { Ok(()) }
     }
 
-    /// Goes on.
+    /// Resumes reading.
     ///
     /// # Errors
-    /// What a foreign transport raises.
+    /// The exception of a foreign transport.
     pub fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         if !this.with(|state| std::mem::take(&mut state.reading_paused))? {
             return Ok(());
         }
-        this.call_link(py, intern!(py, "resume_reading"))?;
+        this.call_transport(py, intern!(py, "resume_reading"))?;
         this.start_read_timeout(slf)
     }
 
@@ -376,11 +373,11 @@ impl HttpConnection {
             .bind(py)
             .call_method1(intern!(py, "call_later"), (clock::seconds(delay), method))?;
         let timer = timer.unbind();
-        let _former = self.with(|state| state.read_timeout.timer.replace(timer))?;
+        let _previous = self.with(|state| state.read_timeout.timer.replace(timer))?;
         Ok(())
     }
 
-    /// Awaits an answer; `read_timeout` is in nanoseconds.
+    /// Begins an exchange; `read_timeout` is in nanoseconds.
     ///
     /// # Errors
     /// RuntimeError if it is in an exchange.
@@ -407,7 +404,8 @@ impl HttpConnection {
                 return false;
             }
             state.parser.set_limits(limits);
-            // 101 to a request that offered nothing is let through, as in aiohttp: the connection serves nobody else.
+            // 101 to a request that offered nothing is let through, as in aiohttp: the connection serves no other
+            // request.
             state.parser.await_response(kind, true);
             state.exchange = Some(reference);
             state.sending = Sending::Body;
@@ -422,44 +420,41 @@ impl HttpConnection {
     /// # Errors
     /// ClientConnectionResetError once it is closed.
     pub fn write_chunks(&self, py: Python<'_>, chunks: impl Iterator<Item = Chunk> + Send) -> PyResult<()> {
-        match self.link(py)? {
-            Some(link) => link.write(py, chunks),
+        match self.handle(py)? {
+            Some(handle) => handle.write(py, chunks),
             None => {
                 let text = "Cannot write to closing transport";
-                let error = fault::error(py, "ClientConnectionResetError", text)?;
+                let error = failures::error(py, "ClientConnectionResetError", text)?;
                 Err(PyErr::from_value(error.into_bound(py)))
             }
         }
     }
 
-    /// Makes it serve a place of a pool's.
-    pub fn set_lease(&self, py: Python<'_>, lease: Lease) -> PyResult<()> {
-        let home = lease.pool().clone_ref(py);
-        let _former = self.with(|state| {
+    /// Gives it a permit of a pool.
+    pub fn set_permit(&self, py: Python<'_>, permit: PoolPermit) -> PyResult<()> {
+        let home = permit.pool().clone_ref(py);
+        let _previous = self.with(|state| {
             state.served += 1;
-            if lease.is_for_one_request() {
-                state.future = Future::Close;
+            if permit.is_for_one_request() {
+                state.keep_alive = KeepAlive::Close;
             }
-            (state.lease.replace(lease), state.home.replace(home))
+            (state.permit.replace(permit), state.home.replace(home))
         })?;
         Ok(())
     }
 
     /// Whether it has a transport.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
     pub fn is_open(&self) -> PyResult<bool> {
-        self.with(|state| state.link.is_some())
+        self.with(|state| state.handle.is_some())
     }
 
     /// Whether it can take a request.
     ///
     /// # Errors
-    /// What a foreign transport raises.
+    /// The exception of a foreign transport.
     pub fn is_usable(&self, py: Python<'_>) -> PyResult<bool> {
-        match self.link(py)? {
-            Some(link) => Ok(!link.is_closing(py)?),
+        match self.handle(py)? {
+            Some(handle) => Ok(!handle.is_closing(py)?),
             None => Ok(false),
         }
     }
@@ -480,10 +475,10 @@ impl ReadTimeout {
     }
 }
 
-impl State {
-    /// Parses `input`, which is everything that has arrived.
+impl ConnectionState {
+    /// Parses `input`, which is all the bytes that have arrived.
     fn feed(&mut self, at: Attached<'_>, mut input: &[u8], parsed: &mut Parsed) -> PyResult<()> {
-        if let Stage::Upgraded(_) | Stage::Handed(_) = self.stage {
+        if let ConnectionStage::Upgraded(_) | ConnectionStage::Handed(_) = self.stage {
             parsed.outcome = Outcome::Foreign(input.to_vec());
             return Ok(());
         }
@@ -494,11 +489,11 @@ impl State {
         };
         parsed.exchange = Some(exchange.clone_with(at));
         let parser = &mut self.parser;
-        let (stage, future) = (&mut self.stage, &mut self.future);
+        let (stage, keep_alive) = (&mut self.stage, &mut self.keep_alive);
         let actions = &mut parsed.actions;
         parsed.outcome = exchange.get().with_attached(at, |exchange, at| {
             loop {
-                let step = parser.parse(input).map_err(Fault::from).and_then(|(event, used)| {
+                let step = parser.parse(input).map_err(MessageError::from).and_then(|(event, used)| {
                     input = input.get(used..).unwrap_or_default();
                     match event {
                         MessageEvent::NeedMore => return Ok(Some(Outcome::Open)),
@@ -511,7 +506,7 @@ impl State {
                             exchange.take_continue(actions);
                             exchange.take_head(head, framing, actions)?;
                             if exchange.ignores_body() {
-                                *future = Future::Close;
+                                *keep_alive = KeepAlive::Close;
                                 exchange.take_end(actions)?;
                                 return Ok(Some(Outcome::Ended));
                             }
@@ -519,17 +514,18 @@ impl State {
                         MessageEvent::Data(data) => exchange.take_data(at, data, actions),
                         MessageEvent::ChunkEnd => exchange.take_chunk_end(at, actions),
                         MessageEvent::Trailers(_) => {}
-                        MessageEvent::End { keep_alive } => {
-                            // Bytes behind the answer are nobody's: the connection cannot be trusted with another.
-                            if !keep_alive || !input.is_empty() {
-                                *future = Future::Close;
+                        MessageEvent::End { keep_alive: offered } => {
+                            // Bytes after the response belong to no request: the connection cannot be trusted with
+                            // another.
+                            if !offered || !input.is_empty() {
+                                *keep_alive = KeepAlive::Close;
                             }
                             exchange.take_end(actions)?;
                             return Ok(Some(Outcome::Ended));
                         }
                         MessageEvent::Tunnel => {
-                            *stage = Stage::Upgraded(Vec::new());
-                            *future = Future::Close;
+                            *stage = ConnectionStage::Upgraded(Vec::new());
+                            *keep_alive = KeepAlive::Close;
                             return Ok(Some(Outcome::Foreign(input.to_vec())));
                         }
                     }
@@ -539,10 +535,10 @@ impl State {
                     Ok(None) => {}
                     Ok(Some(outcome)) => return outcome,
                     Err(fault) => {
-                        *future = Future::Close;
+                        *keep_alive = KeepAlive::Close;
                         let part = match exchange.phase {
-                            Phase::Waiting => Part::Head,
-                            _ => Part::Body,
+                            ExchangePhase::Waiting => MessagePart::Head,
+                            _ => MessagePart::Body,
                         };
                         return Outcome::Failed(fault, part);
                     }
@@ -558,7 +554,7 @@ impl HttpConnection {
         self.with_attached(py, |state, at| {
             state.writing_paused = paused;
             match &state.stage {
-                Stage::Handed(sink) => Some(sink.clone_with(at)),
+                ConnectionStage::Handed(sink) => Some(sink.clone_with(at)),
                 _ => None,
             }
         })
@@ -574,7 +570,7 @@ impl HttpConnection {
         let py = exchange.py();
         let this = exchange.get();
         let mut actions = Actions::default();
-        let waiting = this.with(|state| matches!(state.phase, Phase::Waiting))?;
+        let waiting = this.with(|state| matches!(state.phase, ExchangePhase::Waiting))?;
         if by_us && !waiting {
             return this.fail_closed(exchange);
         }
@@ -584,12 +580,12 @@ impl HttpConnection {
                 Err(fault) => Some(fault),
             },
             Ok(_) => None,
-            Err(error) => Some(Fault::from(error)),
+            Err(error) => Some(MessageError::from(error)),
         };
         let error = match (fault, cause) {
-            (Some(fault), _) if !waiting => fault::lost_in_body(py, &fault, cause)?,
-            (None, Some(cause)) if !waiting => fault::cut_in_body(py, cause)?,
-            _ => fault::lost_in_head(py, cause)?,
+            (Some(fault), _) if !waiting => failures::lost_in_body(py, &fault, cause)?,
+            (None, Some(cause)) if !waiting => failures::cut_in_body(py, cause)?,
+            _ => failures::lost_in_head(py, cause)?,
         };
         this.fail(exchange, error)
     }

@@ -1,4 +1,4 @@
-//! What Python sees of an exchange.
+//! The Python interface of an exchange.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -7,7 +7,7 @@ use pyo3::types::{PyBytes, PyTuple, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::http1::Framing;
 
-use super::{Delivery, Exchange, Phase, waiter};
+use super::{BodyDelivery, Exchange, ExchangePhase, waiter};
 use crate::http::connection::HttpConnection;
 use crate::http::given;
 use crate::http::head;
@@ -16,34 +16,35 @@ use crate::transport::set_result;
 
 #[pymethods]
 impl Exchange {
-    /// A future for the head, or None if it is here. Raises what the exchange failed with.
+    /// A future for the head, or None if it is here. Raises the error of a failed exchange.
     fn head_waiter(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         if self.with(|state| state.head.is_some())? {
             return Ok(None);
         }
         self.check(py)?;
         let future = waiter(self.event_loop.bind(py))?;
-        let _former = self.with_attached(py, |state, at| state.head_waiter.replace(future.clone_with(at)))?;
+        let _previous =
+            self.with_attached(py, |state, at| state.head_waiter.replace(future.clone_with(at)))?;
         Ok(Some(future))
     }
 
     /// A future for 100 Continue, which a final head and a failure complete as well.
     fn continue_waiter(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let future = waiter(self.event_loop.bind(py))?;
-        let _former =
+        let _previous =
             self.with_attached(py, |state, at| state.continue_waiter.replace(future.clone_with(at)))?;
         Ok(future)
     }
 
-    /// Raise what the exchange failed with, unless the head is here: the failure is the body's then.
+    /// Raise the error of a failed exchange, unless the head is here: the failure is the body's then.
     fn check_head(&self, py: Python<'_>) -> PyResult<()> {
         if self.with(|state| state.head.is_some())? { Ok(()) } else { self.check(py) }
     }
 
-    /// Raise what the exchange failed with, if it did.
+    /// Raise the error of a failed exchange.
     pub fn check(&self, py: Python<'_>) -> PyResult<()> {
         let error = self.with_attached(py, |state, at| match &state.phase {
-            Phase::Failed(error) => Some(error.clone_with(at)),
+            ExchangePhase::Failed(error) => Some(error.clone_with(at)),
             _ => None,
         })?;
         match error {
@@ -52,12 +53,13 @@ impl Exchange {
         }
     }
 
-    /// The whole body, if it has arrived and nobody has taken it; None while it is on its way.
+    /// The whole body, if it has arrived and was not taken; None while it is on its way.
     fn body(&self, py: Python<'_>) -> PyResult<Option<Py<PyBytes>>> {
         self.check(py)?;
         let body = self.with(|state| {
-            // What follows a change of protocol is no body.
-            let over = matches!(state.phase, Phase::Ended) || matches!(state.framing, Framing::Tunnel);
+            // Bytes after a change of protocol are no body.
+            let over =
+                matches!(state.phase, ExchangePhase::Ended) || matches!(state.framing, Framing::Tunnel);
             over.then(|| std::mem::take(&mut state.body))
         })?;
         Ok(body.map(|body| body.into_bytes(py)))
@@ -73,21 +75,21 @@ impl Exchange {
         let future = waiter(this.event_loop.bind(py))?;
         let reference = future.clone_ref(py);
         this.with(|state| {
-            if matches!(state.delivery, Delivery::Unread) {
-                state.delivery = Delivery::Whole;
+            if matches!(state.delivery, BodyDelivery::Unread) {
+                state.delivery = BodyDelivery::Whole;
             }
             state.body_waiters.push(reference);
         })?;
         this.resume_connection(py)?;
-        this.go_on(slf)?;
-        if this.with(|state| matches!(state.phase, Phase::Ended | Phase::Failed(_)))? {
+        this.decode_more(slf)?;
+        if this.with(|state| matches!(state.phase, ExchangePhase::Ended | ExchangePhase::Failed(_)))? {
             set_result(future.bind(py))?;
         }
         Ok(future)
     }
 
-    /// Decodes more of what has come, in a turn of its own.
-    fn _go_on(slf: &Bound<'_, Self>) -> PyResult<()> {
+    /// Decodes more of the pending bytes, in a turn of its own.
+    fn _continue_decoding(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let paused = this.with(|state| {
             state.deferred = false;
@@ -96,36 +98,37 @@ impl Exchange {
         if !paused {
             this.resume_connection(slf.py())?;
         }
-        this.go_on(slf)
+        this.decode_more(slf)
     }
 
-    /// Keep `reader` while somebody waits in it; None when nobody does.
+    /// Keep `reader` while a task waits in it; None when none does.
     fn keep_reader(&self, reader: Option<Py<PyAny>>) -> PyResult<()> {
-        let _former = self.with(|state| std::mem::replace(&mut state.awaited_reader, reader))?;
+        let _previous = self.with(|state| std::mem::replace(&mut state.awaited_reader, reader))?;
         Ok(())
     }
 
-    /// Hand the body to `reader`, a `StreamReader`, from now on; what has arrived goes first.
+    /// Hand the body to `reader`, a `StreamReader`, from now on; the bytes that have arrived go first.
     fn attach(slf: &Bound<'_, Self>, reader: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let reference = PyWeakrefReference::new(reader)?.unbind();
         let (body, chunked) = this.with(|state| {
-            state.delivery = Delivery::Reader(reference);
+            state.delivery = BodyDelivery::Reader(reference);
             (std::mem::take(&mut state.body), matches!(state.framing, Framing::Chunked))
         })?;
         if chunked {
             reader.call_method0(intern!(py, "begin_http_chunk_receiving"))?;
         }
-        // Nobody has paused for the reader's sake so far.
+        // No reader has paused so far.
         this.resume_connection(py)?;
         this.feed(reader, &body.into_pieces(py))?;
-        let over = this.with(|state| matches!(state.phase, Phase::Ended | Phase::Failed(_)))?;
+        let over =
+            this.with(|state| matches!(state.phase, ExchangePhase::Ended | ExchangePhase::Failed(_)))?;
         if over {
             let reader = reader.clone().unbind();
             return this.ended(slf, Some(&reader));
         }
-        this.go_on(slf)
+        this.decode_more(slf)
     }
 
     /// Make the peer wait: called by the reader.
@@ -134,7 +137,7 @@ impl Exchange {
         self.pause_connection(py)
     }
 
-    /// Go on: called by the reader.
+    /// Resume: called by the reader.
     #[pyo3(signature = (resume_parser=true))]
     fn resume_reading(slf: &Bound<'_, Self>, resume_parser: bool) -> PyResult<()> {
         // aiohttp's protocol has such a parameter.
@@ -142,7 +145,7 @@ impl Exchange {
         let this = slf.get();
         this.with(|state| state.paused = false)?;
         this.resume_connection(slf.py())?;
-        this.go_on(slf)
+        this.decode_more(slf)
     }
 
     /// Whether the reader has paused.
@@ -151,7 +154,7 @@ impl Exchange {
         self.with(|state| state.paused)
     }
 
-    /// Whether more can come: what a reader asks before it waits.
+    /// Whether more can come: a reader checks this before it waits.
     #[getter]
     fn connected(&self, py: Python<'_>) -> PyResult<bool> {
         self.is_connected(py)
@@ -168,14 +171,14 @@ impl Exchange {
         this.fail(slf, exc)
     }
 
-    /// Let go of the answer: what is still to come closes the connection, as nobody will read it.
+    /// Abandon the response: the connection is closed if more of it is still to come.
     pub fn abandon(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let (connection, deadline, _body, _former) = this.with(|state| {
-            let former = std::mem::replace(&mut state.delivery, Delivery::Discarded);
+        let (connection, deadline, _body, _previous) = this.with(|state| {
+            let previous = std::mem::replace(&mut state.delivery, BodyDelivery::Discarded);
             state.decoding = None;
-            (state.connection.take(), state.deadline.take(), std::mem::take(&mut state.body), former)
+            (state.connection.take(), state.deadline.take(), std::mem::take(&mut state.body), previous)
         })?;
         if let Some(deadline) = deadline {
             deadline.cancel(py)?;
@@ -186,7 +189,7 @@ impl Exchange {
         }
     }
 
-    /// Nobody has released the response to a request with `method` for `url`, and nobody can any more.
+    /// Abandon the unreleased response to a request with `method` for `url`, which is no longer referenced.
     fn _abandon_unclosed(
         slf: &Bound<'_, Self>,
         method: &Bound<'_, PyAny>,
@@ -210,11 +213,11 @@ impl Exchange {
         self.event_loop.clone_ref(py)
     }
 
-    /// Call `callback()` when the answer is over; at once if it is.
+    /// Call `callback()` when the exchange is over; at once if it is.
     fn on_end(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
         let mut callback = Some(callback);
         self.with(|state| {
-            if !matches!(state.phase, Phase::Ended | Phase::Failed(_)) {
+            if !matches!(state.phase, ExchangePhase::Ended | ExchangePhase::Failed(_)) {
                 state.on_end.extend(callback.take());
             }
         })?;
@@ -224,7 +227,7 @@ impl Exchange {
         }
     }
 
-    /// The connection, until it has given all there is.
+    /// The connection, until it has received all of the response.
     #[getter(connection)]
     fn py_connection(&self, py: Python<'_>) -> PyResult<Option<Py<HttpConnection>>> {
         Ok(self.connection(py)?.map(Bound::unbind))
@@ -234,10 +237,10 @@ impl Exchange {
     #[getter]
     fn phase(&self) -> PyResult<&'static str> {
         self.with(|state| match state.phase {
-            Phase::Waiting => "waiting",
-            Phase::Receiving => "receiving",
-            Phase::Ended => "ended",
-            Phase::Failed(_) => "failed",
+            ExchangePhase::Waiting => "waiting",
+            ExchangePhase::Receiving => "receiving",
+            ExchangePhase::Ended => "ended",
+            ExchangePhase::Failed(_) => "failed",
         })
     }
 
@@ -253,7 +256,7 @@ impl Exchange {
         self.is_done()
     }
 
-    /// Bytes that are kept for a user who does not read.
+    /// Bytes that are kept unread.
     #[getter]
     fn buffer_size(&self) -> PyResult<usize> {
         self.with(|state| state.options.buffer_size)
@@ -312,10 +315,10 @@ impl Exchange {
                 if let Some(deadline) = &state.deadline {
                     deadline.visit(*visit)?;
                 }
-                if let Phase::Failed(error) = &state.phase {
+                if let ExchangePhase::Failed(error) = &state.phase {
                     visit.call(error)?;
                 }
-                if let Delivery::Reader(reader) = &state.delivery {
+                if let BodyDelivery::Reader(reader) = &state.delivery {
                     visit.call(reader)?;
                 }
                 visit.call(&state.head_waiter)?;
@@ -329,7 +332,8 @@ impl Exchange {
 
     fn __clear__(&self) {
         let _connection = self.state.with(|state| state.connection.take());
-        let _reader = self.state.with(|state| std::mem::replace(&mut state.delivery, Delivery::Discarded));
+        let _reader =
+            self.state.with(|state| std::mem::replace(&mut state.delivery, BodyDelivery::Discarded));
         let _waiters = self.state.with(|state| {
             (state.head_waiter.take(), std::mem::take(&mut state.body_waiters), state.continue_waiter.take())
         });

@@ -1,7 +1,7 @@
-//! An exchange: one request's answer, from the moment it is awaited until its body has ended.
+//! An exchange: one request's response, from the moment it is awaited until its body has ended.
 //!
-//! The connection fills it, whatever the user does meanwhile; the response takes from it. It outlives the connection's
-//! part: a body that has arrived whole is here when the connection serves somebody else already.
+//! The connection fills it, independently of the user; the response takes from it. It outlives the connection's
+//! part: a body that has arrived whole is here when the connection already serves another request.
 
 mod methods;
 mod state;
@@ -15,35 +15,35 @@ use pyo3::types::{PyBytes, PyWeakrefMethods};
 use whorl_core::http1::{Framing, ResponseHead};
 use whorl_core::sched::{LoopOwner, OwnerCell};
 
-pub use state::{Actions, Delivery, Phase, ResponseOptions, State};
+pub use state::{Actions, BodyDelivery, ExchangePhase, ExchangeState, ResponseOptions};
 
 use super::body::{Body, Piece};
 use super::connection::HttpConnection;
 use super::deadlines::Deadline;
-use super::fault::{self, Fault};
+use super::failures::{self, MessageError};
 use crate::errors::OrRaise;
 use crate::interpreter::{Attached, CloneWith, new_future};
 use crate::transport::set_result;
 
-/// What `Future.__await__()` does: the task takes `future` for one that is being awaited.
+/// Marks `future` as being awaited, as `Future.__await__()` does.
 ///
 /// # Errors
-/// What the future raises.
+/// The exception of the future.
 pub fn await_future(future: Py<PyAny>, py: Python<'_>) -> PyResult<Py<PyAny>> {
     future.setattr(py, intern!(py, "_asyncio_future_blocking"), true)?;
     Ok(future)
 }
 
-/// One request's answer. Made by `HttpConnection.begin()`.
+/// One request's response. Made by `HttpConnection.begin()`.
 #[pyclass(frozen, weakref, module = "whorl._core")]
 #[derive(Debug)]
 pub struct Exchange {
     event_loop: Py<PyAny>,
-    state: OwnerCell<State>,
+    state: OwnerCell<ExchangeState>,
 }
 
 impl Exchange {
-    /// An answer that is awaited.
+    /// An exchange whose response is awaited.
     pub fn make<'py>(
         py: Python<'py>,
         event_loop: Py<PyAny>,
@@ -51,12 +51,12 @@ impl Exchange {
         connection: Py<HttpConnection>,
         options: ResponseOptions,
     ) -> PyResult<Bound<'py, Self>> {
-        let state = State {
+        let state = ExchangeState {
             connection: Some(connection),
             head: None,
             framing: Framing::Empty,
-            phase: Phase::Waiting,
-            delivery: Delivery::Unread,
+            phase: ExchangePhase::Waiting,
+            delivery: BodyDelivery::Unread,
             body: Body::default(),
             decoding: None,
             received: false,
@@ -76,7 +76,7 @@ impl Exchange {
 
     /// Opens the state; nothing foreign may run meanwhile.
     #[inline]
-    pub fn with<R>(&self, act: impl FnOnce(&mut State) -> R + Send) -> PyResult<R> {
+    pub fn with<R>(&self, act: impl FnOnce(&mut ExchangeState) -> R + Send) -> PyResult<R> {
         self.state.with(act).or_raise()
     }
 
@@ -85,18 +85,18 @@ impl Exchange {
     pub fn with_attached<'py, R>(
         &self,
         at: impl Into<Attached<'py>>,
-        act: impl FnOnce(&mut State, Attached<'py>) -> R + Send,
+        act: impl FnOnce(&mut ExchangeState, Attached<'py>) -> R + Send,
     ) -> PyResult<R> {
         self.state.with_token(at.into(), act).or_raise()
     }
 
-    /// Does what the state could not.
+    /// Performs actions, once the state is closed.
     ///
     /// # Errors
-    /// What the reader or a callback raises; RuntimeError on the wrong thread.
+    /// What the reader or a callback raises.
     pub fn act(&self, slf: &Bound<'_, Self>, mut actions: Actions) -> PyResult<()> {
-        /// How often as many bytes as are buffered are decoded in one turn of the loop, at the most: what a bomb of a few
-        /// kilobytes comes to must not keep everybody else, and the time limits, from running.
+        /// How many rounds of `buffer_size` bytes are decoded in one turn of the loop, at most: a bomb of a few
+        /// kilobytes must not keep other tasks and the timeouts from running.
         const ROUNDS: usize = 16;
         let py = slf.py();
         let mut rounds = 0;
@@ -132,8 +132,8 @@ impl Exchange {
         }
     }
 
-    /// Decodes more of what waits, if there is room.
-    fn pump(&self, py: Python<'_>, actions: &mut Actions) -> PyResult<Result<(), Fault>> {
+    /// Decodes more of the pending bytes, if the buffer allows it.
+    fn pump(&self, py: Python<'_>, actions: &mut Actions) -> PyResult<Result<(), MessageError>> {
         let mut step = match self.with_attached(py, |state, at| state.begin_decoding(at, actions))? {
             Ok(Some(step)) => step,
             Ok(None) => return Ok(Ok(())),
@@ -144,32 +144,32 @@ impl Exchange {
         self.with_attached(py, |state, at| state.end_decoding(at, step, outcome, actions))
     }
 
-    /// Goes on decoding in the next turn of the loop; the peer waits meanwhile.
+    /// Continues to decode in the next turn of the loop; the peer waits meanwhile.
     fn defer(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         if self.with(|state| std::mem::replace(&mut state.deferred, true))? {
             return Ok(());
         }
         self.pause_connection(py)?;
-        let go_on = slf.getattr(intern!(py, "_go_on"))?;
-        self.event_loop.bind(py).call_method1(intern!(py, "call_soon"), (go_on,)).map(drop)
+        let decode_more = slf.getattr(intern!(py, "_continue_decoding"))?;
+        self.event_loop.bind(py).call_method1(intern!(py, "call_soon"), (decode_more,)).map(drop)
     }
 
-    /// The reader, if the body goes to one and its user still has it.
+    /// The reader, if the body goes to one that is still alive.
     fn reader(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let reader = self.with_attached(py, |state, at| match &state.delivery {
-            Delivery::Reader(reader) => Some(reader.clone_with(at)),
+            BodyDelivery::Reader(reader) => Some(reader.clone_with(at)),
             _ => None,
         })?;
         Ok(reader.and_then(|reader| reader.bind(py).upgrade()).map(Bound::unbind))
     }
 
-    /// The answer is over, well or not: tells the reader and who asked to be told.
+    /// The exchange is over, with or without an error: ends the reader and runs the callbacks.
     fn ended(&self, slf: &Bound<'_, Self>, reader: Option<&Py<PyAny>>) -> PyResult<()> {
         let py = slf.py();
         let (error, callbacks, deadline) = self.with_attached(py, |state, at| {
             let error = match &state.phase {
-                Phase::Failed(error) => Some(error.clone_with(at)),
+                ExchangePhase::Failed(error) => Some(error.clone_with(at)),
                 _ => None,
             };
             (error, std::mem::take(&mut state.on_end), state.deadline.take())
@@ -200,17 +200,18 @@ impl Exchange {
         if failed { self.act(slf, actions) } else { Ok(()) }
     }
 
-    /// The connection was closed by our side while the body was on its way: who waits is told as by `release()`, who comes
-    /// later gets aiohttp's RuntimeError.
+    /// The connection was closed by our side while the body was on its way: waiters get the error of `release()`, later
+    /// callers aiohttp's RuntimeError.
     ///
     /// # Errors
     /// As [`Exchange::act`].
     pub fn fail_closed(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let awaited = self
-            .with(|state| !state.body_waiters.is_empty() || matches!(state.delivery, Delivery::Reader(_)))?;
+        let awaited = self.with(|state| {
+            !state.body_waiters.is_empty() || matches!(state.delivery, BodyDelivery::Reader(_))
+        })?;
         let error = if awaited {
-            fault::error(py, "ClientConnectionError", "Connection closed")?
+            failures::error(py, "ClientConnectionError", "Connection closed")?
         } else {
             PyRuntimeError::new_err("Connection closed.").into_value(py).into_any()
         };
@@ -220,7 +221,7 @@ impl Exchange {
     /// Calls something on the loop's thread: a callback and its arguments. Nothing is left to do if the loop is closed.
     ///
     /// # Errors
-    /// What `call_soon_threadsafe()` raises.
+    /// The exception of `call_soon_threadsafe()`.
     pub fn call_soon<'py>(
         &self,
         py: Python<'py>,
@@ -234,58 +235,40 @@ impl Exchange {
     }
 
     /// Sets the time until which it has to be over.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
     pub fn set_deadline(&self, deadline: Deadline) -> PyResult<()> {
-        let _former = self.with(|state| state.deadline.replace(deadline))?;
+        let _previous = self.with(|state| state.deadline.replace(deadline))?;
         Ok(())
     }
 
     /// A future for the head, as an awaitable hands it to its task.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
     pub fn await_head(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let future = await_future(waiter(self.event_loop.bind(py))?, py)?;
         let reference = future.clone_ref(py);
-        let _former = self.with(|state| state.head_waiter.replace(reference))?;
+        let _previous = self.with(|state| state.head_waiter.replace(reference))?;
         Ok(future)
     }
 
     /// The head, if it has come.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
     pub fn head_if_any(&self) -> PyResult<Option<Arc<ResponseHead>>> {
         self.with(|state| state.head.clone())
     }
 
     /// Whether nothing more will come of it.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
     pub fn is_done(&self) -> PyResult<bool> {
-        self.with(|state| matches!(state.phase, Phase::Ended | Phase::Failed(_)))
+        self.with(|state| matches!(state.phase, ExchangePhase::Ended | ExchangePhase::Failed(_)))
     }
 
-    /// The body, if all of it has come and nobody reads it as a stream.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
+    /// The body, if all of it has come and it is not read as a stream.
     pub fn take_whole(&self, py: Python<'_>) -> PyResult<Option<Py<PyBytes>>> {
         let body = self.with(|state| {
-            let whole = matches!(state.phase, Phase::Ended)
-                && matches!(state.delivery, Delivery::Unread | Delivery::Whole);
+            let whole = matches!(state.phase, ExchangePhase::Ended)
+                && matches!(state.delivery, BodyDelivery::Unread | BodyDelivery::Whole);
             whole.then(|| std::mem::take(&mut state.body))
         })?;
         Ok(body.map(|body| body.into_bytes(py)))
     }
 
-    /// The connection, until it has given all there is.
-    ///
-    /// # Errors
-    /// RuntimeError on the wrong thread.
+    /// The connection, until it has received all of the response.
     pub fn connection<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, HttpConnection>>> {
         let connection = self.with_attached(py, |state, at| {
             state.connection.as_ref().map(|connection| connection.clone_with(at))
@@ -293,7 +276,7 @@ impl Exchange {
         Ok(connection.map(|connection| connection.into_bound(py)))
     }
 
-    /// Whether more can come: from the connection, or out of what has come.
+    /// Whether more can come: from the connection, or from pending bytes.
     fn is_connected(&self, py: Python<'_>) -> PyResult<bool> {
         if self.with(|state| state.received)? {
             return Ok(true);
@@ -341,18 +324,18 @@ impl Exchange {
         Ok(())
     }
 
-    /// Goes on with what waits to be decoded.
-    fn go_on(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+    /// Continues to decode pending bytes.
+    fn decode_more(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         self.act(slf, Actions { pump: true, ..Actions::default() })
     }
 }
 
-/// A new future, for who waits.
+/// A new future for a waiter.
 fn waiter(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     new_future(event_loop).map(Bound::unbind)
 }
 
-/// RuntimeError for a second request on a connection that is answering one.
+/// RuntimeError for a second request on a connection that is in an exchange.
 pub fn busy() -> PyErr {
     PyRuntimeError::new_err("the connection is in use: HTTP/1.1 answers one request after the other")
 }

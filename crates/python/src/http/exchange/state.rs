@@ -1,4 +1,4 @@
-//! What becomes of an exchange's state as bytes come in: nothing in here calls anything foreign.
+//! The state of an exchange, and its transitions as bytes come in: nothing in here calls foreign code.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::http::body::{Body, Piece};
 use crate::http::coding;
 use crate::http::connection::HttpConnection;
 use crate::http::deadlines::Deadline;
-use crate::http::fault::Fault;
+use crate::http::failures::MessageError;
 use crate::interpreter::Attached;
 
-/// How far the answer has come.
+/// The phase of a response.
 #[derive(Debug)]
-pub enum Phase {
+pub enum ExchangePhase {
     /// The head has not arrived.
     Waiting,
     /// The head is here, the body on its way.
@@ -27,17 +27,17 @@ pub enum Phase {
     Failed(Py<PyAny>),
 }
 
-/// Who gets the body.
+/// The receiver of the body.
 #[derive(Debug)]
-pub enum Delivery {
-    /// Nobody has asked: kept, up to a limit.
+pub enum BodyDelivery {
+    /// None so far: the body is kept, up to a limit.
     Unread,
-    /// Somebody waits for the whole.
+    /// A waiter for the whole body.
     Whole,
-    /// A `StreamReader` takes it as it comes. It is its user's, and so is the response: a user who lets go of both wants
+    /// A `StreamReader` takes it as it comes. The reader and the response belong to the user: one who drops both wants
     /// no more, and must not have to wait for the end of the body to be rid of them.
     Reader(Py<PyWeakrefReference>),
-    /// Nobody will ask.
+    /// None: the body is dropped.
     Discarded,
 }
 
@@ -46,9 +46,9 @@ pub enum Delivery {
 pub struct Decoding {
     /// None while it is out, at work on a [`DecodeStep`].
     decoder: Option<Decoder>,
-    /// Coded bytes that wait for room, or for the decoder.
+    /// Coded bytes that wait for space in the buffer, or for the decoder.
     pending: Pending,
-    /// The decoder has more output than there was room for.
+    /// The decoder has more output than the buffer took.
     more: bool,
 }
 
@@ -85,22 +85,22 @@ impl Decoding {
     }
 }
 
-/// A decoder and its input, taken out of the state: decoding detaches from the interpreter, and nothing does that while state
-/// is open.
+/// A decoder and its input, taken out of the state: decoding detaches from the interpreter, and nothing does that while
+/// state is open.
 #[derive(Debug)]
 pub struct DecodeStep {
     decoder: Decoder,
     pending: Pending,
-    /// How many bytes there is room for.
+    /// The most bytes of output.
     most: usize,
     out: Vec<u8>,
 }
 
 impl DecodeStep {
-    /// Decodes what there is room for.
+    /// Decodes up to that many bytes.
     ///
     /// # Errors
-    /// What is wrong with the body.
+    /// The fault of the body.
     pub fn run(&mut self, py: Python<'_>) -> Result<DecodeProgress, DecodeError> {
         let progress = coding::decode(py, &mut self.decoder, self.pending.rest(), &mut self.out, self.most)?;
         self.pending.take(progress.consumed);
@@ -108,10 +108,10 @@ impl DecodeStep {
     }
 }
 
-/// What the request asks of the answer's delivery.
+/// What the request says about its response.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseOptions {
-    /// Bytes kept for a user who does not read before the peer is made to wait.
+    /// Bytes that are kept unread before the peer is made to wait.
     pub buffer_size: usize,
     /// Whether content codings are undone.
     pub decompress: bool,
@@ -121,22 +121,22 @@ pub struct ResponseOptions {
 
 /// The state, which belongs to the loop's thread.
 #[derive(Debug)]
-pub struct State {
+pub struct ExchangeState {
     pub connection: Option<Py<HttpConnection>>,
     pub head: Option<Arc<ResponseHead>>,
     pub framing: Framing,
-    pub phase: Phase,
-    pub delivery: Delivery,
+    pub phase: ExchangePhase,
+    pub delivery: BodyDelivery,
     pub body: Body,
     pub decoding: Option<Box<Decoding>>,
-    /// The connection has given all there is; with a coding, some of it may wait to be decoded.
+    /// The connection has received all of it; with a coding, some of it may wait to be decoded.
     pub received: bool,
     pub paused: bool,
     pub head_waiter: Option<Py<PyAny>>,
     pub body_waiters: Vec<Py<PyAny>>,
-    /// The reader, while somebody waits in it: nothing else may know of who waits.
+    /// The reader, while a task waits in it: nothing else may refer to the waiter.
     pub awaited_reader: Option<Py<PyAny>>,
-    /// Decoding goes on in a later turn of the loop.
+    /// Decoding continues in a later turn of the loop.
     pub deferred: bool,
     pub continue_waiter: Option<Py<PyAny>>,
     pub on_end: Vec<Py<PyAny>>,
@@ -145,7 +145,7 @@ pub struct State {
     pub options: ResponseOptions,
 }
 
-/// What is to be done once the state is closed: all of it runs foreign code.
+/// The actions for when the state is closed: all of them run foreign code.
 #[derive(Debug, Default)]
 pub struct Actions {
     pub pieces: Vec<Piece>,
@@ -153,19 +153,19 @@ pub struct Actions {
     pub ended: bool,
     /// More may be decoded after the pieces are fed.
     pub pump: bool,
-    /// The connection, which the exchange has nothing to do with any more.
+    /// The connection, from which the exchange has parted.
     pub parted: Option<Py<HttpConnection>>,
     pub pause: bool,
 }
 
-impl State {
+impl ExchangeState {
     /// The head has arrived.
     pub fn take_head(
         &mut self,
         head: ResponseHead,
         framing: Framing,
         actions: &mut Actions,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), MessageError> {
         if self.options.decompress {
             self.decoding = decoder_for(&head).map(|decoder| {
                 Box::new(Decoding { decoder: Some(decoder), pending: Pending::default(), more: false })
@@ -173,7 +173,7 @@ impl State {
         }
         self.framing = framing;
         self.head = Some(Arc::new(head));
-        self.phase = Phase::Receiving;
+        self.phase = ExchangePhase::Receiving;
         actions.wake.extend(self.head_waiter.take());
         Ok(())
     }
@@ -191,7 +191,7 @@ impl State {
     /// A piece of the body has arrived. One in a coding waits until the state is closed.
     pub fn take_data(&mut self, at: Attached<'_>, data: &[u8], actions: &mut Actions) {
         self.raw_bytes += data.len() as u64;
-        if matches!(self.delivery, Delivery::Discarded) {
+        if matches!(self.delivery, BodyDelivery::Discarded) {
             return;
         }
         match &mut self.decoding {
@@ -206,9 +206,9 @@ impl State {
 
     fn deliver(&mut self, at: Attached<'_>, data: &[u8], actions: &mut Actions) {
         match &self.delivery {
-            Delivery::Reader(_) => actions.pieces.push(Piece::Data(at.new_bytes(data))),
-            Delivery::Discarded => {}
-            Delivery::Unread | Delivery::Whole => {
+            BodyDelivery::Reader(_) => actions.pieces.push(Piece::Data(at.new_bytes(data))),
+            BodyDelivery::Discarded => {}
+            BodyDelivery::Unread | BodyDelivery::Whole => {
                 let expected = match &self.framing {
                     Framing::Length(size) => usize::try_from(*size).ok(),
                     _ => None,
@@ -219,9 +219,9 @@ impl State {
         }
     }
 
-    /// Whether the peer is to be made to wait, as nobody reads.
+    /// Whether the peer is to be made to wait, as the body is not read.
     pub fn is_over_limit(&self, at: Attached<'_>) -> bool {
-        matches!(self.delivery, Delivery::Unread) && self.body.len(at) > 2 * self.options.buffer_size
+        matches!(self.delivery, BodyDelivery::Unread) && self.body.len(at) > 2 * self.options.buffer_size
     }
 
     /// A chunk of the chunked coding has ended.
@@ -231,21 +231,21 @@ impl State {
             return;
         }
         match &self.delivery {
-            Delivery::Reader(_) => actions.pieces.push(Piece::ChunkEnd),
-            Delivery::Unread => self.body.end_chunk(at),
-            Delivery::Whole | Delivery::Discarded => {}
+            BodyDelivery::Reader(_) => actions.pieces.push(Piece::ChunkEnd),
+            BodyDelivery::Unread => self.body.end_chunk(at),
+            BodyDelivery::Whole | BodyDelivery::Discarded => {}
         }
     }
 
-    /// The connection has given all there is.
-    pub fn take_end(&mut self, actions: &mut Actions) -> Result<(), Fault> {
+    /// The connection has received all of the response.
+    pub fn take_end(&mut self, actions: &mut Actions) -> Result<(), MessageError> {
         self.received = true;
         actions.parted = self.connection.take();
         self.end_if_drained(actions)
     }
 
-    fn end_if_drained(&mut self, actions: &mut Actions) -> Result<(), Fault> {
-        if !self.received || !matches!(self.phase, Phase::Receiving) {
+    fn end_if_drained(&mut self, actions: &mut Actions) -> Result<(), MessageError> {
+        if !self.received || !matches!(self.phase, ExchangePhase::Receiving) {
             return Ok(());
         }
         if let Some(decoding) = &mut self.decoding {
@@ -254,27 +254,27 @@ impl State {
                 return Ok(());
             }
             if self.raw_bytes > 0
-                && !matches!(self.delivery, Delivery::Discarded)
+                && !matches!(self.delivery, BodyDelivery::Discarded)
                 && let Some(decoder) = &mut decoding.decoder
             {
-                decoder.finish().map_err(Fault::Coding)?;
+                decoder.finish().map_err(MessageError::Coding)?;
             }
         }
-        self.phase = Phase::Ended;
+        self.phase = ExchangePhase::Ended;
         actions.ended = true;
         actions.wake.append(&mut self.body_waiters);
         Ok(())
     }
 
-    /// Takes the decoder out, with what waits, if there is room. Nothing comes out while a step is out already: who has it
-    /// goes on with what arrived meanwhile.
+    /// Takes the decoder out with the pending bytes, if the buffer allows it. Nothing is taken while a step is out
+    /// already: its owner continues with the bytes that arrived meanwhile.
     pub fn begin_decoding(
         &mut self,
         at: Attached<'_>,
         actions: &mut Actions,
-    ) -> Result<Option<DecodeStep>, Fault> {
+    ) -> Result<Option<DecodeStep>, MessageError> {
         let blocked = self.paused || self.deferred || self.is_over_limit(at);
-        if blocked || !matches!(self.phase, Phase::Receiving) {
+        if blocked || !matches!(self.phase, ExchangePhase::Receiving) {
             return Ok(None);
         }
         let Some(decoding) = &mut self.decoding else { return Ok(None) };
@@ -287,28 +287,28 @@ impl State {
         Ok(Some(DecodeStep { decoder, pending, most: self.options.buffer_size.max(1), out: Vec::new() }))
     }
 
-    /// Puts the decoder back and delivers what came of the step. The exchange may be over since.
+    /// Puts the decoder back and delivers the step's output. The exchange may be over by then.
     pub fn end_decoding(
         &mut self,
         at: Attached<'_>,
         step: DecodeStep,
         outcome: Result<DecodeProgress, DecodeError>,
         actions: &mut Actions,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), MessageError> {
         let DecodeStep { decoder, mut pending, out, .. } = step;
         let Some(decoding) = &mut self.decoding else { return Ok(()) };
         pending.push(decoding.pending.rest());
         decoding.pending = pending;
         decoding.decoder = Some(decoder);
-        decoding.more = outcome.map_err(Fault::Coding)?.more;
+        decoding.more = outcome.map_err(MessageError::Coding)?.more;
         actions.pump |= decoding.waits();
         match &self.delivery {
             _ if out.is_empty() => {}
-            Delivery::Unread | Delivery::Whole => {
+            BodyDelivery::Unread | BodyDelivery::Whole => {
                 self.body.push_owned(at, out);
                 actions.pause |= self.is_over_limit(at);
             }
-            Delivery::Reader(_) | Delivery::Discarded => self.deliver(at, &out, actions),
+            BodyDelivery::Reader(_) | BodyDelivery::Discarded => self.deliver(at, &out, actions),
         }
         self.end_if_drained(actions)
     }
@@ -316,10 +316,10 @@ impl State {
     /// It will not come; false if it is over already.
     #[must_use]
     pub fn transition_to_failed(&mut self, error: Py<PyAny>, actions: &mut Actions) -> bool {
-        if matches!(self.phase, Phase::Ended | Phase::Failed(_)) {
+        if matches!(self.phase, ExchangePhase::Ended | ExchangePhase::Failed(_)) {
             return false;
         }
-        self.phase = Phase::Failed(error);
+        self.phase = ExchangePhase::Failed(error);
         self.decoding = None;
         actions.wake.extend(self.head_waiter.take());
         actions.wake.append(&mut self.body_waiters);
@@ -329,7 +329,7 @@ impl State {
     }
 }
 
-/// A decoder for the codings that the head names; a body in one that is not known is handed on as it comes.
+/// A decoder for the codings that the head names; a body in one that is not known is handed on unchanged.
 fn decoder_for(head: &ResponseHead) -> Option<Decoder> {
     // Several fields are one list (RFC 9110, section 5.3).
     let values: Option<Vec<_>> =

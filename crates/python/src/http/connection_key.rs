@@ -1,12 +1,12 @@
-//! What requests must have in common to share a connection.
+//! The key that requests must share to use the same connection.
 
 use std::hash::{Hash, Hasher};
 
 use pyo3::prelude::*;
 
-/// A `ConnectionKey`, compared without Python: a connection must never serve a request with other settings.
+/// Python's `ConnectionKey`, compared without Python: a connection must never serve a request with other settings.
 #[derive(Debug)]
-pub struct Origin {
+pub struct ConnectionKey {
     parts: Parts,
     object: Py<PyAny>,
 }
@@ -16,7 +16,7 @@ struct Parts {
     host: String,
     port: Option<u16>,
     is_ssl: bool,
-    /// Which setting it is: True, False, a context or a fingerprint, told apart by identity. The key's object keeps it
+    /// Which setting it is: True, False, a context or a fingerprint, compared by identity. The key's object keeps it
     /// alive.
     ssl: usize,
     proxy: Option<String>,
@@ -25,11 +25,11 @@ struct Parts {
     server_hostname: Option<String>,
 }
 
-impl Origin {
+impl ConnectionKey {
     /// Of a `ConnectionKey`.
     ///
     /// # Errors
-    /// TypeError for what is none.
+    /// TypeError for another type.
     pub fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         type Tuple<'py> = (
             String,
@@ -65,15 +65,15 @@ impl Origin {
     }
 }
 
-impl PartialEq for Origin {
+impl PartialEq for ConnectionKey {
     fn eq(&self, other: &Self) -> bool {
         self.parts == other.parts
     }
 }
 
-impl Eq for Origin {}
+impl Eq for ConnectionKey {}
 
-impl Hash for Origin {
+impl Hash for ConnectionKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.parts.hash(state);
     }

@@ -1,4 +1,4 @@
-//! What carries a connection's bytes: a transport of ours, called directly, or any other by its methods.
+//! The transport of a connection: one of ours, called directly, or any other by its methods.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -10,7 +10,7 @@ use crate::transport::{Chunk, StreamTransport, TlsTransport, Transport};
 
 /// The transport below a connection.
 #[derive(Debug)]
-pub enum Link {
+pub enum TransportHandle {
     /// TCP or a Unix-domain socket.
     Stream(Py<StreamTransport>),
     /// TLS over it.
@@ -19,7 +19,7 @@ pub enum Link {
     Foreign(Py<PyAny>),
 }
 
-impl CloneWith for Link {
+impl CloneWith for TransportHandle {
     fn clone_with(&self, at: Attached<'_>) -> Self {
         match self {
             Self::Stream(stream) => Self::Stream(stream.clone_with(at)),
@@ -29,8 +29,8 @@ impl CloneWith for Link {
     }
 }
 
-impl Link {
-    /// Of what `connection_made()` was given.
+impl TransportHandle {
+    /// From the argument of `connection_made()`.
     pub fn of(transport: &Bound<'_, PyAny>) -> Self {
         if let Ok(stream) = transport.cast_exact::<StreamTransport>() {
             Self::Stream(stream.clone().unbind())
@@ -61,7 +61,7 @@ impl Link {
             Self::Foreign(transport) => {
                 let pieces = PyList::empty(py);
                 for chunk in chunks {
-                    // asyncio's transport, from Python 3.12 on, never gets rid of an empty piece, and never closes then.
+                    // asyncio's transport, from Python 3.12 on, never removes an empty piece, and then never closes.
                     if !chunk.as_ref().is_empty() {
                         pieces.append(PyBytes::new(py, chunk.as_ref()))?;
                     }
@@ -85,7 +85,7 @@ impl Link {
         }
     }
 
-    /// Whether some of what was written waits in its buffer.
+    /// Whether its write buffer has bytes.
     ///
     /// # Errors
     /// What a foreign transport raises.
@@ -102,7 +102,7 @@ impl Link {
         self.object(py).call_method0(method).map(drop)
     }
 
-    /// Shows the garbage collector what is held.
+    /// Shows the garbage collector the references.
     pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Stream(stream) => visit.call(stream),

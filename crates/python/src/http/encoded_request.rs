@@ -1,4 +1,4 @@
-//! A plain request on its way out: the fields and the body that its options come to.
+//! A request on the fast path, encoded: the fields and the body that result from its options.
 
 use std::borrow::Cow;
 
@@ -8,10 +8,10 @@ use whorl_core::http1::encode;
 
 use super::encode::utf8;
 use super::options::{Body, Options};
-use super::session::Plain;
+use super::session::FastPath;
 use crate::errors::OrRaise;
 
-/// Fields that say something of the message or the connection: a request that is given one is not plain.
+/// Fields that describe the message or the connection: a request with one of its own is not on the fast path.
 const SPECIAL: [&[u8]; 8] = [
     b"connection",
     b"content-encoding",
@@ -25,10 +25,10 @@ const SPECIAL: [&[u8]; 8] = [
 
 const CONTENT_TYPE: &[u8] = b"content-type";
 
-/// What a request of the method has if it is given no body.
+/// The fields of a request without a body, by its method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bodyless {
-    /// Nothing: GET and its kin.
+    /// None: GET, HEAD, OPTIONS.
     Nothing,
     /// `Content-Length: 0` (RFC 9110, section 8.6).
     Length,
@@ -36,7 +36,7 @@ enum Bodyless {
     LengthAndType,
 }
 
-/// A field that all plain requests of a session have, unless they name it themselves.
+/// A field that all requests of a session have, unless they name it themselves.
 #[derive(Debug)]
 pub struct Field {
     name: Vec<u8>,
@@ -48,7 +48,7 @@ impl Field {
     /// Encodes it.
     ///
     /// # Errors
-    /// ValueError for what cannot be sent.
+    /// ValueError for a field that cannot be sent.
     pub fn new(name: &[u8], value: &[u8]) -> PyResult<Self> {
         let mut line = Vec::new();
         encode::field(&mut line, name, value).or_raise()?;
@@ -60,14 +60,14 @@ impl Field {
     }
 }
 
-/// The fields that all plain requests of a session have, unless they name them themselves.
+/// The fields that all requests of a session have, unless they name them themselves.
 #[derive(Debug)]
 pub struct Fields {
     /// Those that the session was given: they come first.
     pub given: Vec<Field>,
-    /// Those that every session has, but for the ones it was given.
+    /// Those that every session has, except the ones it was given.
     pub automatic: Vec<Field>,
-    /// What the session's `auth` comes to, which goes with no other credentials.
+    /// The field of the session's `auth`, which excludes other credentials.
     pub auth: Option<Field>,
 }
 
@@ -77,24 +77,23 @@ struct Own<'a> {
     value: Cow<'a, [u8]>,
 }
 
-/// Fields and body of a plain request.
+/// Fields and body of a request on the fast path.
 #[derive(Debug, Default)]
-pub struct Outgoing {
+pub struct EncodedRequest {
     /// The fields after Host, encoded, with the empty line that ends the head.
     pub fields: Vec<u8>,
     /// The body.
     pub body: Option<Py<PyBytes>>,
 }
 
-impl Outgoing {
-    /// What `options` come to, with the value of the Cookie field if there is to be one; none if they are not those of a
-    /// plain request.
+impl EncodedRequest {
+    /// Encodes `options`, with the value of the Cookie field if there is one; none if they are not for the fast path.
     ///
     /// # Errors
-    /// What serialising `json` raises; ValueError for a header field that cannot be sent.
+    /// The exception of serialising `json` raises; ValueError for a header field that cannot be sent.
     pub fn new(
         py: Python<'_>,
-        plain: &Plain,
+        fast_path: &FastPath,
         method: &str,
         options: &Options<'_>,
         cookies: Option<&Bound<'_, PyString>>,
@@ -115,34 +114,34 @@ impl Outgoing {
         let mut own = Vec::with_capacity(pairs.len());
         for (name, value) in &pairs {
             let field = Own { name: utf8(name)?, value: utf8(value)? };
-            if !is_plain(&field.name, &own, &plain.fields) {
+            if !may_have(&field.name, &own, &fast_path.fields) {
                 return Ok(None);
             }
             own.push(field);
         }
-        let mut outgoing = Self::default();
-        let has_media_type = outgoing.add_fields(&plain.fields, &own)?;
+        let mut encoded = Self::default();
+        let has_media_type = encoded.add_fields(&fast_path.fields, &own)?;
         if let Some(cookies) = cookies {
-            encode::field(&mut outgoing.fields, b"Cookie", &utf8(cookies)?).or_raise()?;
+            encode::field(&mut encoded.fields, b"Cookie", &utf8(cookies)?).or_raise()?;
         }
-        if let Some(auth) = &plain.fields.auth {
-            outgoing.fields.extend_from_slice(&auth.line);
+        if let Some(auth) = &fast_path.fields.auth {
+            encoded.fields.extend_from_slice(&auth.line);
         }
-        let Some(media_type) = outgoing.take_body(py, plain, &options.body)? else { return Ok(None) };
-        let length = outgoing.body.as_ref().map(|body| body.as_bytes(py).len());
+        let Some(media_type) = encoded.take_body(py, fast_path, &options.body)? else { return Ok(None) };
+        let length = encoded.body.as_ref().map(|body| body.as_bytes(py).len());
         if length.is_some() || bodyless != Bodyless::Nothing {
             let length = length.unwrap_or(0).to_string();
-            encode::field(&mut outgoing.fields, b"Content-Length", length.as_bytes()).or_raise()?;
+            encode::field(&mut encoded.fields, b"Content-Length", length.as_bytes()).or_raise()?;
         }
         if !has_media_type && (length.is_some() || bodyless == Bodyless::LengthAndType) {
-            encode::field(&mut outgoing.fields, b"Content-Type", media_type).or_raise()?;
+            encode::field(&mut encoded.fields, b"Content-Type", media_type).or_raise()?;
         }
-        encode::end_of_head(&mut outgoing.fields);
-        Ok(Some(outgoing))
+        encode::end_of_head(&mut encoded.fields);
+        Ok(Some(encoded))
     }
 
-    /// Adds the session's fields, each in the request's own form if it has one; then the rest of the request's, and those that
-    /// every request has. Says whether the media type is among them.
+    /// Adds the session's fields, each in the request's own form if it has one; then the rest of the request's, and
+    /// those that every request has. Says whether the media type is among them.
     fn add_fields(&mut self, fields: &Fields, own: &[Own<'_>]) -> PyResult<bool> {
         let mut added = Vec::with_capacity(own.len());
         for field in &fields.given {
@@ -169,11 +168,11 @@ impl Outgoing {
             || own.iter().any(|own| own.name.eq_ignore_ascii_case(CONTENT_TYPE)))
     }
 
-    /// Takes the body as bytes, and says of which media type they are; none if the session cannot make any of it.
+    /// Takes the body as bytes, and returns their media type; none if the session cannot encode it.
     fn take_body(
         &mut self,
         py: Python<'_>,
-        plain: &Plain,
+        fast_path: &FastPath,
         body: &Body<'_>,
     ) -> PyResult<Option<&'static [u8]>> {
         let media_type: &[u8] = match body {
@@ -187,12 +186,12 @@ impl Outgoing {
                 b"text/plain; charset=utf-8"
             }
             Body::Json(value) => {
-                let serialized = plain.json_serialize.bind(py).call1((value,))?;
+                let serialized = fast_path.json_serialize.bind(py).call1((value,))?;
                 let bytes = match serialized.cast_into_exact::<PyBytes>() {
                     Ok(bytes) => bytes,
                     Err(error) => match error.into_inner().cast_into::<PyString>() {
                         Ok(text) => text.encode_utf8()?,
-                        // The coroutine says what is wrong.
+                        // The coroutine raises the error.
                         Err(_) => return Ok(None),
                     },
                 };
@@ -226,10 +225,10 @@ fn pairs<'py>(headers: &Bound<'py, PyAny>) -> PyResult<Option<Vec<Pair<'py>>>> {
     Ok(Some(pairs))
 }
 
-/// Whether a plain request may have a field of that name beside those it has.
-fn is_plain(name: &[u8], own: &[Own<'_>], fields: &Fields) -> bool {
+/// Whether a request on the fast path may have a field of that name in addition to those it has.
+fn may_have(name: &[u8], own: &[Own<'_>], fields: &Fields) -> bool {
     !SPECIAL.iter().any(|special| special.eq_ignore_ascii_case(name))
         && !fields.auth.as_ref().is_some_and(|auth| auth.is(name))
-        // Of two that have one name the coroutine knows what aiohttp makes.
+        // Two fields of one name are left to the coroutine, which treats them as aiohttp does.
         && !own.iter().any(|own| own.name.eq_ignore_ascii_case(name))
 }

@@ -1,4 +1,4 @@
-//! What goes wrong with an exchange, as the exceptions that aiohttp's users expect.
+//! The failures of exchanges, as the exceptions that aiohttp's users expect.
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -7,16 +7,16 @@ use whorl_core::http1::{self, Incomplete, ParseErrorKind};
 
 use super::given::{client_exception, http_exception};
 
-/// Why an answer will not come whole.
+/// Why a response will not be complete.
 #[derive(Debug)]
-pub enum Fault {
+pub enum MessageError {
     /// It is not HTTP/1.1.
     Protocol(http1::ParseError),
     /// Its content coding is broken.
     Coding(coding::DecodeError),
 }
 
-impl From<http1::ParseError> for Fault {
+impl From<http1::ParseError> for MessageError {
     fn from(error: http1::ParseError) -> Self {
         Self::Protocol(error)
     }
@@ -33,8 +33,8 @@ fn because_of(exception: Bound<'_, PyAny>, cause: &Bound<'_, PyAny>) -> PyResult
     Ok(exception.unbind())
 }
 
-impl Fault {
-    /// The exception of `http_exceptions` that says what is wrong.
+impl MessageError {
+    /// The exception of `http_exceptions` that names the fault.
     fn cause<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match self {
             Self::Coding(error) => http_exception(py, "ContentEncodingError")?.call1((error.to_string(),)),
@@ -64,7 +64,8 @@ impl Fault {
         }
     }
 
-    /// The exception while the head is awaited: one of `http_exceptions`, which the response makes a ClientResponseError.
+    /// The exception while the head is awaited: one of `http_exceptions`, which the response makes a
+    /// ClientResponseError.
     pub fn in_head(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         Ok(self.cause(py)?.unbind())
     }
@@ -96,14 +97,18 @@ pub fn cut_in_body(py: Python<'_>, cause: &Bound<'_, PyAny>) -> PyResult<Py<PyAn
 }
 
 /// The connection is lost while the body is received.
-pub fn lost_in_body(py: Python<'_>, fault: &Fault, cause: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+pub fn lost_in_body(
+    py: Python<'_>,
+    fault: &MessageError,
+    cause: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Py<PyAny>> {
     let Some(cause) = cause else { return fault.in_body(py) };
     let what = fault.cause(py)?;
     let message = format!("Response payload is not completed: {}. {}", what.repr()?, cause.repr()?);
     because_of(client_exception(py, "ClientPayloadError")?.call1((message,))?, cause)
 }
 
-/// `connection_lost()` for who waits for the connection to close.
+/// `connection_lost()` for the waiter of the connection's close.
 pub fn lost(py: Python<'_>, cause: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     let message = format!("Connection lost: {cause}");
     because_of(client_exception(py, "ClientConnectionError")?.call1((message,))?, cause)

@@ -1,4 +1,4 @@
-//! What is known of a URL, so that a request for it need not look at it again.
+//! A URL with its derived values, so that a later request for it need not parse it again.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -7,23 +7,23 @@ use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::client::pool::PoolKey;
 use whorl_core::http1::{Version, encode};
 
-use super::origin::Origin;
+use super::connection_key::ConnectionKey;
 use crate::errors::OrRaise;
 
-/// A URL that requests were made for: where it leads, and what is sent there.
+/// A URL that requests were made for: its pool key, and the encoded target and host.
 #[pyclass(frozen, module = "whorl._core")]
 #[derive(Debug)]
-pub struct Prepared {
-    /// Where it leads.
-    pub key: PoolKey<Origin>,
+pub struct CachedTarget {
+    /// The key of its connections.
+    pub key: PoolKey<ConnectionKey>,
     /// The `yarl.URL`.
     pub url: Py<PyAny>,
     target: Vec<u8>,
     host: Vec<u8>,
 }
 
-impl Prepared {
-    /// The same place, with `params` in the query.
+impl CachedTarget {
+    /// The same target, with `params` in the query.
     ///
     /// # Errors
     /// What `URL.extend_query()` raises.
@@ -50,10 +50,10 @@ impl Prepared {
 }
 
 #[pymethods]
-impl Prepared {
+impl CachedTarget {
     #[new]
     fn new(key: &Bound<'_, PyAny>, url: Py<PyAny>, target: &str, host: &str) -> PyResult<Self> {
-        let key = PoolKey::new(Origin::new(key)?);
+        let key = PoolKey::new(ConnectionKey::new(key)?);
         Ok(Self { key, url, target: target.as_bytes().to_vec(), host: host.as_bytes().to_vec() })
     }
 
@@ -63,7 +63,7 @@ impl Prepared {
         self.key.object().clone_ref(py)
     }
 
-    /// The URL as it was asked for.
+    /// The requested URL.
     #[getter]
     fn url(&self, py: Python<'_>) -> Py<PyAny> {
         self.url.clone_ref(py)
@@ -75,13 +75,13 @@ impl Prepared {
     }
 }
 
-/// A request that was sent: what a response tells of it, if it is asked.
+/// The record of a sent request, from which the response's `request_info` is made.
 #[derive(Debug)]
-pub struct Sent {
+pub struct RequestRecord {
     /// The method.
     pub method: Py<PyString>,
     /// The URL.
-    pub prepared: Py<Prepared>,
-    /// The head, as it went out.
+    pub cached: Py<CachedTarget>,
+    /// The head, as it was sent.
     pub head: Py<PyBytes>,
 }
