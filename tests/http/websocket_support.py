@@ -212,7 +212,7 @@ async def bare_server(
     """A server that completes the handshake and then leaves every byte to ``handler``.
 
     :param early: what comes in one piece with the head of the response
-    :param answer: more header lines of the response
+    :param answer: more header fields of the response
     """
     failures: list[BaseException] = []
     running: set[asyncio.Task[Any] | None] = set()

@@ -131,7 +131,7 @@ def netrc_from_env() -> netrc.netrc | None:
     try:
         path = Path.home() / ".netrc" if named is None else Path(named)
     except RuntimeError as error:
-        client_logger.debug("There is no home directory to look for a .netrc in: %s", error)
+        client_logger.debug("There is no home directory for a .netrc: %s", error)
         return None
     try:
         return netrc.netrc(path)

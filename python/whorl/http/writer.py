@@ -21,7 +21,7 @@ __all__ = ["StreamWriter"]
 
 # Draining costs a check; it is done once for this many bytes.
 _DRAIN_AFTER = 64 * 1024
-# A body that is about to follow is not copied behind its head if it is larger than this.
+# A body that is about to follow is not appended to its head if it is larger than this.
 _JOIN_BELOW = 4096
 
 

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_closed_behind_our_back_gives_its_source_back() {
+    fn a_descriptor_closed_by_other_code_gives_its_source_back() {
         let mut sources = Sources::default();
         let (first, _) = sources.insert(5, Interest::READ, "first");
         let (second, previous) = sources.insert(5, Interest::WRITE, "second");

@@ -122,7 +122,7 @@ impl RequestContext {
     fn take_grant(&self, py: Python<'_>, waiting: &Waiting) -> PyResult<Py<PyAny>> {
         let waiter = waiting.waiter.bind(py);
         if !waiter.get().is_done(py)? {
-            // The caller awaits it again.
+            // The waiter stays in the queue.
             return Err(awaited_again());
         }
         self.stage(py, Stage::Over);
@@ -258,7 +258,7 @@ impl RequestContext {
         if head.fields.get("set-cookie").is_some() {
             response.call_method0(py, intern!(py, "_keep_cookies"))?;
         }
-        let answer = RedirectContext {
+        let facts = RedirectContext {
             status: head.status,
             has_location: head.fields.get("location").or_else(|| head.fields.get("uri")).is_some(),
             method: sent.method.bind(py).to_str()?,
@@ -267,7 +267,7 @@ impl RequestContext {
             followed: 0,
             max_redirects: 0,
         };
-        let redirected = self.args.allow_redirects && redirect(&answer) != Redirect::No;
+        let redirected = self.args.allow_redirects && redirect(&facts) != Redirect::No;
         if redirected || (in_flight.raise_for_status && head.status >= 400) {
             let options = PyDict::new(py);
             options.set_item(intern!(py, "response"), response)?;

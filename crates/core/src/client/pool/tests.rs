@@ -40,10 +40,10 @@ fn the_connection_that_was_used_last_is_used_first() {
     for (permit, connection) in permits.into_iter().zip(1..) {
         assert_eq!(pool.release(permit, Some(connection), u64::from(connection)), Released::Free);
     }
-    let _lease = reuses(pool.checkout(&key, 9), 3);
-    let _lease = reuses(pool.checkout(&key, 9), 2);
-    let _lease = reuses(pool.checkout(&PoolKey::new("a"), 9), 1);
-    let _lease = opens(pool.checkout(&key, 9));
+    let _permit = reuses(pool.checkout(&key, 9), 3);
+    let _permit = reuses(pool.checkout(&key, 9), 2);
+    let _permit = reuses(pool.checkout(&PoolKey::new("a"), 9), 1);
+    let _permit = opens(pool.checkout(&key, 9));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn idle_connections_expire() {
 }
 
 #[test]
-fn connections_may_be_kept_for_ever() {
+fn connections_may_be_kept_without_limit() {
     let mut pool = Pool::new(PoolLimits { keep_alive: None, ..PoolLimits::default() });
     let key = PoolKey::new("a");
     let permit = opens(pool.checkout(&key, 0));
@@ -95,7 +95,7 @@ fn connections_may_be_kept_for_ever() {
     let mut out = Vec::new();
     pool.expire(u64::MAX, &mut out);
     assert!(out.is_empty());
-    let _lease = reuses(pool.checkout(&key, u64::MAX), 1);
+    let _permit = reuses(pool.checkout(&key, u64::MAX), 1);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_slot_goes_to_another_host_and_the_connection_stays() {
 }
 
 #[test]
-fn who_waits_for_a_full_host_holds_nobody_up() {
+fn a_waiter_for_a_full_host_holds_no_other_up() {
     let mut pool = pool(3, 2);
     let (a, b) = (PoolKey::new("a"), PoolKey::new("b"));
     let of_a = [(); 2].map(|()| opens(pool.checkout(&a, 0)));
@@ -180,8 +180,8 @@ fn a_peer_closes_an_idle_connection() {
     }
     assert_eq!(pool.remove_idle(|connection| *connection == 2), Some(2));
     assert_eq!(pool.remove_idle(|connection| *connection == 2), None);
-    let _lease = reuses(pool.checkout(&key, 0), 3);
-    let _lease = reuses(pool.checkout(&key, 0), 1);
+    let _permit = reuses(pool.checkout(&key, 0), 3);
+    let _permit = reuses(pool.checkout(&key, 0), 1);
 }
 
 #[test]

@@ -187,7 +187,7 @@ fn the_limit_holds_while_a_message_inflates() {
 }
 
 #[test]
-fn of_two_things_that_are_wrong_the_first_is_told() {
+fn of_two_faults_the_first_is_reported() {
     // Found by the fuzzer: text that is not UTF-8, and then bytes that are not deflate.
     assert_eq!(error(b"\x41\x55\xfa\x55\x55\x05\xff\xc4"), ProtocolError::NotUtf8);
     // Likewise: a message that is too large, and then is not deflate.

@@ -452,7 +452,7 @@ impl HttpConnection {
     fn __clear__(&self) {
         let _exchange = self.state.with(|state| state.exchange.take());
         let _link = self.state.with(|state| state.handle.take());
-        let _lease = self.state.with(|state| (state.permit.take(), state.home.take()));
+        let _permit = self.state.with(|state| (state.permit.take(), state.home.take()));
         let _stage = self.state.with(|state| std::mem::replace(&mut state.stage, ConnectionStage::Lost));
         let _timer = self.state.with(|state| state.read_timeout.timer.take());
     }

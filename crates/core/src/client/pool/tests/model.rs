@@ -66,7 +66,7 @@ pub struct Pair {
     idle: Vec<Idle>,
     /// In the order in which they came.
     waiters: Vec<Waiter>,
-    /// Tickets that are worth nothing any more.
+    /// Waiter ids that are no longer valid.
     recycled: Vec<WaiterId>,
     connections: u32,
 }

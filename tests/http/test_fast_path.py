@@ -1,4 +1,4 @@
-"""Plain requests go by the native way, and send byte for byte what the coroutine sends."""
+"""The fast path sends byte for byte what the coroutine sends."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ ABSENT = """
     max_line_size max_field_size max_headers middlewares upload_tracker trace_request_ctx
 """
 
-PLAIN: dict[str, tuple[str, Keywords, Keywords]] = {
+ELIGIBLE: dict[str, tuple[str, Keywords, Keywords]] = {
     "nothing": ("GET", {}, {}),
     "head": ("HEAD", {}, {}),
     "delete": ("DELETE", {}, {}),
@@ -142,7 +142,7 @@ PLAIN: dict[str, tuple[str, Keywords, Keywords]] = {
     ),
 }
 
-NOT_PLAIN: dict[str, tuple[str, Keywords, Keywords]] = {
+NOT_ELIGIBLE: dict[str, tuple[str, Keywords, Keywords]] = {
     "method": ("PURGE", {}, {}),
     "cookies": ("GET", {}, {"cookies": {"a": "1"}}),
     "form": ("POST", {}, {"data": {"a": "1"}}),
@@ -167,9 +167,9 @@ def made(keywords: Keywords) -> Keywords:
     }
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", ELIGIBLE)
 async def test_both_ways_send_the_same(name: str) -> None:
-    method, session, request = PLAIN[name]
+    method, session, request = ELIGIBLE[name]
     heads, bodies, responses = await both_ways(method, made(session), made(request), "path?q=1#there")
     new, by_coroutine, kept = zip(heads, bodies, responses, strict=True)
     assert new[:2] == by_coroutine[:2]
@@ -181,9 +181,9 @@ async def test_both_ways_send_the_same(name: str) -> None:
         assert native.request_info == by_coroutine[2].request_info
 
 
-@pytest.mark.parametrize("name", NOT_PLAIN)
+@pytest.mark.parametrize("name", NOT_ELIGIBLE)
 async def test_the_rest_goes_by_the_coroutine(name: str) -> None:
-    method, session, request = NOT_PLAIN[name]
+    method, session, request = NOT_ELIGIBLE[name]
     _, _, responses = await both_ways(method, made(session), made(request))
     assert not any(is_native(response) for response in responses)
 
@@ -583,7 +583,7 @@ async def test_chunked_by_a_field(ours: Any) -> None:
     assert b"content-length" not in head.lower()
 
 
-SEAMS = [
+OVERRIDE_POINTS = [
     (whorl.http.ClientSession, "_build_url"),
     (whorl.http.ClientSession, "_prepare_headers"),
     (whorl.http.TCPConnector, "connect"),
@@ -597,7 +597,9 @@ SEAMS = [
 ]
 
 
-@pytest.mark.parametrize(("owner", "name"), SEAMS, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(
+    ("owner", "name"), OVERRIDE_POINTS, ids=lambda value: getattr(value, "__name__", value)
+)
 async def test_what_a_tool_replaces_is_called(
     owner: type, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
