@@ -10,6 +10,7 @@ import asyncio
 import gc
 import os
 import socket
+import sysconfig
 import tempfile
 import threading
 import weakref
@@ -17,6 +18,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
+import whorl
 
 from .conftest import LoopErrors
 from .support import PATIENCE, connected, turns, until, whorl_only
@@ -286,6 +289,8 @@ def test_a_loop_about_to_run_in_another_thread_takes_callbacks(
 
 async def test_many_threads_add_and_remove_at_once(loop: Loop) -> None:
     """Each descriptor's last callback is called, however the changes of the threads fall together."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED") and not isinstance(loop, whorl.EventLoop):
+        pytest.skip("control: a handle of asyncio's that is cancelled while it begins to run raises")
     count, rounds = 4, 200
     pairs = [socket.socketpair() for _ in range(count)]
     got: set[int] = set()
