@@ -8,7 +8,6 @@ import gc
 import os
 import socket
 import sys
-import sysconfig
 import warnings
 import weakref
 from typing import Any
@@ -186,11 +185,6 @@ async def test_a_session_that_is_not_closed_warns(client: Any) -> None:
     assert contexts == ["Unclosed client session", "Unclosed connector"]
 
 
-@pytest.mark.xfail(
-    bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
-    reason="a transport that is collected closes a socket object whose slots the collector has cleared",
-    strict=False,
-)
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_closed_loop_keeps_no_request(count: int) -> None:
     """One that is in flight, and those that wait for its place in the pool, whose tasks hold all there is. On

@@ -36,6 +36,14 @@ pub trait Descriptor: fmt::Debug + Send + Sized {
     /// What `close()` raises.
     fn close(self, py: Python<'_>) -> PyResult<Self>;
 
+    /// Closes the descriptor of a transport that was dropped, perhaps by the collector along with the object.
+    ///
+    /// # Errors
+    /// As [`Descriptor::close`].
+    fn close_collected(self, py: Python<'_>) -> PyResult<()> {
+        self.close(py).map(drop)
+    }
+
     /// Shows the garbage collector what is held.
     fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError>;
 }
@@ -169,7 +177,7 @@ impl<K: Kind> Drop for IoTransport<K> {
         }
         Python::attach(|py| {
             let warned = common::warn_unclosed(py, &format!("<{} fd={fd}>", K::NAME));
-            for outcome in [warned, descriptor.close(py).map(drop)] {
+            for outcome in [warned, descriptor.close_collected(py)] {
                 if let Err(error) = outcome {
                     // Warnings are errors, or closing failed, and a destructor has no caller to raise to.
                     error.write_unraisable(py, None);

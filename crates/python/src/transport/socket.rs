@@ -3,7 +3,8 @@
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::base::Descriptor;
@@ -76,6 +77,19 @@ impl Descriptor for Socket {
             // Dropping a descriptor closes it.
             Self::Native(..) => Ok(Self::Closed(None)),
             Self::Closed(socket) => Ok(Self::Closed(socket)),
+        }
+    }
+
+    /// By the method of the built-in base class: the collector may have cleared the slots that `socket.socket.close()` reads.
+    fn close_collected(self, py: Python<'_>) -> PyResult<()> {
+        static BASE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        match &self {
+            Self::Python(socket, _)
+                if socket.bind(py).is_instance(BASE.import(py, "_socket", "socket")?)? =>
+            {
+                BASE.import(py, "_socket", "socket")?.call_method1(intern!(py, "close"), (socket,)).map(drop)
+            }
+            _ => self.close(py).map(drop),
         }
     }
 
