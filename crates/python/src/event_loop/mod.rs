@@ -125,7 +125,7 @@ pub struct LoopState {
 }
 
 impl LoopState {
-    /// The loop is closed and will not run what was scheduled: the handles let go of what they hold, as whoever still has
+    /// The loop is closed and will not run what was scheduled: the handles drop what they hold, as a caller that still has
     /// one would keep its callback alive, unseen by the garbage collector. With the state closed, as finalisers may run.
     fn abandon(self, py: Python<'_>) {
         for handle in self.ready {
@@ -296,7 +296,7 @@ impl EventLoop {
         self.handle_run_replaced.load(Ordering::Relaxed)
     }
 
-    /// Whether somebody watches what handles do.
+    /// Whether a tool or debug mode watches what handles do.
     #[inline]
     pub fn is_observed(&self) -> bool {
         self.is_debug() || self.is_handle_run_replaced()

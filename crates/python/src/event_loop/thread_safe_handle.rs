@@ -54,7 +54,7 @@ impl ThreadSafeHandle {
         run: impl FnOnce(Scheduled) -> PyResult<()>,
     ) -> PyResult<()> {
         let Ok(this) = slf.cast::<Self>() else { return Ok(()) };
-        // First this, then the stage: whoever finds it begun finds its runner, too.
+        // First this, then the stage: a thread that finds it begun finds its runner, too.
         this.get().lock().runner = Some(this_thread());
         let outcome = Handle::begin_shared(slf).map_or(Ok(()), run);
         let waiting = {

@@ -30,7 +30,7 @@ fn borrow<'fd>(fd: RawFd) -> Result<BorrowedFd<'fd>, Errno> {
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// One `recv`, which never blocks: somebody may have made the socket blocking behind our back, through a duplicate.
+/// One `recv`, which never blocks: a duplicate of the descriptor may have made the socket blocking.
 #[inline]
 fn receive(fd: RawFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     rustix::net::recv(borrow(fd)?, buffer, RecvFlags::DONTWAIT).map(|(size, _)| size)

@@ -129,7 +129,7 @@ impl TlsProtocol {
         self.send_outgoing(slf)
     }
 
-    /// Hands to the stream what OpenSSL wants sent; from within OpenSSL nothing, as whoever called it does so then.
+    /// Hands to the stream what OpenSSL wants sent; from within OpenSSL nothing, as its caller does so then.
     #[inline]
     pub(super) fn send_outgoing(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
