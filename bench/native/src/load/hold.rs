@@ -2,8 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
 /// Connections from one source address before the next is taken, well under the range of ephemeral ports.
@@ -17,6 +19,9 @@ pub fn hold_connections(address: SocketAddr, count: usize) -> Result<()> {
         let source = Ipv4Addr::new(127, 0, 0, u8::try_from(2 + index / PER_SOURCE)?);
         let fd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .context("socket")?;
+        // They end by a reset: a port that was bound and is in TIME_WAIT is refused to every other bind and connect, and
+        // thousands of them leave none to the next sample.
+        set_socket_linger(&fd, Some(Duration::ZERO)).context("SO_LINGER")?;
         bind(&fd, &SocketAddrV4::new(source, 0)).with_context(|| format!("cannot bind to {source}"))?;
         connect(&fd, &address).with_context(|| format!("connection {index} to {address}"))?;
         let mut stream = TcpStream::from(fd);
