@@ -95,8 +95,7 @@ impl LoopOwner {
     /// Whether any thread holds the guard.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        let holder = self.thread.load(Ordering::Relaxed);
-        holder != NO_THREAD && holder & ONE_ACCESS == 0
+        is_guarded(self.thread.load(Ordering::Relaxed))
     }
 
     /// Takes the guard for the calling thread, until the value returned is dropped.
@@ -122,8 +121,13 @@ impl LoopOwner {
     #[inline]
     fn take_for_one_access(&self) -> Result<OneAccess<'_>, BorrowError> {
         let here = this_thread();
-        if self.thread.load(Ordering::Relaxed) & !ONE_ACCESS == here {
+        let holder = self.thread.load(Ordering::Relaxed);
+        if holder & !ONE_ACCESS == here {
             return Ok(OneAccess { taken: None });
+        }
+        // Seen without an exchange, which would take the cache line from the thread that runs the loop.
+        if is_guarded(holder) {
+            return Err(BorrowError::OtherThread);
         }
         self.acquire(here, ONE_ACCESS)?;
         Ok(OneAccess { taken: Some(self) })
@@ -155,6 +159,11 @@ impl LoopOwner {
             self.thread.store(NO_THREAD, Ordering::Relaxed);
         }
     }
+}
+
+/// Whether `holder` has the guard, and not only one access.
+const fn is_guarded(holder: usize) -> bool {
+    holder != NO_THREAD && holder & ONE_ACCESS == 0
 }
 
 /// The calling thread's hold on a [`LoopOwner`]; there is one at a time.
