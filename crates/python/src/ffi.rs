@@ -10,55 +10,88 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
-use smallvec::SmallVec;
 use whorl_core::sched::assert_nothing_open;
 
 use crate::interpreter::{Attached, CloneWith};
 
-impl CloneWith for Call {
-    fn clone_with(&self, at: Attached<'_>) -> Self {
-        Self { slots: self.slots.iter().map(|slot| slot.clone_with(at)).collect() }
-    }
-}
+/// How many arguments [`call`] takes, and a [`Call`] without memory of its own.
+const FEW_ARGUMENTS: usize = 3;
 
 /// A callable and its positional arguments, laid out for the vectorcall protocol: the callable sits in the slot before
-/// the first argument, which a callee may borrow (`PY_VECTORCALL_ARGUMENTS_OFFSET`) to put `self` in. Up to three
-/// arguments need no memory of their own.
+/// the first argument, which a callee may borrow (`PY_VECTORCALL_ARGUMENTS_OFFSET`) to put `self` in.
 #[derive(Debug)]
 pub struct Call {
-    slots: SmallVec<[Py<PyAny>; 4]>,
+    slots: Slots,
+}
+
+/// Plain fields and no inline vector: they stay in registers until the handle is written.
+#[derive(Debug)]
+enum Slots {
+    Few(FewSlots),
+    Many(Vec<Py<PyAny>>),
+}
+
+/// The slots of a call with few arguments. `repr(C)`: the arguments follow the callable without a gap.
+#[derive(Debug)]
+#[repr(C)]
+struct FewSlots {
+    callable: Py<PyAny>,
+    /// Those after the last argument are empty.
+    args: [Option<Py<PyAny>>; FEW_ARGUMENTS],
+}
+
+impl CloneWith for Call {
+    fn clone_with(&self, at: Attached<'_>) -> Self {
+        Self {
+            slots: match &self.slots {
+                Slots::Few(FewSlots { callable, args }) => Slots::Few(FewSlots {
+                    callable: callable.clone_with(at),
+                    args: args.each_ref().map(|arg| arg.clone_with(at)),
+                }),
+                Slots::Many(slots) => Slots::Many(slots.iter().map(|slot| slot.clone_with(at)).collect()),
+            },
+        }
+    }
 }
 
 impl Call {
     /// The call `callable(*args)`.
+    #[inline(always)]
     pub fn new<'a, 'py>(
         callable: Borrowed<'_, 'py, PyAny>,
-        args: impl Iterator<Item = Borrowed<'a, 'py, PyAny>>,
+        args: impl ExactSizeIterator<Item = Borrowed<'a, 'py, PyAny>>,
     ) -> Self {
-        let mut slots = SmallVec::new();
-        slots.push(callable.to_owned().unbind());
-        slots.extend(args.map(|arg| arg.to_owned().unbind()));
-        Self { slots }
+        let callable = callable.to_owned().unbind();
+        let mut args = args.map(|arg| arg.to_owned().unbind());
+        Self {
+            slots: match args.len() {
+                0..=FEW_ARGUMENTS => {
+                    Slots::Few(FewSlots { callable, args: [args.next(), args.next(), args.next()] })
+                }
+                _ => Slots::Many(std::iter::once(callable).chain(args).collect()),
+            },
+        }
     }
 
     /// A call without arguments.
-    pub fn of(callable: Py<PyAny>) -> Self {
-        Self { slots: SmallVec::from_iter([callable]) }
+    pub const fn of(callable: Py<PyAny>) -> Self {
+        Self { slots: Slots::Few(FewSlots { callable, args: [None, None, None] }) }
     }
 
     /// A call with one argument.
-    pub fn of1(callable: Py<PyAny>, arg: Py<PyAny>) -> Self {
-        Self { slots: SmallVec::from_iter([callable, arg]) }
-    }
-
-    /// The callable.
-    pub fn callable(&self) -> Option<&Py<PyAny>> {
-        self.slots.first()
+    pub const fn of1(callable: Py<PyAny>, arg: Py<PyAny>) -> Self {
+        Self { slots: Slots::Few(FewSlots { callable, args: [Some(arg), None, None] }) }
     }
 
     /// The callable and its arguments, one after the other.
-    pub fn parts(&self) -> &[Py<PyAny>] {
-        &self.slots
+    pub fn parts(&self) -> impl Iterator<Item = &Py<PyAny>> {
+        let (few, many) = match &self.slots {
+            Slots::Few(few) => (Some(few), None),
+            Slots::Many(slots) => (None, Some(slots)),
+        };
+        let few =
+            few.into_iter().flat_map(|few| std::iter::once(&few.callable).chain(few.args.iter().flatten()));
+        few.chain(many.into_iter().flatten())
     }
 
     /// Calls it, within `context`.
@@ -66,11 +99,18 @@ impl Call {
     pub fn run<'py>(&mut self, py: Python<'py>, context: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
         assert_nothing_open();
         let entered = Entered::new(py, context)?;
-        let slots = self.slots.as_mut_ptr().cast::<*mut ffi::PyObject>();
-        // SAFETY: `slots` holds a callable and `len - 1` arguments, all kept alive by `self` for the length of the call.
-        // `Py<T>` is one pointer to an object (`repr(transparent)`), and the slot before the arguments is ours to lend.
+        let (slots, count) = match &mut self.slots {
+            Slots::Few(few) => {
+                let count = few.args.iter().take_while(|arg| arg.is_some()).count();
+                (ptr::from_mut(few).cast::<*mut ffi::PyObject>(), count)
+            }
+            Slots::Many(slots) => (slots.as_mut_ptr().cast(), slots.len() - 1),
+        };
+        // SAFETY: `slots` holds a callable and `count` arguments, all kept alive by `self` for the length of the call. `Py<T>`
+        // is one pointer to an object (`repr(transparent)`), with or without `Option`, and the slot before the arguments is
+        // ours to lend.
         let result = unsafe {
-            let nargs = (self.slots.len() - 1) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+            let nargs = count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
             let result = ffi::PyObject_Vectorcall(*slots, slots.add(1), nargs, ptr::null_mut());
             Bound::from_owned_ptr_or_err(py, result)
         };
@@ -118,19 +158,16 @@ pub fn call_in_context<'py, const N: usize>(
     entered.leave(result)
 }
 
-/// How many arguments [`call`] takes; more do not compile.
-const MOST_ARGUMENTS: usize = 3;
-
-/// Calls `callable` with up to three arguments.
+/// Calls `callable` with up to three arguments; more do not compile.
 #[inline]
 pub fn call<'py, const N: usize>(
     py: Python<'py>,
     callable: &Py<PyAny>,
     args: [&Bound<'py, PyAny>; N],
 ) -> PyResult<Bound<'py, PyAny>> {
-    const { assert!(N <= MOST_ARGUMENTS, "there are slots for three arguments") };
+    const { assert!(N <= FEW_ARGUMENTS, "there are slots for three arguments") };
     assert_nothing_open();
-    let mut slots = [ptr::null_mut::<ffi::PyObject>(); MOST_ARGUMENTS + 1];
+    let mut slots = [ptr::null_mut::<ffi::PyObject>(); FEW_ARGUMENTS + 1];
     for (slot, arg) in slots.iter_mut().skip(1).zip(args) {
         *slot = arg.as_ptr();
     }
@@ -183,7 +220,7 @@ pub fn class_version(class: &Bound<'_, PyType>) -> u32 {
 }
 
 /// Calls `callable` with up to three arguments, within `context`, or right here if the context cannot be entered because
-/// somebody up the stack is in it.
+/// a callback further up the stack is in it.
 #[inline]
 pub fn call_in_context_or_here<'py, const N: usize>(
     py: Python<'py>,
@@ -351,14 +388,14 @@ pub struct FastMethod {
 pub fn add_methods(ty: &Bound<'_, PyType>, methods: &[FastMethod]) -> PyResult<()> {
     let py = ty.py();
     for method in methods {
-        // A definition has to outlive its descriptor, which lives as long as the type: for ever.
+        // A definition has to outlive its descriptor, which lives as long as the type: until the process ends.
         let definition = Box::leak(Box::new(ffi::PyMethodDef {
             ml_name: method.name.as_ptr(),
             ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: method.function },
             ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
             ml_doc: method.doc.as_ptr(),
         }));
-        // SAFETY: attached; the type is a type and the definition lives for ever.
+        // SAFETY: attached; the type is a type and the definition is never freed.
         let descriptor = unsafe {
             Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(ty.as_type_ptr(), definition))?
         };
@@ -397,7 +434,7 @@ impl<'py> BytesWriter<'py> {
 
     /// Where to write.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
-        // SAFETY: a bytes object that nobody else has seen.
+        // SAFETY: a bytes object with no other reference.
         unsafe { ffi::PyBytes_AsString(self.object).cast() }
     }
 

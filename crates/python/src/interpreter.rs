@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
-use pyo3::{PyClass, PyClassInitializer, PyVisit, ffi, intern};
+use pyo3::types::{PyBytes, PyDict, PyString, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::{PyClass, PyClassInitializer, PyVisit, intern};
 use whorl_core::sched::SectionToken;
 
 /// `asyncio.futures.Future`, as it is now: the C type, or what a tool has put in its place (nest_asyncio does).
@@ -37,36 +37,38 @@ fn current<'py>(names: &Bound<'py, PyDict>, name: &Bound<'py, PyString>) -> PyRe
     names.get_item(name)?.ok_or_else(|| PyAttributeError::new_err(format!("asyncio has lost its {name}")))
 }
 
+/// The keyword arguments `loop=event_loop`, for [`new_future`] and [`new_task`].
+///
+/// # Errors
+/// MemoryError.
+pub fn loop_keyword<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    let keyword = PyDict::new(event_loop.py());
+    keyword.set_item(intern!(event_loop.py(), "loop"), event_loop)?;
+    Ok(keyword)
+}
+
 /// `asyncio.Future(loop=event_loop)`.
-pub fn new_future<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    call_for_loop(&future_type(event_loop.py())?, None, event_loop)
+///
+/// Both classes are heap types without a vectorcall of their own: what is called with a vector makes a dict of the keywords each
+/// time.
+///
+/// # Errors
+/// What the class raises.
+#[inline]
+pub fn new_future<'py>(loop_keyword: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
+    future_type(loop_keyword.py())?.call((), Some(loop_keyword))
 }
 
 /// `asyncio.Task(coro, loop=event_loop)`.
+///
+/// # Errors
+/// What the class raises.
+#[inline]
 pub fn new_task<'py>(
-    event_loop: &Bound<'py, PyAny>,
+    loop_keyword: &Bound<'py, PyDict>,
     coro: Borrowed<'_, 'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    call_for_loop(&task_type(event_loop.py())?, Some(coro), event_loop)
-}
-
-/// `class(argument, loop=event_loop)`, or without the argument.
-#[inline]
-fn call_for_loop<'py>(
-    class: &Bound<'py, PyAny>,
-    argument: Option<Borrowed<'_, 'py, PyAny>>,
-    event_loop: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    static NAMES: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
-    let py = class.py();
-    let names = NAMES.get_or_try_init(py, || PyTuple::new(py, [intern!(py, "loop")]).map(Bound::unbind))?;
-    let values = [argument.map_or(std::ptr::null_mut(), |argument| argument.as_ptr()), event_loop.as_ptr()];
-    let (values, positional) = if argument.is_some() { (&values[..], 1) } else { (&values[1..], 0) };
-    // SAFETY: attached; `positional` arguments and one keyword value for the one name, all borrowed for the call.
-    unsafe {
-        let made = ffi::PyObject_Vectorcall(class.as_ptr(), values.as_ptr(), positional, names.as_ptr());
-        Bound::from_owned_ptr_or_err(py, made)
-    }
+    task_type(loop_keyword.py())?.call((coro,), Some(loop_keyword))
 }
 
 /// What a section over open state may ask of the interpreter: a reference more, a bytes object, a weak reference's referent.
@@ -172,7 +174,7 @@ impl Identity {
 /// `Copy`, so it holds nothing whose end could run a finaliser, and gives it a shared reference. Everything else moves a whole
 /// value in and the one before out, to be dropped by the caller, outside.
 ///
-/// Not under the object's critical section, which may let the thread be stopped while it waits for another: whoever has the
+/// Not under the object's critical section, which may let the thread be stopped while it waits for another: the holder of the
 /// loop's state open must never be, as others wait for it (see [`whorl_core::sched::LoopOwner`]). The lock of a free-threaded
 /// interpreter is not one that detaches: its holder runs a few loads and stores, so who waits for it, the collector
 /// included, waits for that long.
@@ -183,7 +185,7 @@ pub struct Guarded<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: `value` is touched in `open` alone, on an attached thread and so under the GIL, which nothing in there lets go of.
+// SAFETY: `value` is touched in `open` alone, on an attached thread and so under the GIL, which nothing in there releases.
 #[cfg(not(Py_GIL_DISABLED))]
 unsafe impl<T: Send> Sync for Guarded<T> {}
 
@@ -284,11 +286,11 @@ where
     #[cfg(not(Py_3_12))]
     {
         // SAFETY: attached; a switch, which is put back below.
-        let was_enabled = unsafe { ffi::PyGC_Disable() } == 1;
+        let was_enabled = unsafe { pyo3::ffi::PyGC_Disable() } == 1;
         let object = Bound::new(py, value);
         if was_enabled {
             // SAFETY: as above.
-            unsafe { ffi::PyGC_Enable() };
+            unsafe { pyo3::ffi::PyGC_Enable() };
         }
         object
     }

@@ -49,7 +49,7 @@ pub(super) enum Stage {
     Shared(Scheduled),
     /// It waits for a descriptor, and runs each time that is ready, until it is cancelled.
     Repeating(Scheduled),
-    /// It is running or has run; the callback, its arguments and its context are let go.
+    /// It is running or has run; the callback, its arguments and its context are dropped.
     Done,
     /// It has run, or a tool's `_run` runs it, and what it holds is shown: to an exception handler, in a report, to the tool.
     Reporting(Scheduled),
@@ -57,9 +57,9 @@ pub(super) enum Stage {
     Cancelled,
 }
 
-/// A callback wrapper, returned by `call_soon()` and its kin. Source of the semantics: `asyncio.Handle`.
+/// A callback wrapper, returned by `call_soon()`. Source of the semantics: `asyncio.Handle`.
 ///
-/// It lets go of the callback, its arguments and its context once it has run or has been cancelled.
+/// It drops the callback, its arguments and its context once it has run or has been cancelled.
 #[pyclass(frozen, subclass, weakref, module = "whorl._core")]
 #[derive(Debug)]
 pub struct Handle {
@@ -119,6 +119,13 @@ impl Handle {
         }
     }
 
+    /// Shared to Cancelled; false if it is not shared: another thread has begun it, or it is over.
+    pub(super) fn transition_from_shared_to_cancelled(slf: &Bound<'_, Self>) -> bool {
+        let is_shared = |stage: &Stage| matches!(stage, Stage::Shared(_));
+        // What it held is dropped here, as finalisers may run.
+        slf.get().stage.replace_if(slf.py(), Stage::Cancelled, is_shared).is_ok()
+    }
+
     /// Pending to Cancelled, or Done to Cancelled; true if it was pending.
     pub fn transition_to_cancelled(slf: &Bound<'_, Self>) -> bool {
         // What it held is dropped here, as finalisers may run.
@@ -128,14 +135,14 @@ impl Handle {
 
     /// Whatever it was to Done, but for Cancelled: its loop is closed and will not run it.
     ///
-    /// What it held is let go, as the garbage collector does not see it in a handle that the loop does not own any more.
+    /// What it held is dropped, as the garbage collector does not see it in a handle that the loop does not own any more.
     pub fn transition_to_done(slf: &Bound<'_, Self>) {
         let not_cancelled = |stage: &Stage| !matches!(stage, Stage::Cancelled);
         // Dropped here, outside the stage, as finalisers may run.
         drop(slf.get().stage.replace_if(slf.py(), Stage::Done, not_cancelled));
     }
 
-    /// Whether the handle may be used again: it has run, nobody holds it, weakly or not, and it is no subclass.
+    /// Whether the handle may be used again: it has run, has no other reference, weak or strong, and is no subclass.
     #[inline]
     pub fn is_recyclable(slf: &Bound<'_, Self>) -> bool {
         crate::ffi::is_uniquely_referenced(slf)
@@ -173,7 +180,7 @@ impl Handle {
             | Stage::Shared(scheduled)
             | Stage::Repeating(scheduled)
             | Stage::Reporting(scheduled) => {
-                Some(scheduled.call.parts().iter().map(|part| part.clone_with(at)).collect())
+                Some(scheduled.call.parts().map(|part| part.clone_with(at)).collect())
             }
             Stage::Done | Stage::Cancelled => None,
         })
@@ -326,13 +333,13 @@ impl Handle {
 }
 
 /// A handle that the garbage collector does not look at, as most are gone within a turn: the loop shows what it holds
-/// ([`Handle::visit`]), and has it let go when the loop is closed ([`Handle::transition_to_done`]).
+/// ([`Handle::visit`]), and drops it when the loop is closed ([`Handle::transition_to_done`]).
 pub(super) fn untracked<T: PyClass>(
     py: Python<'_>,
     handle: impl Into<PyClassInitializer<T>>,
 ) -> PyResult<Bound<'_, T>> {
     let handle = Bound::new(py, handle)?;
-    // SAFETY: attached; an object of a collected type that nobody else has yet.
+    // SAFETY: attached; an object of a collected type, to which there is no other reference yet.
     unsafe { ffi::PyObject_GC_UnTrack(handle.as_ptr().cast()) };
     Ok(handle)
 }
@@ -342,9 +349,9 @@ pub(super) fn untracked<T: PyClass>(
 ///
 /// # Errors
 /// SystemExit and KeyboardInterrupt, which end `run_forever()`: Ctrl-C may come here as well.
-fn describe(py: Python<'_>, parts: &[Py<PyAny>]) -> PyResult<String> {
-    let Some((callback, args)) = parts.split_first() else { return Ok(String::new()) };
-    let shown = PyTuple::new(py, args).and_then(|args| {
+fn describe<'a>(py: Python<'_>, mut parts: impl Iterator<Item = &'a Py<PyAny>>) -> PyResult<String> {
+    let Some(callback) = parts.next() else { return Ok(String::new()) };
+    let shown = PyTuple::new(py, parts.collect::<Vec<_>>()).and_then(|args| {
         py.import(intern!(py, "asyncio.format_helpers"))?
             .call_method1(intern!(py, "_format_callback_source"), (callback, args))?
             .extract()
@@ -367,7 +374,7 @@ pub(super) fn info(slf: &Bound<'_, Handle>, class: &str, when: Option<f64>) -> P
         info.push(format!("when={when}"));
     }
     if let Some(parts) = Handle::parts(slf) {
-        info.push(describe(py, &parts)?);
+        info.push(describe(py, parts.iter())?);
     }
     if let Some(traceback) = &slf.get().source_traceback {
         let frame = traceback.bind(py).get_item(-1)?;

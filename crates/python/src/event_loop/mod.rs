@@ -55,7 +55,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::net::ReadBuffer;
 use whorl_core::reactor::{Change, Interest, Poller, Sources, Token};
@@ -64,18 +64,19 @@ use whorl_core::sched::{BorrowError, InjectionQueue, LoopOwner, OwnerCell, Pace,
 use clock::LoopClock;
 pub use handle::{Handle, Scheduled, leaves_the_loop};
 pub use io::{IoHandle, IoObject};
+pub use schedule::new_future;
 pub use source::{Side, Source, Watch};
 pub use thread_safe_handle::ThreadSafeHandle;
 pub use timer::{LoopTimers, TimerHandle};
 use watch::{WatchChange, Watchers};
 
 use crate::errors::OrRaise;
-use crate::interpreter::{Attached, CloneWith, Collector, add_class};
+use crate::interpreter::{Attached, CloneWith, Collector, Guarded, add_class};
 
-/// What one `recv` can bring at the most, in bytes; asyncio's and libuv's size.
+/// The most that one `recv` can bring, in bytes; asyncio's and libuv's size.
 const READ_SIZE: usize = 256 * 1024;
 
-/// Spent handles kept at the most.
+/// The most handles that are kept to be used again.
 const MOST_RECYCLED: usize = 1024;
 
 /// What another thread leaves for the loop.
@@ -106,9 +107,9 @@ impl Injected {
 pub struct LoopState {
     /// What runs in the next turn.
     pub ready: VecDeque<Py<Handle>>,
-    /// Handles that have run and that nobody holds, to be used again.
+    /// Handles that have run and have no other reference, to be used again.
     pub recycled: Vec<Py<Handle>>,
-    /// Who is told of which descriptor.
+    /// The source of each registered descriptor.
     pub sources: Sources<Source>,
     /// Transports that were written to in this turn.
     pub to_flush: Vec<IoHandle>,
@@ -152,6 +153,8 @@ pub struct EventLoop {
     debug: AtomicBool,
     task_factory: AtomicBool,
     clock: LoopClock,
+    /// `{"loop": self}`, once a future was made and until the loop is closed.
+    loop_keyword: Guarded<Option<Py<PyDict>>>,
     /// Whether a tool's function stands for `asyncio.Handle._run` in this run of the loop.
     handle_run_replaced: AtomicBool,
     process: Process,
@@ -376,7 +379,7 @@ impl EventLoop {
                 // SAFETY: as above.
                 Change::Modify => unsafe { poller.modify(fd, token, interest) },
                 Change::Delete => {
-                    // Closed before by somebody else: the kernel has forgotten it by itself.
+                    // Closed before by other code: the kernel has forgotten it by itself.
                     let _forgotten = poller.delete(fd);
                     Ok(())
                 }
@@ -403,7 +406,7 @@ impl EventLoop {
     ///
     /// On another thread than the loop's it goes through the injection_queue. asyncio forbids the call there, but looks only in debug
     /// mode; futures call it after their state has changed, so that an error here would lose a wake-up for good.
-    #[inline]
+    #[inline(always)]
     pub fn push_call(
         slf: &Bound<'_, Self>,
         scheduled: Scheduled,
@@ -424,8 +427,17 @@ impl EventLoop {
                 .or_raise()?
                 .ok_or_else(|| PyRuntimeError::new_err("internal error of whorl: a lost handle"));
         };
-        let handle = Handle::make(py, scheduled, traceback)?.unbind();
-        Self::push_or_inject(slf, handle.clone_ref(py))?;
+        Self::push_new_handle(slf, scheduled, traceback)
+    }
+
+    #[inline(never)]
+    fn push_new_handle(
+        slf: &Bound<'_, Self>,
+        scheduled: Scheduled,
+        traceback: Option<Py<PyAny>>,
+    ) -> PyResult<Py<Handle>> {
+        let handle = Handle::make(slf.py(), scheduled, traceback)?.unbind();
+        Self::push_or_inject(slf, handle.clone_ref(slf.py()))?;
         Ok(handle)
     }
 
@@ -472,7 +484,7 @@ impl EventLoop {
         self.timers.with(|timers| timers.next_deadline()).or_raise()
     }
 
-    /// The loop is closed: its timers let go of what they hold, as its other handles do.
+    /// The loop is closed: its timers drop what they hold, as its other handles do.
     fn abandon_timers(&self, py: Python<'_>) -> PyResult<()> {
         for timer in self.timers.with(Timers::drain).or_raise()? {
             Handle::transition_to_done(timer.bind(py).as_super());
@@ -513,6 +525,7 @@ impl EventLoop {
             debug: AtomicBool::new(false),
             task_factory: AtomicBool::new(false),
             clock: LoopClock::default(),
+            loop_keyword: Guarded::new(None),
             handle_run_replaced: AtomicBool::new(false),
             process: Process::current(),
         })
@@ -565,12 +578,14 @@ impl EventLoop {
         self.abandon_timers(py)?;
         self.watchers.clear(py);
         self.abandon_injected(py);
+        let _keyword = self.loop_keyword.replace(py, None);
         self.injection_queue.close();
         Ok(())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.watchers.visit(visit)?;
+        self.loop_keyword.visit(Collector::of(&visit), |keyword, visit| visit.call(keyword))?;
         // A loop that runs is alive anyway, and one that is open further up cannot be looked into: both are skipped,
         // which only keeps what they hold.
         self.state
@@ -597,6 +612,7 @@ impl EventLoop {
         }
         let _refused = this.abandon_timers(slf.py());
         this.watchers.clear(slf.py());
+        let _keyword = this.loop_keyword.replace(slf.py(), None);
     }
 }
 

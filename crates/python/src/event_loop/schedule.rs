@@ -1,4 +1,4 @@
-//! Scheduling: `call_soon()` and its kin, tasks and futures.
+//! Scheduling: `call_soon()`, `call_later()`, `call_at()`, tasks and futures.
 
 use std::ffi::CStr;
 
@@ -12,7 +12,7 @@ use pyo3::{ffi, intern};
 
 use super::{EventLoop, Scheduled, ThreadSafeHandle, TimerHandle};
 use crate::ffi::{Args, Call, FastMethod, add_methods, copy_context, trampoline};
-use crate::interpreter;
+use crate::interpreter::{self, CloneWith};
 
 macro_rules! fast_methods {
     ($($name:ident : $body:path = $doc:literal;)*) => {
@@ -69,7 +69,46 @@ fast_methods! {
          task, or to the task factory. Raises RuntimeError if the loop is closed. Source: asyncio.loop.create_task.";
 }
 
+impl EventLoop {
+    /// The keyword arguments of a future or task of this loop: made once, until the loop is closed.
+    #[inline]
+    fn loop_keyword(slf: &Bound<'_, Self>) -> PyResult<Py<PyDict>> {
+        let place = &slf.get().loop_keyword;
+        match place.peek(slf.py(), |keyword, at| keyword.as_ref().map(|keyword| keyword.clone_with(at))) {
+            Some(keyword) => Ok(keyword),
+            None => {
+                let keyword = interpreter::loop_keyword(slf.as_any())?.unbind();
+                if !slf.get().has_closed() {
+                    let _other = place.replace(slf.py(), Some(keyword.clone_ref(slf.py())));
+                }
+                Ok(keyword)
+            }
+        }
+    }
+
+    /// `asyncio.Future(loop=self)`.
+    ///
+    /// # Errors
+    /// What the class raises, if a tool has put another in its place.
+    #[inline]
+    pub fn new_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        interpreter::new_future(Self::loop_keyword(slf)?.bind(slf.py()))
+    }
+}
+
+/// A future of any loop, ours or not.
+///
+/// # Errors
+/// As [`EventLoop::new_future`].
+pub fn new_future<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    match event_loop.cast::<EventLoop>() {
+        Ok(event_loop) => EventLoop::new_future(event_loop),
+        Err(_) => interpreter::new_future(&interpreter::loop_keyword(event_loop)?),
+    }
+}
+
 /// What the caller scheduled: after `skip` leading arguments the callback and its arguments, and the context.
+#[inline(always)]
 fn scheduled<'py>(
     slf: &Bound<'py, EventLoop>,
     args: &Args<'_, 'py>,
@@ -191,10 +230,10 @@ fn timer(
 }
 
 fn future(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
-    if args.len() > 0 {
+    if args.len() > 0 || args.has_keywords() {
         return Err(PyTypeError::new_err("create_future() takes no arguments"));
     }
-    Ok(interpreter::new_future(slf.as_any())?.unbind())
+    Ok(EventLoop::new_future(slf)?.unbind())
 }
 
 fn task(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
@@ -208,7 +247,7 @@ fn task(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
         return base_create_task(slf, &args);
     }
     this.check_closed()?;
-    Ok(interpreter::new_task(slf.as_any(), coro)?.unbind())
+    Ok(interpreter::new_task(EventLoop::loop_keyword(slf)?.bind(slf.py()), coro)?.unbind())
 }
 
 /// `asyncio.BaseEventLoop.create_task`: with keywords, a task factory, or in debug mode it follows each Python version.

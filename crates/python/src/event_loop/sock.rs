@@ -1,12 +1,12 @@
-//! Operations on plain sockets: the native half of `sock_recv()` and its kin.
+//! Operations on plain sockets: the native half of `sock_recv()` and the other `sock_*` methods.
 //!
 //! Each is tried at once. What would block becomes an [`Operation`] that waits in the [`Watch`] of its descriptor, beside
 //! the callbacks of `add_reader()` and `add_writer()`, and is tried again by the loop itself when the poller reports.
 //!
 //! A descriptor that was waited for to be readable stays registered when the operation is done ([`Side::Lingering`]): the
-//! next operation on the same socket, which comes soon as a rule, then needs no system call to wait. If data comes first, the
+//! next operation on the same socket, which usually comes soon, then needs no system call to wait. If data comes first, the
 //! report ends the registration. The registration is tied to the socket *object* by a weak reference, not to the number
-//! alone, which may have been closed and given away meanwhile: whoever else asks for the number gets a new one.
+//! alone, which may have been closed and reused meanwhile: another user of the number gets a new one.
 
 use std::os::fd::RawFd;
 
@@ -23,7 +23,7 @@ use super::watch::Direction;
 use super::{EventLoop, Side, Source, Watch};
 use crate::buffer::LentMemory;
 use crate::errors::IntoPyErr;
-use crate::interpreter::{CloneWith, Identity, new_future};
+use crate::interpreter::{CloneWith, Identity};
 
 /// `socket.socket`; what derives from it may have methods of its own, and goes asyncio's way.
 fn is_plain_socket(sock: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -42,7 +42,7 @@ enum Repeating {
 /// An operation that is ready for an attempt.
 enum Taken {
     Operation(Box<Operation>),
-    /// Readiness that nobody waits for any more.
+    /// Readiness that no operation waits for any more.
     Unwanted,
 }
 
@@ -113,7 +113,7 @@ impl EventLoop {
         kind: Kind,
     ) -> PyResult<Py<PyAny>> {
         let this = slf.get();
-        let future = new_future(slf.as_any())?;
+        let future = Self::new_future(slf)?;
         let mut operation = Some(Box::new(Operation {
             future: future.clone().unbind(),
             socket: sock.clone().unbind(),
@@ -173,7 +173,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Lets go of a watch of `fd` that belongs to a file which was closed meanwhile, or that nobody uses: `file` is a new
+    /// Drops a watch of `fd` that belongs to a file which was closed meanwhile, or that has no operation: `file` is a new
     /// owner of the number. Operations of the former owner fail with EBADF.
     pub fn end_former_life(slf: &Bound<'_, Self>, fd: RawFd, file: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
@@ -270,7 +270,7 @@ impl EventLoop {
         }
     }
 
-    /// Puts `next` on a side whose operation was taken out, unless somebody has put another thing there meanwhile.
+    /// Puts `next` on a side whose operation was taken out, unless another operation was put there meanwhile.
     fn rest(&self, py: Python<'_>, token: Token, direction: Direction, next: Side) -> PyResult<()> {
         let mut next = Some(next);
         self.with(|state| {
@@ -285,7 +285,7 @@ impl EventLoop {
         self.settle(py, token)
     }
 
-    /// Makes the poller's interest that of the watch; a watch without any is let go of.
+    /// Makes the poller's interest that of the watch; a watch without any is dropped.
     fn settle(&self, py: Python<'_>, token: Token) -> PyResult<()> {
         let interest = self.with(|state| match state.sources.get(token) {
             Some(Source::Watch(watch)) => Some(watch.interest()),

@@ -18,8 +18,8 @@ use super::deadlines::Deadline;
 use super::exchange::await_future;
 use super::failures;
 use crate::errors::OrRaise;
-use crate::event_loop::{EventLoop, clock};
-use crate::interpreter::{Attached, CloneWith, Collector, Identity, new_future};
+use crate::event_loop::{EventLoop, clock, new_future};
+use crate::interpreter::{Attached, CloneWith, Collector, Identity};
 use crate::transport::set_result;
 
 /// An idle connection, and since when it is idle.

@@ -12,12 +12,12 @@ use whorl_core::sched::{LoopOwner, OwnerCell};
 use super::{
     ConnectionStage, ConnectionState, HttpConnection, KeepAlive, NANOSECONDS, ReadTimeout, Sending, cancel,
 };
-use crate::event_loop::{EventLoop, clock};
+use crate::event_loop::{EventLoop, clock, new_future};
 use crate::http::exchange::{Exchange, ResponseOptions};
 use crate::http::failures;
 use crate::http::pool::PoolPermit;
 use crate::http::transport_handle::TransportHandle;
-use crate::interpreter::{CloneWith, Collector, new_future};
+use crate::interpreter::{CloneWith, Collector};
 use crate::transport::{Chunk, set_result};
 
 #[pymethods]

@@ -22,7 +22,8 @@ use super::connection::HttpConnection;
 use super::deadlines::Deadline;
 use super::failures::{self, MessageError};
 use crate::errors::OrRaise;
-use crate::interpreter::{Attached, CloneWith, new_future};
+use crate::event_loop::new_future;
+use crate::interpreter::{Attached, CloneWith};
 use crate::transport::set_result;
 
 /// Marks `future` as being awaited, as `Future.__await__()` does.

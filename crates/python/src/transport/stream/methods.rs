@@ -72,7 +72,7 @@ impl StreamTransport {
         if this.with(|state| state.kind.empty_waiter.is_some())? {
             return Err(PyRuntimeError::new_err("Empty waiter is already set"));
         }
-        let waiter = crate::interpreter::new_future(event_loop.as_any())?;
+        let waiter = EventLoop::new_future(event_loop)?;
         let kept = waiter.clone().unbind();
         let empty = this.with(|state| {
             state.kind.empty_waiter = Some(kept);
