@@ -1,6 +1,7 @@
 //! Handles that other threads may cancel.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::{PyClassInitializer, intern};
@@ -8,25 +9,27 @@ use whorl_core::sched::{assert_nothing_open, this_thread};
 
 use super::handle::{Handle, Scheduled, Stage, untracked};
 
+/// No thread runs the callback.
+const IDLE: usize = 0;
+
+/// Set in [`ThreadSafeHandle::runner`] once a thread waits for the end of the run: the number of a thread is even.
+const WAITED_FOR: usize = 1;
+
+/// Held from the setting of [`WAITED_FOR`] until the thread waits, detached from the interpreter, and by the end of such a run
+/// for a moment: its holder does not attach, so an attached thread that waits for it waits for nothing of the interpreter's. The
+/// collector never takes it. One for all handles, as next to none is ever waited for.
+static WAITING: Mutex<()> = Mutex::new(());
+
+/// A run has ended that was waited for.
+static ENDED: Condvar = Condvar::new();
+
 /// A callback wrapper returned by `call_soon_threadsafe()` to other threads, from Python 3.14 on: cancelling it, or asking
 /// whether it is cancelled, waits while the callback runs. Source of the semantics: `asyncio.events._ThreadSafeHandle`.
 #[pyclass(frozen, extends = Handle, weakref, module = "whorl._core")]
 #[derive(Debug, Default)]
 pub struct ThreadSafeHandle {
-    /// Held for a few loads and stores, by a thread that neither attaches nor detaches meanwhile: an attached thread that
-    /// waits for it waits for nothing of the interpreter's. The collector never takes it.
-    run: Mutex<Run>,
-    /// Waited for detached from the interpreter alone.
-    finished: Condvar,
-}
-
-/// The callback's one run, for those who wait for its end.
-#[derive(Debug, Default)]
-struct Run {
-    /// The thread that the callback runs on at the moment.
-    runner: Option<usize>,
-    /// How many other threads wait.
-    waiting: usize,
+    /// The thread that the callback runs on at the moment, or [`IDLE`]; with [`WAITED_FOR`].
+    runner: AtomicUsize,
 }
 
 impl ThreadSafeHandle {
@@ -43,56 +46,59 @@ impl ThreadSafeHandle {
         Ok(untracked(py, handle.add_subclass(Self::default()))?.into_super())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Run> {
-        // Nothing panics while it is held; what a poisoned lock protects is whole all the same.
-        self.run.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+    /// Runs the callback by `run`, unless it was cancelled.
     #[cold]
     pub(super) fn run_shared(
         slf: &Bound<'_, Handle>,
         run: impl FnOnce(Scheduled) -> PyResult<()>,
     ) -> PyResult<()> {
         let Ok(this) = slf.cast::<Self>() else { return Ok(()) };
+        let runner = &this.get().runner;
         // First this, then the stage: a thread that finds it begun finds its runner, too.
-        this.get().lock().runner = Some(this_thread());
+        runner.store(this_thread(), Ordering::Relaxed);
         let outcome = Handle::begin_shared(slf).map_or(Ok(()), run);
-        let waiting = {
-            let mut run = this.get().lock();
-            run.runner = None;
-            run.waiting
-        };
-        // Waking is a system call even if nobody waits.
-        if waiting > 0 {
-            this.get().finished.notify_all();
+        if runner.swap(IDLE, Ordering::AcqRel) & WAITED_FOR != 0 {
+            // The waiting thread has the lock from before it set the flag until it waits.
+            drop(WAITING.lock().unwrap_or_else(PoisonError::into_inner));
+            ENDED.notify_all();
         }
         outcome
     }
 
-    /// Waits until no other thread runs the callback. The callback itself does not wait for its own end.
+    /// Whether another thread runs the callback. Its own thread does not wait for it.
+    fn is_elsewhere(&self) -> bool {
+        let runner = self.runner.load(Ordering::Acquire) & !WAITED_FOR;
+        runner != IDLE && runner != this_thread()
+    }
+
+    /// Waits until no other thread runs the callback.
     fn wait(slf: &Bound<'_, Self>) {
-        let this = slf.get();
-        let here = this_thread();
+        let runner = &slf.get().runner;
+        if !slf.get().is_elsewhere() {
+            return;
+        }
         // The callback needs the interpreter to come to its end, and this thread must not hold a cell that it may want. The
         // lock is given back before this thread attaches again.
         assert_nothing_open();
         slf.py().detach(|| {
-            let mut run = this.lock();
-            run.waiting += 1;
-            while run.runner.is_some_and(|runner| runner != here) {
-                run = this.finished.wait(run).unwrap_or_else(PoisonError::into_inner);
+            let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+            let set = |runner: usize| (runner != IDLE).then_some(runner | WAITED_FOR);
+            while runner.fetch_update(Ordering::AcqRel, Ordering::Acquire, set).is_ok() {
+                waiting = ENDED.wait(waiting).unwrap_or_else(PoisonError::into_inner);
             }
-            run.waiting -= 1;
         });
     }
 }
 
 #[pymethods]
 impl ThreadSafeHandle {
-    /// Cancel the callback, once another thread that is running it is done with it.
+    /// Cancel the callback; one that another thread is running is waited for.
     fn cancel(slf: &Bound<'_, Self>) {
-        Self::wait(slf);
-        let _was_pending = Handle::transition_to_cancelled(slf.as_super());
+        // In one step, so that a run does not begin in between.
+        if !Handle::transition_from_shared_to_cancelled(slf.as_super()) {
+            Self::wait(slf);
+            let _was_pending = Handle::transition_to_cancelled(slf.as_super());
+        }
     }
 
     /// Return True if the callback was cancelled; waits as `cancel()` does.
