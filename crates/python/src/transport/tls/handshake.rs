@@ -6,7 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::engine::wants_more;
-use super::protocol::{Notified, Reading, TlsPhase, TlsProtocol};
+use super::protocol::TlsProtocol;
+use super::state::{Notified, Reading, TlsPhase};
 use crate::interpreter::CloneWith;
 
 impl TlsProtocol {

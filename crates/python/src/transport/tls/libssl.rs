@@ -148,7 +148,7 @@ impl LibSsl {
     /// A BIO that owns a pipe, and the pipe.
     pub fn new_pipe(&'static self) -> Option<(*mut Bio, *mut Mutex<pipe::Pipe>)> {
         let _same_one = LOADED.get_or_init(|| self);
-        // SAFETY: the method lives for ever.
+        // SAFETY: the method is never freed.
         let bio = unsafe { (self.bio_new)(self.method) };
         if bio.is_null() {
             return None;

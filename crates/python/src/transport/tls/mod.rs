@@ -25,14 +25,17 @@
 mod engine;
 mod handshake;
 mod libssl;
+mod methods;
 mod native;
 mod object;
 mod pipe;
 mod protocol;
 mod reading;
 mod shutdown;
+mod state;
 mod transport;
 mod writing;
 
-pub use protocol::{HandshakeWaiter, Notified, TlsOptions, TlsProtocol, TlsSide};
+pub use protocol::TlsProtocol;
+pub use state::{HandshakeWaiter, Notified, TlsOptions, TlsSide};
 pub use transport::TlsTransport;

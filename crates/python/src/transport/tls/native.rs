@@ -23,7 +23,7 @@ const ERROR_ZERO_RETURN: c_int = 6;
 /// The most that one record holds, with what may wait of the next one's head.
 const RECORD: usize = 16 * 1024 + 512;
 
-/// What a record adds to its plaintext at the most: head, nonce, content type, tag, padding (RFC 5246, RFC 8446).
+/// The most that a record adds to its plaintext: head, nonce, content type, tag, padding (RFC 5246, RFC 8446).
 const RECORD_OVERHEAD: usize = 100;
 
 /// The plaintext of a full record, in bytes.

@@ -1,157 +1,30 @@
-//! The TLS protocol over a stream transport: its state, and what the stream tells it.
+//! The TLS protocol over a stream transport: how it is made, what it schedules, and how it reports.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam_utils::atomic::AtomicCell;
-use pyo3::exceptions::{PyConnectionAbortedError, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyType};
-use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::net::{Flow, WaterMarks};
 use whorl_core::sched::OwnerCell;
 
-use super::engine::{self, Engine, EngineCell, EngineInUse};
+use super::engine::{self, EngineCell, EngineInUse};
+use super::state::{
+    Deferred, HandshakeWaiter, Notified, READ_HIGH, Reading, TlsOptions, TlsPhase, TlsSide, TlsState,
+    WRITE_HIGH,
+};
 use super::transport::TlsTransport;
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, Handle, Scheduled, leaves_the_loop};
-use crate::ffi::{Call, call_in_context_or_here, copy_context, copy_of_context};
-use crate::interpreter::{Attached, CloneWith, Collector};
+use crate::ffi::{Call, call_in_context_or_here, copy_of_context};
+use crate::interpreter::{Attached, CloneWith};
 use crate::transport::StreamTransport;
-use crate::transport::chunk::Chunk;
 use crate::transport::ending::Ending;
-use crate::transport::flow::Writes;
 use crate::transport::protocol::{HeldProtocol, Protocol};
-
-/// The connection's life; as with other transports, every thread may ask for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsPhase {
-    /// There is no stream yet.
-    New,
-    /// Before the handshake is complete.
-    Handshake,
-    /// In use.
-    Open,
-    /// The peer has ended the stream while reading was paused: what has arrived is still to be delivered.
-    Draining,
-    /// Our close_notify is sent, or about to be.
-    ShuttingDown,
-    /// Nothing is read or written any more.
-    Closed,
-}
-
-/// What the application has been told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notified {
-    /// Nothing.
-    Nothing,
-    /// `connection_made()`
-    Made,
-    /// `eof_received()`
-    Eof,
-    /// `connection_lost()`
-    Lost,
-}
-
-/// Whether decrypted data is delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
-    /// As it comes.
-    On,
-    /// `pause_reading()` was called.
-    Paused,
-    /// `resume_reading()` was called, and what has arrived meanwhile is delivered in the next turn.
-    Resuming,
-}
-
-/// Whether something was asked for from within OpenSSL, and so is to be done in the next turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deferred {
-    /// Nothing was.
-    Nothing,
-    /// Plaintext waits to be encrypted.
-    Writes,
-    /// The same, and the end comes after it.
-    Shutdown,
-}
-
-impl Deferred {
-    /// Puts `more` off as well; true if it is the first thing: the next turn is to be asked for.
-    #[must_use]
-    pub fn transition_to(&mut self, more: Self) -> bool {
-        let first = *self == Self::Nothing;
-        if *self != Self::Shutdown {
-            *self = more;
-        }
-        first
-    }
-
-    /// The next turn has come: what is to be done in it.
-    #[must_use]
-    pub const fn transition_to_nothing(&mut self) -> Self {
-        std::mem::replace(self, Self::Nothing)
-    }
-}
-
-/// Who waits for the handshake.
-#[derive(Debug)]
-pub enum HandshakeWaiter {
-    /// A future.
-    Future(Py<PyAny>),
-    /// Nobody: a server has accepted the connection.
-    Server,
-    /// It is told already.
-    Notified,
-}
-
-/// What belongs to the loop's thread.
-#[derive(Debug)]
-pub struct TlsState {
-    pub told: Notified,
-    pub reading: Reading,
-    /// Whether the stream has ended.
-    pub stream_ended: bool,
-    pub protocol: Option<Protocol>,
-    pub stream: Option<Py<StreamTransport>>,
-    pub transport: Option<Py<TlsTransport>>,
-    pub waiter: HandshakeWaiter,
-    /// Plaintext that waits for the handshake, or for a message of the peer's.
-    pub backlog: VecDeque<Chunk>,
-    pub backlog_size: usize,
-    /// What the stream asks of us, and so we of the application.
-    pub flow: Flow,
-    pub write_marks: WaterMarks,
-    pub read_marks: WaterMarks,
-    pub handshake_timer: Option<Py<PyAny>>,
-    pub shutdown_timer: Option<Py<PyAny>>,
-    pub handshake_began: Option<f64>,
-    pub late_writes: u32,
-    /// What was asked for while the engine was in use.
-    pub deferred: Deferred,
-    /// What is known once the handshake is complete.
-    pub extra: Option<Py<PyDict>>,
-}
-
-/// What a server or a call of `start_tls()` asks for.
-#[derive(Debug)]
-pub struct TlsOptions {
-    /// An `ssl.SSLContext`.
-    pub sslcontext: Py<PyAny>,
-    /// Seconds.
-    pub handshake_timeout: Py<PyAny>,
-    /// Seconds.
-    pub shutdown_timeout: Py<PyAny>,
-}
-
-/// Which end of the connection this is.
-#[derive(Debug)]
-pub enum TlsSide<'a, 'py> {
-    /// A client, of the host that the peer's certificate has to name.
-    Client(Option<&'a Bound<'py, PyAny>>),
-    /// A server.
-    Server,
-}
 
 /// TLS over a stream transport. Source of the semantics: `asyncio.sslproto.SSLProtocol`.
 ///
@@ -160,17 +33,13 @@ pub enum TlsSide<'a, 'py> {
 #[derive(Debug)]
 pub struct TlsProtocol {
     pub(super) event_loop: Py<EventLoop>,
-    context: Py<PyAny>,
+    pub(super) context: Py<PyAny>,
     pub(super) options: TlsOptions,
     pub(super) ssl_object: Py<PyAny>,
-    engine: EngineCell,
+    pub(super) engine: EngineCell,
     pub(super) phase: AtomicCell<TlsPhase>,
-    state: OwnerCell<TlsState>,
+    pub(super) state: OwnerCell<TlsState>,
 }
-
-/// asyncio's water marks for TLS, in KiB (asyncio.constants).
-pub(super) const WRITE_HIGH: usize = 512 * 1024;
-pub(super) const READ_HIGH: usize = 256 * 1024;
 
 impl TlsProtocol {
     /// A protocol that does its handshake once it is given a stream, and its transport.
@@ -434,6 +303,20 @@ impl TlsProtocol {
         }
     }
 
+    /// The stream asks for a pause or its end, and so the application is asked, if that is new.
+    ///
+    /// # Errors
+    /// What the application's method raises.
+    pub(super) fn change_flow(
+        &self,
+        py: Python<'_>,
+        flow: Flow,
+        method: &Bound<'_, PyString>,
+    ) -> PyResult<()> {
+        let is_new = self.with(|state| std::mem::replace(&mut state.flow, flow) != flow)?;
+        if is_new { self.tell(py, method, []).map(drop) } else { Ok(()) }
+    }
+
     /// Writes a line of asyncio's debug log.
     pub(super) fn log_debug(&self, slf: &Bound<'_, Self>, line: &str) -> PyResult<()> {
         let py = slf.py();
@@ -450,287 +333,4 @@ fn in_use() -> PyErr {
 fn cancelled_error(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     TYPE.import(py, "asyncio", "CancelledError")
-}
-
-/// A time limit as the user gave it, or the default by its name in `asyncio.constants`.
-fn time_limit(
-    py: Python<'_>,
-    name: &str,
-    given: Option<Bound<'_, PyAny>>,
-    default: &str,
-) -> PyResult<Py<PyAny>> {
-    let Some(seconds) = given else {
-        return Ok(py.import(intern!(py, "asyncio.constants"))?.getattr(default)?.unbind());
-    };
-    if seconds.le(0)? {
-        return Err(PyValueError::new_err(format!("{name} should be a positive number, got {seconds}")));
-    }
-    Ok(seconds.unbind())
-}
-
-impl TlsOptions {
-    /// Checks what the user gave.
-    ///
-    /// # Errors
-    /// ValueError for a time limit that is not positive.
-    pub fn new(
-        sslcontext: Bound<'_, PyAny>,
-        handshake_timeout: Option<Bound<'_, PyAny>>,
-        shutdown_timeout: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<Self> {
-        let py = sslcontext.py();
-        Ok(Self {
-            sslcontext: sslcontext.unbind(),
-            handshake_timeout: time_limit(
-                py,
-                "ssl_handshake_timeout",
-                handshake_timeout,
-                "SSL_HANDSHAKE_TIMEOUT",
-            )?,
-            shutdown_timeout: time_limit(
-                py,
-                "ssl_shutdown_timeout",
-                shutdown_timeout,
-                "SSL_SHUTDOWN_TIMEOUT",
-            )?,
-        })
-    }
-
-    /// The same again.
-    pub fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self {
-            sslcontext: self.sslcontext.clone_ref(py),
-            handshake_timeout: self.handshake_timeout.clone_ref(py),
-            shutdown_timeout: self.shutdown_timeout.clone_ref(py),
-        }
-    }
-}
-
-#[pymethods]
-impl TlsProtocol {
-    /// Make a protocol that does a TLS handshake once it has a stream transport, then serves `protocol`.
-    ///
-    /// Raises ValueError for a time limit that is not positive, TypeError for what is no SSLContext.
-    #[new]
-    #[pyo3(signature = (event_loop, protocol, sslcontext, waiter, server_side=false, server_hostname=None,
-                        call_connection_made=true, ssl_handshake_timeout=None, ssl_shutdown_timeout=None))]
-    #[expect(clippy::too_many_arguments, reason = "those of asyncio's SSLProtocol")]
-    fn new<'py>(
-        event_loop: &Bound<'py, EventLoop>,
-        protocol: &Bound<'py, PyAny>,
-        sslcontext: Bound<'py, PyAny>,
-        waiter: Option<Py<PyAny>>,
-        server_side: bool,
-        server_hostname: Option<Bound<'py, PyAny>>,
-        call_connection_made: bool,
-        ssl_handshake_timeout: Option<Bound<'py, PyAny>>,
-        ssl_shutdown_timeout: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Py<Self>> {
-        let options = TlsOptions::new(sslcontext, ssl_handshake_timeout, ssl_shutdown_timeout)?;
-        // An empty name is none, as in asyncio.
-        let hostname = match &server_hostname {
-            Some(name) if name.is_truthy()? => Some(name),
-            _ => None,
-        };
-        let side = if server_side { TlsSide::Server } else { TlsSide::Client(hostname) };
-        let waiter = waiter.map_or(HandshakeWaiter::Notified, HandshakeWaiter::Future);
-        let told = if call_connection_made { Notified::Nothing } else { Notified::Made };
-        let context = copy_context(event_loop.py())?;
-        Self::make(event_loop, context, protocol, options, &side, waiter, told).map(Bound::unbind)
-    }
-
-    /// The stream is connected: starts the handshake.
-    fn connection_made(slf: &Bound<'_, Self>, transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
-        let this = slf.get();
-        let stream = transport.clone().unbind();
-        let marks = this.with(|state| {
-            state.stream = Some(stream);
-            state.write_marks
-        })?;
-        StreamTransport::set_marks(transport, marks)?;
-        this.start_handshake(slf)
-    }
-
-    /// The stream is lost.
-    fn connection_lost(slf: &Bound<'_, Self>, exc: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let (tell, timers, _transport, _backlog) = this.with(|state| {
-            this.phase.store(TlsPhase::Closed);
-            let tell = matches!(state.told, Notified::Made | Notified::Eof);
-            if tell {
-                state.told = Notified::Lost;
-            }
-            state.backlog_size = 0;
-            (
-                tell,
-                (state.handshake_timer.take(), state.shutdown_timer.take()),
-                state.transport.take(),
-                std::mem::take(&mut state.backlog),
-            )
-        })?;
-        Self::cancel(py, timers.0)?;
-        Self::cancel(py, timers.1)?;
-        if tell {
-            this.call_soon(slf, intern!(py, "_connection_lost"), Some(exc.clone().unbind()))?;
-        } else {
-            let _protocol = this.with(|state| state.protocol.take())?;
-        }
-        let error = if exc.is_none() {
-            // Somebody closed the stream in the middle of the handshake.
-            PyConnectionAbortedError::new_err(
-                "the connection was closed before the SSL handshake was complete",
-            )
-        } else {
-            PyErr::from_value(exc.clone())
-        };
-        this.wake(py, Err(&error))
-    }
-
-    /// Tells the application; in a turn of its own, as asyncio does.
-    fn _connection_lost(slf: &Bound<'_, Self>, exc: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let outcome = this.tell(py, intern!(py, "connection_lost"), [exc]);
-        let _protocol = this.with(|state| state.protocol.take())?;
-        outcome.map(drop)
-    }
-
-    /// Data from a stream that is not read natively: what a user of this class as a protocol may call.
-    fn data_received(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
-        let py = slf.py();
-        slf.get().engine()?.feed(py, data)?;
-        slf.get().advance(slf)
-    }
-
-    /// Ciphertext that somebody read before the stream was ours.
-    fn _feed(&self, py: Python<'_>, data: pyo3::buffer::PyBuffer<u8>) -> PyResult<()> {
-        let data = data.to_vec(py)?;
-        self.engine()?.feed(py, &data)
-    }
-
-    /// The stream has ended.
-    fn eof_received(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        slf.get().on_stream_end(slf)
-    }
-
-    /// The stream's buffer is full, so the application is asked to pause.
-    fn pause_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let changed = this.with(|state| std::mem::replace(&mut state.flow, Flow::Paused) == Flow::Open)?;
-        if changed {
-            this.tell(py, intern!(py, "pause_writing"), [])?;
-        }
-        Ok(())
-    }
-
-    /// The stream's buffer has drained, so the application may go on.
-    fn resume_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let changed = this.with(|state| std::mem::replace(&mut state.flow, Flow::Open) == Flow::Paused)?;
-        if changed {
-            this.tell(py, intern!(py, "resume_writing"), [])?;
-        }
-        Ok(())
-    }
-
-    fn _check_handshake_timeout(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.get().handshake_timed_out(slf)
-    }
-
-    fn _check_shutdown_timeout(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.get().shutdown_timed_out(slf)
-    }
-
-    fn _resume(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.get().resume(slf)
-    }
-
-    fn _do_deferred(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let this = slf.get();
-        match this.with(|state| state.deferred.transition_to_nothing())? {
-            Deferred::Nothing => Ok(()),
-            Deferred::Writes if this.phase.load() == TlsPhase::Open => this.write_backlog(slf),
-            // The end that has begun meanwhile has written it.
-            Deferred::Writes => Ok(()),
-            Deferred::Shutdown => this.continue_shutdown(slf),
-        }
-    }
-
-    /// The application's transport, until the connection is lost.
-    #[getter]
-    fn _app_transport(&self, py: Python<'_>) -> PyResult<Option<Py<TlsTransport>>> {
-        self.with_attached(py, |state, at| state.transport.as_ref().map(|transport| transport.clone_with(at)))
-    }
-
-    /// The application's protocol.
-    #[getter]
-    fn _app_protocol<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.application(py)
-    }
-
-    /// The stream transport below.
-    #[getter]
-    fn _transport(&self, py: Python<'_>) -> PyResult<Option<Py<StreamTransport>>> {
-        self.with_attached(py, |state, at| state.stream.as_ref().map(|stream| stream.clone_with(at)))
-    }
-
-    /// The `ssl.SSLObject`.
-    #[getter]
-    fn _sslobj(&self, py: Python<'_>) -> Py<PyAny> {
-        self.ssl_object.clone_ref(py)
-    }
-
-    /// What `get_extra_info()` of the transport knows of TLS, once the handshake is over.
-    #[getter]
-    fn _extra<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let extra =
-            self.with_attached(py, |state, at| state.extra.as_ref().map(|extra| extra.clone_with(at)))?;
-        Ok(extra.map_or_else(|| PyDict::new(py), |extra| extra.into_bound(py)))
-    }
-
-    /// Which engine carries the data: 'native' or 'object'.
-    #[getter]
-    const fn _engine(&self) -> &'static str {
-        self.engine.name()
-    }
-
-    fn __repr__(&self) -> String {
-        format!("<TlsProtocol {:?}>", self.phase.load())
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.event_loop)?;
-        visit.call(&self.context)?;
-        visit.call(&self.options.sslcontext)?;
-        visit.call(&self.options.handshake_timeout)?;
-        visit.call(&self.options.shutdown_timeout)?;
-        visit.call(&self.ssl_object)?;
-        self.engine.visit(visit)?;
-        self.state
-            .visit(Collector::of(&visit), |state, visit| {
-                if let Some(protocol) = &state.protocol {
-                    protocol.visit(&visit)?;
-                }
-                if let HandshakeWaiter::Future(future) = &state.waiter {
-                    visit.call(future)?;
-                }
-                visit.call(&state.stream)?;
-                visit.call(&state.transport)?;
-                visit.call(&state.extra)?;
-                visit.call(&state.handshake_timer)?;
-                visit.call(&state.shutdown_timer)
-            })
-            .unwrap_or(Ok(()))
-    }
-
-    fn __clear__(&self) {
-        let _protocol = self.peek(|state| state.protocol.take());
-        let _stream = self.peek(|state| state.stream.take());
-        let _transport = self.peek(|state| state.transport.take());
-        let _waiter = self.peek(|state| std::mem::replace(&mut state.waiter, HandshakeWaiter::Notified));
-        let _timers = self.peek(|state| (state.handshake_timer.take(), state.shutdown_timer.take()));
-    }
 }

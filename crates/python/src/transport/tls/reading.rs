@@ -5,7 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::engine::{Decrypted, Engine, Stop};
-use super::protocol::{Notified, Reading, TlsPhase, TlsProtocol};
+use super::protocol::TlsProtocol;
+use super::state::{Notified, Reading, TlsPhase};
 use crate::interpreter::CloneWith;
 use crate::transport::StreamTransport;
 use crate::transport::flow::Reads;

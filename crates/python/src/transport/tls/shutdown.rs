@@ -5,7 +5,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::engine::{Engine, Stop, wants_more};
-use super::protocol::{Deferred, Reading, TlsPhase, TlsProtocol};
+use super::protocol::TlsProtocol;
+use super::state::{Deferred, Reading, TlsPhase};
 use crate::interpreter::CloneWith;
 use crate::transport::StreamTransport;
 use crate::transport::base::Transport;
@@ -29,7 +30,7 @@ impl TlsProtocol {
         if self.is_in_engine() { self.defer(slf, Deferred::Shutdown) } else { self.continue_shutdown(slf) }
     }
 
-    /// The end has begun: what waits is sent, and the peer is told.
+    /// The end has begun: what waits is sent, then close_notify.
     pub(super) fn continue_shutdown(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         if self.phase.load() != TlsPhase::ShuttingDown {
@@ -41,7 +42,7 @@ impl TlsProtocol {
         if stream.get().is_lost() {
             return Ok(());
         }
-        // The peer's close_notify is waited for, or for the peer to take what waits: not for ever.
+        // The peer's close_notify is waited for, or for the peer to take what waits: both have a time limit.
         let timer =
             self.call_later(slf, &self.options.shutdown_timeout, intern!(py, "_check_shutdown_timeout"))?;
         self.with(|state| state.shutdown_timer = Some(timer))?;
@@ -60,7 +61,7 @@ impl TlsProtocol {
     pub(super) fn step_shutdown(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         if self.with(|state| state.stream_ended)? {
-            // Nobody is there to answer.
+            // There is no peer to answer.
             self.tell_eof(slf)?;
             return self.close_stream(slf);
         }

@@ -7,7 +7,8 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::net::{Flow, WaterMarks};
 
 use super::engine::Engine;
-use super::protocol::{Reading, TlsPhase, TlsProtocol};
+use super::protocol::TlsProtocol;
+use super::state::{READ_HIGH, Reading, TlsPhase, WRITE_HIGH};
 use crate::event_loop::EventLoop;
 use crate::interpreter::CloneWith;
 use crate::transport::StreamTransport;
@@ -111,7 +112,7 @@ impl TlsTransport {
         Ok(self.is_closing(py))
     }
 
-    /// Close the transport: what waits is sent and the peer is told, then `connection_lost(None)` is called; with a
+    /// Close the transport: what waits is sent, then close_notify, then `connection_lost(None)` is called; with a
     /// TimeoutError if the peer has not answered after `ssl_shutdown_timeout` seconds.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let protocol = self.protocol.bind(py);
@@ -156,7 +157,7 @@ impl TlsTransport {
         high: Option<isize>,
         low: Option<isize>,
     ) -> PyResult<()> {
-        let marks = common::water_marks(high, low, super::protocol::WRITE_HIGH)?;
+        let marks = common::water_marks(high, low, WRITE_HIGH)?;
         set_limits(py, self.protocol.get(), marks)
     }
 
@@ -174,7 +175,7 @@ impl TlsTransport {
     /// what the peer sends waits in the kernel.
     #[pyo3(signature = (high=None, low=None))]
     fn set_read_buffer_limits(&self, high: Option<isize>, low: Option<isize>) -> PyResult<()> {
-        let marks = common::water_marks(high, low, super::protocol::READ_HIGH)?;
+        let marks = common::water_marks(high, low, READ_HIGH)?;
         self.protocol.get().with(|state| state.read_marks = marks)
     }
 

@@ -4,7 +4,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::engine::{Encrypted, Engine};
-use super::protocol::{Deferred, TlsPhase, TlsProtocol, WRITE_HIGH};
+use super::protocol::TlsProtocol;
+use super::state::{Deferred, TlsPhase, WRITE_HIGH};
 use crate::transport::StreamTransport;
 use crate::transport::chunk::Chunk;
 use crate::transport::flow::Writes;
