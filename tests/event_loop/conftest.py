@@ -17,6 +17,7 @@ import importlib.util
 import inspect
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -39,6 +40,7 @@ LOOPS = tuple(name for name in os.environ.get("WHORL_TEST_LOOPS", "whorl,asyncio
 DEBUG = os.environ.get("WHORL_TEST_DEBUG") == "1"
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+Sockets = tuple[socket.socket, socket.socket]
 
 call_passed = pytest.StashKey[bool]()
 known_fault = pytest.StashKey[bool]()
@@ -191,7 +193,7 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             yield
-            # The loop's own descriptors may last as long as the loop does: let go of it.
+            # The loop's own descriptors may last as long as the loop does: drop it.
             request.node.funcargs.clear()
             gc.collect()
     finally:
@@ -263,6 +265,16 @@ def settle(loop: asyncio.AbstractEventLoop) -> list[str]:
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     return [repr(task) for task in tasks]
+
+
+@pytest.fixture
+def pair() -> Iterator[Sockets]:
+    """Two connected sockets that do not block."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
 
 
 @pytest.fixture(scope="session")

@@ -5,29 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-import socket
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from .conftest import LoopFactory
+from .conftest import LoopFactory, Sockets
 from .support import whorl_only
 
 Loop = asyncio.AbstractEventLoop
-Sockets = tuple[socket.socket, socket.socket]
-
-
-@pytest.fixture
-def pair() -> Iterator[Sockets]:
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    with ours, theirs:
-        yield ours, theirs
 
 
 class Holder:
@@ -158,7 +147,7 @@ def test_what_a_handle_says_once_its_loop_is_closed(loop: Loop) -> None:
 
 
 def test_finalisers_at_close_find_the_loop_closed(loop: Loop) -> None:
-    """They run while `close()` lets go of what was pending, and may use the loop."""
+    """They run while `close()` drops what was pending, and may use the loop."""
     found: list[object] = []
 
     class Finalised:

@@ -9,25 +9,15 @@ import os
 import socket
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from .conftest import LoopErrors
+from .conftest import LoopErrors, Sockets
 from .support import Recorder, connected, control_xfail, cpu_seconds_while_idle, turns, until
 
 Loop = asyncio.AbstractEventLoop
-Sockets = tuple[socket.socket, socket.socket]
-
-
-@pytest.fixture
-def pair() -> Iterator[Sockets]:
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    with ours, theirs:
-        yield ours, theirs
 
 
 async def test_readers_are_level_triggered(loop: Loop, pair: Sockets) -> None:
@@ -301,7 +291,7 @@ async def test_the_loop_holds_a_reference_to_the_file_object(loop: Loop) -> None
 
 @control_xfail("a descriptor closed while it is watched stays in the selector's map, never in the kernel's")
 async def test_a_descriptor_closed_while_watched_can_be_reused(loop: Loop, pair: Sockets) -> None:
-    """The user's mistake must not deafen whoever gets the same number next."""
+    """The user's mistake must not affect the next owner of the same number."""
     read, write = os.pipe()
     loop.add_reader(read, print)
     os.close(read)
@@ -325,7 +315,7 @@ async def test_a_duplicate_of_a_removed_descriptor_does_not_spin(loop: Loop, pai
     with socket.socket(fileno=os.dup(ours.fileno())):
         loop.remove_reader(ours)
         ours.close()
-        theirs.send(b"readable for ever")
+        theirs.send(b"always readable")
         assert await cpu_seconds_while_idle() < 0.03
 
 
@@ -336,7 +326,7 @@ async def test_a_duplicate_of_a_transports_socket_does_not_spin(loop: Loop) -> N
         with socket.socket(fileno=os.dup(fd)):
             connection.transport.abort()
             await connection.protocol.lost
-            await connection.peer_sends(b"readable for ever")
+            await connection.peer_sends(b"always readable")
             assert await cpu_seconds_while_idle() < 0.03
 
 
@@ -399,7 +389,7 @@ async def test_many_descriptors(loop: Loop) -> None:
         theirs.close()
 
 
-async def test_a_reader_that_raises_lets_go_of_nothing_in_the_wrong_place(
+async def test_a_reader_that_raises_drops_nothing_in_the_wrong_place(
     loop: Loop, loop_errors: LoopErrors, pair: Sockets
 ) -> None:
     """The arguments' finaliser, which may run when the callback has raised, comes back to the loop."""

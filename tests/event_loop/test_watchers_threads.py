@@ -14,27 +14,17 @@ import sysconfig
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import whorl
 
-from .conftest import LoopErrors
+from .conftest import LoopErrors, Sockets
 from .support import PATIENCE, connected, turns, until, whorl_only
 
 Loop = asyncio.AbstractEventLoop
-Sockets = tuple[socket.socket, socket.socket]
-
-
-@pytest.fixture
-def pair() -> Iterator[Sockets]:
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    with ours, theirs:
-        yield ours, theirs
 
 
 def in_thread(call: Callable[..., Any], *args: Any) -> Any:
@@ -82,7 +72,7 @@ async def test_arguments_and_context_are_the_callers(loop: Loop, pair: Sockets) 
 
 
 async def test_a_callback_that_is_removed_is_not_called_again(loop: Loop, pair: Sockets) -> None:
-    """Not even for data that the loop has seen already: whoever removed it may have closed the descriptor."""
+    """Not even for data that the loop has seen already: the caller may have closed the descriptor."""
     ours, theirs = pair
     called: list[int] = []
     loop.add_reader(ours, called.append, 1)
