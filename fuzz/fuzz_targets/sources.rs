@@ -17,7 +17,7 @@ enum Operation {
     Remove(u8),
     /// Changes what is wanted of it.
     Want(u8, Wanted),
-    /// A token that nobody was given.
+    /// A token that was never given out.
     Forge(u64),
     /// The loop is closed.
     Drain,

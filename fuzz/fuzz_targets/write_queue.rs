@@ -41,7 +41,7 @@ enum Answer {
 struct Pair {
     queue: WriteQueue<Vec<u8>>,
     model: VecDeque<u8>,
-    /// Bytes pushed so far: each byte is told by its place, so that an exchange shows.
+    /// Bytes pushed so far: each byte shows its place, so that an exchange shows.
     pushed: usize,
 }
 

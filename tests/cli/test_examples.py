@@ -30,7 +30,7 @@ pytest.importorskip("rich", reason="the examples need rich, which is not install
 
 @pytest.fixture
 def free_port() -> Iterator[int]:
-    """A port that refuses connections: it is bound, so that nobody else gets it, and does not listen."""
+    """A port that refuses connections: it is bound, so that no other process gets it, and does not listen."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]

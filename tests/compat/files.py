@@ -3,8 +3,8 @@
 Left out are those about parts of the client that no program sees, with mocks in place of the others
 (``test_connector``, ``test_client_request``, ``test_client_response``, ``test_client_proto``,
 ``test_client_connection``, ``test_client_ws``, ``test_proxy``, ``test_http_parser``, ``test_http_writer``,
-``test_websocket_parser`` and its kin, ``test_compression_utils``), and those about the server that make no
-request.
+``test_websocket_parser`` and the other parsers, ``test_compression_utils``), and those about the server that
+make no request.
 """
 
 #: The client.

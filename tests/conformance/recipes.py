@@ -41,7 +41,7 @@ def test_classes(module: ModuleType) -> TestClasses:
 
 
 def substitute_default_loop(factory: LoopFactory, module: str) -> None:
-    """Make ``factory`` the maker of every loop for which nobody names a class, before ``module`` is imported.
+    """Make ``factory`` the maker of every loop for which no class is named, before ``module`` is imported.
 
     ``asyncio.EventLoop`` (3.13) is the name for "the default class", so it is substituted too, except in
     ``test_runners``, where a test is about which class it names.

@@ -39,7 +39,7 @@ async def test_an_error_while_answering_reaches_the_protocol(loop: Loop) -> None
 def test_what_was_scheduled_before_the_run_comes_before_what_arrived_before_it(
     loop_factory: LoopFactory,
 ) -> None:
-    """A program that is run step by step gets ready for a datagram before it is told of it."""
+    """A program that is run step by step gets ready for a datagram before it receives it."""
     loop = loop_factory()
     order: list[str] = []
 

@@ -28,7 +28,7 @@ from .support import PATIENCE, open_fds
 
 
 class Host:
-    """A main loop of ``select()``: descriptors with callbacks, and handlers that somebody posts."""
+    """A main loop of ``select()``: descriptors with callbacks, and handlers that are posted."""
 
     def __init__(self) -> None:
         self.readers: dict[int, Callable[[], object]] = {}

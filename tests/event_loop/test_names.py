@@ -65,7 +65,7 @@ def test_getaddrinfo_answers_as_the_socket_module_does(
 
 
 def test_getaddrinfo_encodes_international_names(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever resolves it, the name goes out in its ASCII form, or as text for the socket module to
+    """Whatever resolves it, the name goes out in its ASCII form, or as text for the socket module to
     encode."""
     asked: list[Any] = []
 
@@ -236,7 +236,7 @@ async def test_cancelling_a_connect_that_hangs_closes_its_socket(loop: Loop) -> 
             await task
         for filler in fillers:
             filler.close()
-    # Its number is free, and whoever gets it gets its own events.
+    # Its number is free, and its next owner gets its own events.
     ours, theirs = socket.socketpair()
     with ours, theirs:
         seen = asyncio.Event()

@@ -183,7 +183,7 @@ async def test_the_file_is_closed_with_the_transport(loop: Loop) -> None:
     os.close(write)
 
 
-def test_a_transport_that_nobody_closed_is_warned_of(loop_factory: LoopFactory) -> None:
+def test_an_unclosed_transport_is_warned_of(loop_factory: LoopFactory) -> None:
     loop = loop_factory()
     read, write = os.pipe()
 

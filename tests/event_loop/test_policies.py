@@ -72,7 +72,7 @@ def test_the_policy_class(script: Script) -> None:
         + """
 import warnings
 with warnings.catch_warnings():
-    # Setting a policy is deprecated from 3.14 on, whoever's it is.
+    # Setting a policy is deprecated from 3.14 on, for any policy.
     warnings.simplefilter("ignore", DeprecationWarning)
     asyncio.set_event_loop_policy(whorl.EventLoopPolicy())
     assert isinstance(asyncio.get_event_loop_policy(), whorl.EventLoopPolicy)

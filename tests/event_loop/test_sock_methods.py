@@ -51,7 +51,7 @@ async def test_sending(loop: Loop, pair: Sockets, kind: Any) -> None:
     await loop.sock_sendall(ours, kind(b""))
 
 
-@control_xfail("asyncio counts items where the kernel counts bytes, and waits for ever")
+@control_xfail("asyncio counts items where the kernel counts bytes, and waits without end")
 async def test_sending_a_view_of_two_dimensions(loop: Loop, pair: Sockets) -> None:
     ours, theirs = pair
     async with asyncio.timeout(1):
@@ -111,7 +111,7 @@ async def test_connecting_and_accepting(loop: Loop) -> None:
             assert await loop.sock_recv(connection, 5) == b"hello"
 
 
-async def test_connecting_by_name_and_to_nobody(loop: Loop) -> None:
+async def test_connecting_by_name_and_to_a_closed_port(loop: Loop) -> None:
     with listener() as server:
         with socket.socket() as client:
             client.setblocking(False)
@@ -237,7 +237,7 @@ async def test_a_peer_that_resets(loop: Loop) -> None:
             await waiting
 
 
-@control_xfail("asyncio waits for ever once the descriptor is gone from the kernel's set", strict=False)
+@control_xfail("asyncio waits without end once the descriptor is gone from the kernel's set", strict=False)
 async def test_a_socket_closed_while_it_is_waited_for_does_not_break_the_loop(loop: Loop) -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)

@@ -84,7 +84,7 @@ async def test_the_same_without_being_told(loop: Loop) -> None:
     with after[0], after[1]:
         await ping(loop, after[0], after[1])
         await ping(loop, after[1], after[0])
-    # Its descriptor has gone for good: an error, once somebody else has the number.
+    # Its descriptor has gone for good: an error, once another file has the number.
     assert isinstance((await asyncio.gather(stuck, return_exceptions=True))[0], OSError)
 
 
@@ -118,7 +118,7 @@ async def test_a_cancelled_operation_keeps_no_socket_alive(loop: Loop) -> None:
     theirs.close()
 
 
-async def test_data_that_nobody_waits_for_does_not_spin(loop: Loop, pair: Sockets) -> None:
+async def test_data_without_a_waiter_does_not_spin(loop: Loop, pair: Sockets) -> None:
     ours, theirs = pair
     await ping(loop, ours, theirs)
     theirs.send(b"unasked")

@@ -1,4 +1,4 @@
-"""Child processes: streams, signals, every Popen keyword, and children that somebody else waits for."""
+"""Child processes: streams, signals, every Popen keyword, and children that other code waits for."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ async def test_kill_and_terminate(loop: Loop) -> None:
 
 
 async def test_signals_to_a_child_that_has_ended(loop: Loop) -> None:
-    """Refused, or from Python 3.13 on ignored until the transport is closed; nobody gets the signal."""
+    """Refused, or from Python 3.13 on ignored until the transport is closed; no process gets the signal."""
     process = await asyncio.create_subprocess_exec("true")
     await process.wait()
-    # A child that ended before it was waited for: the transport lets go of it in the turn after.
+    # A child that ended before it was waited for: the transport drops it in the turn after.
     await turns()
     refusal = pytest.raises if sys.version_info < (3, 13) else contextlib.suppress
     for call in (process.kill, process.terminate, lambda: process.send_signal(signal.SIGTERM)):

@@ -171,7 +171,7 @@ async def test_buffered_protocols(loop: Loop, certificates: Certificates, size: 
 
 
 @control_xfail(
-    "cpython reads into a copy of a slice of the bytearray, and may spin for ever on what it then finds",
+    "cpython reads into a copy of a slice of the bytearray, and may spin without end on what it then finds",
     run=False,
 )
 @pytest.mark.parametrize("size", [10, 4096, 1 << 20])

@@ -71,7 +71,7 @@ async def test_a_peer_that_sends_garbage_after_the_handshake(loop: Loop, certifi
 async def test_shutdown_is_bounded_when_the_peer_does_not_answer(
     loop: Loop, certificates: Certificates
 ) -> None:
-    """uvloop #471, #507: half a minute, or for ever."""
+    """uvloop #471, #507: half a minute, or without end."""
     async with tls_pair(certificates, ssl_shutdown_timeout=0.05) as pair:
         pair.transport.close()
         await pair.protocol.lost

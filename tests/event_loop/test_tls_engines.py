@@ -224,7 +224,7 @@ async def test_records_that_arrive_in_pieces(
 async def test_a_protocol_may_become_a_buffered_one(
     loop: Loop, certificates: Certificates, engine: str
 ) -> None:
-    """What is decrypted already goes to whoever is the protocol then."""
+    """What is decrypted already goes to the protocol of that time."""
     second: BufferedRecorder
 
     class Switches(Recorder):
@@ -318,7 +318,7 @@ async def test_a_failed_handshake_leaves_no_cycle(
 
     async def fail(address: Any) -> list[weakref.ref[Any]]:
         context = ssl.create_default_context()
-        # Protocols that do not keep what connection_lost() is told, which has this frame in its traceback.
+        # Protocols that do not keep the argument of connection_lost(), which has this frame in its traceback.
         transport, _ = await loop.create_connection(asyncio.Protocol, *address)
         kept: list[weakref.ref[Any]] = [weakref.ref(context), weakref.ref(transport)]
         with contextlib.suppress(ssl.SSLCertVerificationError):

@@ -1,4 +1,4 @@
-"""Stream transports: what is written arrives whole and in order, and the protocol is told to pause."""
+"""Stream transports: what is written arrives whole and in order, and the protocol is paused."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ async def test_extra_info_is_still_there_after_close(loop: Loop) -> None:
         pair.transport.abort()
         await pair.protocol.lost
         assert pair.transport.get_extra_info("peername") == peername
-        # Nobody has asked for it before.
+        # It has not been asked for before.
         assert pair.transport.get_extra_info("socket").fileno() == -1
 
 

@@ -117,11 +117,11 @@ async def test_a_refused_datagram_is_reported_and_not_fatal(loop: Loop) -> None:
         taken.bind(("127.0.0.1", 0))
         address = taken.getsockname()
     async with endpoint(remote_addr=address) as (client, protocol):
-        client.sendto(b"nobody is there")
+        client.sendto(b"no peer is there")
         await until(lambda: protocol.errors)
         assert isinstance(protocol.errors[0], ConnectionRefusedError)
         assert not client.is_closing()
-        # And now somebody is.
+        # And now there is a peer.
         async with endpoint(local_addr=address) as (_, served):
             client.sendto(b"one")
             client.sendto(b"two")

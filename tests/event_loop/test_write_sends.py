@@ -194,7 +194,7 @@ async def test_what_was_written_under_tls_is_sent_before_an_abort(
 async def test_an_error_of_the_first_write_is_not_raised(loop: Loop) -> None:
     async with unix_pair() as pair:
         pair.peer.close()
-        pair.transport.write(b"to nobody")
+        pair.transport.write(b"to no peer")
         pair.transport.write(b"dropped")
         assert pair.transport.is_closing()
         assert pair.protocol.events == ["made"], "connection_lost() comes in a turn of its own"

@@ -176,7 +176,7 @@ def test_python_imports_the_standard_library_whorl_and_what_is_declared() -> Non
     known = sys.stdlib_module_names | {"whorl"} | declared
     # The plugin is imported by pytest alone.
     of_hosts = {("python/whorl/testing/pytest_plugin.py", "pytest")}
-    # Every type checker brings these; at run time nobody imports them.
+    # Every type checker brings these; at run time no module imports them.
     for_type_checkers = {"_typeshed", "typing_extensions"}
     strange: set[tuple[str, str]] = set()
     for path in files(".py", ".pyi", under="python/whorl"):

@@ -94,7 +94,7 @@ async def test_a_stream_that_is_read_in_pieces(ours: Any, coding: str) -> None:
 
 @CODINGS
 @pytest.mark.parametrize("looked_at", [False, True])
-async def test_a_body_that_nobody_reads(ours: Any, coding: str, looked_at: bool) -> None:
+async def test_a_body_that_is_not_read(ours: Any, coding: str, looked_at: bool) -> None:
     bomb = _bomb(coding)
     async with RawServer(_serving(bomb, coding)) as server, ours.ClientSession() as session:
         before = forget_peak()

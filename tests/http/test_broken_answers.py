@@ -205,7 +205,7 @@ async def test_a_broken_coding_that_aiohttp_needs_packages_for(ours: Any, coding
 
 
 async def test_a_truncated_content_coding(ours: Any) -> None:
-    """aiohttp gives what there is: nobody can tell it from the whole."""
+    """aiohttp gives what there is: it cannot be told from the whole."""
     import gzip
 
     response = answer(gzip.compress(b"hello" * 1000)[:-12], "Content-Encoding: gzip")
@@ -375,7 +375,7 @@ async def test_an_answer_before_the_request_answers_nothing(ours: Any) -> None:
 
 @pytest.mark.parametrize("status", ["200 OK", "413 Content Too Large"])
 async def test_an_early_answer_to_an_upload(client: Any, status: str) -> None:
-    """The answer is had, and the connection, on which half a request was sent, serves nobody else."""
+    """The answer is had, and the connection, on which half a request was sent, serves no other request."""
 
     async def body() -> Any:
         for _ in range(10_000):

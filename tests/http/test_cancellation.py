@@ -162,7 +162,7 @@ async def test_redirects(client: Any, when: str) -> None:
 async def test_waiting_in_the_pool(ours: Any, when: str, options: Any, freed: str) -> None:
     """Behind a request that has the only place, and before another that waits too.
 
-    aiohttp loses the place if the one that was just woken is cancelled: the last one waits for ever.
+    aiohttp loses the place if the one that was just woken is cancelled: the last one waits without end.
     """
     async with watching(ours, **options, force_close=freed == "closed") as watched:
         others: list[asyncio.Task[None]] = []
@@ -201,7 +201,7 @@ class Resolver:
 
 @WHEN
 async def test_lookups_and_dialling(client: Any, when: str) -> None:
-    """At the first address, nobody listens."""
+    """At the first address, no server listens."""
     options: dict[str, Any] = {"resolver": Resolver(), "use_dns_cache": False, "force_close": True}
     async with watching(client, **options) as watched:
         watched.url = f"http://a.test:{watched.server.port}/"

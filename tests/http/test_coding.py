@@ -1,4 +1,4 @@
-"""Content codings of responses, in any pieces; and that long work on them holds nobody up.
+"""Content codings of responses, in any pieces; and that long work on them does not hold up the loop.
 
 How codings are told apart, their bounds and their faults are tested in the core.
 """
@@ -147,9 +147,7 @@ def receive(body: bytes, encoding: str) -> Callable[[], None]:
     return call
 
 
-@pytest.mark.skipif(
-    not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="there is no lock to let go of"
-)
+@pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="there is no lock to release")
 @pytest.mark.parametrize("size", ["large", "a bomb"])
 def test_large_bodies_let_other_threads_run(size: str) -> None:
     """A thread that needs the interpreter counts on while a call works."""
@@ -168,7 +166,7 @@ def test_large_bodies_let_other_threads_run(size: str) -> None:
     body = gzip.compress(noise, 1)
     work = receive(bomb, "deflate, gzip") if size == "a bomb" else receive(body, "gzip")
     thread = threading.Thread(target=counts)
-    # Longer than any call: only a lock that is let go of lets the other thread in.
+    # Longer than any call: only a lock that is released lets the other thread in.
     interval = sys.getswitchinterval()
     sys.setswitchinterval(60)
     try:

@@ -290,7 +290,7 @@ async def test_a_certificate_for_another_name(client: Any, tls: Any) -> None:
             )
 
 
-async def test_a_certificate_that_nobody_vouches_for(client: Any, tls: Any) -> None:
+async def test_a_certificate_of_an_unknown_authority(client: Any, tls: Any) -> None:
     async with RawServer(keeping_alive(), ssl=tls.server()) as server, client.ClientSession() as session:
         for _ in range(2):
             with pytest.raises(client.ClientConnectorCertificateError):

@@ -268,7 +268,7 @@ async def _proxied(client: Any, tls: Any, url: str, **options: Any) -> list[byte
 
 
 async def test_a_proxy_s_credentials_are_for_the_proxy(client: Any, tls: Any) -> None:
-    """In the tunnel, nobody sees them; the request's own are not shown to the proxy."""
+    """In the tunnel they are hidden; the request's own are not shown to the proxy."""
     options = {
         "proxy_headers": {"Proxy-Authorization": "Basic word"},
         "headers": {"Authorization": "Bearer secret", "Cookie": "secret=1"},

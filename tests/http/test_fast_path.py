@@ -306,7 +306,7 @@ async def test_a_shorter_limit_moves_the_timer() -> None:
 
 
 async def test_the_setting_of_tls_chooses_the_connection(tls: Any) -> None:
-    """A connection whose certificate nobody verified serves no request that wants it verified."""
+    """A connection whose certificate was not verified serves no request that wants it verified."""
     async with RawServer(keeping_alive(), ssl=tls.server()) as server:
         connector = whorl.http.TCPConnector(ssl=tls.client())
         async with whorl.http.ClientSession(connector=connector) as session:
@@ -394,7 +394,7 @@ async def test_a_place_in_the_queue_is_left(how: str) -> None:
 
 @pytest.mark.parametrize("where", ["in the queue", "before the head"])
 async def test_a_request_is_awaited_once(where: str) -> None:
-    """Whoever awaited it first goes on; the other is told."""
+    """The first waiter continues; the other gets the error."""
     connector = whorl.http.TCPConnector(limit=1)
     async with RawServer(_hold) as server, whorl.http.ClientSession(connector=connector) as session:
         first: Any = session.get(server.url)

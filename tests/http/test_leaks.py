@@ -1,4 +1,4 @@
-"""What programs let go of without a word is given back; and nothing grows with the number of requests."""
+"""What programs drop without closing it is given back; and nothing grows with the number of requests."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_content_outlives_its_response(client: Any) -> None:
         await assert_nothing_acquired(session.connector)
 
 
-async def test_a_task_that_nobody_keeps_reads_to_the_end(client: Any) -> None:
+async def test_a_task_without_a_reference_reads_to_the_end(client: Any) -> None:
     """The loop knows of a task only by what wakes it: that must be held by the connection."""
     done = asyncio.Event()
 
@@ -334,7 +334,7 @@ async def test_failures_leave_nothing(ours: Any) -> None:
 
 
 async def test_a_request_that_cannot_be_written(client: Any) -> None:
-    """It fails before anything is sent: the connection is nobody's, and not lost."""
+    """It fails before anything is sent: the connection belongs to no request, and is not lost."""
     async with RawServer(keeping_alive()) as server:
         async with client.ClientSession(connector=client.TCPConnector(limit=1)) as session:
             for _ in range(3):
@@ -350,7 +350,7 @@ async def test_a_request_that_cannot_be_written(client: Any) -> None:
 
 
 async def test_a_request_whose_awaiting_is_given_up(ours: Any) -> None:
-    """A coroutine's ``close()``, and a task that nobody has any more."""
+    """A coroutine's ``close()``, and a task without a reference."""
     async with RawServer(keeping_alive()) as server:
         async with ours.ClientSession(connector=ours.TCPConnector(limit=1)) as session:
             for give_up in ("close", "drop"):

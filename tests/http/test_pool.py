@@ -223,7 +223,7 @@ async def test_requests_that_differ_do_not_share(client: Any, tls: Any) -> None:
 
 
 async def test_a_session_closed_with_requests_in_flight_and_in_the_queue(ours: Any) -> None:
-    """Each ends at once, with ClientConnectionError; in aiohttp, some go on for ever."""
+    """Each ends at once, with ClientConnectionError; in aiohttp, some never end."""
 
     async def script(peer: Peer) -> None:
         head, _ = await peer.request()

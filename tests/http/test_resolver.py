@@ -72,7 +72,7 @@ async def test_the_async_resolver_says_what_it_lacks(monkeypatch: pytest.MonkeyP
 
 
 class FakeResolver(AbstractResolver):
-    """Answers when it is told to, and counts."""
+    """Answers on demand, and counts."""
 
     def __init__(self, *hosts: str) -> None:
         self.hosts = hosts
@@ -138,7 +138,7 @@ async def test_an_answer_holds_for_its_time(clock: Clock) -> None:
     assert resolver.calls == [("h", 80, socket.AF_UNSPEC)] * 2
 
 
-async def test_for_ever_and_not_at_all(clock: Clock) -> None:
+async def test_without_end_and_not_at_all(clock: Clock) -> None:
     resolver = FakeResolver("192.0.2.1")
     forever, never = DNSCache(resolver, ttl=None), DNSCache(resolver, use_cache=False)
     for cache, calls in ((forever, 1), (never, 2)):
@@ -213,7 +213,7 @@ async def test_cancelling_one_leaves_the_others_alone(first: bool) -> None:
 
 
 async def left_by_everybody(resolver: FakeResolver) -> DNSCache:
-    """A cache whose lookup of ``h`` has ended when nobody waited for it any longer."""
+    """A cache whose lookup of ``h`` has ended when no task waited for it any longer."""
     resolver.go.clear()
     cache = DNSCache(resolver)
     task = asyncio.create_task(cache.resolve("h", 80))
@@ -242,7 +242,7 @@ async def test_a_failure_is_everyones_and_is_not_remembered() -> None:
     assert hosts(await cache.resolve("h", 80)) == ["a"]
 
 
-async def test_a_failure_that_nobody_waits_for_is_no_noise() -> None:
+async def test_a_failure_without_a_waiter_is_no_noise() -> None:
     cache = await left_by_everybody(FakeResolver())
     # The loop's exception handler would fail the test.
     assert cache.get("h", 80) is None

@@ -47,9 +47,9 @@ async def test_a_receiver_gets_the_session_the_context_and_what_happened(sender:
     assert type(params).__name__ in tracing.__all__
 
 
-async def test_no_parameters_are_made_when_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_parameters_are_made_without_a_listener(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object) -> None:
-        raise AssertionError("made for nobody")
+        raise AssertionError("made for no listener")
 
     monkeypatch.setattr(tracing, "TraceRequestStartParams", refuse)
     config = TraceConfig()

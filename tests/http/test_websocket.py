@@ -261,7 +261,7 @@ async def test_what_comes_after_an_error_is_dropped_and_what_came_before_can_be_
     answers: list[Any] = []
 
     async def handler(peer: Peer) -> None:
-        # Nobody receives yet: it still has to be read, and not kept.
+        # There is no receiver yet: it still has to be read, and not kept.
         await peer.send(b"\x41\x01x", b"A" * 4_000_000)
         flooded.set()
         answers.append(await peer.frame())

@@ -95,7 +95,7 @@ async def test_a_close_frame_without_a_code_is_answered_at_once() -> None:
         # It does not hang up: that is up to the client.
         assert await peer.reader.read() == b""
 
-    # Without a limit: waiting for a second close frame would be for ever.
+    # Without a limit: waiting for a second close frame would have no end.
     async with bare_server(handler) as port, connected(port, timeout=ClientWSTimeout()) as ws:
         assert await ws.receive() == (WSMsgType.CLOSE, 0, "")
         assert (ws.closed, ws.close_code) == (True, 0)
@@ -324,7 +324,7 @@ async def test_a_heartbeat_is_not_seen() -> None:
 async def test_a_server_without_a_pulse_is_given_up(receiving: bool) -> None:
     async def handler(peer: Peer) -> None:
         assert await peer.frame() == (0x89, b"")
-        # No close frame: there is nobody to read it.
+        # No close frame: there is no peer to read it.
         assert await peer.reader.read() == b""
 
     async with bare_server(handler) as port, connected(port, heartbeat=0.1) as ws:

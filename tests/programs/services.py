@@ -24,7 +24,7 @@ import trustme
 
 from tests.programs.support import free_port, missing_service, wait_for_port
 
-# Removed from the children's environment: these would point the programs at somebody else's server.
+# Removed from the children's environment: these would point the programs at another server.
 _FOREIGN_SETTINGS = ("PGDATA", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGSERVICE")
 
 

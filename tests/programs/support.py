@@ -42,7 +42,7 @@ class Tls:
 
     Attributes:
         server: for ``localhost`` and 127.0.0.1.
-        client: trusts the authority and nobody else.
+        client: trusts this authority alone.
         authority: the authority itself.
         authority_path: its certificate, as a PEM file.
         chain_path: the server's certificate, as a PEM file.
@@ -207,7 +207,7 @@ def guarded_harness(name: str) -> Iterator[Harness]:
         _warmed_up.add(name)
     before = kernel_objects()
     yield harness
-    gc.collect()  # a task's unseen exception is told when the task is collected
+    gc.collect()  # a task's unseen exception is reported when the task is collected
     assert not harness.complaints, "\n".join(harness.complaints)
     left = {fd: what for fd, what in kernel_objects().items() if before.get(fd) != what}
     assert not left, f"descriptors left open: {left}"

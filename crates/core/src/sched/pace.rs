@@ -11,9 +11,9 @@
 //! What the loop itself does to a descriptor ends the quiet ([`Pace::disturb`]): the other end may be watched by the same
 //! loop, and then has something to read, to accept or to write.
 
-/// Turns without a look, at the most.
+/// The most turns without a poll.
 const MOST_TURNS: u32 = 128;
-/// Time without a look, at the most, as far as the readings of the clock tell.
+/// The longest time without a poll, as far as the readings of the clock tell.
 const LONGEST_NANOS: u64 = 25_000;
 /// Short turns between two readings of the clock.
 const TURNS_A_READING: u32 = 8;

@@ -9,7 +9,7 @@ const ARITY: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimerKey {
     slot: u32,
-    /// The low half of the timer's serial number, by which a timer that uses the slot later is told apart.
+    /// The low half of the timer's serial number, which tells it apart from a timer that uses the slot later.
     generation: u32,
 }
 

@@ -37,7 +37,7 @@ pub fn nanos(seconds: f64) -> u64 {
 }
 
 /// The deadline in nanoseconds of a timer for `when` seconds: rounded up, and by one more for the rounding of the
-/// seconds themselves, so that `loop.time() >= when` holds whenever it comes up.
+/// seconds themselves, so that `loop.time() >= when` holds whenever it is due.
 #[inline]
 pub fn deadline(when: f64) -> u64 {
     nanos(when).saturating_add(1)

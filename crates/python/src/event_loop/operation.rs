@@ -17,7 +17,7 @@ use crate::errors::IntoPyErr;
 /// What is being sent.
 #[derive(Debug)]
 pub enum Payload {
-    /// A bytes object, which nobody can change.
+    /// A bytes object, which cannot change.
     Bytes(Py<PyBytes>),
     /// The memory of anything else: as in asyncio it is the caller's to leave alone until all is sent.
     Lent(LentMemory),
@@ -57,7 +57,7 @@ impl Payload {
 /// What is to be done when the descriptor is ready.
 #[derive(Debug)]
 pub enum Kind {
-    /// `recv` of so many bytes at the most.
+    /// `recv` of at most so many bytes.
     Recv(usize),
     /// `recv` into the caller's memory.
     RecvInto(LentMemory),
@@ -227,7 +227,7 @@ impl Operation {
         self.kind.visit(visit)
     }
 
-    /// Whether somebody has cancelled or completed the future.
+    /// Whether the future was cancelled or completed by other code.
     pub fn is_done(&self, py: Python<'_>) -> PyResult<bool> {
         self.future.bind(py).call_method0(intern!(py, "done"))?.is_truthy()
     }

@@ -172,7 +172,7 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
     /// budget the batch may end early, to be gone on with by the next step.
     ///
     /// What was scheduled before comes first, as in asyncio, or a task that is about to be cancelled would still take a
-    /// connection or data, which would be lost: if a callback is ready to run, transports are told after the batch.
+    /// connection or data, which would be lost: if a callback is ready to run, transports get their events after the batch.
     ///
     /// # Errors
     /// KeyboardInterrupt and SystemExit raised by what ran; OSError if the poller cannot be made anew.

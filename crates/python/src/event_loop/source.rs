@@ -11,7 +11,7 @@ use super::watch::Direction;
 use super::{EventLoop, Handle};
 use crate::interpreter::{Attached, CloneWith, Identity};
 
-/// Who is told when a descriptor is ready.
+/// What the readiness of a descriptor is handed to.
 #[derive(Debug)]
 pub enum Source {
     /// The injection queue's wake-up.
@@ -30,7 +30,7 @@ pub enum Side {
     Free,
     /// A callback of `add_reader()` or `add_writer()` is called.
     Callback(Py<Handle>),
-    /// An operation of `sock_recv()` and its kin is tried again.
+    /// An operation of a `sock_*` method is tried again.
     Operation(Box<Operation>),
     /// The poller is still asked, though the operation is done: the next one comes soon.
     Lingering {
@@ -58,7 +58,7 @@ impl Side {
         !matches!(self, Self::Free)
     }
 
-    /// Whether nobody waits for it.
+    /// Whether neither side of it is in use.
     const fn is_idle(&self) -> bool {
         matches!(self, Self::Free | Self::Lingering { .. })
     }
@@ -116,7 +116,7 @@ impl Watch {
         }
     }
 
-    /// Whether nobody waits.
+    /// Whether no operation waits.
     pub const fn is_idle(&self) -> bool {
         self.reader.is_idle() && self.writer.is_idle()
     }
@@ -213,7 +213,7 @@ impl Source {
 }
 
 impl Dispatch {
-    /// The transport or listener that is told, if one is.
+    /// The transport or listener, if it is one.
     pub fn object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         match self {
             Self::Nothing | Self::Waker | Self::Stale | Self::Operations => None,

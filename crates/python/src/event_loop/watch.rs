@@ -351,7 +351,7 @@ impl EventLoop {
         }
     }
 
-    /// `watch` is not a source of `fd` any more: its callbacks are nobody's current ones.
+    /// `watch` is not a source of `fd` any more: its callbacks are no descriptor's current ones.
     pub fn forget_callbacks(&self, fd: RawFd, watch: &Watch) {
         for (direction, side) in [(Direction::Read, &watch.reader), (Direction::Write, &watch.writer)] {
             if let Side::Callback(handle) = side {

@@ -1,4 +1,4 @@
-//! Socket addresses, kept small and made into Python's form when somebody asks.
+//! Socket addresses, kept small and made into Python's form on request.
 
 use std::net::{SocketAddrV4, SocketAddrV6};
 

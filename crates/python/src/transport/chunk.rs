@@ -11,7 +11,7 @@ pub struct Chunk(Content);
 
 #[derive(Debug)]
 enum Content {
-    /// A bytes object, which nobody can change: kept as it is. The slice is its content, and goes out by `as_ref` alone, which
+    /// A bytes object, which cannot change: kept as it is. The slice is its content, and goes out by `as_ref` alone, which
     /// ties it to the chunk.
     Bytes {
         /// Keeps the content alive.

@@ -19,7 +19,7 @@ enum End {
     Peer,
 }
 
-/// What is known of a socket, made into Python's form when somebody asks.
+/// What is known of a socket, made into Python's form on request.
 #[derive(Debug)]
 pub struct ExtraInfo {
     sockname: Address,
@@ -27,7 +27,7 @@ pub struct ExtraInfo {
     peername: Option<Address>,
     /// What the loop added.
     added: Option<Py<PyDict>>,
-    /// The `asyncio.TransportSocket`, once somebody has asked for it.
+    /// The `asyncio.TransportSocket`, once it has been asked for.
     wrapped: Option<Py<PyAny>>,
 }
 
@@ -69,7 +69,7 @@ impl ExtraInfo {
         visit.call(&self.wrapped)
     }
 
-    /// Lets go of the objects, which are returned for a place where dropping is allowed.
+    /// Drops the objects, which are returned for a place where dropping is allowed.
     #[must_use]
     pub fn take_objects(&mut self) -> Vec<Py<PyAny>> {
         self.added.take().map(Py::into_any).into_iter().chain(self.wrapped.take()).collect()

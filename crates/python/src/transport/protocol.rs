@@ -20,7 +20,7 @@ pub enum Receiver {
     Buffered {
         /// Gives the memory to read into.
         get_buffer: Py<PyAny>,
-        /// Is told how much was read.
+        /// Receives how much was read.
         buffer_updated: Py<PyAny>,
     },
     /// It has no such method so far: looked up when data comes, which is when asyncio would miss it.

@@ -1,4 +1,4 @@
-//! The socket of a transport: a bare descriptor until somebody asks for the object.
+//! The socket of a transport: a bare descriptor until the object is asked for.
 
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
@@ -12,7 +12,7 @@ use super::base::Descriptor;
 /// Who owns the descriptor of a transport.
 #[derive(Debug)]
 pub enum Socket {
-    /// We do: an accepted connection that nobody has asked the socket of. Family and type are for the day they do.
+    /// We do: an accepted connection whose socket object has not been asked for. Family and type are for when it is.
     Native(OwnedFd, i32),
     /// A `socket.socket`, by its object.
     Python(Py<PyAny>, RawFd),

@@ -220,7 +220,7 @@ impl DatagramTransport {
         }
     }
 
-    /// Takes one datagram and hands it on; false when there is none, or nobody wants it.
+    /// Takes one datagram and hands it on; false when there is none, or the protocol does not want it.
     fn receive(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<bool> {
         let py = slf.py();
         let Some((fd, receiver)) = self.with_attached(py, |state, at| {

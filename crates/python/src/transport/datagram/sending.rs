@@ -96,7 +96,7 @@ impl DatagramTransport {
             Sent::Blocked => {
                 let pauses = this.with(|state| {
                     if this.is_lost() {
-                        // Nobody is going to send it.
+                        // No transport is going to send it.
                         return false;
                     }
                     if let Some((content, destination)) = unsent.take() {
