@@ -15,7 +15,8 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,13 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
         host.run()
         assert guest.done
         return guest.result()
+
+
+@contextmanager
+def closing_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
 
 
 async def forever() -> None:
@@ -219,6 +227,35 @@ def test_an_idle_guest_does_not_wake_its_host() -> None:
         assert not is_readable(guest)
         assert guest.turn() is None
         assert not is_readable(guest)
+
+
+def test_a_closed_descriptor_with_a_duplicate_does_not_wake_the_host_for_long() -> None:
+    """The kernel goes on to report it; the guest's descriptor stays the same when the loop gets rid of that."""
+    with hosted(forever()) as (host, guest), closing_pair() as (ours, theirs):
+        fd = guest.fd
+        loop = guest.loop
+        number = ours.fileno()
+        loop.add_reader(number, ours.recv, 1)
+        settle(guest)
+        with ours.dup():
+            ours.close()
+            assert loop.remove_reader(number)
+            theirs.send(b"unread")
+            host.run(lambda: host.woken >= 50 or not is_readable(guest))
+            assert host.woken < 50
+            assert guest.fd == fd
+            host.woken = 0
+            # What came before is still watched: another thread, a timer, a descriptor.
+            done: list[str] = []
+            loop.call_later(0.01, done.append, "timer")
+            host.run(lambda: "timer" in done)
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(loop.call_soon_threadsafe, done.append, "thread")
+                host.run(lambda: "thread" in done)
+            with closing(theirs.dup()) as other:
+                loop.add_writer(other, done.append, "descriptor")
+                host.run(lambda: "descriptor" in done)
+                loop.remove_writer(other)
 
 
 def test_the_turn_says_when_the_next_timer_is_due() -> None:

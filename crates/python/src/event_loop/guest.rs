@@ -1,7 +1,8 @@
 //! Turns that the main loop of a host calls, one at a time.
 //!
-//! The poller's own descriptor can be watched by another poller, `select()` or a toolkit's main loop, and is readable whenever
-//! a source is ready. Between two turns three things keep it true that it is readable exactly when there is something to do:
+//! A poller's own descriptor can be watched by another poller, `select()` or a toolkit's main loop, and is readable whenever
+//! a source is ready. The host watches one that has nothing but the loop's poller in it, and so stays the same where that is
+//! made anew. Between two turns three things keep it true that it is readable exactly when there is something to do:
 //! an [`Alarm`] among the sources stands for the next timer; the injection queue is parked, so that a call from another thread
 //! writes the waker; and whatever opens the loop's state on this thread does so too (`EventLoop::open`), as a handler of the
 //! host may schedule something for the next turn. Work that a turn leaves, its budget used up, writes the waker itself. During
@@ -18,7 +19,7 @@ use std::time::Duration;
 use pyo3::PyVisit;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use whorl_core::reactor::{Alarm, Interest, Token};
+use whorl_core::reactor::{Alarm, Interest, Poller, Token};
 use whorl_core::sched::{Budget, KeptGuard, OwnerGuard, Sleep};
 
 use super::clock;
@@ -44,6 +45,32 @@ struct Tenure {
     guard: KeptGuard,
     alarm: Alarm,
     alarm_token: Token,
+    /// What the host watches.
+    outer: Poller,
+    /// The loop's poller that is in it. Locked for the length of a comparison or a move.
+    inner: Mutex<Option<Arc<Poller>>>,
+}
+
+impl Tenure {
+    /// Has the host see what the loop's poller has, which may be a new one.
+    ///
+    /// # Errors
+    /// OSError from the poller; RuntimeError on the wrong thread.
+    fn follow(&self, event_loop: &EventLoop) -> PyResult<()> {
+        // Not by way of `with`, which takes a change for granted and wakes the host.
+        let current = event_loop.state.with(|state| state.poller.clone()).or_raise()?;
+        let Some(current) = current else { return Ok(()) };
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.as_ref().is_some_and(|inner| Arc::ptr_eq(inner, &current)) {
+            return Ok(());
+        }
+        // SAFETY: the descriptor of a poller that `inner` keeps open until it is taken out again.
+        unsafe { self.outer.add(current.as_raw_fd(), Token::from_raw(0), Interest::READ) }.or_raise()?;
+        match inner.replace(current) {
+            Some(former) => self.outer.delete(former.as_raw_fd()).or_raise(),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Counts a turn for as long as it is under way.
@@ -95,14 +122,15 @@ impl GuestTurns {
     }
 
     /// Makes the descriptor readable for what is left to do, now or at the next deadline; returns the seconds until then.
-    fn settle(event_loop: &Bound<'_, EventLoop>, alarm: &Alarm) -> PyResult<Option<f64>> {
+    fn settle(event_loop: &Bound<'_, EventLoop>, tenure: &Tenure) -> PyResult<Option<f64>> {
         let this = event_loop.get();
+        tenure.follow(this)?;
         let sleep = this.may_sleep()?;
         let delay = match sleep {
             Sleep::Skip | Sleep::No => Some(Duration::ZERO),
             Sleep::Until(_) | Sleep::Forever => sleep.limit(|| EventLoop::now(event_loop))?,
         };
-        alarm.set(delay.filter(|_| sleep.is_idle())).or_raise()?;
+        tenure.alarm.set(delay.filter(|_| sleep.is_idle())).or_raise()?;
         this.injection_queue.drain_waker();
         // Another thread may have left a call meanwhile.
         if !this.injection_queue.park() || !sleep.is_idle() {
@@ -124,24 +152,24 @@ impl GuestTurns {
         let guard = KeptGuard::take(this.owner()).or_raise()?;
         let alarm = Alarm::new().or_raise()?;
         let alarm_token = this.register(alarm.fd(), Interest::READ, Source::Waker)?;
+        let tenure =
+            Tenure { guard, alarm, alarm_token, outer: Poller::new().or_raise()?, inner: Mutex::new(None) };
+        tenure.follow(this)?;
         // The first turn is due.
         this.injection_queue.wake().or_raise()?;
         Ok(Self {
             event_loop: event_loop.clone().unbind(),
             depth: AtomicU32::new(0),
             stopped: AtomicBool::new(false),
-            tenure: Mutex::new(Some(Arc::new(Tenure { guard, alarm, alarm_token }))),
+            tenure: Mutex::new(Some(Arc::new(tenure))),
         })
     }
 
     /// The descriptor that is readable when there is something to do.
     #[getter]
     fn fd(&self) -> PyResult<i32> {
-        let this = self.event_loop.get();
-        this.check_closed()?;
-        // Not by way of `with`, which takes a change for granted and wakes the host.
-        let fd = this.state.with(|state| state.poller.as_ref().map(|poller| poller.as_raw_fd()));
-        fd.or_raise()?.ok_or_else(|| PyRuntimeError::new_err("Event loop is closed"))
+        self.event_loop.get().check_closed()?;
+        Ok(self.tenure()?.outer.as_raw_fd())
     }
 
     /// How many turns are under way.
@@ -171,7 +199,7 @@ impl GuestTurns {
             let budget = Budget::new(clock::monotonic(), clock::nanos(budget));
             let outcome = self.run_steps(event_loop, guard, budget, caller);
             // After an exception as well: the host may go on, and call the next turn.
-            let next = Self::settle(event_loop, &tenure.alarm);
+            let next = Self::settle(event_loop, &tenure);
             outcome.and(next)
         });
         outcome.or_raise()?
@@ -187,7 +215,7 @@ impl GuestTurns {
         tenure.guard.with(|_| ()).or_raise()?;
         this.injection_queue.unpark();
         let _alarm = this.unregister(tenure.alarm_token)?;
-        // The loop's guard and the alarm's descriptor go with it.
+        // The loop's guard and two descriptors go with it.
         let taken = self.tenure.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop((tenure, taken));
         Ok(())

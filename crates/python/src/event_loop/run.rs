@@ -223,8 +223,7 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
         let stale = self.hand_out_events(event_loop, budget)?;
         let renew =
             this.state.with_guard(self.guard, |state| state.progress.stale_polls.note(stale)).or_raise()?;
-        // The descriptor that a host watches has to stay: there, a stale source costs a turn for each poll.
-        if renew && self.caller == Caller::Run {
+        if renew {
             this.renew_poller()?;
         }
         if !this.injection_queue.is_empty() {
