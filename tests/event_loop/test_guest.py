@@ -230,7 +230,7 @@ def test_an_idle_guest_does_not_wake_its_host() -> None:
 
 
 def test_a_closed_descriptor_with_a_duplicate_does_not_wake_the_host_for_long() -> None:
-    """The kernel goes on to report it; the guest's descriptor stays the same when the loop gets rid of that."""
+    """The kernel reports it without end; the guest keeps its descriptor when the loop ends that."""
     with hosted(forever()) as (host, guest), closing_pair() as (ours, theirs):
         fd = guest.fd
         loop = guest.loop

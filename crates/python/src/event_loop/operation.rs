@@ -1,18 +1,21 @@
 //! Operations on sockets that wait for readiness: each is tried again when its descriptor is ready, and completes a future.
 
+use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
 
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
-use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketType, sockopt};
 
-use super::EventLoop;
 use crate::buffer::LentMemory;
 use crate::errors::IntoPyErr;
+use crate::ffi::BytesWriter;
+
+/// The most that one `recv` takes from a stream, in bytes: below the size from which glibc maps each block anew.
+const MOST_OF_A_STREAM: usize = 120 * 1024;
 
 /// What is being sent.
 #[derive(Debug)]
@@ -106,12 +109,7 @@ impl Kind {
     ///
     /// # Errors
     /// RuntimeError on the wrong thread. What the operation itself raises is its outcome.
-    pub fn attempt<'py>(
-        &mut self,
-        event_loop: &Bound<'py, EventLoop>,
-        socket: &Bound<'py, PyAny>,
-        fd: RawFd,
-    ) -> PyResult<Attempt<'py>> {
+    pub fn attempt<'py>(&mut self, socket: &Bound<'py, PyAny>, fd: RawFd) -> PyResult<Attempt<'py>> {
         let py = socket.py();
         if fd < 0 {
             return Ok(Attempt::Done(Err(Errno::BADF.into_py_err())));
@@ -121,7 +119,7 @@ impl Kind {
         // mistake does in Python. No memory is at stake.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
         match self {
-            Self::Recv(limit) => receive(event_loop, fd, *limit),
+            Self::Recv(limit) => receive(py, fd, *limit),
             Self::RecvInto(memory) => {
                 let room = memory.len();
                 Ok(match memory.recv(fd) {
@@ -166,35 +164,21 @@ impl Kind {
     }
 }
 
-fn receive<'py>(
-    event_loop: &Bound<'py, EventLoop>,
-    fd: BorrowedFd<'_>,
-    limit: usize,
-) -> PyResult<Attempt<'py>> {
-    let py = event_loop.py();
-    // A bytes object is not tracked by the garbage collector: nothing foreign runs while the buffer is open.
-    let received = event_loop.get().with_read_buffer(py, |buffer, at| {
-        if limit > buffer.len() && sockopt::socket_type(fd) != Ok(SocketType::STREAM) {
-            // A message is cut off by a small buffer; a stream is not, and few streams have that much to give.
-            return None;
+/// `recv`: into the bytes object itself, which is cut to what came, so that nothing is copied.
+fn receive<'py>(py: Python<'py>, fd: BorrowedFd<'_>, limit: usize) -> PyResult<Attempt<'py>> {
+    // A second call costs a stream less than a large block; a message would be cut.
+    let is_stream = limit <= MOST_OF_A_STREAM || sockopt::socket_type(fd) == Ok(SocketType::STREAM);
+    let size = if is_stream { limit.min(MOST_OF_A_STREAM) } else { limit };
+    let mut bytes = BytesWriter::new(py, size)?;
+    // SAFETY: `size` bytes of memory that are the writer's; the kernel writes to them and nothing reads them before.
+    let room = unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<MaybeUninit<u8>>(), size) };
+    match rustix::net::recv(fd, room, RecvFlags::DONTWAIT) {
+        Ok((_, got)) => {
+            let data = bytes.finish(got.min(size))?.into_any();
+            Ok(if got < size { Attempt::Drained(data) } else { Attempt::Done(Ok(data)) })
         }
-        let size = limit.min(buffer.len());
-        let room = buffer.get_mut(..size).unwrap_or_default();
-        Some(
-            rustix::net::recv(fd, room, RecvFlags::DONTWAIT)
-                .map(|(_, got)| (at.new_bytes(buffer.get(..got).unwrap_or_default()), got < size)),
-        )
-    });
-    let received = received?.unwrap_or_else(|| {
-        let mut message = Vec::with_capacity(limit);
-        let (_, got) = rustix::net::recv(fd, spare_capacity(&mut message), RecvFlags::DONTWAIT)?;
-        Ok((PyBytes::new(py, &message).unbind(), got < limit))
-    });
-    Ok(match received {
-        Ok((data, true)) => Attempt::Drained(data.into_bound(py).into_any()),
-        Ok((data, false)) => Attempt::Done(Ok(data.into_bound(py).into_any())),
-        Err(error) => Attempt::failed(error),
-    })
+        Err(error) => Ok(Attempt::failed(error)),
+    }
 }
 
 /// `sock.accept()`, with the connection made non-blocking.

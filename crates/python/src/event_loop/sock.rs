@@ -73,7 +73,7 @@ impl EventLoop {
         slf.get().disturb()?;
         match Self::standing(slf, sock, fd, direction)? {
             Repeating::Drained => {}
-            Repeating::Unknown => match kind.attempt(slf, sock, fd)? {
+            Repeating::Unknown => match kind.attempt(sock, fd)? {
                 Attempt::Done(outcome) => return outcome.map(Bound::unbind),
                 Attempt::Drained(result) => return Ok(result.unbind()),
                 Attempt::Blocked => {}
@@ -257,7 +257,7 @@ impl EventLoop {
         // Closed meanwhile, the number may have a new owner, whose data is not ours to read (uvloop #645).
         let number: RawFd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
         let fd = if number == fd { fd } else { -1 };
-        match operation.kind.attempt(slf, &socket, fd)? {
+        match operation.kind.attempt(&socket, fd)? {
             Attempt::Blocked => this.rest(py, token, direction, Side::Operation(operation)),
             Attempt::Done(outcome) => {
                 this.rest(py, token, direction, Side::resting(direction))?;
