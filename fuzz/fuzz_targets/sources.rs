@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use whorl_core::reactor::{Change, Interest, Sources, Token};
+use whorl_core::reactor::{InterestChange, Interest, Sources, Token};
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Operation {
@@ -81,13 +81,13 @@ impl Pair {
         let fd = known.0;
         match change {
             None => {}
-            Some((named, Change::Add)) => {
+            Some((named, InterestChange::Add)) => {
                 assert_eq!((named, self.poller.insert(fd, interest)), (fd, None));
             }
-            Some((named, Change::Modify)) => {
+            Some((named, InterestChange::Modify)) => {
                 assert_eq!((named, self.poller.insert(fd, interest).is_some()), (fd, true));
             }
-            Some((named, Change::Delete)) => {
+            Some((named, InterestChange::Delete)) => {
                 assert_eq!((named, self.poller.remove(&fd).is_some()), (fd, true));
             }
         }

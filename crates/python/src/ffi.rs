@@ -328,7 +328,7 @@ impl<'a, 'py> Args<'a, 'py> {
 }
 
 /// What a fastcall method is in Rust.
-pub type Body<T> = for<'a, 'py> fn(&Bound<'py, T>, Args<'a, 'py>) -> PyResult<Py<PyAny>>;
+pub type MethodBody<T> = for<'a, 'py> fn(&Bound<'py, T>, Args<'a, 'py>) -> PyResult<Py<PyAny>>;
 
 /// Runs `body` as the C function of a fastcall method: catches panics, hands its error to Python.
 ///
@@ -340,7 +340,7 @@ pub unsafe fn trampoline<T: PyTypeInfo>(
     args: *const *mut ffi::PyObject,
     nargs: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
-    body: Body<T>,
+    body: MethodBody<T>,
 ) -> *mut ffi::PyObject {
     // SAFETY: the interpreter calls methods on threads that are attached to it. PyO3's own count of attachments is not
     // raised by this, which at most puts off the decrement of a count until the thread is next in a method of PyO3's.

@@ -30,7 +30,7 @@ mod sources;
 mod waker;
 
 pub use alarm::Alarm;
-pub use sources::{Change, Sources, Token};
+pub use sources::{InterestChange, Sources, Token};
 pub use sys::{Events, Poller};
 pub use waker::Waker;
 

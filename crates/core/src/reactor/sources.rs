@@ -37,7 +37,7 @@ impl Token {
 /// A source without interest is not registered at all: the kernel reports a hang-up or an error of each
 /// registered descriptor, wanted or not, and a paused reader whose peer is gone would keep the loop spinning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum InterestChange {
     /// Register the descriptor.
     Add,
     /// Change its registration.
@@ -109,14 +109,14 @@ impl<S> Sources<S> {
 
     /// Notes a new interest and returns how the poller has to follow, or nothing when there is no change to make.
     #[must_use]
-    pub fn set_interest(&mut self, token: Token, interest: Interest) -> Option<(RawFd, Change)> {
+    pub fn set_interest(&mut self, token: Token, interest: Interest) -> Option<(RawFd, InterestChange)> {
         let entry = self.entry_mut(token)?;
         let previous = std::mem::replace(&mut entry.interest, interest);
         let change = match (previous.is_none(), interest.is_none()) {
             _ if previous == interest => return None,
-            (true, _) => Change::Add,
-            (_, true) => Change::Delete,
-            (false, false) => Change::Modify,
+            (true, _) => InterestChange::Add,
+            (_, true) => InterestChange::Delete,
+            (false, false) => InterestChange::Modify,
         };
         Some((entry.fd, change))
     }
@@ -208,7 +208,7 @@ mod tests {
         let mut sources = Sources::default();
         let (token, _) = sources.insert(9, Interest::READ, ());
         assert_eq!(sources.set_interest(token, Interest::READ), None);
-        assert_eq!(sources.set_interest(token, Interest::BOTH), Some((9, Change::Modify)));
+        assert_eq!(sources.set_interest(token, Interest::BOTH), Some((9, InterestChange::Modify)));
         assert_eq!(sources.interest(token), Some((9, Interest::BOTH)));
     }
 
@@ -216,8 +216,8 @@ mod tests {
     fn who_wants_nothing_is_not_registered() {
         let mut sources = Sources::default();
         let (token, _) = sources.insert(9, Interest::READ, ());
-        assert_eq!(sources.set_interest(token, Interest::NONE), Some((9, Change::Delete)));
-        assert_eq!(sources.set_interest(token, Interest::WRITE), Some((9, Change::Add)));
+        assert_eq!(sources.set_interest(token, Interest::NONE), Some((9, InterestChange::Delete)));
+        assert_eq!(sources.set_interest(token, Interest::WRITE), Some((9, InterestChange::Add)));
     }
 
     #[test]
@@ -291,9 +291,9 @@ mod tests {
                         let Some((named, change)) = change else { continue };
                         prop_assert_eq!(named, *fd);
                         match change {
-                            Change::Add => prop_assert!(poller.insert(*fd, interest).is_none()),
-                            Change::Modify => prop_assert!(poller.insert(*fd, interest).is_some()),
-                            Change::Delete => prop_assert!(poller.remove(fd).is_some()),
+                            InterestChange::Add => prop_assert!(poller.insert(*fd, interest).is_none()),
+                            InterestChange::Modify => prop_assert!(poller.insert(*fd, interest).is_some()),
+                            InterestChange::Delete => prop_assert!(poller.remove(fd).is_some()),
                         }
                     }
                     Step::Drain => {

@@ -42,7 +42,7 @@ impl CloneWith for Scheduled {
 
 /// Where a handle is in its life.
 #[derive(Debug)]
-pub(super) enum Stage {
+pub(super) enum HandleStage {
     /// It waits to be run.
     Pending(Scheduled),
     /// It waits to be run, and other threads may wait for its end: see [`ThreadSafeHandle`].
@@ -63,7 +63,7 @@ pub(super) enum Stage {
 #[pyclass(frozen, subclass, weakref, module = "whorl._core")]
 #[derive(Debug)]
 pub struct Handle {
-    stage: Guarded<Stage>,
+    stage: Guarded<HandleStage>,
     source_traceback: Option<Py<PyAny>>,
 }
 
@@ -79,7 +79,7 @@ impl Handle {
         scheduled: Scheduled,
         source_traceback: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'_, Self>> {
-        untracked(py, Self::at(Stage::Pending(scheduled), source_traceback))
+        untracked(py, Self::at(HandleStage::Pending(scheduled), source_traceback))
     }
 
     /// A handle that runs whenever its descriptor is ready.
@@ -90,10 +90,10 @@ impl Handle {
         scheduled: Scheduled,
         source_traceback: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'_, Self>> {
-        Bound::new(py, Self::at(Stage::Repeating(scheduled), source_traceback))
+        Bound::new(py, Self::at(HandleStage::Repeating(scheduled), source_traceback))
     }
 
-    pub(super) const fn at(stage: Stage, source_traceback: Option<Py<PyAny>>) -> Self {
+    pub(super) const fn at(stage: HandleStage, source_traceback: Option<Py<PyAny>>) -> Self {
         Self { stage: Guarded::new(stage), source_traceback }
     }
 
@@ -101,45 +101,53 @@ impl Handle {
     #[inline]
     fn begin(slf: &Bound<'_, Self>) -> Begun {
         let stage = &slf.get().stage;
-        match stage.replace_if(slf.py(), Stage::Done, |stage| matches!(stage, Stage::Pending(_))) {
-            Ok(Stage::Pending(scheduled)) => Begun::Call(scheduled),
+        match stage.replace_if(slf.py(), HandleStage::Done, |stage| matches!(stage, HandleStage::Pending(_)))
+        {
+            Ok(HandleStage::Pending(scheduled)) => Begun::Call(scheduled),
             _ => stage.peek(slf.py(), |stage, at| match stage {
-                Stage::Repeating(scheduled) => Begun::Call(scheduled.clone_with(at)),
-                Stage::Shared(_) => Begun::Shared,
-                Stage::Pending(_) | Stage::Done | Stage::Reporting(_) | Stage::Cancelled => Begun::Nothing,
+                HandleStage::Repeating(scheduled) => Begun::Call(scheduled.clone_with(at)),
+                HandleStage::Shared(_) => Begun::Shared,
+                HandleStage::Pending(_)
+                | HandleStage::Done
+                | HandleStage::Reporting(_)
+                | HandleStage::Cancelled => Begun::Nothing,
             }),
         }
     }
 
     /// Shared to Done; what is to be run, unless it has been cancelled.
     pub(super) fn begin_shared(slf: &Bound<'_, Self>) -> Option<Scheduled> {
-        match slf.get().stage.replace_if(slf.py(), Stage::Done, |stage| matches!(stage, Stage::Shared(_))) {
-            Ok(Stage::Shared(scheduled)) => Some(scheduled),
+        match slf
+            .get()
+            .stage
+            .replace_if(slf.py(), HandleStage::Done, |stage| matches!(stage, HandleStage::Shared(_)))
+        {
+            Ok(HandleStage::Shared(scheduled)) => Some(scheduled),
             _ => None,
         }
     }
 
     /// Shared to Cancelled; false if it is not shared: another thread has begun it, or it is over.
     pub(super) fn transition_from_shared_to_cancelled(slf: &Bound<'_, Self>) -> bool {
-        let is_shared = |stage: &Stage| matches!(stage, Stage::Shared(_));
+        let is_shared = |stage: &HandleStage| matches!(stage, HandleStage::Shared(_));
         // What it held is dropped here, as finalisers may run.
-        slf.get().stage.replace_if(slf.py(), Stage::Cancelled, is_shared).is_ok()
+        slf.get().stage.replace_if(slf.py(), HandleStage::Cancelled, is_shared).is_ok()
     }
 
     /// Pending to Cancelled, or Done to Cancelled; true if it was pending.
     pub fn transition_to_cancelled(slf: &Bound<'_, Self>) -> bool {
         // What it held is dropped here, as finalisers may run.
-        let former = slf.get().stage.replace(slf.py(), Stage::Cancelled);
-        matches!(former, Stage::Pending(_) | Stage::Shared(_))
+        let former = slf.get().stage.replace(slf.py(), HandleStage::Cancelled);
+        matches!(former, HandleStage::Pending(_) | HandleStage::Shared(_))
     }
 
     /// Whatever it was to Done, but for Cancelled: its loop is closed and will not run it.
     ///
     /// What it held is dropped, as the garbage collector does not see it in a handle that the loop does not own any more.
     pub fn transition_to_done(slf: &Bound<'_, Self>) {
-        let not_cancelled = |stage: &Stage| !matches!(stage, Stage::Cancelled);
+        let not_cancelled = |stage: &HandleStage| !matches!(stage, HandleStage::Cancelled);
         // Dropped here, outside the stage, as finalisers may run.
-        drop(slf.get().stage.replace_if(slf.py(), Stage::Done, not_cancelled));
+        drop(slf.get().stage.replace_if(slf.py(), HandleStage::Done, not_cancelled));
     }
 
     /// Whether the handle may be used again: it has run, has no other reference, weak or strong, and is no subclass.
@@ -148,14 +156,14 @@ impl Handle {
         crate::ffi::is_uniquely_referenced(slf)
             && slf.get_type_ptr() == <Self as pyo3::PyTypeInfo>::type_object_raw(slf.py())
             && slf.get().source_traceback.is_none()
-            && slf.get().stage.peek(slf.py(), |stage, _at| matches!(stage, Stage::Done))
+            && slf.get().stage.peek(slf.py(), |stage, _at| matches!(stage, HandleStage::Done))
     }
 
     /// Done to Pending again, for a handle that `is_recyclable`.
     #[inline]
     pub fn transition_to_pending(&self, at: Attached<'_>, scheduled: Scheduled) {
-        let former = self.stage.replace(at, Stage::Pending(scheduled));
-        debug_assert!(matches!(former, Stage::Done), "a recycled handle holds nothing");
+        let former = self.stage.replace(at, HandleStage::Pending(scheduled));
+        debug_assert!(matches!(former, HandleStage::Done), "a recycled handle holds nothing");
     }
 
     /// Where it was scheduled, in debug mode.
@@ -165,7 +173,7 @@ impl Handle {
 
     /// Whether it was cancelled.
     pub fn is_cancelled(slf: &Bound<'_, Self>) -> bool {
-        slf.get().stage.peek(slf.py(), |stage, _at| matches!(stage, Stage::Cancelled))
+        slf.get().stage.peek(slf.py(), |stage, _at| matches!(stage, HandleStage::Cancelled))
     }
 
     /// Whether the context that it runs in is entered already, further up the stack.
@@ -176,13 +184,13 @@ impl Handle {
     /// The callback and its arguments, if it still holds them.
     pub(super) fn parts(slf: &Bound<'_, Self>) -> Option<Vec<Py<PyAny>>> {
         slf.get().stage.peek(slf.py(), |stage, at| match stage {
-            Stage::Pending(scheduled)
-            | Stage::Shared(scheduled)
-            | Stage::Repeating(scheduled)
-            | Stage::Reporting(scheduled) => {
+            HandleStage::Pending(scheduled)
+            | HandleStage::Shared(scheduled)
+            | HandleStage::Repeating(scheduled)
+            | HandleStage::Reporting(scheduled) => {
                 Some(scheduled.call.parts().map(|part| part.clone_with(at)).collect())
             }
-            Stage::Done | Stage::Cancelled => None,
+            HandleStage::Done | HandleStage::Cancelled => None,
         })
     }
 
@@ -268,10 +276,12 @@ impl Handle {
     /// Has the handle hold `scheduled` for the length of `act`, so that its repr names the callback. A repeating one still does.
     fn show(slf: &Bound<'_, Self>, scheduled: Scheduled, act: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
         let stage = &slf.get().stage;
-        let given =
-            stage.replace_if(slf.py(), Stage::Reporting(scheduled), |stage| matches!(stage, Stage::Done));
+        let given = stage.replace_if(slf.py(), HandleStage::Reporting(scheduled), |stage| {
+            matches!(stage, HandleStage::Done)
+        });
         let result = act();
-        let shown = stage.replace_if(slf.py(), Stage::Done, |stage| matches!(stage, Stage::Reporting(_)));
+        let shown =
+            stage.replace_if(slf.py(), HandleStage::Done, |stage| matches!(stage, HandleStage::Reporting(_)));
         // Here, as finalisers may run.
         drop((given, shown));
         result
@@ -317,10 +327,10 @@ impl Handle {
 
     fn visit_scheduled(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.stage.visit(Collector::of(&visit), |stage, visit| {
-            if let Stage::Pending(scheduled)
-            | Stage::Shared(scheduled)
-            | Stage::Repeating(scheduled)
-            | Stage::Reporting(scheduled) = stage
+            if let HandleStage::Pending(scheduled)
+            | HandleStage::Shared(scheduled)
+            | HandleStage::Repeating(scheduled)
+            | HandleStage::Reporting(scheduled) = stage
             {
                 for part in scheduled.call.parts() {
                     visit.call(part)?;
@@ -398,11 +408,11 @@ impl Handle {
     /// Return the context that the callback is called in, or None once it has run or was cancelled.
     fn get_context(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
         slf.get().stage.peek(slf.py(), |stage, at| match stage {
-            Stage::Pending(scheduled)
-            | Stage::Shared(scheduled)
-            | Stage::Repeating(scheduled)
-            | Stage::Reporting(scheduled) => Some(scheduled.context.clone_with(at)),
-            Stage::Done | Stage::Cancelled => None,
+            HandleStage::Pending(scheduled)
+            | HandleStage::Shared(scheduled)
+            | HandleStage::Repeating(scheduled)
+            | HandleStage::Reporting(scheduled) => Some(scheduled.context.clone_with(at)),
+            HandleStage::Done | HandleStage::Cancelled => None,
         })
     }
 

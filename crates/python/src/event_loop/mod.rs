@@ -58,14 +58,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::net::ReadBuffer;
-use whorl_core::reactor::{Change, Interest, Poller, Sources, Token};
+use whorl_core::reactor::{Interest, InterestChange, Poller, Sources, Token};
 use whorl_core::sched::{BorrowError, InjectionQueue, LoopOwner, OwnerCell, Pace, Process, Timers, Turn};
 
 use clock::LoopClock;
 pub use handle::{Handle, Scheduled, leaves_the_loop};
 pub use io::{IoHandle, IoObject};
 pub use schedule::new_future;
-pub use source::{Side, Source, Watch};
+pub use source::{Source, Watch, WatchSide};
 pub use thread_safe_handle::ThreadSafeHandle;
 pub use timer::{LoopTimers, TimerHandle};
 use watch::{WatchChange, Watchers};
@@ -375,10 +375,10 @@ impl EventLoop {
             let Some(poller) = &state.poller else { return Ok(()) };
             match change {
                 // SAFETY: `register` has argued the descriptor, which is the token's still.
-                Change::Add => unsafe { poller.add(fd, token, interest) },
+                InterestChange::Add => unsafe { poller.add(fd, token, interest) },
                 // SAFETY: as above.
-                Change::Modify => unsafe { poller.modify(fd, token, interest) },
-                Change::Delete => {
+                InterestChange::Modify => unsafe { poller.modify(fd, token, interest) },
+                InterestChange::Delete => {
                     // Closed before by other code: the kernel has forgotten it by itself.
                     let _forgotten = poller.delete(fd);
                     Ok(())

@@ -59,7 +59,7 @@ impl Payload {
 
 /// What is to be done when the descriptor is ready.
 #[derive(Debug)]
-pub enum Kind {
+pub enum OperationKind {
     /// `recv` of at most so many bytes.
     Recv(usize),
     /// `recv` into the caller's memory.
@@ -82,7 +82,7 @@ pub struct Operation {
     /// The socket, kept open and alive while the operation waits.
     pub socket: Py<PyAny>,
     /// What it does.
-    pub kind: Kind,
+    pub kind: OperationKind,
 }
 
 /// How far one attempt came.
@@ -104,7 +104,7 @@ impl Attempt<'_> {
     }
 }
 
-impl Kind {
+impl OperationKind {
     /// One attempt, which does not block, whatever mode the descriptor is in.
     ///
     /// # Errors

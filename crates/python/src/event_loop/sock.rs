@@ -3,7 +3,7 @@
 //! Each is tried at once. What would block becomes an [`Operation`] that waits in the [`Watch`] of its descriptor, beside
 //! the callbacks of `add_reader()` and `add_writer()`, and is tried again by the loop itself when the poller reports.
 //!
-//! A descriptor that was waited for to be readable stays registered when the operation is done ([`Side::Lingering`]): the
+//! A descriptor that was waited for to be readable stays registered when the operation is done ([`WatchSide::Lingering`]): the
 //! next operation on the same socket, which usually comes soon, then needs no system call to wait. If data comes first, the
 //! report ends the registration. The registration is tied to the socket *object* by a weak reference, not to the number
 //! alone, which may have been closed and reused meanwhile: another user of the number gets a new one.
@@ -18,9 +18,9 @@ use pyo3::types::{PyString, PyTuple, PyType, PyWeakrefReference};
 use rustix::io::Errno;
 use whorl_core::reactor::{Interest, Readiness, Token};
 
-use super::operation::{Attempt, Kind, Operation, Payload, is_blocking};
+use super::operation::{Attempt, Operation, OperationKind, Payload, is_blocking};
 use super::watch::Direction;
-use super::{EventLoop, Side, Source, Watch};
+use super::{EventLoop, Source, Watch, WatchSide};
 use crate::buffer::LentMemory;
 use crate::errors::IntoPyErr;
 use crate::interpreter::{CloneWith, Identity};
@@ -68,7 +68,7 @@ impl EventLoop {
         sock: &Bound<'_, PyAny>,
         fd: RawFd,
         direction: Direction,
-        mut kind: Kind,
+        mut kind: OperationKind,
     ) -> PyResult<Py<PyAny>> {
         slf.get().disturb()?;
         match Self::standing(slf, sock, fd, direction)? {
@@ -94,7 +94,7 @@ impl EventLoop {
         let drained_socket = slf.get().with_attached(slf.py(), |state, at| {
             let token = state.sources.token_of(fd)?;
             let Some(Source::Watch(watch)) = state.sources.get(token) else { return None };
-            let drained = matches!(watch.reader, Side::Lingering { drained: true });
+            let drained = matches!(watch.reader, WatchSide::Lingering { drained: true });
             if drained { watch.live_socket(at) } else { None }
         })?;
         Ok(if drained_socket.is_some_and(|known| known.is(sock)) {
@@ -110,7 +110,7 @@ impl EventLoop {
         sock: &Bound<'_, PyAny>,
         fd: RawFd,
         direction: Direction,
-        kind: Kind,
+        kind: OperationKind,
     ) -> PyResult<Py<PyAny>> {
         let this = slf.get();
         let future = Self::new_future(slf)?;
@@ -123,7 +123,7 @@ impl EventLoop {
             this.with(|state| {
                 let token = state.sources.token_of(fd)?;
                 let Some(Source::Watch(watch)) = state.sources.get_mut(token) else { return None };
-                let former = watch.side(direction).replace(Side::Operation(operation.take()?));
+                let former = watch.side(direction).replace(WatchSide::Operation(operation.take()?));
                 Some((token, watch.interest(), former))
             })
         };
@@ -142,7 +142,7 @@ impl EventLoop {
         }
         let Some(operation) = operation else { return Ok(future.unbind()) };
         let mut watch = Watch { socket: Some(PyWeakrefReference::new(sock)?.unbind()), ..Watch::default() };
-        *watch.side(direction) = Side::Operation(operation);
+        *watch.side(direction) = WatchSide::Operation(operation);
         let interest = watch.interest();
         this.register(fd, interest, Source::Watch(watch))?;
         Ok(future.unbind())
@@ -201,7 +201,7 @@ impl EventLoop {
         let Some(Source::Watch(watch)) = this.unregister(token)? else { return Ok(()) };
         this.forget_callbacks(fd, &watch);
         for side in [watch.reader, watch.writer] {
-            if let Side::Operation(operation) = side {
+            if let WatchSide::Operation(operation) = side {
                 if !operation.is_done(py)? {
                     operation.complete(py, Err(Errno::BADF.into_py_err()))?;
                 }
@@ -234,15 +234,15 @@ impl EventLoop {
             let Some(Source::Watch(watch)) = state.sources.get_mut(token) else { return None };
             let side = watch.side(direction);
             match side {
-                Side::Operation(_) => match side.replace(Side::resting(direction)) {
-                    Side::Operation(operation) => Some((fd, Taken::Operation(operation))),
+                WatchSide::Operation(_) => match side.replace(WatchSide::resting(direction)) {
+                    WatchSide::Operation(operation) => Some((fd, Taken::Operation(operation))),
                     _ => None,
                 },
-                Side::Lingering { .. } => {
-                    *side = Side::Free;
+                WatchSide::Lingering { .. } => {
+                    *side = WatchSide::Free;
                     Some((fd, Taken::Unwanted))
                 }
-                Side::Free | Side::Callback(_) => None,
+                WatchSide::Free | WatchSide::Callback(_) => None,
             }
         })?;
         let (fd, mut operation) = match taken {
@@ -251,32 +251,32 @@ impl EventLoop {
             Some((fd, Taken::Operation(operation))) => (fd, operation),
         };
         if operation.is_done(py)? {
-            return this.rest(py, token, direction, Side::Free);
+            return this.rest(py, token, direction, WatchSide::Free);
         }
         let socket = operation.socket.bind(py).clone();
         // Closed meanwhile, the number may have a new owner, whose data is not ours to read (uvloop #645).
         let number: RawFd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
         let fd = if number == fd { fd } else { -1 };
         match operation.kind.attempt(&socket, fd)? {
-            Attempt::Blocked => this.rest(py, token, direction, Side::Operation(operation)),
+            Attempt::Blocked => this.rest(py, token, direction, WatchSide::Operation(operation)),
             Attempt::Done(outcome) => {
-                this.rest(py, token, direction, Side::resting(direction))?;
+                this.rest(py, token, direction, WatchSide::resting(direction))?;
                 operation.complete(py, outcome)
             }
             Attempt::Drained(result) => {
-                this.rest(py, token, direction, Side::Lingering { drained: true })?;
+                this.rest(py, token, direction, WatchSide::Lingering { drained: true })?;
                 operation.complete(py, Ok(result))
             }
         }
     }
 
     /// Puts `next` on a side whose operation was taken out, unless another operation was put there meanwhile.
-    fn rest(&self, py: Python<'_>, token: Token, direction: Direction, next: Side) -> PyResult<()> {
+    fn rest(&self, py: Python<'_>, token: Token, direction: Direction, next: WatchSide) -> PyResult<()> {
         let mut next = Some(next);
         self.with(|state| {
             let Some(Source::Watch(watch)) = state.sources.get_mut(token) else { return };
             let side = watch.side(direction);
-            if matches!(side, Side::Free | Side::Lingering { .. })
+            if matches!(side, WatchSide::Free | WatchSide::Lingering { .. })
                 && let Some(next) = next.take()
             {
                 *side = next;
@@ -351,7 +351,7 @@ impl EventLoop {
             let name = format!("sock_{}", method.bind(py));
             return asyncios(slf, &name, sock, &args.iter().collect::<Vec<_>>());
         };
-        Self::try_or_wait(slf, sock, fd, direction, Kind::Method(method, args))
+        Self::try_or_wait(slf, sock, fd, direction, OperationKind::Method(method, args))
     }
 }
 
@@ -367,7 +367,7 @@ impl EventLoop {
             // What is no size is refused by the socket's own method.
             return asyncios(slf, "sock_recv", sock, &[n]);
         };
-        Self::try_or_wait(slf, sock, fd, Direction::Read, Kind::Recv(limit))
+        Self::try_or_wait(slf, sock, fd, Direction::Read, OperationKind::Recv(limit))
     }
 
     /// `sock_recv_into`: how many bytes, or an awaitable of that.
@@ -381,7 +381,7 @@ impl EventLoop {
         };
         match LentMemory::writable(buf) {
             Ok(memory) if memory.len() > 0 => {
-                Self::try_or_wait(slf, sock, fd, Direction::Read, Kind::RecvInto(memory))
+                Self::try_or_wait(slf, sock, fd, Direction::Read, OperationKind::RecvInto(memory))
             }
             // The socket's own method has its word for both.
             _ => asyncios(slf, "sock_recv_into", sock, &[buf]),
@@ -397,7 +397,7 @@ impl EventLoop {
         let Some(fd) = Self::plain_fd(slf, sock)? else {
             return asyncios(slf, "sock_sendall", sock, &[data]);
         };
-        Self::try_or_wait(slf, sock, fd, Direction::Write, Kind::SendAll(Payload::new(data)?, 0))
+        Self::try_or_wait(slf, sock, fd, Direction::Write, OperationKind::SendAll(Payload::new(data)?, 0))
     }
 
     /// `getattr(sock, method)(*args)`, for reading: its result, or an awaitable of it.
@@ -425,7 +425,7 @@ impl EventLoop {
     /// `sock_accept`: the connection and its address, or an awaitable of them.
     fn _sock_accept(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let Some(fd) = Self::plain_fd(slf, sock)? else { return asyncios(slf, "sock_accept", sock, &[]) };
-        Self::try_or_wait(slf, sock, fd, Direction::Read, Kind::Accept)
+        Self::try_or_wait(slf, sock, fd, Direction::Read, OperationKind::Accept)
     }
 
     /// `sock_connect` to a resolved address: None, or an awaitable.
@@ -442,7 +442,7 @@ impl EventLoop {
         match sock.call_method1(intern!(py, "connect"), (address,)) {
             // EINPROGRESS; after EINTR it goes on in the background as well (bpo-23618).
             Err(error) if is_blocking(&error) => {
-                Self::wait(slf, sock, fd, Direction::Write, Kind::Connect(address.clone().unbind()))
+                Self::wait(slf, sock, fd, Direction::Write, OperationKind::Connect(address.clone().unbind()))
             }
             Err(error) => Err(error),
             Ok(_) => Ok(py.None()),
@@ -463,7 +463,7 @@ impl EventLoop {
         let fd: RawFd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
         let Some((token, direction)) = this.token_of_operation(fd, future)? else { return Ok(()) };
         let _former = this.with(|state| match state.sources.get_mut(token) {
-            Some(Source::Watch(watch)) => Some(watch.side(direction).replace(Side::Free)),
+            Some(Source::Watch(watch)) => Some(watch.side(direction).replace(WatchSide::Free)),
             _ => None,
         })?;
         this.settle(py, token)

@@ -24,7 +24,7 @@ pub enum Source {
 
 /// What is done when a descriptor is ready in one direction.
 #[derive(Debug, Default)]
-pub enum Side {
+pub enum WatchSide {
     /// Nothing, and nothing is asked of the poller.
     #[default]
     Free,
@@ -39,7 +39,7 @@ pub enum Side {
     },
 }
 
-impl Side {
+impl WatchSide {
     /// What a side is after an operation in `direction`: writable is what a socket is nearly always, so only the other
     /// direction is worth asking for in advance.
     pub const fn resting(direction: Direction) -> Self {
@@ -92,9 +92,9 @@ impl Side {
 #[derive(Debug, Default)]
 pub struct Watch {
     /// What is done when it is readable.
-    pub reader: Side,
+    pub reader: WatchSide,
     /// What is done when it is writable.
-    pub writer: Side,
+    pub writer: WatchSide,
     /// The file object that was given to `add_reader()` or `add_writer()`, kept so that its descriptor is not closed by the
     /// garbage collector.
     pub file: Option<Py<PyAny>>,
@@ -109,7 +109,7 @@ impl Watch {
     }
 
     /// One direction.
-    pub const fn side(&mut self, direction: Direction) -> &mut Side {
+    pub const fn side(&mut self, direction: Direction) -> &mut WatchSide {
         match direction {
             Direction::Read => &mut self.reader,
             Direction::Write => &mut self.writer,
@@ -137,7 +137,7 @@ impl Watch {
 
     /// The side on which an operation for `future` waits.
     pub fn direction_of(&self, future: Identity) -> Option<Direction> {
-        let is_it = |side: &Side| matches!(side, Side::Operation(operation) if future.is(&operation.future));
+        let is_it = |side: &WatchSide| matches!(side, WatchSide::Operation(operation) if future.is(&operation.future));
         match (is_it(&self.reader), is_it(&self.writer)) {
             (true, _) => Some(Direction::Read),
             (_, true) => Some(Direction::Write),
@@ -176,8 +176,8 @@ impl Source {
                 let mut dispatch = Dispatch::Nothing;
                 for (is_ready, side) in sides {
                     match side {
-                        Side::Callback(handle) if is_ready => ready.push_back(handle.clone_with(at)),
-                        Side::Operation(_) | Side::Lingering { .. } if is_ready => {
+                        WatchSide::Callback(handle) if is_ready => ready.push_back(handle.clone_with(at)),
+                        WatchSide::Operation(_) | WatchSide::Lingering { .. } if is_ready => {
                             dispatch = Dispatch::Operations
                         }
                         _ => {}

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::{PyClassInitializer, intern};
 use whorl_core::sched::{assert_nothing_open, this_thread};
 
-use super::handle::{Handle, Scheduled, Stage, untracked};
+use super::handle::{Handle, HandleStage, Scheduled, untracked};
 
 /// No thread runs the callback.
 const IDLE: usize = 0;
@@ -42,7 +42,7 @@ impl ThreadSafeHandle {
         if !cfg!(Py_3_14) {
             return Handle::make(py, scheduled, traceback);
         }
-        let handle = PyClassInitializer::from(Handle::at(Stage::Shared(scheduled), traceback));
+        let handle = PyClassInitializer::from(Handle::at(HandleStage::Shared(scheduled), traceback));
         Ok(untracked(py, handle.add_subclass(Self::default()))?.into_super())
     }
 

@@ -11,7 +11,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::sched::{BorrowError, OwnerCell, TimerKey, Timers};
 
 use super::clock;
-use super::handle::{Handle, Scheduled, Stage, info};
+use super::handle::{Handle, HandleStage, Scheduled, info};
 
 /// The timers of a loop. Each refers to them, so the loop drains them at its end.
 pub type LoopTimers = OwnerCell<Timers<Py<TimerHandle>>>;
@@ -60,7 +60,7 @@ impl TimerHandle {
         source_traceback: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'_, Self>> {
         let timer = Self { when, timers, key: AtomicU64::new(NO_KEY) };
-        let handle = PyClassInitializer::from(Handle::at(Stage::Pending(scheduled), source_traceback));
+        let handle = PyClassInitializer::from(Handle::at(HandleStage::Pending(scheduled), source_traceback));
         Bound::new(py, handle.add_subclass(timer))
     }
 

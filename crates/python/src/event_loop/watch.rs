@@ -20,7 +20,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::reactor::{Interest, Token};
 
 use super::schedule::source_traceback;
-use super::{EventLoop, Handle, Injected, Scheduled, Side, Source, Watch, fileno, leaves_the_loop};
+use super::{EventLoop, Handle, Injected, Scheduled, Source, Watch, WatchSide, fileno, leaves_the_loop};
 use crate::errors::OrRaise;
 use crate::ffi::{Call, copy_context};
 use crate::interpreter::Identity;
@@ -232,7 +232,7 @@ impl EventLoop {
             let token = state.sources.token_of(fd)?;
             let Some(Source::Watch(watch)) = state.sources.get_mut(token) else { return None };
             let (handle, file) = side.take()?;
-            let former = watch.side(direction).replace(Side::Callback(handle));
+            let former = watch.side(direction).replace(WatchSide::Callback(handle));
             let former_file = watch.file.replace(file);
             Some((token, watch.interest(), former, former_file))
         })?;
@@ -244,7 +244,7 @@ impl EventLoop {
         }
         let Some((handle, file)) = side else { return Ok(()) };
         let mut watch = Watch { file: Some(file), ..Watch::default() };
-        *watch.side(direction) = Side::Callback(handle);
+        *watch.side(direction) = WatchSide::Callback(handle);
         let interest = watch.interest();
         this.register(fd, interest, Source::Watch(watch)).map(drop)
     }
@@ -301,7 +301,7 @@ impl EventLoop {
         slf: &Bound<'_, Self>,
         fd: RawFd,
         direction: Direction,
-        is_it: impl FnOnce(&Side) -> bool + Send,
+        is_it: impl FnOnce(&WatchSide) -> bool + Send,
     ) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
@@ -311,14 +311,14 @@ impl EventLoop {
             if !is_it(watch.side(direction)) {
                 return None;
             }
-            let former = watch.side(direction).replace(Side::Free);
+            let former = watch.side(direction).replace(WatchSide::Free);
             let has_callback =
-                [&watch.reader, &watch.writer].iter().any(|side| matches!(side, Side::Callback(_)));
+                [&watch.reader, &watch.writer].iter().any(|side| matches!(side, WatchSide::Callback(_)));
             let former_file = if has_callback { None } else { watch.file.take() };
             Some((token, watch.interest(), former, former_file))
         })?;
         let Some((token, interest, former, _former_file)) = found else { return Ok(false) };
-        let was_operation = matches!(former, Side::Operation(_));
+        let was_operation = matches!(former, WatchSide::Operation(_));
         former.cancel(py);
         if interest.is_none() {
             drop(this.unregister(token)?);
@@ -354,7 +354,7 @@ impl EventLoop {
     /// `watch` is not a source of `fd` any more: its callbacks are no descriptor's current ones.
     pub fn forget_callbacks(&self, fd: RawFd, watch: &Watch) {
         for (direction, side) in [(Direction::Read, &watch.reader), (Direction::Write, &watch.writer)] {
-            if let Side::Callback(handle) = side {
+            if let WatchSide::Callback(handle) = side {
                 self.watchers.forget(fd, direction, handle);
             }
         }

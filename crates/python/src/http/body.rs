@@ -9,7 +9,7 @@ use crate::interpreter::Attached;
 
 /// The received part of a body that was not handed on.
 #[derive(Debug, Default)]
-pub enum Body {
+pub enum ResponseBody {
     /// Nothing.
     #[default]
     Empty,
@@ -33,7 +33,7 @@ pub enum Piece {
     ChunkEnd,
 }
 
-impl Body {
+impl ResponseBody {
     /// How many bytes there are.
     pub fn len(&self, at: Attached<'_>) -> usize {
         match self {

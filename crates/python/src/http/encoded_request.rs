@@ -7,7 +7,7 @@ use pyo3::types::{PyBytes, PyDict, PyMapping, PyString};
 use whorl_core::http1::encode;
 
 use super::encode::utf8;
-use super::options::{Body, Options};
+use super::options::{RequestBody, RequestOptions};
 use super::session::FastPath;
 use crate::errors::OrRaise;
 
@@ -38,13 +38,13 @@ enum Bodyless {
 
 /// A field that all requests of a session have, unless they name it themselves.
 #[derive(Debug)]
-pub struct Field {
+pub struct EncodedField {
     name: Vec<u8>,
     /// As it is sent.
     line: Vec<u8>,
 }
 
-impl Field {
+impl EncodedField {
     /// Encodes it.
     ///
     /// # Errors
@@ -62,13 +62,13 @@ impl Field {
 
 /// The fields that all requests of a session have, unless they name them themselves.
 #[derive(Debug)]
-pub struct Fields {
+pub struct EncodedFields {
     /// Those that the session was given: they come first.
-    pub given: Vec<Field>,
+    pub given: Vec<EncodedField>,
     /// Those that every session has, except the ones it was given.
-    pub automatic: Vec<Field>,
+    pub automatic: Vec<EncodedField>,
     /// The field of the session's `auth`, which excludes other credentials.
-    pub auth: Option<Field>,
+    pub auth: Option<EncodedField>,
 }
 
 /// A field of the request's own.
@@ -95,7 +95,7 @@ impl EncodedRequest {
         py: Python<'_>,
         fast_path: &FastPath,
         method: &str,
-        options: &Options<'_>,
+        options: &RequestOptions<'_>,
         cookies: Option<&Bound<'_, PyString>>,
     ) -> PyResult<Option<Self>> {
         let bodyless = match method {
@@ -142,7 +142,7 @@ impl EncodedRequest {
 
     /// Adds the session's fields, each in the request's own form if it has one; then the rest of the request's, and
     /// those that every request has. Says whether the media type is among them.
-    fn add_fields(&mut self, fields: &Fields, own: &[Own<'_>]) -> PyResult<bool> {
+    fn add_fields(&mut self, fields: &EncodedFields, own: &[Own<'_>]) -> PyResult<bool> {
         let mut added = Vec::with_capacity(own.len());
         for field in &fields.given {
             match own.iter().position(|own| field.is(&own.name)) {
@@ -173,19 +173,19 @@ impl EncodedRequest {
         &mut self,
         py: Python<'_>,
         fast_path: &FastPath,
-        body: &Body<'_>,
+        body: &RequestBody<'_>,
     ) -> PyResult<Option<&'static [u8]>> {
         let media_type: &[u8] = match body {
-            Body::Nothing => b"application/octet-stream",
-            Body::Bytes(bytes) => {
+            RequestBody::Nothing => b"application/octet-stream",
+            RequestBody::Bytes(bytes) => {
                 self.body = Some(bytes.clone().unbind());
                 b"application/octet-stream"
             }
-            Body::Text(text) => {
+            RequestBody::Text(text) => {
                 self.body = Some(text.encode_utf8()?.unbind());
                 b"text/plain; charset=utf-8"
             }
-            Body::Json(value) => {
+            RequestBody::Json(value) => {
                 let serialized = fast_path.json_serialize.bind(py).call1((value,))?;
                 let bytes = match serialized.cast_into_exact::<PyBytes>() {
                     Ok(bytes) => bytes,
@@ -226,7 +226,7 @@ fn pairs<'py>(headers: &Bound<'py, PyAny>) -> PyResult<Option<Vec<Pair<'py>>>> {
 }
 
 /// Whether a request on the fast path may have a field of that name in addition to those it has.
-fn may_have(name: &[u8], own: &[Own<'_>], fields: &Fields) -> bool {
+fn may_have(name: &[u8], own: &[Own<'_>], fields: &EncodedFields) -> bool {
     !SPECIAL.iter().any(|special| special.eq_ignore_ascii_case(name))
         && !fields.auth.as_ref().is_some_and(|auth| auth.is(name))
         // Two fields of one name are left to the coroutine, which treats them as aiohttp does.

@@ -40,7 +40,7 @@ const OPTIONAL: [&str; 25] = [
 
 /// A body that takes no task to send.
 #[derive(Debug)]
-pub enum Body<'py> {
+pub enum RequestBody<'py> {
     /// None.
     Nothing,
     /// `data=b"…"`
@@ -53,13 +53,13 @@ pub enum Body<'py> {
 
 /// The options of a request on the fast path.
 #[derive(Debug)]
-pub struct Options<'py> {
+pub struct RequestOptions<'py> {
     /// The extension of the query.
     pub params: Option<Bound<'py, PyAny>>,
     /// A mapping.
     pub headers: Option<Bound<'py, PyAny>>,
     /// The body.
-    pub body: Body<'py>,
+    pub body: RequestBody<'py>,
     /// A TLS setting that is not the default one.
     pub ssl: Option<Bound<'py, PyAny>>,
     /// How long it may take.
@@ -68,7 +68,7 @@ pub struct Options<'py> {
     pub raise_for_status: bool,
 }
 
-impl<'py> Options<'py> {
+impl<'py> RequestOptions<'py> {
     /// Reads the keywords of the call; none if the fast path does not support them.
     ///
     /// # Errors
@@ -77,7 +77,7 @@ impl<'py> Options<'py> {
         let mut options = Self {
             params: None,
             headers: None,
-            body: Body::Nothing,
+            body: RequestBody::Nothing,
             ssl: None,
             limits: fast_path.time_limits,
             raise_for_status: fast_path.raise_for_status,
@@ -97,10 +97,10 @@ impl<'py> Options<'py> {
                     options.headers = Some(value);
                     true
                 }
-                "data" | "json" if !matches!(options.body, Body::Nothing) => false,
+                "data" | "json" if !matches!(options.body, RequestBody::Nothing) => false,
                 "data" => options.read_data(value),
                 "json" => {
-                    options.body = Body::Json(value);
+                    options.body = RequestBody::Json(value);
                     true
                 }
                 "ssl" => {
@@ -130,7 +130,7 @@ impl<'py> Options<'py> {
         let data = match data.cast_into_exact::<PyBytes>() {
             Ok(bytes) => {
                 let fits = bytes.as_bytes().len() <= LARGEST;
-                self.body = Body::Bytes(bytes);
+                self.body = RequestBody::Bytes(bytes);
                 return fits;
             }
             Err(error) => error.into_inner(),
@@ -138,7 +138,7 @@ impl<'py> Options<'py> {
         match data.cast_into_exact::<PyString>() {
             // No character takes more than four bytes.
             Ok(text) if text.len().is_ok_and(|length| length <= LARGEST / 4) => {
-                self.body = Body::Text(text);
+                self.body = RequestBody::Text(text);
                 true
             }
             _ => false,

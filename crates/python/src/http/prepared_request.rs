@@ -10,7 +10,7 @@ use super::connection::HttpConnection;
 use super::deadlines::{RequestDeadlines, TimeLimits, Timed};
 use super::encoded_request::EncodedRequest;
 use super::exchange::Exchange;
-use super::options::Options;
+use super::options::RequestOptions;
 use super::session::{FastPath, SessionBase};
 use crate::event_loop::clock;
 use crate::transport::Chunk;
@@ -72,7 +72,7 @@ impl PreparedRequest {
         let session = session.bind(py);
         let Some(fast_path) = SessionBase::fast_path(session)? else { return Ok(None) };
         let options = options.as_ref().map(|options| options.bind(py));
-        let Some(options) = Options::read(&fast_path, options)? else { return Ok(None) };
+        let Some(options) = RequestOptions::read(&fast_path, options)? else { return Ok(None) };
         let Some(cached) = SessionBase::prepare(session, &fast_path, url.bind(py), &options)? else {
             return Ok(None);
         };
@@ -81,7 +81,7 @@ impl PreparedRequest {
         let Some(encoded) = EncodedRequest::new(py, &fast_path, method, &options, cookies.as_ref())? else {
             return Ok(None);
         };
-        let Options { limits, raise_for_status, .. } = options;
+        let RequestOptions { limits, raise_for_status, .. } = options;
         let cached = cached.unbind();
         let started = clock::now_on(fast_path.event_loop.bind(py))?;
         Ok(Some(Self { fast_path, cached, limits, raise_for_status, encoded, started }))

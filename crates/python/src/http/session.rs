@@ -14,9 +14,9 @@ use whorl_core::sched::{LoopOwner, OwnerCell};
 use super::cached_target::CachedTarget;
 use super::deadlines::{RequestDeadlines, TimeLimits};
 use super::encode::utf8;
-use super::encoded_request::{Field, Fields};
+use super::encoded_request::{EncodedField, EncodedFields};
 use super::exchange::ResponseOptions;
-use super::options::Options;
+use super::options::RequestOptions;
 use super::pool::ConnectionPool;
 use crate::errors::OrRaise;
 use crate::event_loop::EventLoop;
@@ -48,7 +48,7 @@ pub struct FastPath {
     headers: Py<PyAny>,
     headers_version: u64,
     /// The fields of every request.
-    pub fields: Fields,
+    pub fields: EncodedFields,
     /// Makes the text or the bytes of `json=`.
     pub json_serialize: Py<PyAny>,
     cookie_jar: Py<PyAny>,
@@ -116,7 +116,7 @@ impl SessionBase {
         slf: &Bound<'py, Self>,
         fast_path: &FastPath,
         url: &Bound<'py, PyAny>,
-        options: &Options<'py>,
+        options: &RequestOptions<'py>,
     ) -> PyResult<Option<Bound<'py, CachedTarget>>> {
         let py = slf.py();
         let cached = match &options.ssl {
@@ -233,10 +233,11 @@ impl SessionBase {
             Ok(event_loop) => Arc::clone(event_loop.get().owner()),
             Err(_) => Arc::new(LoopOwner::new()),
         };
-        let encoded = |fields: Vec<(Bound<'_, PyString>, Bound<'_, PyString>)>| -> PyResult<Vec<Field>> {
-            fields.iter().map(|(name, value)| Field::new(&utf8(name)?, &utf8(value)?)).collect()
-        };
-        let auth = auth.map(|value| Field::new(b"Authorization", value.as_bytes())).transpose()?;
+        let encoded =
+            |fields: Vec<(Bound<'_, PyString>, Bound<'_, PyString>)>| -> PyResult<Vec<EncodedField>> {
+                fields.iter().map(|(name, value)| EncodedField::new(&utf8(name)?, &utf8(value)?)).collect()
+            };
+        let auth = auth.map(|value| EncodedField::new(b"Authorization", value.as_bytes())).transpose()?;
         let previous = self.fast_path.with(|fast_path| fast_path.clone()).or_raise()?;
         let deadlines = match &previous {
             Some(previous) => previous.deadlines.clone_ref(py),
@@ -257,7 +258,7 @@ impl SessionBase {
             connector,
             headers: headers.clone().unbind(),
             headers_version: version_of(headers)?,
-            fields: Fields { given: encoded(given)?, automatic: encoded(automatic)?, auth },
+            fields: EncodedFields { given: encoded(given)?, automatic: encoded(automatic)?, auth },
             json_serialize,
             cookie_jar,
             cookies,

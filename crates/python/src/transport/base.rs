@@ -1,6 +1,6 @@
 //! What every transport over a descriptor is made of: where its state lives, how it is watched, how it begins and ends.
 //!
-//! A class is an [`IoTransport`] of its [`Kind`]. What it does as the others do is written once, in traits whose methods are
+//! A class is an [`IoTransport`] of its [`TransportKind`]. What it does as the others do is written once, in traits whose methods are
 //! provided: [`Transport`], [`Ending`], [`Reads`](super::flow::Reads) and [`Writes`](super::flow::Writes).
 
 use std::fmt;
@@ -16,7 +16,7 @@ use whorl_core::sched::OwnerCell;
 use super::common;
 use super::ending::Ending;
 use super::protocol::HeldProtocol;
-use super::states::{TransportPhase, Watch};
+use super::states::{TransportPhase, WatchState};
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, IoHandle, IoObject, Source};
 use crate::interpreter::{Attached, CloneWith, Collector};
@@ -49,7 +49,7 @@ pub trait Descriptor: fmt::Debug + Send + Sized {
 }
 
 /// One kind of transport: the part of its state that the other kinds do not have.
-pub trait Kind: fmt::Debug + Send + Sized + 'static {
+pub trait TransportKind: fmt::Debug + Send + Sized + 'static {
     /// What it is over.
     type Descriptor: Descriptor;
 
@@ -78,7 +78,7 @@ pub trait Kind: fmt::Debug + Send + Sized + 'static {
     /// Drops what waits to be sent, and returns it for a place where dropping is allowed. What was gathered in this turn is
     /// offered to the descriptor first.
     #[must_use]
-    fn take_unsent(state: &mut State<Self>) -> Self::Unsent;
+    fn take_unsent(state: &mut TransportState<Self>) -> Self::Unsent;
 
     /// Its part of the transport's repr.
     fn describe(&self) -> String;
@@ -98,14 +98,14 @@ pub trait Kind: fmt::Debug + Send + Sized + 'static {
 
 /// What belongs to the loop's thread.
 #[derive(Debug)]
-pub struct State<K: Kind> {
+pub struct TransportState<K: TransportKind> {
     /// What the transport is over.
     pub descriptor: K::Descriptor,
     /// The protocol, until `connection_lost()` is called.
     pub protocol: Option<K::Protocol>,
     /// What only this kind has.
     pub kind: K,
-    watch: Watch,
+    watch: WatchState,
     token: Option<Token>,
 }
 
@@ -117,10 +117,10 @@ enum Change {
     Unregister(Token),
 }
 
-impl<K: Kind> State<K> {
+impl<K: TransportKind> TransportState<K> {
     fn change(&mut self, phase: TransportPhase) -> Change {
         let interest = self.kind.interest(phase);
-        let registered = self.watch == Watch::On
+        let registered = self.watch == WatchState::On
             && phase != TransportPhase::Lost
             && !(K::LEAVES_WHILE_IDLE && interest.is_none());
         match (self.token, registered) {
@@ -137,14 +137,14 @@ impl<K: Kind> State<K> {
 
 /// The fields of every transport over a descriptor.
 #[derive(Debug)]
-pub struct IoTransport<K: Kind> {
+pub struct IoTransport<K: TransportKind> {
     event_loop: Py<EventLoop>,
     context: Py<PyAny>,
     phase: AtomicCell<TransportPhase>,
-    state: OwnerCell<State<K>>,
+    state: OwnerCell<TransportState<K>>,
 }
 
-impl<K: Kind> IoTransport<K> {
+impl<K: TransportKind> IoTransport<K> {
     /// A transport whose protocol is called in `context`, not yet watched.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ impl<K: Kind> IoTransport<K> {
         kind: K,
     ) -> PyResult<Self> {
         let protocol = Some(K::Protocol::new(protocol)?);
-        let state = State { descriptor, protocol, kind, watch: Watch::NotStarted, token: None };
+        let state = TransportState { descriptor, protocol, kind, watch: WatchState::NotStarted, token: None };
         Ok(Self {
             event_loop: event_loop.clone().unbind(),
             context,
@@ -167,7 +167,7 @@ impl<K: Kind> IoTransport<K> {
     }
 }
 
-impl<K: Kind> Drop for IoTransport<K> {
+impl<K: TransportKind> Drop for IoTransport<K> {
     /// Closes the descriptor of a transport that was dropped without `close()`, with asyncio's ResourceWarning.
     fn drop(&mut self) {
         let descriptor = self.state.get_mut().descriptor.take();
@@ -190,7 +190,7 @@ impl<K: Kind> Drop for IoTransport<K> {
 /// A class of transports over a descriptor.
 pub trait Transport: IoObject + PyClass<Frozen = True> + Sync {
     /// Which kind it is.
-    type Kind: Kind;
+    type Kind: TransportKind;
 
     /// Its fields.
     fn io(&self) -> &IoTransport<Self::Kind>;
@@ -230,7 +230,7 @@ pub trait Transport: IoObject + PyClass<Frozen = True> + Sync {
     /// # Errors
     /// RuntimeError on the wrong thread.
     #[inline]
-    fn with<R>(&self, act: impl FnOnce(&mut State<Self::Kind>) -> R + Send) -> PyResult<R> {
+    fn with<R>(&self, act: impl FnOnce(&mut TransportState<Self::Kind>) -> R + Send) -> PyResult<R> {
         self.io().state.with(act).or_raise()
     }
 
@@ -242,7 +242,7 @@ pub trait Transport: IoObject + PyClass<Frozen = True> + Sync {
     fn with_attached<'py, R>(
         &self,
         at: impl Into<Attached<'py>>,
-        act: impl FnOnce(&mut State<Self::Kind>, Attached<'py>) -> R + Send,
+        act: impl FnOnce(&mut TransportState<Self::Kind>, Attached<'py>) -> R + Send,
     ) -> PyResult<R> {
         self.io().state.with_token(at.into(), act).or_raise()
     }
@@ -337,7 +337,7 @@ pub trait Transport: IoObject + PyClass<Frozen = True> + Sync {
     /// What the exception handler raises.
     fn start_watching(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let this = slf.get();
-        let Err(error) = Self::set_watch(slf, event_loop, Watch::On) else { return Ok(()) };
+        let Err(error) = Self::set_watch(slf, event_loop, WatchState::On) else { return Ok(()) };
         let py = slf.py();
         let message = Self::Kind::NOT_WATCHED;
         common::report(event_loop, slf.as_any(), this.protocol(py)?, message, error.clone_ref(py))?;
@@ -348,7 +348,11 @@ pub trait Transport: IoObject + PyClass<Frozen = True> + Sync {
     ///
     /// # Errors
     /// As [`Transport::update_registration`].
-    fn set_watch(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>, watch: Watch) -> PyResult<()> {
+    fn set_watch(
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, EventLoop>,
+        watch: WatchState,
+    ) -> PyResult<()> {
         slf.get().with(|state| state.watch = watch)?;
         Self::update_registration(slf, event_loop)
     }

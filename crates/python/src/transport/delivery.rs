@@ -3,14 +3,14 @@
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::base::{Kind, Transport};
+use super::base::{Transport, TransportKind};
 use super::common;
 use super::protocol::LateBound;
 use crate::event_loop::EventLoop;
 use crate::ffi::call_in_context;
 
 /// What the transports that hold their protocol as a [`LateBound`] share.
-pub trait Delivers: Transport<Kind: Kind<Protocol = LateBound>> {
+pub trait Delivers: Transport<Kind: TransportKind<Protocol = LateBound>> {
     /// Calls `receiver`, or the protocol's `method` where that was not looked up before. What it raises is reported, and the
     /// transport lives on, as asyncio's does.
     ///
@@ -51,4 +51,4 @@ pub trait Delivers: Transport<Kind: Kind<Protocol = LateBound>> {
     }
 }
 
-impl<T: Transport<Kind: Kind<Protocol = LateBound>>> Delivers for T {}
+impl<T: Transport<Kind: TransportKind<Protocol = LateBound>>> Delivers for T {}

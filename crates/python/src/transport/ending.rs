@@ -4,7 +4,7 @@ use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::base::{Kind, Transport};
+use super::base::{Transport, TransportKind};
 use super::common;
 use crate::event_loop::{EventLoop, leaves_the_loop};
 use crate::ffi::Call;

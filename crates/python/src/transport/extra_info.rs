@@ -6,7 +6,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::net::AddressFamily;
 
 use super::address::Address;
-use super::base::{Descriptor, Kind, Transport};
+use super::base::{Descriptor, Transport, TransportKind};
 use super::socket::Socket;
 use crate::interpreter::CloneWith;
 
@@ -77,7 +77,7 @@ impl ExtraInfo {
 }
 
 /// A kind of transport over a socket.
-pub trait SocketKind: Kind<Descriptor = Socket> {
+pub trait SocketKind: TransportKind<Descriptor = Socket> {
     /// What is known of the socket.
     fn info(&mut self) -> &mut ExtraInfo;
 }

@@ -5,25 +5,25 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use whorl_core::net::WaterMarks;
 
-use super::base::{Kind, Transport};
+use super::base::{Transport, TransportKind};
 use super::common;
-use super::output::{Backlog, Output};
+use super::output::{Backlog, OutputSide};
 use super::states::ReadState;
 use crate::event_loop::EventLoop;
 
 /// A kind of transport that is read.
-pub trait ReadKind: Kind {
+pub trait ReadKind: TransportKind {
     /// How it reads.
     fn reading(&mut self) -> &mut ReadState;
 }
 
 /// A kind of transport that is written to.
-pub trait WriteKind: Kind {
+pub trait WriteKind: TransportKind {
     /// What waits to be sent.
     type Backlog: Backlog;
 
     /// Its output side.
-    fn output(&mut self) -> &mut Output<Self::Backlog>;
+    fn output(&mut self) -> &mut OutputSide<Self::Backlog>;
 }
 
 /// What the transports that are read share.
@@ -86,7 +86,7 @@ pub trait Writes: Transport<Kind: WriteKind> {
     #[inline]
     fn with_output<R>(
         &self,
-        act: impl FnOnce(&mut Output<<Self::Kind as WriteKind>::Backlog>) -> R + Send,
+        act: impl FnOnce(&mut OutputSide<<Self::Kind as WriteKind>::Backlog>) -> R + Send,
     ) -> PyResult<R> {
         self.with(|state| act(state.kind.output()))
     }
@@ -107,7 +107,7 @@ pub trait Writes: Transport<Kind: WriteKind> {
     /// RuntimeError on the wrong thread; SystemExit and KeyboardInterrupt from the protocol.
     #[inline]
     fn pause_protocol(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        if self.with_output(Output::transition_to_paused)? {
+        if self.with_output(OutputSide::transition_to_paused)? {
             self.call_flow_control(slf, event_loop, intern!(slf.py(), "pause_writing"))?;
         }
         Ok(())
@@ -119,7 +119,7 @@ pub trait Writes: Transport<Kind: WriteKind> {
     /// RuntimeError on the wrong thread; SystemExit and KeyboardInterrupt from the protocol.
     #[inline]
     fn resume_protocol(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-        if self.with_output(Output::transition_to_open)? {
+        if self.with_output(OutputSide::transition_to_open)? {
             self.call_flow_control(slf, event_loop, intern!(slf.py(), "resume_writing"))?;
         }
         Ok(())

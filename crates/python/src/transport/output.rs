@@ -61,7 +61,7 @@ impl<D: Send> Backlog for DatagramQueue<Chunk, D> {
 
 /// The output side of one descriptor.
 #[derive(Debug, Default)]
-pub struct Output<Q> {
+pub struct OutputSide<Q> {
     /// What waits.
     pub queue: Q,
     marks: WaterMarks,
@@ -79,7 +79,7 @@ pub struct FlushReport {
     pub interest_changed: bool,
 }
 
-impl<Q: Backlog> Output<Q> {
+impl<Q: Backlog> OutputSide<Q> {
     /// Nothing waits in `queue`.
     pub fn new(queue: Q) -> Self {
         Self { queue, marks: WaterMarks::default(), flow: Flow::default(), trigger: FlushTrigger::default() }
@@ -145,7 +145,7 @@ impl<Q: Backlog> Output<Q> {
     }
 }
 
-impl Output<WriteQueue<Chunk>> {
+impl OutputSide<WriteQueue<Chunk>> {
     /// Whether something waits for the end of the turn only.
     #[inline]
     pub fn has_gathered(&self) -> bool {

@@ -39,7 +39,7 @@ impl TransportPhase {
 
 /// Whether the poller may have the descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Watch {
+pub enum WatchState {
     /// Not yet: `connection_made()` comes first.
     NotStarted,
     /// Yes.

@@ -17,7 +17,7 @@ use whorl_core::sched::{LoopOwner, OwnerCell};
 
 pub use state::{Actions, BodyDelivery, ExchangePhase, ExchangeState, ResponseOptions};
 
-use super::body::{Body, Piece};
+use super::body::{Piece, ResponseBody};
 use super::connection::HttpConnection;
 use super::deadlines::Deadline;
 use super::failures::{self, MessageError};
@@ -58,7 +58,7 @@ impl Exchange {
             framing: Framing::Empty,
             phase: ExchangePhase::Waiting,
             delivery: BodyDelivery::Unread,
-            body: Body::default(),
+            body: ResponseBody::default(),
             decoding: None,
             received: false,
             paused: false,

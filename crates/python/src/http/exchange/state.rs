@@ -7,7 +7,7 @@ use pyo3::types::PyWeakrefReference;
 use whorl_core::client::coding::{DecodeError, DecodeProgress, Decoder};
 use whorl_core::http1::{Framing, ResponseHead};
 
-use crate::http::body::{Body, Piece};
+use crate::http::body::{Piece, ResponseBody};
 use crate::http::coding;
 use crate::http::connection::HttpConnection;
 use crate::http::deadlines::Deadline;
@@ -127,7 +127,7 @@ pub struct ExchangeState {
     pub framing: Framing,
     pub phase: ExchangePhase,
     pub delivery: BodyDelivery,
-    pub body: Body,
+    pub body: ResponseBody,
     pub decoding: Option<Box<Decoding>>,
     /// The connection has received all of it; with a coding, some of it may wait to be decoded.
     pub received: bool,

@@ -10,7 +10,7 @@ use crate::event_loop::EventLoop;
 use crate::ffi::copy_context;
 use crate::transport::base::{IoTransport, Transport};
 use crate::transport::extra_info::ExtraInfo;
-use crate::transport::output::Output;
+use crate::transport::output::OutputSide;
 use crate::transport::socket::Socket;
 use crate::transport::states::ReadState;
 
@@ -37,7 +37,7 @@ impl DatagramTransport {
         let kind = Datagram {
             reading: ReadState::On,
             arrival: Arrival::Single(0),
-            output: Output::new(DatagramQueue::new(header())),
+            output: OutputSide::new(DatagramQueue::new(header())),
             peer: None,
             info,
             dropped: 0,

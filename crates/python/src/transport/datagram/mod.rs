@@ -28,7 +28,7 @@ use crate::event_loop::{EventLoop, IoObject};
 use crate::ffi::call_in_context_or_here;
 use crate::interpreter::CloneWith;
 use crate::transport::address::Address;
-use crate::transport::base::{Descriptor, IoTransport, Kind, State, Transport};
+use crate::transport::base::{Descriptor, IoTransport, Transport, TransportKind, TransportState};
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::delivery::Delivers;
@@ -36,7 +36,7 @@ use crate::transport::destination::Destination;
 use crate::transport::ending::Ending;
 use crate::transport::extra_info::{ExtraInfo, SocketKind, SocketTransport};
 use crate::transport::flow::{ReadKind, WriteKind};
-use crate::transport::output::Output;
+use crate::transport::output::OutputSide;
 use crate::transport::protocol::LateBound;
 use crate::transport::socket::Socket;
 use crate::transport::states::{ReadState, TransportPhase};
@@ -74,14 +74,14 @@ type Queue = DatagramQueue<Chunk, Destination>;
 pub struct Datagram {
     reading: ReadState,
     arrival: Arrival,
-    output: Output<Queue>,
+    output: OutputSide<Queue>,
     peer: Option<Peer>,
     info: ExtraInfo,
     /// Datagrams dropped as the transport was gone.
     dropped: usize,
 }
 
-impl Kind for Datagram {
+impl TransportKind for Datagram {
     type Descriptor = Socket;
     type Protocol = LateBound;
     type Unsent = VecDeque<(Chunk, Destination)>;
@@ -100,7 +100,7 @@ impl Kind for Datagram {
         self.output.is_blocked()
     }
 
-    fn take_unsent(state: &mut State<Self>) -> VecDeque<(Chunk, Destination)> {
+    fn take_unsent(state: &mut TransportState<Self>) -> VecDeque<(Chunk, Destination)> {
         state.kind.output.take()
     }
 
@@ -130,7 +130,7 @@ impl ReadKind for Datagram {
 impl WriteKind for Datagram {
     type Backlog = Queue;
 
-    fn output(&mut self) -> &mut Output<Queue> {
+    fn output(&mut self) -> &mut OutputSide<Queue> {
         &mut self.output
     }
 }

@@ -11,7 +11,7 @@ use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::fs::FileType;
 
-use super::base::{Descriptor, IoTransport, Kind, Transport};
+use super::base::{Descriptor, IoTransport, Transport, TransportKind};
 use crate::errors::OrRaise;
 use crate::event_loop::EventLoop;
 use crate::ffi::copy_context;
@@ -106,7 +106,7 @@ impl Descriptor for Pipe {
 }
 
 /// A kind of transport over a file object.
-pub trait PipeKind: Kind<Descriptor = Pipe> {
+pub trait PipeKind: TransportKind<Descriptor = Pipe> {
     /// What the ValueError says for a file of another kind.
     const REFUSAL: &'static str;
 

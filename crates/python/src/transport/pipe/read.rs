@@ -11,7 +11,7 @@ use crate::errors::IntoPyErr;
 use crate::event_loop::{EventLoop, IoObject};
 use crate::ffi::Call;
 use crate::interpreter::CloneWith;
-use crate::transport::base::{IoTransport, Kind, State, Transport};
+use crate::transport::base::{IoTransport, Transport, TransportKind, TransportState};
 use crate::transport::common;
 use crate::transport::delivery::Delivers;
 use crate::transport::ending::Ending;
@@ -26,7 +26,7 @@ pub struct ReadPipe {
     extra: Option<Py<PyDict>>,
 }
 
-impl Kind for ReadPipe {
+impl TransportKind for ReadPipe {
     type Descriptor = Pipe;
     type Protocol = LateBound;
     type Unsent = ();
@@ -43,7 +43,7 @@ impl Kind for ReadPipe {
         false
     }
 
-    fn take_unsent(_state: &mut State<Self>) {}
+    fn take_unsent(_state: &mut TransportState<Self>) {}
 
     fn describe(&self) -> String {
         format!("reading={:?}", self.reading)

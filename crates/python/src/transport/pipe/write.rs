@@ -18,12 +18,12 @@ use whorl_core::reactor::{Interest, Readiness};
 use super::{FileKind, Pipe, PipeKind, io_on};
 use crate::errors::IntoPyErr;
 use crate::event_loop::{EventLoop, IoObject};
-use crate::transport::base::{IoTransport, Kind, State, Transport};
+use crate::transport::base::{IoTransport, Transport, TransportKind, TransportState};
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::ending::Ending;
 use crate::transport::flow::{WriteKind, Writes};
-use crate::transport::output::{FlushReport, Output};
+use crate::transport::output::{FlushReport, OutputSide};
 use crate::transport::protocol::LateBound;
 use crate::transport::states::TransportPhase;
 
@@ -31,13 +31,13 @@ use crate::transport::states::TransportPhase;
 #[derive(Debug)]
 pub struct WritePipe {
     file: FileKind,
-    output: Output<WriteQueue<Chunk>>,
+    output: OutputSide<WriteQueue<Chunk>>,
     extra: Option<Py<PyDict>>,
     /// Writes dropped as the transport was closed.
     dropped: usize,
 }
 
-impl Kind for WritePipe {
+impl TransportKind for WritePipe {
     type Descriptor = Pipe;
     type Protocol = LateBound;
     type Unsent = VecDeque<Chunk>;
@@ -58,7 +58,7 @@ impl Kind for WritePipe {
         !self.output.is_empty()
     }
 
-    fn take_unsent(state: &mut State<Self>) -> VecDeque<Chunk> {
+    fn take_unsent(state: &mut TransportState<Self>) -> VecDeque<Chunk> {
         state.kind.output.take()
     }
 
@@ -78,7 +78,7 @@ impl Kind for WritePipe {
 impl WriteKind for WritePipe {
     type Backlog = WriteQueue<Chunk>;
 
-    fn output(&mut self) -> &mut Output<WriteQueue<Chunk>> {
+    fn output(&mut self) -> &mut OutputSide<WriteQueue<Chunk>> {
         &mut self.output
     }
 }
@@ -87,7 +87,7 @@ impl PipeKind for WritePipe {
     const REFUSAL: &'static str = "Pipe transport is only for pipes, sockets and character devices";
 
     fn new(file: FileKind, extra: Py<PyDict>) -> Self {
-        Self { file, output: Output::default(), extra: Some(extra), dropped: 0 }
+        Self { file, output: OutputSide::default(), extra: Some(extra), dropped: 0 }
     }
 
     fn extra(&self) -> Option<&Py<PyDict>> {
@@ -144,7 +144,7 @@ impl WritePipeTransport {
     /// Writes what waits, as far as the pipe takes it.
     fn flush(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let report = self.with(|state| {
-            let State { descriptor, kind: WritePipe { file, output, .. }, .. } = state;
+            let TransportState { descriptor, kind: WritePipe { file, output, .. }, .. } = state;
             output.flush(|slices| write(*file, descriptor.borrow(), slices))
         })?;
         self.after_flush(slf, event_loop, report)
@@ -193,7 +193,7 @@ impl WritePipeTransport {
                 state.kind.dropped += 1;
                 return (Written::Dropped(state.kind.dropped - 1), false);
             }
-            let State { descriptor, kind: WritePipe { file, output, .. }, .. } = state;
+            let TransportState { descriptor, kind: WritePipe { file, output, .. }, .. } = state;
             chunks.for_each(|chunk| output.push(chunk));
             if output.is_empty() || output.is_blocked() {
                 return (Written::Nothing, output.transition_to_paused());

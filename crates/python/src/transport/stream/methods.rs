@@ -12,7 +12,7 @@ use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::extra_info::ExtraInfo;
 use crate::transport::socket::Socket;
-use crate::transport::states::Watch;
+use crate::transport::states::WatchState;
 
 #[pymethods]
 impl StreamTransport {
@@ -91,12 +91,12 @@ impl StreamTransport {
 
     /// Stops being watched, so that `sendfile()` may watch the descriptor in its own way.
     fn _leave_poller(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::set_watch(slf, slf.get().loop_of(slf.py()), Watch::Lent)
+        Self::set_watch(slf, slf.get().loop_of(slf.py()), WatchState::Lent)
     }
 
     /// Is watched again after `_leave_poller()`.
     fn _enter_poller(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::set_watch(slf, slf.get().loop_of(slf.py()), Watch::On)
+        Self::set_watch(slf, slf.get().loop_of(slf.py()), WatchState::On)
     }
 
     #[classattr]

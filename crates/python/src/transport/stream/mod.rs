@@ -20,12 +20,12 @@ use whorl_core::reactor::{Interest, Readiness};
 
 use crate::event_loop::{EventLoop, IoObject};
 use crate::transport::address::Address;
-use crate::transport::base::{IoTransport, Kind, State, Transport};
+use crate::transport::base::{IoTransport, Transport, TransportKind, TransportState};
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::extra_info::{ExtraInfo, SocketKind};
 use crate::transport::flow::{ReadKind, WriteKind};
-use crate::transport::output::Output;
+use crate::transport::output::OutputSide;
 use crate::transport::protocol::{self, Protocol};
 use crate::transport::socket::Socket;
 use crate::transport::states::{ReadState, TransportPhase};
@@ -68,13 +68,13 @@ impl Writing {
 pub struct Stream {
     reading: ReadState,
     writing: Writing,
-    output: Output<WriteQueue<Chunk>>,
+    output: OutputSide<WriteQueue<Chunk>>,
     info: ExtraInfo,
     empty_waiter: Option<Py<PyAny>>,
     server: Option<Py<PyAny>>,
 }
 
-impl Kind for Stream {
+impl TransportKind for Stream {
     type Descriptor = Socket;
     type Protocol = Protocol;
     type Unsent = VecDeque<Chunk>;
@@ -94,8 +94,8 @@ impl Kind for Stream {
         !self.output.is_empty()
     }
 
-    fn take_unsent(state: &mut State<Self>) -> VecDeque<Chunk> {
-        let State { descriptor, kind: Self { output, .. }, .. } = state;
+    fn take_unsent(state: &mut TransportState<Self>) -> VecDeque<Chunk> {
+        let TransportState { descriptor, kind: Self { output, .. }, .. } = state;
         if output.has_gathered() {
             // asyncio has sent it before now. What becomes of it does not matter to a connection that ends.
             let _report = output.flush(|slices| writing::send(descriptor, slices));
@@ -130,7 +130,7 @@ impl WriteKind for Stream {
     type Backlog = WriteQueue<Chunk>;
 
     #[inline]
-    fn output(&mut self) -> &mut Output<WriteQueue<Chunk>> {
+    fn output(&mut self) -> &mut OutputSide<WriteQueue<Chunk>> {
         &mut self.output
     }
 }
@@ -187,7 +187,7 @@ impl StreamTransport {
         let kind = Stream {
             reading: ReadState::On,
             writing: Writing::Open,
-            output: Output::default(),
+            output: OutputSide::default(),
             info,
             empty_waiter: None,
             server: kept,

@@ -12,7 +12,7 @@ use crate::errors::IntoPyErr;
 use crate::event_loop::EventLoop;
 use crate::ffi::call_in_context;
 use crate::interpreter::CloneWith;
-use crate::transport::base::{Descriptor, Kind, Transport};
+use crate::transport::base::{Descriptor, Transport, TransportKind};
 use crate::transport::ending::Ending;
 use crate::transport::native::{NativeHandle, Received};
 use crate::transport::protocol::{self, Protocol, Receiver};

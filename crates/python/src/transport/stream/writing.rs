@@ -13,7 +13,7 @@ use super::{Stream, StreamTransport, Writing};
 use crate::errors::IntoPyErr;
 use crate::event_loop::{EventLoop, IoHandle};
 use crate::interpreter::CloneWith;
-use crate::transport::base::{State, Transport};
+use crate::transport::base::{Transport, TransportState};
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::ending::Ending;
@@ -65,7 +65,7 @@ impl StreamTransport {
     pub fn flush(slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let this = slf.get();
         let report = this.with(|state| {
-            let State { descriptor, kind: Stream { output, .. }, .. } = state;
+            let TransportState { descriptor, kind: Stream { output, .. }, .. } = state;
             (!this.is_lost()).then(|| output.flush(|slices| send(descriptor, slices)))
         })?;
         report.map_or(Ok(()), |report| this.after_flush(slf, event_loop, report))
@@ -186,7 +186,7 @@ impl StreamTransport {
                 refused.extend(chunks);
                 return outcome;
             }
-            let State { descriptor, kind: Stream { output, .. }, .. } = state;
+            let TransportState { descriptor, kind: Stream { output, .. }, .. } = state;
             chunks.for_each(|chunk| output.push(chunk));
             match output.transition_on_write(turn, at_once) {
                 WriteStep::Wait => Written::Queued,

@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 
 use super::engine::wants_more;
 use super::protocol::TlsProtocol;
-use super::state::{Notified, Reading, TlsPhase};
+use super::state::{Notified, TlsPhase, TlsReading};
 use crate::interpreter::CloneWith;
 
 impl TlsProtocol {
@@ -126,9 +126,9 @@ impl TlsProtocol {
             // Who called `start_tls()` gets the new transport in the next turn. What the protocol answered before that would go
             // to the old one, in clear text.
             let waits = self.with(|state| {
-                let waits = state.reading == Reading::On;
+                let waits = state.reading == TlsReading::On;
                 if waits {
-                    state.reading = Reading::Resuming;
+                    state.reading = TlsReading::Resuming;
                 }
                 waits
             })?;
@@ -136,7 +136,7 @@ impl TlsProtocol {
                 return self.call_soon(slf, intern!(py, "_resume"), None);
             }
         }
-        if self.with(|state| state.reading == Reading::Paused && self.phase.load() == TlsPhase::Open)? {
+        if self.with(|state| state.reading == TlsReading::Paused && self.phase.load() == TlsPhase::Open)? {
             return self.pause_reading(slf);
         }
         self.read_waiting(slf)

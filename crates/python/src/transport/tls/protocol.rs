@@ -14,7 +14,7 @@ use whorl_core::sched::OwnerCell;
 
 use super::engine::{self, EngineCell, EngineInUse};
 use super::state::{
-    Deferred, HandshakeWaiter, Notified, READ_HIGH, Reading, TlsOptions, TlsPhase, TlsSide, TlsState,
+    Deferred, HandshakeWaiter, Notified, READ_HIGH, TlsOptions, TlsPhase, TlsReading, TlsSide, TlsState,
     WRITE_HIGH,
 };
 use super::transport::TlsTransport;
@@ -64,7 +64,7 @@ impl TlsProtocol {
         let marks = |high: usize| WaterMarks::new(None, Some(high), high).or_raise();
         let state = TlsState {
             told,
-            reading: Reading::On,
+            reading: TlsReading::On,
             stream_ended: false,
             protocol: Some(Protocol::new(protocol)?),
             stream: None,

@@ -6,7 +6,7 @@ use pyo3::types::PyBytes;
 
 use super::engine::{Decrypted, Engine, Stop};
 use super::protocol::TlsProtocol;
-use super::state::{Notified, Reading, TlsPhase};
+use super::state::{Notified, TlsPhase, TlsReading};
 use crate::interpreter::CloneWith;
 use crate::transport::StreamTransport;
 use crate::transport::flow::Reads;
@@ -49,7 +49,7 @@ impl TlsProtocol {
     fn feed<'py>(&self, py: Python<'py>, ciphertext: &[u8]) -> PyResult<TlsInput<'py>> {
         let at_once = self.with(|state| {
             self.phase.load() == TlsPhase::Open
-                && state.reading == Reading::On
+                && state.reading == TlsReading::On
                 && state.protocol.as_ref().is_some_and(|protocol| {
                     matches!(protocol.receiver, Receiver::Data(_) | Receiver::Native(_))
                 })
@@ -94,7 +94,7 @@ impl TlsProtocol {
         loop {
             let receiver = self.with_attached(py, |state, at| {
                 let reads = matches!(self.phase.load(), TlsPhase::Open | TlsPhase::Draining)
-                    && state.reading == Reading::On;
+                    && state.reading == TlsReading::On;
                 state.protocol.as_ref().filter(|_| reads).map(|protocol| protocol.receiver.clone_with(at))
             })?;
             let next = match receiver {
@@ -226,7 +226,10 @@ impl TlsProtocol {
     /// What reading may have brought about: answers of OpenSSL's own, room for what was written, the end.
     fn after_reading(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let (ends, waits) = self.with(|state| {
-            (self.phase.load() == TlsPhase::Draining && state.reading == Reading::On, state.backlog_size > 0)
+            (
+                self.phase.load() == TlsPhase::Draining && state.reading == TlsReading::On,
+                state.backlog_size > 0,
+            )
         })?;
         if waits {
             self.write_backlog(slf)?;
@@ -278,7 +281,7 @@ impl TlsProtocol {
         })?;
         match phase {
             TlsPhase::Handshake => self.handshake_cut(slf)?,
-            TlsPhase::Open if reading != Reading::On => {
+            TlsPhase::Open if reading != TlsReading::On => {
                 self.phase.store(TlsPhase::Draining);
                 return Ok(true);
             }
@@ -298,7 +301,7 @@ impl TlsProtocol {
     pub(super) fn pause_reading(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let pauses = self.with(|state| {
-            state.reading = Reading::Paused;
+            state.reading = TlsReading::Paused;
             matches!(self.phase.load(), TlsPhase::Open)
         })?;
         match self.stream(py)? {
@@ -310,9 +313,9 @@ impl TlsProtocol {
     /// Delivers what has arrived in the next turn, then goes on.
     pub(super) fn resume_reading(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let resumes = self.with(|state| {
-            let resumes = state.reading == Reading::Paused;
+            let resumes = state.reading == TlsReading::Paused;
             if resumes {
-                state.reading = Reading::Resuming;
+                state.reading = TlsReading::Resuming;
             }
             resumes
         })?;
@@ -322,9 +325,9 @@ impl TlsProtocol {
     pub(super) fn resume(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let resumes = self.with(|state| {
-            let resumes = state.reading == Reading::Resuming;
+            let resumes = state.reading == TlsReading::Resuming;
             if resumes {
-                state.reading = Reading::On;
+                state.reading = TlsReading::On;
             }
             resumes
         })?;
@@ -337,7 +340,7 @@ impl TlsProtocol {
         self.advance(slf)?;
         // Paused again by what was delivered: the stream is as well, unless it was resumed here.
         match (self.with(|state| state.reading)?, self.stream(py)?) {
-            (Reading::Paused, Some(stream)) if self.phase.load() == TlsPhase::Open => {
+            (TlsReading::Paused, Some(stream)) if self.phase.load() == TlsPhase::Open => {
                 StreamTransport::pause(&stream)
             }
             _ => Ok(()),

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use super::engine::{Engine, Stop, wants_more};
 use super::protocol::TlsProtocol;
-use super::state::{Deferred, Reading, TlsPhase};
+use super::state::{Deferred, TlsPhase, TlsReading};
 use crate::interpreter::CloneWith;
 use crate::transport::StreamTransport;
 use crate::transport::base::Transport;
@@ -46,7 +46,9 @@ impl TlsProtocol {
         let timer =
             self.call_later(slf, &self.options.shutdown_timeout, intern!(py, "_check_shutdown_timeout"))?;
         self.with(|state| state.shutdown_timer = Some(timer))?;
-        if self.with(|state| state.reading != Reading::On && self.phase.load() == TlsPhase::ShuttingDown)? {
+        if self
+            .with(|state| state.reading != TlsReading::On && self.phase.load() == TlsPhase::ShuttingDown)?
+        {
             StreamTransport::resume(&stream)?;
         }
         Ok(())

@@ -50,7 +50,7 @@ pub enum Notified {
 
 /// Whether decrypted data is delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum TlsReading {
     /// As it comes.
     On,
     /// `pause_reading()` was called.
@@ -103,7 +103,7 @@ pub enum HandshakeWaiter {
 #[derive(Debug)]
 pub struct TlsState {
     pub told: Notified,
-    pub reading: Reading,
+    pub reading: TlsReading,
     /// Whether the stream has ended.
     pub stream_ended: bool,
     pub protocol: Option<Protocol>,

@@ -8,7 +8,7 @@ use whorl_core::net::{Flow, WaterMarks};
 
 use super::engine::Engine;
 use super::protocol::TlsProtocol;
-use super::state::{READ_HIGH, Reading, TlsPhase, WRITE_HIGH};
+use super::state::{READ_HIGH, TlsPhase, TlsReading, WRITE_HIGH};
 use crate::event_loop::EventLoop;
 use crate::interpreter::CloneWith;
 use crate::transport::StreamTransport;
@@ -132,7 +132,7 @@ impl TlsTransport {
 
     /// Return True unless reading is paused.
     fn is_reading(&self) -> PyResult<bool> {
-        self.protocol.get().with(|state| state.reading != Reading::Paused)
+        self.protocol.get().with(|state| state.reading != TlsReading::Paused)
     }
 
     /// Stop calling `data_received()` until `resume_reading()`.
@@ -250,7 +250,7 @@ impl TlsTransport {
     /// Whether `pause_reading()` was called; some programs read it, as asyncio's class has it.
     #[getter]
     fn _paused(&self) -> PyResult<bool> {
-        self.protocol.get().with(|state| state.reading == Reading::Paused)
+        self.protocol.get().with(|state| state.reading == TlsReading::Paused)
     }
 
     #[getter]
