@@ -197,3 +197,22 @@ def test_a_loop_that_nothing_would_ever_wake() -> None:
 
     with pytest.raises(testing.ClockStuckError, match="no timer, and no event"):
         run_impatiently(main())
+
+
+def test_an_infinite_time_never_ends() -> None:
+    """A timer for it is no deadline: the clock is stuck, and does not jump there."""
+
+    async def sleeper() -> None:
+        await asyncio.sleep(float("inf"))
+
+    with pytest.raises(testing.ClockStuckError, match="no timer"):
+        run_impatiently(sleeper())
+
+    async def limited() -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with asyncio.timeout(float("inf")):
+            await asyncio.sleep(HOUR)
+        assert loop.time() - began == pytest.approx(HOUR, abs=1e-6)
+
+    run_impatiently(limited())

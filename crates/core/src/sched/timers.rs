@@ -5,6 +5,9 @@ use slab::Slab;
 /// Children of one node: a heap of four is half as deep as one of two, and its siblings share a cache line or two.
 const ARITY: usize = 4;
 
+/// The deadline of a timer that is never due: an infinite time, or one beyond the 584 years that the clock can show.
+pub const NEVER: u64 = u64::MAX;
+
 /// Names one timer of a [`Timers`]. After the timer was due or removed, the key names none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimerKey {
@@ -81,10 +84,10 @@ impl<T> Timers<T> {
         TimerKey { slot, generation }
     }
 
-    /// The deadline of the timer that is due next.
+    /// The deadline of the timer that is due next; none if no timer is, or only timers for [`NEVER`].
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        self.heap.first().map(|node| node.deadline)
+        self.heap.first().map(|node| node.deadline).filter(|deadline| *deadline != NEVER)
     }
 
     /// Removes the next timer if it is due at `now`.
@@ -186,6 +189,18 @@ impl<T> Timers<T> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_timer_for_never_is_no_deadline() {
+        let mut timers = Timers::default();
+        let key = timers.push(NEVER, "never");
+        assert_eq!(timers.next_deadline(), None);
+        timers.push(7, "once");
+        assert_eq!(timers.next_deadline(), Some(7));
+        assert_eq!(timers.pop_due(u64::MAX - 1), Some("once"));
+        assert_eq!(timers.next_deadline(), None);
+        assert_eq!(timers.remove(key), Some("never"));
+    }
 
     #[test]
     fn ties_keep_their_order() {
