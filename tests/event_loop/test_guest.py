@@ -549,6 +549,26 @@ def test_a_context_that_is_entered_waits_for_the_outer_turn() -> None:
     assert ran == ["other", "same context"]
 
 
+def test_a_context_that_is_entered_is_free_after_an_exception() -> None:
+    """The handle that waited for it makes the descriptor readable, though the outer turn did not end in order."""
+    seen: list[str] = []
+    with hosted(forever()) as (host, guest):
+        settle(guest)
+        context = contextvars.copy_context()
+
+        def outer() -> None:
+            guest.loop.call_soon(seen.append, "inner", context=context)
+            guest.turn()
+            assert not seen
+            raise KeyboardInterrupt
+
+        guest.loop.call_soon(outer, context=context)
+        with pytest.raises(KeyboardInterrupt):
+            guest.turn()
+        host.run(lambda: bool(seen))
+        assert seen == ["inner"]
+
+
 def test_a_guest_is_not_closed_within_a_turn() -> None:
     async def main() -> None:
         guest.close()

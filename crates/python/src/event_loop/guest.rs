@@ -106,11 +106,12 @@ impl GuestTurns {
             }
             first = false;
             step.poll(event_loop, sleep.without_waiting())?;
-            let flow = step.dispatch(event_loop, Some(budget))?;
+            let outcome = step.dispatch(event_loop, Some(budget));
+            // After an exception as well: the host may go on, and nothing else would bring them back.
             if caller == Caller::Host {
                 this.take_entered()?;
             }
-            if flow == Flow::Stop {
+            if outcome? == Flow::Stop {
                 this.with(|state| state.stopping = false)?;
                 self.stopped.store(true, Ordering::Relaxed);
                 return Ok(());
