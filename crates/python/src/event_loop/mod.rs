@@ -457,6 +457,7 @@ impl EventLoop {
         // Closed after the caller looked: `close()` may have emptied the queue before this came.
         if self.has_closed() {
             self.abandon_injected(py);
+            self.watchers.clear(py);
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::{PyClassInitializer, intern};
-use whorl_core::sched::{assert_nothing_open, this_thread};
+use whorl_core::sched::{Process, assert_nothing_open, this_thread};
 
 use super::handle::{Handle, HandleStage, Scheduled, untracked};
 
@@ -22,6 +22,24 @@ static WAITING: Mutex<()> = Mutex::new(());
 
 /// A run has ended that was waited for.
 static ENDED: Condvar = Condvar::new();
+
+/// Ends a run, whether the callback returns or panics.
+struct Running<'a> {
+    runner: &'a AtomicUsize,
+    process: Process,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let was_waited_for = self.runner.swap(IDLE, Ordering::AcqRel) & WAITED_FOR != 0;
+        // In a child that the callback has forked there are no other threads, and one may have had the lock.
+        if was_waited_for && self.process.forked_child().is_none() {
+            // The waiting thread has the lock from before it set the flag until it waits.
+            drop(WAITING.lock().unwrap_or_else(PoisonError::into_inner));
+            ENDED.notify_all();
+        }
+    }
+}
 
 /// A callback wrapper returned by `call_soon_threadsafe()` to other threads, from Python 3.14 on: cancelling it, or asking
 /// whether it is cancelled, waits while the callback runs. Source of the semantics: `asyncio.events._ThreadSafeHandle`.
@@ -56,13 +74,8 @@ impl ThreadSafeHandle {
         let runner = &this.get().runner;
         // First this, then the stage: a thread that finds it begun finds its runner, too.
         runner.store(this_thread(), Ordering::Relaxed);
-        let outcome = Handle::begin_shared(slf).map_or(Ok(()), run);
-        if runner.swap(IDLE, Ordering::AcqRel) & WAITED_FOR != 0 {
-            // The waiting thread has the lock from before it set the flag until it waits.
-            drop(WAITING.lock().unwrap_or_else(PoisonError::into_inner));
-            ENDED.notify_all();
-        }
-        outcome
+        let _running = Running { runner, process: Process::current() };
+        Handle::begin_shared(slf).map_or(Ok(()), run)
     }
 
     /// Whether another thread runs the callback. Its own thread does not wait for it.
