@@ -726,3 +726,23 @@ def test_an_interrupt_while_a_callback_is_shown_is_not_lost(loop: Loop) -> None:
     loop.call_soon(Interrupted())
     with pytest.raises(KeyboardInterrupt):
         loop.run_until_complete(asyncio.sleep(0))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda loop: loop.call_soon(print, callback=print),
+        lambda loop: loop.call_later(1, print, callback=print),
+        lambda loop: loop.call_later(1, print, delay=3),
+        lambda loop: loop.call_at(1, print, when=3),
+    ],
+    ids=["callback of call_soon", "callback of call_later", "delay", "when"],
+)
+def test_an_argument_is_given_once(loop: Loop, call: Callable[[Loop], object]) -> None:
+    with pytest.raises(TypeError, match="multiple values"):
+        call(loop)
+
+
+def test_a_delay_that_no_float_holds(loop: Loop) -> None:
+    with pytest.raises(OverflowError):
+        loop.call_later(10**400, print)

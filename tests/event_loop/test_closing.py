@@ -179,3 +179,18 @@ def test_loops_made_and_closed_with_pending_timers_leave_nothing(loop_factory: L
             runner.run(main())
     gc.collect()
     assert len(holders) == 0
+
+
+def test_fast_methods_keep_nothing(loop_factory: LoopFactory) -> None:
+    """Outside of a run: what a call was given is not kept until some other call."""
+    loop = loop_factory()
+    reference = weakref.ref(loop)
+    loop.create_future()
+    loop.call_soon(print).cancel()
+    loop.call_later(1, print).cancel()
+    loop.call_soon_threadsafe(print).cancel()
+    loop.close()
+    loop.create_future()
+    del loop
+    gc.collect()
+    assert reference() is None

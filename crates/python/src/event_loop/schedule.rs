@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -72,14 +72,15 @@ fast_methods! {
 impl EventLoop {
     /// The keyword arguments of a future or task of this loop: made once, until the loop is closed.
     #[inline]
-    fn loop_keyword(slf: &Bound<'_, Self>) -> PyResult<Py<PyDict>> {
+    fn loop_keyword<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let py = slf.py();
         let place = &slf.get().loop_keyword;
-        match place.peek(slf.py(), |keyword, at| keyword.as_ref().map(|keyword| keyword.clone_with(at))) {
-            Some(keyword) => Ok(keyword),
+        match place.peek(py, |keyword, at| keyword.as_ref().map(|keyword| keyword.clone_with(at))) {
+            Some(keyword) => Ok(keyword.into_bound(py)),
             None => {
-                let keyword = interpreter::loop_keyword(slf.as_any())?.unbind();
+                let keyword = interpreter::loop_keyword(slf.as_any())?;
                 if !slf.get().has_closed() {
-                    let _other = place.replace(slf.py(), Some(keyword.clone_ref(slf.py())));
+                    let _other = place.replace(py, Some(keyword.clone().unbind()));
                 }
                 Ok(keyword)
             }
@@ -92,7 +93,7 @@ impl EventLoop {
     /// What the class raises, if a tool has put another in its place.
     #[inline]
     pub fn new_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        interpreter::new_future(Self::loop_keyword(slf)?.bind(slf.py()))
+        interpreter::new_future(&Self::loop_keyword(slf)?)
     }
 }
 
@@ -114,20 +115,18 @@ fn scheduled<'py>(
     args: &Args<'_, 'py>,
     method: &str,
     skip: usize,
-    also: &[&str],
+    parameters: &[&str],
 ) -> PyResult<(Scheduled, Option<Py<PyAny>>)> {
     let py = slf.py();
     let this = slf.get();
     this.check_closed()?;
-    let context = args.keyword(method, intern!(py, "context").as_any(), also)?;
+    let context = args.keyword(method, intern!(py, "context").as_any(), parameters)?;
     let mut rest = args.positional().skip(skip);
     let callback = match rest.next() {
         Some(callback) => callback,
-        None => args
-            .keyword(method, intern!(py, "callback").as_any(), &["context", "delay", "when"])?
-            .ok_or_else(|| {
-                PyTypeError::new_err(format!("{method}() missing 1 required positional argument: 'callback'"))
-            })?,
+        None => args.value_of(intern!(py, "callback").as_any())?.ok_or_else(|| {
+            PyTypeError::new_err(format!("{method}() missing 1 required positional argument: 'callback'"))
+        })?,
     };
     let source_traceback = if this.is_debug() { Some(checked(slf, method, callback)?) } else { None };
     let context = match context {
@@ -195,9 +194,7 @@ fn seconds(args: &Args<'_, '_>, method: &str, name: &str) -> PyResult<f64> {
     let py = args.py();
     let value = match args.positional().next() {
         Some(value) => Some(value),
-        None => {
-            args.keyword(method, pyo3::types::PyString::new(py, name).as_any(), &["context", "callback"])?
-        }
+        None => args.value_of(pyo3::types::PyString::new(py, name).as_any())?,
     };
     let Some(value) = value else {
         return Err(PyTypeError::new_err(format!(
@@ -207,7 +204,10 @@ fn seconds(args: &Args<'_, '_>, method: &str, name: &str) -> PyResult<f64> {
     if value.is_none() {
         return Err(PyTypeError::new_err(format!("{name} must not be None")));
     }
-    let value: f64 = value.extract().map_err(|_| {
+    let value: f64 = value.extract().map_err(|error: PyErr| {
+        if error.is_instance_of::<PyOverflowError>(py) {
+            return error;
+        }
         PyTypeError::new_err(format!("{method}() needs {name} in seconds, a number, not {value:?}"))
     })?;
     if value.is_nan() {
@@ -223,7 +223,7 @@ fn timer(
     leading: &str,
     when: f64,
 ) -> PyResult<Py<PyAny>> {
-    let (scheduled, traceback) = scheduled(slf, args, method, 1, &["callback", leading])?;
+    let (scheduled, traceback) = scheduled(slf, args, method, 1, &[leading, "callback"])?;
     let timer = TimerHandle::make(slf.py(), when, Arc::clone(slf.get().timers()), scheduled, traceback)?;
     EventLoop::push_timer(slf, &timer)?;
     Ok(timer.into_any().unbind())
@@ -247,7 +247,7 @@ fn task(slf: &Bound<'_, EventLoop>, args: Args<'_, '_>) -> PyResult<Py<PyAny>> {
         return base_create_task(slf, &args);
     }
     this.check_closed()?;
-    Ok(interpreter::new_task(EventLoop::loop_keyword(slf)?.bind(slf.py()), coro)?.unbind())
+    Ok(interpreter::new_task(&EventLoop::loop_keyword(slf)?, coro)?.unbind())
 }
 
 /// `asyncio.BaseEventLoop.create_task`: with keywords, a task factory, or in debug mode it follows each Python version.
