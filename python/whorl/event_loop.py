@@ -102,6 +102,8 @@ class EventLoop(_core.EventLoop, SocketMethods):
 
     #: Read by ``__del__`` of a loop whose construction failed.
     _thread_id: int | None = None
+    _ssock: Any = None
+    _csock: Any = None
 
     def __init__(self) -> None:
         # Not SelectorEventLoop's: it would make a selector, which the native poller stands for.
@@ -243,6 +245,10 @@ class EventLoop(_core.EventLoop, SocketMethods):
         if not sys.is_finalizing():
             for signum in list(self._signal_handlers):
                 self.remove_signal_handler(signum)
+            if threading.current_thread() is threading.main_thread():
+                # A child of the process that closes the loop it runs in, before the run has ended.
+                for reason in list(self._wakeup_claims):
+                    self._release_wakeup_fd(reason)
         if self._ssock is not None:
             self._remove_reader(self._ssock.fileno())
             self._ssock.close()

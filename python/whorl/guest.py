@@ -17,6 +17,7 @@ import asyncio
 import sys
 import threading
 from asyncio import events, tasks
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from whorl import _core
@@ -49,7 +50,8 @@ class Guest(Generic[_T]):
 
     *debug* is that of :class:`asyncio.Runner`.
 
-    Raises :exc:`ValueError` for a *main* that is no coroutine.
+    Raises :exc:`ValueError` for a *main* that is no coroutine, and :exc:`OSError` if there are too few
+    descriptors; *main* is closed then.
     """
 
     def __init__(
@@ -68,16 +70,23 @@ class Guest(Generic[_T]):
         self._error: BaseException | None = None
         self._ending: asyncio.Task[None] | None = None
         self._closed = False
-        self._loop = EventLoop()
-        if debug is not None:
-            self._loop.set_debug(debug)
-        self._hooks = sys.get_asyncgen_hooks()
-        self._loop._claim_wakeup_fd("run")
-        self._loop._thread_id = self._thread
-        self._turns = _core.GuestTurns(self._loop)
-        if self._host is None:
-            self._install()
-        self._main: asyncio.Task[_T] = self._loop.create_task(main)
+        with ExitStack() as undo:
+            # Or the interpreter warns that it was never awaited.
+            undo.callback(main.close)
+            self._loop = EventLoop()
+            undo.callback(self._loop.close)
+            if debug is not None:
+                self._loop.set_debug(debug)
+            self._hooks = sys.get_asyncgen_hooks()
+            undo.callback(self._restore_thread)
+            self._loop._claim_wakeup_fd("run")
+            self._loop._thread_id = self._thread
+            self._turns = _core.GuestTurns(self._loop)
+            undo.callback(self._turns.end)
+            if self._host is None:
+                self._install()
+            self._main: asyncio.Task[_T] = self._loop.create_task(main)
+            undo.pop_all()
         self._main.add_done_callback(lambda _: self._begin_end())
 
     def __repr__(self) -> str:
@@ -220,6 +229,10 @@ class Guest(Generic[_T]):
 
     def _leave(self) -> None:
         self._turns.end()
+        self._restore_thread()
+
+    def _restore_thread(self) -> None:
+        """Undo what a running loop changes in its thread and process."""
         self._loop._thread_id = None
         if self._host is None:
             self._uninstall()

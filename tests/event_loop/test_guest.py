@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
+import gc
+import inspect
 import os
+import resource
 import select
 import shutil
 import signal
@@ -14,9 +18,10 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -483,6 +488,61 @@ def test_another_thread_calls_no_turn() -> None:
 def test_what_is_no_coroutine_is_refused() -> None:
     with pytest.raises(ValueError, match="a coroutine was expected"):
         Guest(print)  # type: ignore[arg-type]
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """Lets the process open so many descriptors and no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_fds()) + 1 + count, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(count):
+            os.close(taken.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in taken:
+            os.close(fd)
+
+
+def state_of_the_thread() -> tuple[Any, ...]:
+    wakeup = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(wakeup)
+    return wakeup, sys.get_asyncgen_hooks(), asyncio._get_running_loop(), open_fds()
+
+
+def test_a_guest_that_cannot_be_made_leaves_nothing_behind() -> None:
+    """With one more descriptor each time, until there are enough."""
+    before = state_of_the_thread()
+    for count in range(20):
+        main = forever()
+        guest, number = attempt(main, count)
+        if guest is not None:
+            guest.close()
+            break
+        assert number == errno.EMFILE
+        assert inspect.getcoroutinestate(main) == inspect.CORO_CLOSED
+        with warnings.catch_warnings():
+            # A loop that was not made to its end warns that it was not closed, as asyncio's does.
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+        assert state_of_the_thread() == before
+    assert 4 < count < 19
+
+
+def attempt(main: Coroutine[Any, Any, Any], count: int) -> tuple[Guest[Any] | None, int | None]:
+    """A guest with so many descriptors to be had, or the number of the error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            with descriptors_left(count):
+                return Guest(main), None
+        except OSError as error:
+            return None, error.errno
 
 
 # -- main loops within main loops ----------------------------------------------------------------------------
