@@ -79,14 +79,65 @@ def test_a_closed_loop_keeps_nothing_that_was_pending(loop: Loop, pair: Sockets,
     assert alive() is None
 
 
-@pytest.mark.parametrize("kind", ["call_later", "call_at"])
-def test_a_loop_that_is_dropped_unclosed_keeps_no_timer(loop_factory: LoopFactory, kind: str) -> None:
-    """Not even one that its holder has: the handle is part of the circle as well."""
-    pending: Any = PENDING[kind]
+def _call_threadsafe_in_thread(loop: Loop, holder: Holder) -> asyncio.Handle:
+    """Of a loop that does not run."""
+    made: list[asyncio.Handle] = []
+    thread = threading.Thread(target=lambda: made.append(loop.call_soon_threadsafe(holder.expire)))
+    thread.start()
+    thread.join()
+    return made[0]
+
+
+def _call_in_last_turn(loop: Loop, holder: Holder) -> asyncio.Handle:
+    made: list[asyncio.Handle] = []
+
+    def turn() -> None:
+        loop.stop()
+        made.append(loop.call_soon(holder.expire))
+
+    loop.call_soon(turn)
+    loop.run_forever()
+    return made[0]
+
+
+def _call_after_a_run(loop: Loop, holder: Holder) -> asyncio.Handle:
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    return loop.call_soon(holder.expire)
+
+
+def _call_with_its_list(loop: Loop, holder: Holder) -> list[asyncio.Handle]:
+    handles: list[asyncio.Handle] = []
+    handles.append(loop.call_soon(holder.expire, handles))
+    return handles
+
+
+def _leave_injected(loop: Loop, holder: Holder) -> None:
+    from_a_thread(loop, lambda: loop.call_soon_threadsafe(holder.expire))
+
+
+LEFT: dict[str, Callable[[Loop, Holder], Any]] = {
+    "call_soon": lambda loop, holder: loop.call_soon(holder.expire),
+    "call_soon in the last turn": _call_in_last_turn,
+    "call_soon after a run": _call_after_a_run,
+    "call_soon with its list": _call_with_its_list,
+    "call_soon_threadsafe in another thread": _call_threadsafe_in_thread,
+    "call_soon_threadsafe in another thread, in the last turn": lambda loop, holder: from_a_thread(
+        loop, lambda: loop.call_soon_threadsafe(holder.expire)
+    ),
+    "call_soon_threadsafe in another thread, without the handle": _leave_injected,
+    "call_later": lambda loop, holder: loop.call_later(1000, holder.expire),
+    "call_at": lambda loop, holder: loop.call_at(loop.time() + 1000, holder.expire, holder),
+}
+
+
+@pytest.mark.parametrize("kind", LEFT)
+def test_a_loop_that_is_dropped_unclosed_keeps_nothing(loop_factory: LoopFactory, kind: str) -> None:
+    """Not even the handle that its holder has, which is part of the cycle as well."""
 
     def drop() -> weakref.ref[Holder]:
         holder = Holder(loop_factory())
-        holder.handle = pending(holder.loop, holder, None)
+        holder.handle = LEFT[kind](holder.loop, holder)
         return weakref.ref(holder)
 
     with warnings.catch_warnings():

@@ -332,10 +332,11 @@ async def test_timers_follow_a_clock_that_is_turned_by_hand(
 
 
 @whorl_only
-def test_handles_are_nothing_to_the_collector(loop: Loop) -> None:
+async def test_handles_are_nothing_to_the_collector(loop: Loop) -> None:
+    """While the loop runs."""
     for handle in (loop.call_soon(int), loop.call_soon_threadsafe(int)):
         assert not gc.is_tracked(handle)
-    loop.run_until_complete(turns())
+    await turns()
 
 
 def test_a_timer_that_its_loop_keeps_does_not_keep_the_loop(loop_factory: LoopFactory) -> None:

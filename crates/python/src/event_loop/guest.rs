@@ -207,7 +207,7 @@ impl GuestTurns {
     }
 
     /// Gives the loop back, to be run or closed.
-    fn end(&self) -> PyResult<()> {
+    fn end(&self, py: Python<'_>) -> PyResult<()> {
         if self.depth() > 0 {
             return Err(PyRuntimeError::new_err("a guest cannot end within a turn of its own"));
         }
@@ -219,7 +219,7 @@ impl GuestTurns {
         // The loop's guard and two descriptors go with it.
         let taken = self.tenure.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop((tenure, taken));
-        Ok(())
+        EventLoop::come_to_rest(self.event_loop.bind(py))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {

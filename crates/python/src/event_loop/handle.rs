@@ -311,6 +311,20 @@ impl Handle {
         })
     }
 
+    /// Has the garbage collector look at the handle from now on.
+    ///
+    /// # Safety
+    /// No other thread tracks the handle meanwhile.
+    pub(super) unsafe fn track(this: &Py<Self>, _at: Attached<'_>) {
+        // SAFETY: attached, and a live object of a collected type, which is whole. The interpreter refuses one that is tracked
+        // already; it stays untracked in between, by the contract of this function.
+        unsafe {
+            if ffi::PyObject_GC_IsTracked(this.as_ptr()) == 0 {
+                ffi::PyObject_GC_Track(this.as_ptr().cast());
+            }
+        }
+    }
+
     /// Visits a handle, for its owner: itself if the garbage collector knows it, and otherwise what it holds, if there is no
     /// other owner.
     pub fn visit(this: &Py<Self>, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -343,7 +357,8 @@ impl Handle {
 }
 
 /// A handle that the garbage collector does not look at, as most are gone within a turn: the loop shows what it holds
-/// ([`Handle::visit`]), and drops it when the loop is closed ([`Handle::transition_to_done`]).
+/// ([`Handle::visit`]), tracks it if it is left when a run ends ([`EventLoop::come_to_rest`]), and drops what it holds when the
+/// loop is closed ([`Handle::transition_to_done`]).
 pub(super) fn untracked<T: PyClass>(
     py: Python<'_>,
     handle: impl Into<PyClassInitializer<T>>,

@@ -25,10 +25,10 @@
 //!
 //! # The garbage collector
 //!
-//! A loop, its transports and its protocols show what they hold (`__traverse__`). Handles but timers are untracked when they are made, which
-//! saves the collector a look at each; the loop visits what a handle holds on its behalf where it has the only reference
-//! to it. A handle refers to no loop. State that is open further up the stack cannot be looked into and is skipped, which only keeps
-//! objects alive.
+//! A loop, its transports and its protocols show what they hold (`__traverse__`). Handles but timers are untracked while the
+//! loop runs, which saves the collector a look at each; the loop visits what a handle holds on its behalf where it has the only
+//! reference to it. Those that wait for a loop which does not run are tracked ([`rest`]). A handle refers to no loop. State that
+//! is open further up the stack cannot be looked into and is skipped, which only keeps objects alive.
 //!
 //! # Exceptions of callbacks
 //!
@@ -41,6 +41,7 @@ mod handle;
 mod io;
 mod jump;
 mod operation;
+mod rest;
 mod run;
 mod schedule;
 mod sock;
@@ -418,7 +419,7 @@ impl EventLoop {
         let reused = this.woken(this.state.with_token(Attached::from(py), |state, at| {
             let handle = state.recycled.pop_if(|_| traceback.is_none())?;
             handle.get().transition_to_pending(at, scheduled.take()?);
-            state.ready.push_back(handle.clone_with(at));
+            state.push(at, handle.clone_with(at), !this.owner.is_held());
             Some(handle)
         }));
         let Some(scheduled) = scheduled else {
@@ -445,19 +446,28 @@ impl EventLoop {
     pub fn push_or_inject(slf: &Bound<'_, Self>, handle: Py<Handle>) -> PyResult<()> {
         let mut handle = Some(handle);
         let this = slf.get();
-        match (this.woken(this.state.with(|state| state.ready.extend(handle.take()))), handle) {
-            (Err(BorrowError::OtherThread), Some(handle)) => this.inject(slf.py(), Injected::Soon(handle)),
+        let pushed = this.woken(this.state.with_token(Attached::from(slf.py()), |state, at| {
+            if let Some(handle) = handle.take() {
+                state.push(at, handle, !this.owner.is_held());
+            }
+        }));
+        match (pushed, handle) {
+            (Err(BorrowError::OtherThread), Some(handle)) => Self::inject(slf, Injected::Soon(handle)),
             (outcome, _) => outcome.or_raise(),
         }
     }
 
     /// Leaves `injected` for the loop's thread.
-    pub fn inject(&self, py: Python<'_>, injected: Injected) -> PyResult<()> {
-        self.injection_queue.push(injected).or_raise()?;
-        // Closed after the caller looked: `close()` may have emptied the queue before this came.
-        if self.has_closed() {
-            self.abandon_injected(py);
-            self.watchers.clear(py);
+    pub fn inject(slf: &Bound<'_, Self>, injected: Injected) -> PyResult<()> {
+        let this = slf.get();
+        this.injection_queue.push(injected).or_raise()?;
+        if this.has_closed() {
+            // Closed after the caller looked: `close()` may have emptied the queue before this came.
+            this.abandon_injected(slf.py());
+            this.watchers.clear(slf.py());
+        } else if !this.owner.is_held() {
+            // The run has ended after the caller looked.
+            return Self::come_to_rest(slf);
         }
         Ok(())
     }
@@ -475,7 +485,7 @@ impl EventLoop {
     pub fn push_timer(slf: &Bound<'_, Self>, timer: &Bound<'_, TimerHandle>) -> PyResult<()> {
         let this = slf.get();
         match this.woken(TimerHandle::enter(slf.py(), timer.as_unbound())) {
-            Err(BorrowError::OtherThread) => this.inject(slf.py(), Injected::Timer(timer.clone().unbind())),
+            Err(BorrowError::OtherThread) => Self::inject(slf, Injected::Timer(timer.clone().unbind())),
             outcome => outcome.or_raise(),
         }
     }
@@ -613,6 +623,7 @@ impl EventLoop {
         }
         let _refused = this.abandon_timers(slf.py());
         this.watchers.clear(slf.py());
+        this.abandon_injected(slf.py());
         let _keyword = this.loop_keyword.replace(slf.py(), None);
     }
 }

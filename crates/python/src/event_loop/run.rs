@@ -361,7 +361,7 @@ impl EventLoop {
         }
     }
 
-    fn take_injected(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub(super) fn take_injected(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let mut injected = Vec::new();
         this.injection_queue.drain(|item| injected.push(item));
@@ -526,6 +526,7 @@ impl EventLoop {
         }
         // A `stop()` that an exception overtook does not stop the next run.
         slf.get().with(|state| state.stopping = false)?;
-        outcome
+        let at_rest = Self::come_to_rest(slf);
+        outcome.and(at_rest)
     }
 }

@@ -204,7 +204,7 @@ impl EventLoop {
             }
         }
         this.watchers.replace(file, fd, direction, handle.clone_ref(py));
-        this.inject(py, Injected::Watch(change))
+        Self::inject(slf, Injected::Watch(change))
     }
 
     /// Registers the callback of `change` with the poller; a `new` one becomes the current one first.
@@ -289,8 +289,8 @@ impl EventLoop {
         }
         let Some(handle) = removed else { return Ok(false) };
         let file = file.clone().unbind();
-        this.inject(
-            py,
+        Self::inject(
+            slf,
             Injected::Watch(WatchChange { fd, file, direction, handle, action: Action::Remove }),
         )?;
         Ok(true)
