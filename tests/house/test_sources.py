@@ -87,3 +87,11 @@ def test_the_version_has_one_source() -> None:
 @pytest.mark.parametrize("licence", ["LICENSE-MIT", "LICENSE-APACHE"])
 def test_both_licences_are_here(licence: str) -> None:
     assert (ROOT / licence).read_text().strip()
+
+
+def test_the_package_keeps_time_by_the_loop() -> None:
+    """``loop.time()``, which a clock for tests moves; ``time.time()`` is for dates that a server has sent."""
+    machine_clock = re.compile(r"\b(?:monotonic|perf_counter)(?:_ns)?\b")
+    paths = [path for path in files(".py") if name(path).startswith("python/whorl/")]
+    assert len(paths) > 50
+    assert not [name(path) for path in paths if machine_clock.search(path.read_text())]

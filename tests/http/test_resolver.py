@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from whorl.http import dns_cache
 from whorl.http.abc import AbstractResolver, ResolveResult
 from whorl.http.dns_cache import DNSCache
 from whorl.http.exceptions import ClientConnectionError, InvalidUrlClientError
@@ -110,41 +109,29 @@ def hosts(results: list[ResolveResult] | None) -> list[str] | None:
     return None if results is None else [result["host"] for result in results]
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(dns_cache, "monotonic", clock)
-    return clock
-
-
-async def test_an_answer_holds_for_its_time(clock: Clock) -> None:
+@pytest.mark.jumping_clock
+async def test_an_answer_holds_for_its_time() -> None:
     resolver = FakeResolver("192.0.2.1")
     cache = DNSCache(resolver, ttl=10)
     assert cache.get("h", 80) is None
     assert hosts(await cache.resolve("h", 80)) == ["192.0.2.1"]
-    clock.now += 9.9
+    await asyncio.sleep(9.9)
     assert hosts(cache.get("h", 80)) == ["192.0.2.1"]
     assert cache.get("h", 81) is None
-    clock.now += 0.1
+    await asyncio.sleep(0.2)
     assert cache.get("h", 80) is None
     await cache.resolve("h", 80)
     assert resolver.calls == [("h", 80, socket.AF_UNSPEC)] * 2
 
 
-async def test_without_end_and_not_at_all(clock: Clock) -> None:
+@pytest.mark.jumping_clock
+async def test_without_end_and_not_at_all() -> None:
     resolver = FakeResolver("192.0.2.1")
     forever, never = DNSCache(resolver, ttl=None), DNSCache(resolver, use_cache=False)
     for cache, calls in ((forever, 1), (never, 2)):
         resolver.calls.clear()
         await cache.resolve("h", 80)
-        clock.now += 1e9
+        await asyncio.sleep(9)
         await cache.resolve("h", 80)
         assert len(resolver.calls) == calls
 

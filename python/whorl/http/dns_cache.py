@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from .abc import AbstractResolver, ResolveResult
@@ -27,12 +26,17 @@ _Key = tuple[str, int]
 class _Entry:
     """The addresses of a host, and until when they hold."""
 
-    __slots__ = ("_addresses", "_next", "expires_at")
+    __slots__ = ("_addresses", "_expires_at", "_next")
 
     def __init__(self, addresses: list[ResolveResult], expires_at: float | None) -> None:
         self._addresses = addresses
         self._next = 0
-        self.expires_at = expires_at
+        #: On the clock of the loop.
+        self._expires_at = expires_at
+
+    def is_over(self) -> bool:
+        """Whether they hold no more, by the clock of the running loop."""
+        return self._expires_at is not None and self._expires_at <= asyncio.get_running_loop().time()
 
     def rotated(self) -> list[ResolveResult]:
         """The addresses, beginning with another one each time: connections spread over them."""
@@ -92,7 +96,7 @@ class DNSCache:
             return [_literal(host, port)]
         key = (host, port)
         entry = self._entries.pop(key, None)
-        if entry is None or (entry.expires_at is not None and entry.expires_at <= monotonic()):
+        if entry is None or entry.is_over():
             return None
         self._entries[key] = entry
         return entry.rotated()
@@ -189,7 +193,7 @@ class DNSCache:
             for waiter in waiters:
                 waiter.set_exception(error)
             return
-        expires_at = None if self._ttl is None else monotonic() + self._ttl
+        expires_at = None if self._ttl is None else task.get_loop().time() + self._ttl
         entry = _Entry(task.result(), expires_at)
         if not self._closed:
             self._entries.pop(key, None)
