@@ -364,3 +364,19 @@ async def test_cancelled_timers_go_with_the_next_turn(loop: Loop) -> None:
     del timers, timer
     await turns(5)
     assert not any(ref() for ref in gone)
+
+
+async def test_timers_cancelled_by_another_thread_go_as_well(loop: Loop) -> None:
+    """In the loop's next turn, and not an hour later."""
+    timers = [loop.call_later(3600, int) for _ in range(200)]
+    gone = [weakref.ref(timer) for timer in timers]
+
+    def cancel() -> None:
+        for timer in timers:
+            timer.cancel()
+
+    await asyncio.to_thread(cancel)
+    del cancel
+    timers.clear()
+    await turns(5)
+    assert not any(ref() for ref in gone)

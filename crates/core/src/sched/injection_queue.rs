@@ -128,6 +128,12 @@ impl<T, Q: ConcurrentQueue<T>, W: Wake> InjectionQueue<T, Q, W> {
         self.wake_if_parked()
     }
 
+    /// Appends `item` for whenever the loop is awake next. Every thread may call it.
+    #[inline]
+    pub fn push_without_waking(&self, item: T) {
+        self.queue.push(item);
+    }
+
     /// Wakes the loop if it is parked: for work that the loop's own thread schedules while a guest waits for its next turn.
     ///
     /// # Errors

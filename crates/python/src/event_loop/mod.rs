@@ -60,7 +60,9 @@ use pyo3::types::{PyDict, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::net::ReadBuffer;
 use whorl_core::reactor::{Interest, InterestChange, Poller, Sources, Token};
-use whorl_core::sched::{BorrowError, InjectionQueue, LoopOwner, OwnerCell, Pace, Process, Timers, Turn};
+use whorl_core::sched::{
+    BorrowError, InjectionQueue, LoopOwner, OwnerCell, Pace, Process, TimerKey, Timers, Turn,
+};
 
 use clock::LoopClock;
 pub use handle::{Handle, Scheduled, leaves_the_loop};
@@ -87,6 +89,8 @@ pub enum Injected {
     Soon(Py<Handle>),
     /// Run it at its deadline.
     Timer(Py<TimerHandle>),
+    /// Remove the timer, which was cancelled.
+    CancelledTimer(TimerKey),
     /// Call back for a descriptor, or stop to.
     Watch(WatchChange),
 }
@@ -97,8 +101,8 @@ impl Injected {
         match self {
             Self::Soon(handle) => Handle::transition_to_done(handle.bind(py)),
             Self::Timer(timer) => Handle::transition_to_done(timer.bind(py).as_super()),
-            // Its handle is among the watchers, which the loop clears.
-            Self::Watch(_) => {}
+            // It is among the timers, and its handle among the watchers, which the loop clears.
+            Self::CancelledTimer(_) | Self::Watch(_) => {}
         }
     }
 }
@@ -146,8 +150,7 @@ pub struct EventLoop {
     owner: Arc<LoopOwner>,
     state: OwnerCell<LoopState>,
     read_buffer: OwnerCell<ReadBuffer>,
-    /// Boxed, as the queue asks for the alignment of a cache line, which the interpreter gives no object.
-    injection_queue: Box<InjectionQueue<Injected>>,
+    injection_queue: Arc<InjectionQueue<Injected>>,
     watchers: Watchers,
     timers: Arc<LoopTimers>,
     closed: AtomicBool,
@@ -516,7 +519,7 @@ impl EventLoop {
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let owner = Arc::new(LoopOwner::new());
-        let injection_queue = InjectionQueue::new().or_raise()?;
+        let injection_queue = Arc::new(InjectionQueue::new().or_raise()?);
         let poller = Poller::new().or_raise()?;
         let mut state = LoopState::default();
         if let Some(fd) = injection_queue.fd() {
@@ -526,11 +529,11 @@ impl EventLoop {
         }
         state.poller = Some(Arc::new(poller));
         Ok(Self {
-            timers: Arc::new(OwnerCell::new(Arc::clone(&owner), Timers::default())),
+            timers: Arc::new(LoopTimers::new(Arc::clone(&owner), Arc::clone(&injection_queue))),
             state: OwnerCell::new(Arc::clone(&owner), state),
             read_buffer: OwnerCell::new(Arc::clone(&owner), ReadBuffer::new(READ_SIZE)),
             owner,
-            injection_queue: Box::new(injection_queue),
+            injection_queue,
             watchers: Watchers::new(),
             closed: AtomicBool::new(false),
             debug: AtomicBool::new(false),
@@ -629,9 +632,11 @@ impl EventLoop {
 }
 
 impl Drop for EventLoop {
-    /// Ends the circle of timers that refer to the timers.
+    /// Ends the circles of timers that refer to the timers and, through them, to the queue.
     fn drop(&mut self) {
         let _timers = self.timers.with(Timers::drain);
+        let mut injected = Vec::new();
+        self.injection_queue.drain(|item| injected.push(item));
     }
 }
 

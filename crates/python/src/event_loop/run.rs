@@ -12,7 +12,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::reactor::{Event, Events, Poller};
-use whorl_core::sched::{Budget, Outlook, OwnerGuard, Sleep, StalePolls, assert_nothing_open};
+use whorl_core::sched::{Budget, Outlook, OwnerGuard, Sleep, StalePolls, Timers, assert_nothing_open};
 
 use super::clock::{self, Clock};
 use super::source::Dispatch;
@@ -365,17 +365,24 @@ impl EventLoop {
         let this = slf.get();
         let mut injected = Vec::new();
         this.injection_queue.drain(|item| injected.push(item));
-        let (timers, changes) = this.with(|state| {
-            let (mut timers, mut changes) = (Vec::new(), Vec::new());
+        let (timers, cancelled, changes) = this.with(|state| {
+            let (mut timers, mut cancelled, mut changes) = (Vec::new(), Vec::new(), Vec::new());
             for item in injected {
                 match item {
                     Injected::Soon(handle) => state.ready.push_back(handle),
                     Injected::Timer(timer) => timers.push(timer),
+                    Injected::CancelledTimer(key) => cancelled.push(key),
                     Injected::Watch(change) => changes.push(change),
                 }
             }
-            (timers, changes)
+            (timers, cancelled, changes)
         })?;
+        if !cancelled.is_empty() {
+            let remove = |timers: &mut Timers<_>| -> Vec<_> {
+                cancelled.iter().filter_map(|key| timers.remove(*key)).collect()
+            };
+            let _removed = this.timers.with(remove).or_raise()?;
+        }
         for timer in timers {
             TimerHandle::enter(slf.py(), &timer).or_raise()?;
         }

@@ -1,6 +1,7 @@
 //! Timers: handles with a deadline.
 
 use std::mem;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,13 +9,34 @@ use pyo3::prelude::*;
 use pyo3::pyclass::CompareOp;
 use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit, intern};
-use whorl_core::sched::{BorrowError, OwnerCell, TimerKey, Timers};
+use whorl_core::sched::{BorrowError, InjectionQueue, LoopOwner, OwnerCell, TimerKey, Timers};
 
-use super::clock;
 use super::handle::{Handle, HandleStage, Scheduled, info};
+use super::{Injected, clock};
 
-/// The timers of a loop. Each refers to them, so the loop drains them at its end.
-pub type LoopTimers = OwnerCell<Timers<Py<TimerHandle>>>;
+/// The timers of a loop. Each refers to them, so the loop drains them at its end, and the queue as well.
+#[derive(Debug)]
+pub struct LoopTimers {
+    timers: OwnerCell<Timers<Py<TimerHandle>>>,
+    /// Where another thread leaves the key of a timer that it has cancelled.
+    injection_queue: Arc<InjectionQueue<Injected>>,
+}
+
+impl LoopTimers {
+    /// No timer.
+    pub fn new(owner: Arc<LoopOwner>, injection_queue: Arc<InjectionQueue<Injected>>) -> Self {
+        Self { timers: OwnerCell::new(owner, Timers::default()), injection_queue }
+    }
+}
+
+impl Deref for LoopTimers {
+    type Target = OwnerCell<Timers<Py<TimerHandle>>>;
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.timers
+    }
+}
 
 /// The key of a timer that is not among the timers of its loop yet.
 const NO_KEY: u64 = u64::MAX;
@@ -77,14 +99,28 @@ impl TimerHandle {
                 let key = timers.push(clock::deadline(timer.when), entry);
                 timer.key.store(key.to_bits(), Ordering::Relaxed);
             }
-        })
+        })?;
+        // Cancelled meanwhile by another thread, which has found no key.
+        if Handle::is_cancelled(this.bind(py).as_super()) {
+            let _removed = timer.leave();
+        }
+        Ok(())
     }
 
-    /// Removes a cancelled timer. Where the timers cannot be opened, as on another thread, it stays until it is due, and holds
-    /// nothing.
+    /// Removes a cancelled timer. While another thread runs the loop, its next turn does.
     fn leave(&self) -> Option<Py<Self>> {
         let key = Some(self.key.load(Ordering::Relaxed)).filter(|key| *key != NO_KEY)?;
-        self.timers.with(|timers| timers.remove(TimerKey::from_bits(key))).ok()?
+        let key = TimerKey::from_bits(key);
+        match self.timers.with(|timers| timers.remove(key)) {
+            Ok(removed) => removed,
+            Err(BorrowError::OtherThread) => {
+                // It holds nothing any more, so that there is no reason to wake the loop for it.
+                self.timers.injection_queue.push_without_waking(Injected::CancelledTimer(key));
+                None
+            }
+            // A finaliser within a section: it stays until it is due.
+            Err(BorrowError::Reentered) => None,
+        }
     }
 }
 
