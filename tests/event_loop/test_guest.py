@@ -610,7 +610,7 @@ def test_a_context_that_is_entered_waits_for_the_outer_turn() -> None:
 
 
 def test_a_context_that_is_entered_is_free_after_an_exception() -> None:
-    """The handle that waited for it makes the descriptor readable, though the outer turn did not end in order."""
+    """The handle that waited for it makes the descriptor readable, though the outer turn has failed."""
     seen: list[str] = []
     with hosted(forever()) as (host, guest):
         settle(guest)

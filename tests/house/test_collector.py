@@ -13,6 +13,7 @@ SOURCES = ROOT / "crates/python/src"
 #: Classes without a `__traverse__`, and why.
 UNSEEN = {
     "Ready": "its value is a bytes object or None",
+    "TimerHandle": "a handle, which is; its own field is the loop's timers, which the loop shows and drains",
 }
 
 #: Classes without a `__clear__`, and why.

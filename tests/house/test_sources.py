@@ -95,3 +95,19 @@ def test_the_package_keeps_time_by_the_loop() -> None:
     paths = [path for path in files(".py") if name(path).startswith("python/whorl/")]
     assert len(paths) > 50
     assert not [name(path) for path in paths if machine_clock.search(path.read_text())]
+
+
+def test_unsafe_code_is_where_the_map_says() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    paragraph = text.partition("`unsafe` is in these places")[2].partition("\n\n")[0]
+    listed = set(re.findall(r"`([a-z_/0-9]+(?:\.rs|/))`", paragraph))
+    assert len(listed) > 20
+    sources = {name(path).partition("/src/")[2]: path for path in files(".rs") if "crates/" in name(path)}
+    unsafe = {
+        short
+        for short, path in sources.items()
+        if short and re.search(r"\bunsafe\b", without_tests(rust_code(path.read_text())))
+    }
+    covered = {place: {short for short in unsafe if short.startswith(place)} for place in listed}
+    assert not unsafe - set().union(*covered.values()), "not in ARCHITECTURE.md"
+    assert not [place for place, there in covered.items() if not there], "listed, and without unsafe code"
