@@ -6,6 +6,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
+use whorl_core::sched::assert_nothing_open;
 
 /// Memory that an object lends: it and its size stay as they are until this is dropped.
 ///
@@ -123,7 +124,10 @@ fn size_or_errno(size: isize) -> Result<usize, Errno> {
 }
 
 impl Drop for LentMemory {
+    #[expect(clippy::disallowed_methods, reason = "a destructor is given no token")]
     fn drop(&mut self) {
+        // The exporter may be a class of Python's (`__release_buffer__`).
+        assert_nothing_open();
         // SAFETY: made by `PyObject_GetBuffer` and released once, while attached.
         Python::attach(|_| unsafe { ffi::PyBuffer_Release(&raw mut *self.view) });
     }

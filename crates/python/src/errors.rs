@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use whorl_core::client::coding::{DecodeError, Undecodable};
 use whorl_core::http1::encode::EncodeError;
 use whorl_core::net::WrongWaterMarks;
-use whorl_core::sched::BorrowError;
+use whorl_core::sched::{BorrowError, assert_nothing_open};
 use whorl_core::websocket::{Unacceptable, Unsendable};
 
 /// An error on its way to Python.
@@ -33,10 +33,15 @@ impl IntoPyErr for BorrowError {
 }
 
 impl IntoPyErr for io::Error {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an error is turned into an exception where no section is open"
+    )]
     fn into_py_err(self) -> PyErr {
         match self.raw_os_error() {
             // OSError(errno, text) picks the subclass (ConnectionResetError, BrokenPipeError, ...) by itself.
             Some(errno) => {
+                assert_nothing_open();
                 let text = Python::attach(|py| -> PyResult<String> {
                     py.import("os")?.call_method1("strerror", (errno,))?.extract()
                 });

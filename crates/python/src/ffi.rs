@@ -361,6 +361,7 @@ pub type MethodBody<T> = for<'a, 'py> fn(&Bound<'py, T>, Args<'a, 'py>) -> PyRes
 /// # Safety
 /// To be called by the interpreter as a `METH_FASTCALL | METH_KEYWORDS` method of a type that is `T` or derives from it.
 #[inline]
+#[expect(clippy::disallowed_methods, reason = "the interpreter calls it, and gives no token")]
 pub unsafe fn trampoline<T: PyTypeInfo>(
     slf: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyClass, PyClassInitializer, PyVisit, intern};
-use whorl_core::sched::SectionToken;
+use whorl_core::sched::{Section, SectionToken};
 
 /// `asyncio.futures.Future`, as it is now: the C type, or what a tool has put in its place (nest_asyncio does).
 pub fn future_type(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
@@ -253,11 +253,13 @@ impl<T> Guarded<T> {
     /// Opens the value for one of the methods above, on an attached thread.
     #[inline]
     fn open<R>(&self, act: impl FnOnce(&mut T) -> R) -> R {
+        let _section = Section::enter();
         // What a poisoned lock protects is whole all the same: each value is written at once.
         #[cfg(Py_GIL_DISABLED)]
         return act(&mut self.value.lock().unwrap_or_else(PoisonError::into_inner));
         // SAFETY: other threads wait for the GIL. This one does not come back: `open` is called by the methods above only, and
-        // none of them runs foreign code or drops a value that was in here.
+        // none of them runs foreign code or drops a value that was in here. A closure of theirs has no token to call Python with,
+        // and clippy refuses to make one (`disallowed_methods`).
         #[cfg(not(Py_GIL_DISABLED))]
         act(unsafe { &mut *self.value.get() })
     }

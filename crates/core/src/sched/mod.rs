@@ -16,7 +16,8 @@ mod turn;
 pub use fork::{ForkedChild, Process};
 pub use injection_queue::InjectionQueue;
 pub use owner::{
-    BorrowError, KeptGuard, LoopOwner, OwnerCell, OwnerGuard, SectionToken, assert_nothing_open, this_thread,
+    BorrowError, KeptGuard, LoopOwner, OwnerCell, OwnerGuard, Section, SectionToken, assert_nothing_open,
+    this_thread,
 };
 pub use pace::Pace;
 pub use step::{Budget, Outlook, Sleep, StalePolls};

@@ -11,7 +11,8 @@
 //! interpreter. The types hold this where they can:
 //!
 //! - A closure over open state is `Send`. What stands for "this thread is attached to the interpreter" (PyO3's `Python`,
-//!   `Bound`, `Borrowed`) is not, so the closure has none of them and can neither call Python nor detach. An [`OwnerGuard`]
+//!   `Bound`, `Borrowed`) is not, so the closure has none of them and can neither call Python nor detach.
+//!   Making one out of nothing (`Python::attach`) is refused by clippy, but where it is argued (`clippy.toml`). An [`OwnerGuard`]
 //!   is not `Send` either, so no section can end the ownership that it relies on.
 //! - What a section does need of the interpreter comes as an argument, a [`SectionToken`], whose methods are harmless.
 //! - [`OwnerCell::visit`] is the garbage collector's way in: it gives a shared reference, so a visit changes nothing.
@@ -411,16 +412,19 @@ thread_local! {
     static OPEN_SECTIONS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Counts the open cells of this thread where debug assertions are on; otherwise nothing. Not in a model, whose threads
+/// Counts the open sections of this thread where debug assertions are on; otherwise nothing. Not in a model, whose threads
 /// are one thread of the process.
-struct Section;
+#[must_use]
+#[derive(Debug)]
+pub struct Section(());
 
 impl Section {
+    /// A section begins, until the value is dropped: of a cell, or of whatever else foreign code must not meet open.
     #[inline]
-    fn enter() -> Self {
+    pub fn enter() -> Self {
         #[cfg(all(debug_assertions, not(loom)))]
         OPEN_SECTIONS.with(|count| count.set(count.get() + 1));
-        Self
+        Self(())
     }
 }
 

@@ -141,8 +141,8 @@ impl OperationKind {
                     Err(error) => Ok(Attempt::failed(error)),
                 }
             }
-            Self::Method(name, args) => Ok(call(socket.call_method1(name.bind(py), args.bind(py)))),
-            Self::Accept => Ok(call(accept(socket))),
+            Self::Method(name, args) => Ok(call(py, socket.call_method1(name.bind(py), args.bind(py)))),
+            Self::Accept => Ok(call(py, accept(socket))),
             Self::Connect(address) => Ok(match sockopt::socket_error(fd) {
                 Ok(Ok(())) => Attempt::Done(Ok(py.None().into_bound(py))),
                 Ok(Err(error)) | Err(error) => {
@@ -189,18 +189,16 @@ fn accept<'py>(socket: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     Ok(accepted)
 }
 
-fn call(outcome: PyResult<Bound<'_, PyAny>>) -> Attempt<'_> {
+fn call<'py>(py: Python<'py>, outcome: PyResult<Bound<'py, PyAny>>) -> Attempt<'py> {
     match outcome {
-        Err(error) if is_blocking(&error) => Attempt::Blocked,
+        Err(error) if is_blocking(py, &error) => Attempt::Blocked,
         outcome => Attempt::Done(outcome),
     }
 }
 
 /// Whether `error` says to try again later.
-pub fn is_blocking(error: &PyErr) -> bool {
-    Python::attach(|py| {
-        error.is_instance_of::<PyBlockingIOError>(py) || error.is_instance_of::<PyInterruptedError>(py)
-    })
+pub fn is_blocking(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyBlockingIOError>(py) || error.is_instance_of::<PyInterruptedError>(py)
 }
 
 impl Operation {

@@ -441,7 +441,7 @@ impl EventLoop {
         slf.get().disturb()?;
         match sock.call_method1(intern!(py, "connect"), (address,)) {
             // EINPROGRESS; after EINTR it goes on in the background as well (bpo-23618).
-            Err(error) if is_blocking(&error) => {
+            Err(error) if is_blocking(py, &error) => {
                 Self::wait(slf, sock, fd, Direction::Write, OperationKind::Connect(address.clone().unbind()))
             }
             Err(error) => Err(error),

@@ -21,6 +21,8 @@ use super::prepared_request::{InFlight, PreparedRequest, RequestArgs};
 use super::ready::{Ready, stop_iteration};
 use super::response::ResponseBase;
 use super::session::SessionBase;
+use whorl_core::sched::assert_nothing_open;
+
 use crate::event_loop::clock;
 use crate::interpreter::{CloneWith, Collector, Guarded};
 
@@ -492,7 +494,9 @@ impl RequestContext {
 
 impl Drop for RequestContext {
     /// A request whose task is gone: its response is abandoned. The collector runs on any thread.
+    #[expect(clippy::disallowed_methods, reason = "a destructor is given no token")]
     fn drop(&mut self) {
+        assert_nothing_open();
         Python::attach(|py| match self.stage.replace(py, Stage::Over) {
             Stage::Awaiting(in_flight) => {
                 let exchange = in_flight.exchange.bind(py);

@@ -11,6 +11,8 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::cached_target::{CachedTarget, RequestRecord};
 use super::exchange::Exchange;
 use super::ready::Ready;
+use whorl_core::sched::assert_nothing_open;
+
 use crate::interpreter::{CloneWith, Collector, Guarded};
 
 /// The native half of `whorl.http.ClientResponse`.
@@ -186,7 +188,9 @@ impl ResponseBase {
 
 impl Drop for ResponseBase {
     /// Closes the connection of an unreleased response whose exchange is not over.
+    #[expect(clippy::disallowed_methods, reason = "a destructor is given no token")]
     fn drop(&mut self) {
+        assert_nothing_open();
         Python::attach(|py| {
             let (sent, request) = (self.sent.get_mut().take(), self.request.get_mut().take());
             let exchange = self.exchange.get_mut().take();

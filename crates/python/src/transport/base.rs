@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::{PyClass, PyClassInitializer, PyTraverseError, PyVisit, intern};
 use whorl_core::reactor::{Interest, Token};
-use whorl_core::sched::OwnerCell;
+use whorl_core::sched::{OwnerCell, assert_nothing_open};
 
 use super::common;
 use super::ending::Ending;
@@ -169,12 +169,14 @@ impl<K: TransportKind> IoTransport<K> {
 
 impl<K: TransportKind> Drop for IoTransport<K> {
     /// Closes the descriptor of a transport that was dropped without `close()`, with asyncio's ResourceWarning.
+    #[expect(clippy::disallowed_methods, reason = "a destructor is given no token")]
     fn drop(&mut self) {
         let descriptor = self.state.get_mut().descriptor.take();
         let fd = descriptor.fd();
         if fd < 0 {
             return;
         }
+        assert_nothing_open();
         Python::attach(|py| {
             let warned = common::warn_unclosed(py, &format!("<{} fd={fd}>", K::NAME));
             for outcome in [warned, descriptor.close_collected(py)] {
