@@ -21,21 +21,33 @@ use crate::transport::flow::Writes;
 use crate::transport::socket::Socket;
 use crate::transport::states::TransportPhase;
 
-/// How far one send came.
-enum Sent {
+/// How far one send came. In a section over open state an error is the kernel's number yet: an exception is made by Python.
+enum Sent<E = PyErr> {
     /// The kernel has it.
     Yes,
     /// The socket takes no more at the moment.
     Blocked,
     /// The network refused it: for `error_received()`.
-    BorrowError(PyErr),
+    Failed(E),
     /// It cannot be sent at all, by its address.
-    Impossible(PyErr),
+    Impossible(E),
+}
+
+impl Sent<Errno> {
+    /// The same, once the state is closed.
+    fn raised(self) -> Sent {
+        match self {
+            Self::Yes => Sent::Yes,
+            Self::Blocked => Sent::Blocked,
+            Self::Failed(error) => Sent::Failed(error.into_py_err()),
+            Self::Impossible(error) => Sent::Impossible(error.into_py_err()),
+        }
+    }
 }
 
 /// One send; nothing if the socket object has to do it.
 #[inline]
-fn send_natively(socket: &Socket, data: &[u8], destination: &Destination) -> Option<Sent> {
+fn send_natively(socket: &Socket, data: &[u8], destination: &Destination) -> Option<Sent<Errno>> {
     let fd = socket.borrow()?;
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     let sent = match destination {
@@ -46,7 +58,7 @@ fn send_natively(socket: &Socket, data: &[u8], destination: &Destination) -> Opt
     Some(match sent {
         Ok(_) => Sent::Yes,
         Err(Errno::AGAIN | Errno::INTR) => Sent::Blocked,
-        Err(error) => Sent::BorrowError(error.into_py_err()),
+        Err(error) => Sent::Failed(error),
     })
 }
 
@@ -85,11 +97,11 @@ impl DatagramTransport {
         }
         let sent = match (sent, &unsent) {
             (None, Some((content, destination))) => this.send_by_object(py, content.as_ref(), destination)?,
-            (sent, _) => sent.unwrap_or(Sent::Yes),
+            (sent, _) => sent.map_or(Sent::Yes, Sent::raised),
         };
         match sent {
             Sent::Yes => Ok(()),
-            Sent::BorrowError(error) => this.error_received(py, error),
+            Sent::Failed(error) => this.error_received(py, error),
             Sent::Impossible(error) => {
                 this.fatal(slf, event_loop, error, "Fatal write error on datagram transport")
             }
@@ -123,7 +135,7 @@ impl DatagramTransport {
             match sent {
                 Sent::Yes => {}
                 Sent::Blocked => break,
-                Sent::BorrowError(error) => {
+                Sent::Failed(error) => {
                     if let Err(error) = self.error_received(py, error) {
                         let message = "Exception in protocol.error_received()";
                         common::report(event_loop, slf, self.protocol(py)?, message, error)?;
@@ -162,7 +174,7 @@ impl DatagramTransport {
         })?;
         match outcome {
             None => Ok((Sent::Yes, None)),
-            Some((Some(sent), gone)) => Ok((sent, gone)),
+            Some((Some(sent), gone)) => Ok((sent.raised(), gone)),
             Some((None, None)) => Ok((Sent::Yes, None)),
             Some((None, Some((content, destination)))) => {
                 let sent = self.send_by_object(py, content.as_ref(), &destination)?;
@@ -187,7 +199,7 @@ impl DatagramTransport {
         Ok(match outcome {
             Ok(_) => Sent::Yes,
             Err(error) if is_blocking(py, &error) => Sent::Blocked,
-            Err(error) if error.is_instance_of::<PyOSError>(py) => Sent::BorrowError(error),
+            Err(error) if error.is_instance_of::<PyOSError>(py) => Sent::Failed(error),
             Err(error) => Sent::Impossible(error),
         })
     }
