@@ -151,10 +151,10 @@ impl GuestTurns {
         this.check_closed()?;
         this.check_process()?;
         let guard = KeptGuard::take(this.owner()).or_raise()?;
-        let alarm = Alarm::new().or_raise()?;
+        // The descriptors first: what fails after the alarm is registered would leave it among the sources.
+        let (alarm, outer) = (Alarm::new().or_raise()?, Poller::new().or_raise()?);
         let alarm_token = this.register(alarm.fd(), Interest::READ, Source::Waker)?;
-        let tenure =
-            Tenure { guard, alarm, alarm_token, outer: Poller::new().or_raise()?, inner: Mutex::new(None) };
+        let tenure = Tenure { guard, alarm, alarm_token, outer, inner: Mutex::new(None) };
         tenure.follow(this)?;
         // The first turn is due.
         this.injection_queue.wake().or_raise()?;
