@@ -110,8 +110,10 @@ miri: ## The core's tests under miri, which finds undefined behaviour; needs a n
 	@cargo +nightly miri --version >/dev/null 2>&1 || { \
 	    echo "need miri: run 'rustup +nightly component add miri'"; exit 1; }
 	$(call say,running the tests of the core under miri)
+	@# Left out: system calls that miri has not got (epoll, fork), and zlib-rs, in which it reports the crate itself.
 	@MIRIFLAGS="-Zmiri-disable-isolation" PROPTEST_CASES=8 \
-	    cargo +nightly miri test $(LOCKED) -p whorl-core --lib -- --skip reactor
+	    cargo +nightly miri test $(LOCKED) -p whorl-core --lib -- --skip reactor --skip injection_queue \
+	    --skip only_the_child --skip client::coding
 
 .PHONY: test-python
 test-python: $(STAMPS)/dev $(STAMPS)/programs $(BUILT) ## The Python tests (TESTS=tests/event_loop ARGS="-k timers")
