@@ -90,6 +90,8 @@ class Judgement:
 
     verdict: Verdict
     text: str = ""
+    #: The peer whose target is missed.
+    against: str | None = None
 
 
 def cell(row: Row, peer: Peer, samples: Sequence[Sample], subject: Sequence[Sample]) -> Cell:
@@ -150,7 +152,8 @@ def _judge_ratio(target: Ratio, one: Cell | None) -> Judgement:
         return Judgement(Verdict.UNKNOWN, f"fewer than {_FEWEST_ROUNDS} rounds")
     if not one.ratio.behind(target.least):
         return Judgement(Verdict.NOT_BEHIND)
-    return Judgement(Verdict.BEHIND, f"{target.against} x{target.least:.2f} (x{one.ratio.median:.2f})")
+    text = f"{target.against} x{target.least:.2f} (x{one.ratio.median:.2f})"
+    return Judgement(Verdict.BEHIND, text, target.against)
 
 
 def _judge_median(target: Median, one: Cell | None) -> Judgement:
@@ -160,7 +163,8 @@ def _judge_median(target: Median, one: Cell | None) -> Judgement:
         return Judgement(Verdict.UNKNOWN, f"{target.against}: {one.rounds} of {target.rounds} rounds")
     if one.ratio.median >= target.least:
         return Judgement(Verdict.NOT_BEHIND)
-    return Judgement(Verdict.BEHIND, f"{target.against} x{target.least:.2f} (x{one.ratio.median:.2f})")
+    text = f"{target.against} x{target.least:.2f} (x{one.ratio.median:.2f})"
+    return Judgement(Verdict.BEHIND, text, target.against)
 
 
 def _judge_limit(target: Limit, ours: Cell | None) -> Judgement:

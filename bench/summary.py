@@ -12,7 +12,7 @@ from bench.tables import figure
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bench.results import Cell, Results, Spread
+    from bench.results import Results, Spread
 
 #: Suite and row: what a program does most, and where whorl is behind or close to it.
 ROWS = (
@@ -41,6 +41,8 @@ class Mark:
 
     peer: str
     ratio: Spread
+    #: Whether whorl is behind a target that the row has against the peer.
+    misses_target: bool = False
 
     @property
     def short(self) -> str:
@@ -49,8 +51,8 @@ class Mark:
 
     @property
     def text(self) -> str:
-        """The peer and the spread, and whether whorl is behind it."""
-        behind = ", behind" if self.ratio.behind(1.0) else ""
+        """The peer and the spread, and whether whorl is behind it or behind a target."""
+        behind = ", behind" if self.ratio.behind(1.0) else ", behind its target" if self.misses_target else ""
         return f"{self.short} ({self.ratio.least:.2f}-{self.ratio.greatest:.2f}){behind}"
 
 
@@ -80,18 +82,21 @@ def _row(results: Results, name: str) -> SummaryRow:
     if row is None or ours is None or ours.value is None:
         raise ResultsError(f"the results of {results.suite} have no figure of {SUBJECT} in {name}")
     usual, natives = _USUAL[results.suite], results.natives()
+    missed = {judgement.against for judgement in results.judgements(row)}
+    marks = {
+        peer: Mark(peer, one.ratio, peer in missed) for peer, one in cells.items() if one.ratio is not None
+    }
     return SummaryRow(
         row.title,
         figure(ours.value.median, row.unit),
-        _closest(one for peer, one in cells.items() if peer == usual),
-        _closest(one for peer, one in cells.items() if peer != usual and peer not in natives),
-        _closest(one for peer, one in cells.items() if peer in natives),
+        marks.get(usual),
+        _closest(mark for peer, mark in marks.items() if peer != usual and peer not in natives),
+        _closest(mark for peer, mark in marks.items() if peer in natives),
     )
 
 
-def _closest(cells: Iterable[Cell]) -> Mark | None:
+def _closest(marks: Iterable[Mark]) -> Mark | None:
     """The peer with the least median ratio."""
-    marks = [Mark(one.peer, one.ratio) for one in cells if one.ratio is not None]
     return min(marks, key=lambda mark: mark.ratio.median, default=None)
 
 
