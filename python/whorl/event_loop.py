@@ -7,7 +7,7 @@ interpreter's own and follow its version.
 
 It derives from the selector loop and not from ``BaseEventLoop``, as that has more that is rare and depends
 on the version (Unix servers and clients, the signal table, ``sock_sendfile`` by the kernel, ``sock_*`` for
-derived from ``socket.socket``), and libraries that check ``isinstance(loop,
+classes derived from ``socket.socket``), and libraries that check ``isinstance(loop,
 asyncio.SelectorEventLoop)`` before they use ``add_reader`` accept it. Its ``__init__`` is not
 called: there is no selector, and ``_selector``, ``_ready`` and ``_scheduled`` are empty. Where a subclass
 overrides one of the hooks that asyncio's loops call (``_make_socket_transport`` and so on), the override is
@@ -88,7 +88,8 @@ class EventLoop(_core.EventLoop, SocketMethods):
     methods of :class:`asyncio.loop`, as asyncio documents them. In addition:
 
     - ``sleep`` and timers have the resolution of the clock (1 ns) and are never early;
-    - the writes to a transport during one turn of the loop leave in one system call.
+    - the first write to a transport in a turn of the loop is sent at once, and those that follow it in the
+      same turn leave in one system call.
 
     A method called on a thread other than the one that runs the loop raises :exc:`RuntimeError`, but for
     :meth:`call_soon_threadsafe` and the few others that asyncio documents as safe; :meth:`call_soon`,

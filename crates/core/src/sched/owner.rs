@@ -11,9 +11,9 @@
 //! interpreter. The types hold this where they can:
 //!
 //! - A closure over open state is `Send`. What stands for "this thread is attached to the interpreter" (PyO3's `Python`,
-//!   `Bound`, `Borrowed`) is not, so the closure has none of them and can neither call Python nor detach.
-//!   Making one out of nothing (`Python::attach`) is refused by clippy, but where it is argued (`clippy.toml`). An [`OwnerGuard`]
-//!   is not `Send` either, so no section can end the ownership that it relies on.
+//!   `Bound`, `Borrowed`) is not, so the closure has none of them and can neither call Python nor detach. clippy refuses to
+//!   make one out of nothing (`Python::attach`) except where that is argued. An [`OwnerGuard`] is not `Send` either, so no
+//!   section can end the ownership that it relies on.
 //! - What a section does need of the interpreter comes as an argument, a [`SectionToken`], whose methods are harmless.
 //! - [`OwnerCell::visit`] is the garbage collector's way in: it gives a shared reference, so a visit changes nothing.
 //!

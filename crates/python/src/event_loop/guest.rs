@@ -4,7 +4,7 @@
 //! a source is ready. The host watches one that has nothing but the loop's poller in it, and so stays the same where that is
 //! made anew. Between two turns three things keep it true that it is readable exactly when there is something to do:
 //! an [`Alarm`] among the sources stands for the next timer; the injection queue is parked, so that a call from another thread
-//! writes the waker; and whatever opens the loop's state on this thread does so too (`EventLoop::open`), as a handler of the
+//! writes the waker; and whatever opens the loop's state on this thread does so too (`EventLoop::with`), as a handler of the
 //! host may schedule something for the next turn. Work that a turn leaves, its budget used up, writes the waker itself. During
 //! a turn the waker stays written.
 //!

@@ -151,7 +151,7 @@ impl Watch {
 pub enum Dispatch {
     /// Nothing: its callbacks are queued.
     Nothing,
-    /// Take the wake-ups back; what woke the loop is in the injection_queue.
+    /// Take the wake-ups back; what woke the loop is in the injection queue.
     Waker,
     /// The source is gone: the event belongs to its former life.
     Stale,
