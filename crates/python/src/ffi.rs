@@ -56,6 +56,7 @@ impl CloneWith for Call {
 
 impl Call {
     /// The call `callable(*args)`.
+    // Always: the parts of a call go from the caller's arguments into the handle by way of registers.
     #[inline(always)]
     pub fn new<'a, 'py>(
         callable: Borrowed<'_, 'py, PyAny>,
@@ -303,13 +304,10 @@ impl<'a, 'py> Args<'a, 'py> {
     /// The value of keyword `name`, whatever the others are.
     pub fn value_of(&self, name: &Bound<'py, PyAny>) -> PyResult<Option<Borrowed<'a, 'py, PyAny>>> {
         let Some(names) = &self.names else { return Ok(None) };
-        for (index, key) in names.iter().enumerate() {
+        for (key, value) in names.iter().zip(self.keywords) {
             if key.is(name) || key.eq(name)? {
                 // SAFETY: there are as many keyword values as names, kept alive by the caller for `'a`.
-                return Ok(self
-                    .keywords
-                    .get(index)
-                    .map(|value| unsafe { Borrowed::from_ptr(self.py, *value) }));
+                return Ok(Some(unsafe { Borrowed::from_ptr(self.py, *value) }));
             }
         }
         Ok(None)
@@ -326,30 +324,19 @@ impl<'a, 'py> Args<'a, 'py> {
         parameters: &[&str],
     ) -> PyResult<Option<Borrowed<'a, 'py, PyAny>>> {
         let Some(names) = &self.names else { return Ok(None) };
-        let mut found = None;
-        for (index, key) in names.iter().enumerate() {
-            let is_it = key.is(name) || key.eq(name)?;
-            if is_it {
-                // SAFETY: there are as many keyword values as names, kept alive by the caller for `'a`.
-                found = self.keywords.get(index).map(|value| unsafe { Borrowed::from_ptr(self.py, *value) });
-            } else {
-                let key: String = key.extract()?;
-                match parameters.iter().position(|parameter| *parameter == key) {
-                    Some(place) if place >= self.len() => {}
-                    Some(_) => {
-                        return Err(PyTypeError::new_err(format!(
-                            "{method}() got multiple values for argument '{key}'"
-                        )));
-                    }
-                    None => {
-                        return Err(PyTypeError::new_err(format!(
-                            "{method}() got an unexpected keyword argument '{key}'"
-                        )));
-                    }
-                }
+        for key in names.iter() {
+            if key.is(name) || key.eq(name)? {
+                continue;
             }
+            let key: String = key.extract()?;
+            let fault = match parameters.iter().position(|parameter| *parameter == key) {
+                Some(place) if place >= self.len() => continue,
+                Some(_) => "multiple values for argument",
+                None => "an unexpected keyword argument",
+            };
+            return Err(PyTypeError::new_err(format!("{method}() got {fault} '{key}'")));
         }
-        Ok(found)
+        self.value_of(name)
     }
 }
 

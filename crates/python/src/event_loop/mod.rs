@@ -408,8 +408,9 @@ impl EventLoop {
 
     /// Makes a handle of `scheduled` and puts it behind what is ready.
     ///
-    /// On another thread than the loop's it goes through the injection_queue. asyncio forbids the call there, but looks only in debug
+    /// On another thread than the loop's it goes through the injection queue. asyncio forbids the call there, but looks only in debug
     /// mode; futures call it after their state has changed, so that an error here would lose a wake-up for good.
+    // Always: see `Call::new`.
     #[inline(always)]
     pub fn push_call(
         slf: &Bound<'_, Self>,
@@ -445,7 +446,7 @@ impl EventLoop {
         Ok(handle)
     }
 
-    /// Puts `handle` behind what is ready; while another thread has the loop it goes through the injection_queue.
+    /// Puts `handle` behind what is ready; while another thread has the loop it goes through the injection queue.
     pub fn push_or_inject(slf: &Bound<'_, Self>, handle: Py<Handle>) -> PyResult<()> {
         let mut handle = Some(handle);
         let this = slf.get();
@@ -484,7 +485,7 @@ impl EventLoop {
         }
     }
 
-    /// Enters a timer, on another thread through the injection_queue.
+    /// Enters a timer, on another thread through the injection queue.
     pub fn push_timer(slf: &Bound<'_, Self>, timer: &Bound<'_, TimerHandle>) -> PyResult<()> {
         let this = slf.get();
         match this.woken(TimerHandle::enter(slf.py(), timer.as_unbound())) {

@@ -109,6 +109,7 @@ pub fn new_future<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Py
 }
 
 /// What the caller scheduled: after `skip` leading arguments the callback and its arguments, and the context.
+// Always: see `Call::new`.
 #[inline(always)]
 fn scheduled<'py>(
     slf: &Bound<'py, EventLoop>,
