@@ -9,14 +9,13 @@ import signal
 import socket
 import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from .conftest import LoopErrors, LoopFactory, Script
-from .support import control_xfail, cpu_seconds_while_idle, turns, until
+from .support import PATIENCE, control_xfail, cpu_seconds_while_idle, turns, until
 
 Loop = asyncio.AbstractEventLoop
 
@@ -258,20 +257,25 @@ def test_a_wake_up_descriptor_that_was_there_before_is_restored(loop_factory: Lo
 
 
 def test_a_loop_in_another_thread_leaves_the_wake_up_descriptor_alone(loop_factory: LoopFactory) -> None:
-    seen: list[int] = []
+    runs, looked = threading.Event(), threading.Event()
 
     def work() -> None:
         loop = loop_factory()
-        loop.run_until_complete(asyncio.sleep(0.05))
+
+        async def main() -> None:
+            runs.set()
+            await until(looked.is_set)
+
+        loop.run_until_complete(main())
         loop.close()
 
     thread = threading.Thread(target=work)
     thread.start()
-    while thread.is_alive():
-        seen.append(current_wakeup_fd())
-        time.sleep(0.005)
+    assert runs.wait(PATIENCE)
+    while_it_runs = current_wakeup_fd()
+    looked.set()
     thread.join()
-    assert set(seen) == {-1}
+    assert (while_it_runs, current_wakeup_fd()) == (-1, -1)
 
 
 @control_xfail("asyncio spins once its self-pipe is at its end", strict=False)

@@ -121,6 +121,25 @@ def test_call_soon_threadsafe_keeps_the_order_of_each_thread(loop: Loop) -> None
         assert [number for other, number in got if other == thread] == list(range(count))
 
 
+def test_call_soon_threadsafe_while_runs_begin_and_end(loop: Loop) -> None:
+    """A thread that meets the end of a run neither keeps the next one from beginning nor loses its order."""
+    got: list[tuple[int, int]] = []
+    threads, count = 3, 4000
+
+    def send(thread: int) -> None:
+        for number in range(count):
+            loop.call_soon_threadsafe(got.append, (thread, number))
+
+    workers = [threading.Thread(target=send, args=(thread,)) for thread in range(threads)]
+    for worker in workers:
+        worker.start()
+    while any(worker.is_alive() for worker in workers):
+        loop.run_until_complete(turns(1))
+    loop.run_until_complete(until(lambda: len(got) == threads * count))
+    for thread in range(threads):
+        assert [number for other, number in got if other == thread] == list(range(count))
+
+
 def test_call_soon_threadsafe_races_with_close(loop_factory: LoopFactory) -> None:
     for _ in range(10):
         loop = loop_factory()

@@ -193,7 +193,7 @@ impl<T, Q: ConcurrentQueue<T>, W: Wake> InjectionQueue<T, Q, W> {
         }
     }
 
-    /// Removes the items that are in the queue now, oldest first. On the loop's thread only.
+    /// Removes the items that are in the queue now, oldest first. Two threads at once would each get a part of them.
     pub fn drain(&self, mut each: impl FnMut(T)) {
         // Items that arrive meanwhile wait for the next turn: threads that push without end do not hold up this one.
         for _ in 0..self.queue.len() {

@@ -151,6 +151,7 @@ impl GuestTurns {
         this.check_closed()?;
         this.check_process()?;
         let guard = KeptGuard::take(this.owner()).or_raise()?;
+        this.leave_rest()?;
         // The descriptors first: what fails after the alarm is registered would leave it among the sources.
         let (alarm, outer) = (Alarm::new().or_raise()?, Poller::new().or_raise()?);
         let alarm_token = this.register(alarm.fd(), Interest::READ, Source::Waker)?;
@@ -219,7 +220,8 @@ impl GuestTurns {
         // The loop's guard and two descriptors go with it.
         let taken = self.tenure.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop((tenure, taken));
-        EventLoop::come_to_rest(self.event_loop.bind(py))
+        EventLoop::come_to_rest(self.event_loop.bind(py));
+        Ok(())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {

@@ -105,6 +105,16 @@ impl Injected {
             Self::CancelledTimer(_) | Self::Watch(_) => {}
         }
     }
+
+    /// Shows the garbage collector what is held.
+    fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Soon(handle) => Handle::visit(handle, visit),
+            Self::Timer(timer) => TimerHandle::visit(timer, visit),
+            Self::CancelledTimer(_) => Ok(()),
+            Self::Watch(change) => change.visit(visit),
+        }
+    }
 }
 
 /// What belongs to the loop's thread.
@@ -116,6 +126,8 @@ pub struct LoopState {
     pub recycled: Vec<Py<Handle>>,
     /// The source of each registered descriptor.
     pub sources: Sources<Source>,
+    /// What other threads have left while the loop rested, apart from calls.
+    pub for_next_run: Vec<Injected>,
     /// Transports that were written to in this turn.
     pub to_flush: Vec<IoHandle>,
     /// Whether `stop()` was called: the turn is finished, then `run_forever()` returns.
@@ -139,6 +151,9 @@ impl LoopState {
         }
         for handle in self.progress.entered {
             Handle::transition_to_done(handle.bind(py));
+        }
+        for item in self.for_next_run {
+            item.abandon(py);
         }
     }
 }
@@ -423,7 +438,7 @@ impl EventLoop {
         let reused = this.woken(this.state.with_token(Attached::from(py), |state, at| {
             let handle = state.recycled.pop_if(|_| traceback.is_none())?;
             handle.get().transition_to_pending(at, scheduled.take()?);
-            state.push(at, handle.clone_with(at), !this.owner.is_held());
+            state.push(at, handle.clone_with(at), this.at_rest());
             Some(handle)
         }));
         let Some(scheduled) = scheduled else {
@@ -452,7 +467,7 @@ impl EventLoop {
         let this = slf.get();
         let pushed = this.woken(this.state.with_token(Attached::from(slf.py()), |state, at| {
             if let Some(handle) = handle.take() {
-                state.push(at, handle, !this.owner.is_held());
+                state.push(at, handle, this.at_rest());
             }
         }));
         match (pushed, handle) {
@@ -469,9 +484,8 @@ impl EventLoop {
             // Closed after the caller looked: `close()` may have emptied the queue before this came.
             this.abandon_injected(slf.py());
             this.watchers.clear(slf.py());
-        } else if !this.owner.is_held() {
-            // The run has ended after the caller looked.
-            return Self::come_to_rest(slf);
+        } else if this.at_rest().is_some() {
+            Self::take_at_rest(slf);
         }
         Ok(())
     }
@@ -608,6 +622,7 @@ impl EventLoop {
                 for handle in &state.ready {
                     Handle::visit(handle, *visit)?;
                 }
+                state.for_next_run.iter().try_for_each(|item| item.visit(*visit))?;
                 state.sources.iter().try_for_each(|source| source.visit(*visit))?;
                 state.progress.visit(*visit)?;
                 state.to_flush.iter().try_for_each(|io| io.visit(*visit))

@@ -351,6 +351,7 @@ impl EventLoop {
     /// KeyboardInterrupt and SystemExit raised by what ran; OSError if the poller fails.
     pub fn run_turns(slf: &Bound<'_, Self>) -> PyResult<()> {
         let guard = slf.get().owner.take().or_raise()?;
+        slf.get().leave_rest()?;
         let mut step = Step::new(&guard, Caller::Run);
         loop {
             let sleep = step.prepare(slf)?;
@@ -533,7 +534,7 @@ impl EventLoop {
         }
         // A `stop()` that an exception overtook does not stop the next run.
         slf.get().with(|state| state.stopping = false)?;
-        let at_rest = Self::come_to_rest(slf);
-        outcome.and(at_rest)
+        Self::come_to_rest(slf);
+        outcome
     }
 }

@@ -383,6 +383,12 @@ impl EventLoop {
 }
 
 impl WatchChange {
+    /// Shows the garbage collector what is held.
+    pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.handle)?;
+        visit.call(&self.file)
+    }
+
     /// Has the loop's exception handler say what failed, for which descriptor.
     fn report(&self, event_loop: &Bound<'_, EventLoop>, error: &PyErr) -> PyResult<()> {
         let py = event_loop.py();
