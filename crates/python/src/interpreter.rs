@@ -2,6 +2,7 @@
 
 #[cfg(not(Py_GIL_DISABLED))]
 use std::cell::UnsafeCell;
+use std::mem::ManuallyDrop;
 #[cfg(Py_GIL_DISABLED)]
 use std::sync::{Mutex, PoisonError};
 
@@ -102,10 +103,29 @@ impl<'py> Attached<'py> {
         bytes.as_bytes(self.0)
     }
 
-    /// What a weak reference refers to, if that is alive. The section returns it: it may be the last reference.
+    /// What a weak reference refers to, if that is alive.
     #[must_use]
-    pub fn upgrade(self, reference: &Py<PyWeakrefReference>) -> Option<Py<PyAny>> {
-        reference.bind(self.0).upgrade().map(Bound::unbind)
+    pub fn upgrade(self, reference: &Py<PyWeakrefReference>) -> Option<Outgoing> {
+        let referent = reference.bind(self.0).upgrade()?;
+        Some(Outgoing(ManuallyDrop::new(referent.unbind())))
+    }
+
+    /// One reference more to what is held.
+    pub fn outgoing(self, held: &Py<PyAny>) -> Outgoing {
+        Outgoing(ManuallyDrop::new(held.clone_ref(self.0)))
+    }
+}
+
+/// A reference on its way out of a section. It may be the last one to its object, so the section must not drop it: only what
+/// the section returns it to, which has a `Python`, can take it. One that is never taken is leaked.
+#[derive(Debug)]
+#[must_use]
+pub struct Outgoing(ManuallyDrop<Py<PyAny>>);
+
+impl Outgoing {
+    /// The reference.
+    pub fn into_bound(self, py: Python<'_>) -> Bound<'_, PyAny> {
+        ManuallyDrop::into_inner(self.0).into_bound(py)
     }
 }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use whorl_core::reactor::Events;
+use whorl_core::reactor::{Events, Interest};
 
 use super::clock;
 use super::{EventLoop, Source};
+use crate::interpreter::Outgoing;
 
 impl EventLoop {
     /// A poll of a loop that has nothing to run, on a clock that stands at `now`: it brings events, or the clock jumps.
@@ -49,7 +50,7 @@ impl EventLoop {
 }
 
 /// A registered descriptor: its number, whether it is watched for reading and for writing, and the object that stands for it.
-type Registration = (i32, bool, bool, Option<Py<PyAny>>);
+type Registration<'py> = (i32, bool, bool, Option<Bound<'py, PyAny>>);
 
 #[pymethods]
 impl EventLoop {
@@ -59,8 +60,8 @@ impl EventLoop {
     }
 
     /// The registered descriptors, but for the loop's own wake-up.
-    fn _registrations(&self, py: Python<'_>) -> PyResult<Vec<Registration>> {
-        self.with_attached(py, |state, at| {
+    fn _registrations<'py>(&self, py: Python<'py>) -> PyResult<Vec<Registration<'py>>> {
+        let registered: Vec<_> = self.with_attached(py, |state, at| {
             let registrations = state.sources.registrations();
             registrations
                 .filter_map(|(token, fd, interest)| {
@@ -69,9 +70,13 @@ impl EventLoop {
                         Source::Watch(watch) => watch.owner(at),
                         source => source.transport(at),
                     };
-                    Some((fd, interest.read, interest.write, object))
+                    Some((fd, interest, object))
                 })
                 .collect()
-        })
+        })?;
+        let shown = |(fd, interest, object): (i32, Interest, Option<Outgoing>)| {
+            (fd, interest.read, interest.write, object.map(|object| object.into_bound(py)))
+        };
+        Ok(registered.into_iter().map(shown).collect())
     }
 }

@@ -23,7 +23,7 @@ use super::watch::Direction;
 use super::{EventLoop, Source, Watch, WatchSide};
 use crate::buffer::LentMemory;
 use crate::errors::IntoPyErr;
-use crate::interpreter::{CloneWith, Identity};
+use crate::interpreter::Identity;
 
 /// `socket.socket`; what derives from it may have methods of its own, and goes asyncio's way.
 fn is_plain_socket(sock: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -97,7 +97,7 @@ impl EventLoop {
             let drained = matches!(watch.reader, WatchSide::Lingering { drained: true });
             if drained { watch.live_socket(at) } else { None }
         })?;
-        Ok(if drained_socket.is_some_and(|known| known.is(sock)) {
+        Ok(if drained_socket.is_some_and(|known| known.into_bound(slf.py()).is(sock)) {
             Repeating::Drained
         } else {
             Repeating::Unknown
@@ -155,7 +155,7 @@ impl EventLoop {
             let Some(Source::Watch(watch)) = state.sources.get(token) else { return None };
             watch.live_socket(at)
         })?;
-        Ok(known.is_some_and(|known| known.is(sock)))
+        Ok(known.is_some_and(|known| known.into_bound(py).is(sock)))
     }
 
     /// Ties a watch that `add_reader()` or `add_writer()` made to the socket as well.
@@ -181,14 +181,15 @@ impl EventLoop {
         let found = this.with_attached(py, |state, at| {
             let token = state.sources.token_of(fd)?;
             let Some(Source::Watch(watch)) = state.sources.get(token) else { return None };
-            let known = [watch.live_socket(at), watch.file.clone_with(at)];
+            let known = [watch.live_socket(at), watch.file.as_ref().map(|file| at.outgoing(file))];
             Some((token, watch.is_idle(), watch.owner(at), known))
         })?;
         let Some((token, idle, owner, known)) = found else { return Ok(()) };
+        let owner = owner.map(|owner| owner.into_bound(py));
+        let known = known.map(|known| known.map(|known| known.into_bound(py)));
         if known.iter().flatten().any(|known| known.is(file)) {
             return Ok(());
         }
-        let owner = owner.map(|owner| owner.into_bound(py));
         let closed = |owner: &Bound<'_, PyAny>| -> bool {
             // A number has no state of its own to ask for.
             let number =

@@ -9,7 +9,7 @@ use super::io::IoHandle;
 use super::operation::Operation;
 use super::watch::Direction;
 use super::{EventLoop, Handle};
-use crate::interpreter::{Attached, CloneWith, Identity};
+use crate::interpreter::{Attached, CloneWith, Identity, Outgoing};
 
 /// What the readiness of a descriptor is handed to.
 #[derive(Debug)]
@@ -121,16 +121,16 @@ impl Watch {
         self.reader.is_idle() && self.writer.is_idle()
     }
 
-    /// The socket that operations are for, if it is alive; to be dropped with the state closed.
-    pub fn live_socket(&self, at: Attached<'_>) -> Option<Py<PyAny>> {
+    /// The socket that operations are for, if it is alive.
+    pub fn live_socket(&self, at: Attached<'_>) -> Option<Outgoing> {
         self.socket.as_ref().and_then(|socket| at.upgrade(socket))
     }
 
-    /// The object that stands for the descriptor, if there still is one; to be dropped with the state closed.
-    pub fn owner(&self, at: Attached<'_>) -> Option<Py<PyAny>> {
+    /// The object that stands for the descriptor, if there still is one.
+    pub fn owner(&self, at: Attached<'_>) -> Option<Outgoing> {
         match (&self.socket, &self.file) {
             (Some(socket), _) => at.upgrade(socket),
-            (None, Some(file)) => Some(file.clone_with(at)),
+            (None, Some(file)) => Some(at.outgoing(file)),
             (None, None) => None,
         }
     }
@@ -190,9 +190,9 @@ impl Source {
     }
 
     /// The transport that owns the descriptor, if one does.
-    pub fn transport(&self, at: Attached<'_>) -> Option<Py<PyAny>> {
+    pub fn transport(&self, at: Attached<'_>) -> Option<Outgoing> {
         match self {
-            Self::Io(io) if io.owns_descriptor() => Some(io.object().clone_with(at)),
+            Self::Io(io) if io.owns_descriptor() => Some(at.outgoing(io.object())),
             Self::Waker | Self::Watch(_) | Self::Io(_) => None,
         }
     }
