@@ -19,6 +19,22 @@ UNSEEN = {
 #: Classes without a `__clear__`, and why.
 UNCLEARED = {"PoolSlot": "its state is the core's permit, which is a number"}
 
+#: Fields that the collector does not see, and why.
+UNNAMED = {
+    "LoopState.recycled": "handles that have run hold nothing",
+    "EventLoop.injection_queue": "it is empty while the loop rests, and a loop that runs is alive",
+    "LoopTimers.injection_queue": "the loop's",
+    "CachedTarget.key": "shared by an Arc: visited by each owner, one reference would count as several",
+    "Acquired.key": "as above",
+    "InFlight.sent": "as above",
+    "ResponseBase.sent": "as above",
+    "Waiting.prepared": "as above",
+    "Connecting.prepared": "as above",
+}
+
+#: Objects that refer to no others.
+LEAVES = re.compile(r"\bPy<Py(?:Bytes|String)>")
+
 #: What a class may hold that changes after it was made.
 CHANGING = re.compile(r"\b(IoTransport|OwnerCell|Guarded|Mutex|RwLock|RefCell|PyOnceLock|UnsafeCell)\b")
 
@@ -88,6 +104,47 @@ def methods(name: str, code: str) -> set[str]:
     return found
 
 
+def fields_of(type_: Type) -> Iterator[tuple[str, str]]:
+    """The named fields of a struct: the name, and the text of its type."""
+    before = r"(?:^|[,\n])\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([^)]*\))?\s+)?"
+    pattern = before + r"([a-z_]\w*)\s*:(?!:)(.*?)(?=,\s*\n|,?\s*$)"
+    for found in re.finditer(pattern, type_.fields[0], re.DOTALL):
+        yield found[1], found[2]
+
+
+def kept(everything: list[Type], holding: set[int]) -> Iterator[Type]:
+    """The classes that hold references, and the types of ours that they are made of."""
+    seen: set[int] = set()
+    left = [type_ for type_ in everything if type_.pyclass is not None]
+    while left:
+        type_ = left.pop()
+        if id(type_) in holding and id(type_) not in seen:
+            seen.add(id(type_))
+            left += named(type_, everything)
+            yield type_
+
+
+def visiting(code: str) -> str:
+    """The bodies of all methods that show something to the collector."""
+    starts = re.finditer(r"\bfn\s+(?:__traverse__|visit\w*|parts)\b[^{;]*\{", code)
+    return "\n".join(block(code, start.end() - 1) for start in starts)
+
+
+def unseen_fields(everything: list[Type], code: str) -> Iterator[str]:
+    """The fields with references that no visiting method names."""
+    everything = [
+        Type(type_.name, type_.path, [LEAVES.sub("", text) for text in type_.fields], type_.pyclass)
+        for type_ in everything
+    ]
+    holding, shown = holders(everything), visiting(code)
+    for type_ in kept(everything, holding):
+        for name, text in fields_of(type_):
+            parts = named(Type("", type_.path, [text]), everything)
+            holds = re.search(r"\bPy<", text) or any(id(part) in holding for part in parts)
+            if holds and not re.search(rf"\b{name}\b", shown):
+                yield f"{type_.name}.{name}"
+
+
 def read(under: Path) -> tuple[list[Type], str]:
     texts = {path: path.read_text() for path in files(".rs", under=str(under.relative_to(ROOT)))}
     everything = [type_ for path, text in texts.items() for type_ in types_of(path, text)]
@@ -120,6 +177,40 @@ def test_every_class_that_holds_python_objects_is_visible_to_the_collector() -> 
     assert list(faults(everything, code)) == []
     gone = (UNSEEN.keys() | UNCLEARED.keys()) - {type_.name for type_ in classes}
     assert not gone, "an exemption for a class that is gone"
+
+
+def test_every_field_that_holds_python_objects_is_visited() -> None:
+    assert set(unseen_fields(*read(SOURCES))) == set(UNNAMED), "a field to visit, or an exemption for none"
+
+
+def test_the_reader_of_fields_finds_what_is_missing() -> None:
+    text = """
+    #[pyclass(frozen)]
+    struct Class {
+        shown: Py<PyAny>,
+        /// Not shown.
+        pub(super) hidden: Option<Py<PyAny>>,
+        name: Py<PyString>,
+        state: OwnerCell<State>,
+    }
+    struct State {
+        waiters: Vec<Py<PyAny>>,
+        count: u32,
+        forgotten: Inner,
+    }
+    enum Inner { None, Some(Py<PyAny>) }
+    struct Unrelated { object: Py<PyAny> }
+    impl Class {
+        fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+            visit.call(&self.shown)?;
+            self.state.visit(|state| state.waiters)
+        }
+        fn other(&self) { self.hidden }
+    }
+    """
+    code = rust_code(text)
+    everything = list(types_of(SOURCES / "example.rs", text))
+    assert sorted(unseen_fields(everything, code)) == ["Class.hidden", "State.forgotten"]
 
 
 def test_the_reader_of_classes_finds_what_is_missing() -> None:

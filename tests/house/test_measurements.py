@@ -221,6 +221,15 @@ def test_a_result_of_another_schema_is_refused(tmp_path: Path) -> None:
         Results.read(path)
 
 
+def test_the_summary_says_where_a_target_is_missed() -> None:
+    """Ahead of a peer, or level with it, and yet behind what the row asks for."""
+    ratio = Spread(1.05, 0.9, 1.2)
+    assert summary.Mark("tokio", ratio, misses_target=True).text.endswith(", behind its target")
+    assert not summary.Mark("tokio", ratio).text.endswith("target")
+    behind = summary.Mark("tokio", Spread(0.9, 0.8, 0.95), misses_target=True)
+    assert behind.text.endswith(", behind")
+
+
 def test_the_summary_names_a_peer_of_each_kind() -> None:
     usual, closest = (
         summary.Mark("asyncio", Spread(4.0, 3.0, 5.0)),

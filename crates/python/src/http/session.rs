@@ -283,6 +283,7 @@ impl SessionBase {
         visit.call(&fast_path.pool)?;
         visit.call(&fast_path.connector)?;
         visit.call(&fast_path.response_class)?;
+        visit.call(&fast_path.timeout_class)?;
         for class in &fast_path.classes {
             visit.call(&class.class)?;
         }

@@ -266,6 +266,7 @@ impl WebSocketReader {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.messages.new)?;
         visit.call(&self.messages.message)?;
         visit.call(&self.messages.text)?;
         self.messages.kinds.iter().try_for_each(|kind| visit.call(kind))
