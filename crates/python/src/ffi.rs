@@ -9,7 +9,7 @@ use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyType};
+use pyo3::types::{PyBytes, PyString, PyType};
 use whorl_core::sched::assert_nothing_open;
 
 use crate::interpreter::{Attached, CloneWith};
@@ -93,6 +93,18 @@ impl Call {
         let few =
             few.into_iter().flat_map(|few| std::iter::once(&few.callable).chain(few.args.iter().flatten()));
         few.chain(many.into_iter().flatten())
+    }
+
+    /// Drops the references. Each would ask for itself whether this thread is attached.
+    #[inline]
+    pub fn release(self, py: Python<'_>) {
+        match self.slots {
+            Slots::Few(FewSlots { callable, args }) => {
+                callable.drop_ref(py);
+                args.into_iter().flatten().for_each(|arg| arg.drop_ref(py));
+            }
+            Slots::Many(slots) => slots.into_iter().for_each(|slot| slot.drop_ref(py)),
+        }
     }
 
     /// Calls it, within `context`.
@@ -274,7 +286,7 @@ impl<'a, 'py> Args<'a, 'py> {
     /// The positional arguments.
     pub fn positional(&self) -> impl ExactSizeIterator<Item = Borrowed<'a, 'py, PyAny>> + use<'a, 'py> {
         let py = self.py;
-        // SAFETY: the caller of the method keeps its arguments alive for the length of the call, which is `'a`.
+        // SAFETY: as in `borrow`.
         self.positional.iter().map(move |arg| unsafe { Borrowed::from_ptr(py, *arg) })
     }
 
@@ -295,22 +307,16 @@ impl<'a, 'py> Args<'a, 'py> {
     ) -> PyResult<()> {
         let Some(names) = &self.names else { return Ok(()) };
         for (name, value) in names.iter().zip(self.keywords) {
-            // SAFETY: there are as many keyword values as names, kept alive by the caller for `'a`.
-            take(&name, unsafe { Borrowed::from_ptr(self.py, *value) })?;
+            take(&name, self.borrow(*value))?;
         }
         Ok(())
     }
 
     /// The value of keyword `name`, whatever the others are.
-    pub fn value_of(&self, name: &Bound<'py, PyAny>) -> PyResult<Option<Borrowed<'a, 'py, PyAny>>> {
-        let Some(names) = &self.names else { return Ok(None) };
-        for (key, value) in names.iter().zip(self.keywords) {
-            if key.is(name) || key.eq(name)? {
-                // SAFETY: there are as many keyword values as names, kept alive by the caller for `'a`.
-                return Ok(Some(unsafe { Borrowed::from_ptr(self.py, *value) }));
-            }
-        }
-        Ok(None)
+    pub fn value_of(&self, name: &str) -> Option<Borrowed<'a, 'py, PyAny>> {
+        let names = self.names.as_ref()?;
+        let index = names.iter_borrowed().position(|key| is_text(key, name))?;
+        self.keywords.get(index).map(|value| self.borrow(*value))
     }
 
     /// The value of keyword `name`. `parameters` are the names of the leading positional arguments.
@@ -320,24 +326,36 @@ impl<'a, 'py> Args<'a, 'py> {
     pub fn keyword(
         &self,
         method: &str,
-        name: &Bound<'py, PyAny>,
+        name: &str,
         parameters: &[&str],
     ) -> PyResult<Option<Borrowed<'a, 'py, PyAny>>> {
         let Some(names) = &self.names else { return Ok(None) };
-        for key in names.iter() {
-            if key.is(name) || key.eq(name)? {
+        let mut found = None;
+        for (key, value) in names.iter_borrowed().zip(self.keywords) {
+            if is_text(key, name) {
+                found = Some(self.borrow(*value));
                 continue;
             }
-            let key: String = key.extract()?;
-            let fault = match parameters.iter().position(|parameter| *parameter == key) {
+            let fault = match parameters.iter().position(|parameter| is_text(key, parameter)) {
                 Some(place) if place >= self.len() => continue,
                 Some(_) => "multiple values for argument",
                 None => "an unexpected keyword argument",
             };
-            return Err(PyTypeError::new_err(format!("{method}() got {fault} '{key}'")));
+            return Err(PyTypeError::new_err(format!("{method}() got {fault} '{}'", key.str()?)));
         }
-        self.value_of(name)
+        Ok(found)
     }
+
+    fn borrow(&self, arg: *mut ffi::PyObject) -> Borrowed<'a, 'py, PyAny> {
+        // SAFETY: the caller of the method keeps its arguments alive for the length of the call, which is `'a`.
+        unsafe { Borrowed::from_ptr(self.py, arg) }
+    }
+}
+
+/// Whether a keyword's name is `text`. Not by identity first: the interpreter's C code passes names that are not interned.
+#[inline]
+fn is_text(key: Borrowed<'_, '_, PyAny>, text: &str) -> bool {
+    key.cast::<PyString>().is_ok_and(|key| key.to_str().is_ok_and(|key| key == text))
 }
 
 /// What a fastcall method is in Rust.

@@ -228,8 +228,14 @@ impl Handle {
         event_loop: &Bound<'_, EventLoop>,
         mut scheduled: Scheduled,
     ) -> PyResult<()> {
-        match scheduled.call.run(slf.py(), &scheduled.context) {
-            Ok(_) => Ok(()),
+        let py = slf.py();
+        match scheduled.call.run(py, &scheduled.context) {
+            Ok(_) => {
+                let Scheduled { call, context } = scheduled;
+                call.release(py);
+                context.drop_ref(py);
+                Ok(())
+            }
             Err(error) => Self::report(slf, event_loop, scheduled, error),
         }
     }

@@ -71,6 +71,14 @@ impl LoopState {
         }
     }
 
+    /// Keeps handles to be used again, as long as there are not too many: those that are left are to be dropped outside.
+    #[inline]
+    fn recycle(&mut self, handles: &mut Vec<Py<Handle>>) {
+        if self.recycled.len() < MOST_RECYCLED {
+            self.recycled.append(handles);
+        }
+    }
+
     /// The next handle of the batch.
     #[inline]
     fn next_of_batch(&mut self) -> Option<Py<Handle>> {
@@ -114,6 +122,7 @@ pub enum Caller {
 pub struct Step<'guard, 'owner> {
     guard: &'guard OwnerGuard<'owner>,
     events: Events,
+    /// Handles to be used again, until there is a lot of them or the turn ends.
     recycled: Vec<Py<Handle>>,
     has_polled: bool,
     caller: Caller,
@@ -193,10 +202,12 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
             EventLoop::flush(event_loop)?;
             return Ok(Flow::Continue);
         };
+        let recycled = &mut self.recycled;
         let (stopping, has_deferred, unsent) = this
             .state
             .with_guard(self.guard, |state| {
                 state.turn.advance();
+                state.recycle(recycled);
                 let (stopping, has_deferred) = (state.stopping, !state.progress.deferred.is_empty());
                 state.progress.looks = has_deferred
                     || state.pace.is_time_to_look(ran, clock::monotonic)
@@ -204,6 +215,7 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
                 (stopping, has_deferred, !state.to_flush.is_empty())
             })
             .or_raise()?;
+        self.recycled.clear();
         if has_deferred {
             Self::run_deferred(event_loop, budget)?;
         }
@@ -218,6 +230,8 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
     }
 
     /// After a poll: tells the sources of the events, or notes that they are to be told after the batch, and takes due timers.
+    // Never: a turn without a poll would pay for its locals.
+    #[inline(never)]
     fn hand_out(&self, event_loop: &Bound<'_, EventLoop>, budget: Option<Budget>) -> PyResult<()> {
         let this = event_loop.get();
         let stale = self.hand_out_events(event_loop, budget)?;
@@ -322,7 +336,6 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
             }
             next = this.state.with_guard(self.guard, LoopState::next_of_batch).or_raise()?;
         }
-        this.recycle(self.guard, &mut self.recycled)?;
         Ok(Some(ran))
     }
 
@@ -457,15 +470,8 @@ impl EventLoop {
         }
     }
 
-    /// Keeps handles to be used again, as long as there are not too many.
     fn recycle(&self, guard: &OwnerGuard<'_>, recycled: &mut Vec<Py<Handle>>) -> PyResult<()> {
-        self.state
-            .with_guard(guard, |state| {
-                if state.recycled.len() < MOST_RECYCLED {
-                    state.recycled.append(recycled);
-                }
-            })
-            .or_raise()?;
+        self.state.with_guard(guard, |state| state.recycle(recycled)).or_raise()?;
         recycled.clear();
         Ok(())
     }

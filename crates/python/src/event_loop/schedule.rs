@@ -121,11 +121,11 @@ fn scheduled<'py>(
     let py = slf.py();
     let this = slf.get();
     this.check_closed()?;
-    let context = args.keyword(method, intern!(py, "context").as_any(), parameters)?;
+    let context = args.keyword(method, "context", parameters)?;
     let mut rest = args.positional().skip(skip);
     let callback = match rest.next() {
         Some(callback) => callback,
-        None => args.value_of(intern!(py, "callback").as_any())?.ok_or_else(|| {
+        None => args.value_of("callback").ok_or_else(|| {
             PyTypeError::new_err(format!("{method}() missing 1 required positional argument: 'callback'"))
         })?,
     };
@@ -195,7 +195,7 @@ fn seconds(args: &Args<'_, '_>, method: &str, name: &str) -> PyResult<f64> {
     let py = args.py();
     let value = match args.positional().next() {
         Some(value) => Some(value),
-        None => args.value_of(pyo3::types::PyString::new(py, name).as_any())?,
+        None => args.value_of(name),
     };
     let Some(value) = value else {
         return Err(PyTypeError::new_err(format!(
