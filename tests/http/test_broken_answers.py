@@ -397,6 +397,32 @@ async def test_an_early_answer_to_an_upload(client: Any, status: str) -> None:
         assert server.accepted == 2
 
 
+async def test_an_upload_waits_for_a_server_that_does_not_read(ours: Any) -> None:
+    """On every loop: `writelines()` of asyncio in some releases of Python 3.12 and 3.13 pauses nobody."""
+    most, taken = 2048, 0
+
+    async def body() -> Any:
+        nonlocal taken
+        while taken < most:
+            taken += 1
+            yield b"x" * 65536
+
+    async def script(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(3600)
+
+    async with RawServer(script) as server, ours.ClientSession() as session:
+        upload = asyncio.create_task(session.post(server.url, data=body()))
+        before = 0
+        while not before or before < taken:
+            before = taken
+            await asyncio.sleep(0.05)
+        assert taken < most, "128 MiB were taken, which no socket buffer holds"
+        upload.cancel()
+        await asyncio.wait([upload])
+        await assert_nothing_acquired(session.connector)
+
+
 async def test_an_upload_to_a_server_that_resets(client: Any) -> None:
     async def body() -> Any:
         while True:

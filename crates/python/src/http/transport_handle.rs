@@ -2,7 +2,7 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::PyBytes;
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::interpreter::{Attached, CloneWith};
@@ -59,14 +59,19 @@ impl TransportHandle {
             Self::Stream(stream) => StreamTransport::write_chunks(stream.bind(py), chunks),
             Self::Tls(tls) => TlsTransport::write_chunks(tls.bind(py), chunks),
             Self::Foreign(transport) => {
-                let pieces = PyList::empty(py);
-                for chunk in chunks {
-                    // asyncio's transport, from Python 3.12 on, never removes an empty piece, and then never closes.
-                    if !chunk.as_ref().is_empty() {
-                        pieces.append(PyBytes::new(py, chunk.as_ref()))?;
+                // Not by `writelines()`: in asyncio of Python 3.12.0 to 3.12.8, 3.13.0 and 3.13.1 it never pauses the protocol,
+                // so that an upload fills the memory (gh-127655), and from 3.12 on it keeps an empty piece and then never closes.
+                let chunks: Vec<Chunk> = chunks.collect();
+                let size = chunks.iter().map(|chunk| chunk.as_ref().len()).sum();
+                let data = PyBytes::new_with(py, size, |mut rest| {
+                    for chunk in &chunks {
+                        let (place, behind) = std::mem::take(&mut rest).split_at_mut(chunk.as_ref().len());
+                        place.copy_from_slice(chunk.as_ref());
+                        rest = behind;
                     }
-                }
-                transport.bind(py).call_method1(intern!(py, "writelines"), (pieces,)).map(drop)
+                    Ok(())
+                })?;
+                transport.bind(py).call_method1(intern!(py, "write"), (data,)).map(drop)
             }
         }
     }
