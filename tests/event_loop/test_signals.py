@@ -382,6 +382,11 @@ def test_sigint_under_a_runner(script: Script, phase: str) -> None:
     assert script.run(body).stdout.split("\n") == ["cleaned up", "interrupted", ""]
 
 
+@control_xfail(
+    "asyncio's loop, interrupted on a free-threaded build, now and then goes on to say that it runs",
+    since=(3, 14),
+    strict=False,
+)
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if "child" not in phase])
 def test_sigint_without_a_runner(script: Script, phase: str) -> None:
     """KeyboardInterrupt leaves ``run_forever`` and the loop can be run again."""
