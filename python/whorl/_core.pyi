@@ -50,6 +50,7 @@ __all__ = [
     "_RequestContextManager",
     "__version__",
     "encode_head",
+    "finish_on",
     "give_http",
     "is_idempotent",
     "redirect",
@@ -387,6 +388,9 @@ def redirect(
 ) -> Literal["no", "same", "get", "too many", "consumed"]: ...
 def is_idempotent(method: str) -> bool: ...
 def give_http(exceptions: object, http_exceptions: object, warn_unclosed: object) -> None: ...
+def finish_on(
+    event_loop: asyncio.AbstractEventLoop, finish: Callable[[*_Ts], object], *args: *_Ts
+) -> None: ...
 def encode_head(request_line: str, headers: Mapping[str, str]) -> bytes: ...
 
 @final

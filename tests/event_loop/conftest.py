@@ -238,6 +238,9 @@ def loop(
             # A loop that failed its test may be past settling, which is no news.
             with contextlib.nullcontext() if passed else contextlib.suppress(Exception):
                 tasks = settle(loop)
+                # A job that waits for what the failed test did not do would not end.
+                if passed:
+                    loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
         # What is never retrieved, or never closed, reports itself when it is collected.
         gc.collect()
@@ -263,7 +266,6 @@ def settle(loop: asyncio.AbstractEventLoop) -> list[str]:
     if tasks:
         loop.run_until_complete(asyncio.wait(tasks, timeout=PATIENCE))
     loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.run_until_complete(loop.shutdown_default_executor())
     return [repr(task) for task in tasks]
 
 

@@ -10,6 +10,7 @@ import functools
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -307,6 +308,9 @@ async def test_another_thread_may_ask_the_ssl_object_while_data_flows(
                     wrong.append(asked)
                 ssl_object.pending()
                 asked += 1
+                # Without a pause the thread releases the interpreter lock for an instant only, and the
+                # machine decides when another thread gets it.
+                time.sleep(0.0001)
 
         def echo() -> None:
             left = 400_000
@@ -316,12 +320,15 @@ async def test_another_thread_may_ask_the_ssl_object_while_data_flows(
                 left -= len(data)
 
         asking = asyncio.ensure_future(asyncio.to_thread(ask))
-        echoing = asyncio.ensure_future(asyncio.to_thread(echo))
-        for _ in range(100):
-            pair.transport.write(b"x" * 4000)
-            await asyncio.sleep(0)
-        assert await pair.protocol.received(400_000) == b"x" * 400_000
-        await until(lambda: asked)
-        stop.set()
-        await asyncio.gather(asking, echoing)
+        try:
+            echoing = asyncio.ensure_future(asyncio.to_thread(echo))
+            for _ in range(100):
+                pair.transport.write(b"x" * 4000)
+                await asyncio.sleep(0)
+            assert await pair.protocol.received(400_000) == b"x" * 400_000
+            await echoing
+            await until(lambda: asked)
+        finally:
+            stop.set()
+        await asking
         assert not wrong

@@ -400,10 +400,15 @@ async def test_a_peer_that_does_not_read_keeps_nothing_open(ours: Any, ending: s
         await until(lambda: descriptors() <= before + 1)
 
 
+@pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
 @pytest.mark.parametrize("what", ["response", "request", "session"])
-async def test_the_collector_runs_on_another_thread(ours: Any, what: str) -> None:
-    """As it does in programs with threads: what it finds belongs to the loop's thread nevertheless."""
+async def test_the_collector_runs_on_another_thread(ours: Any, what: str, debug: bool) -> None:
+    """As it does in programs with threads: what it finds belongs to the loop's thread nevertheless.
+
+    In debug mode asyncio's loop refuses what is not called on its thread.
+    """
     loop = asyncio.get_running_loop()
+    loop.set_debug(debug)
     handler = loop.get_exception_handler()
     loop.set_exception_handler(lambda *_: None)
     script = keeping_alive() if what != "response" else once(UNFINISHED, then="stall")

@@ -147,7 +147,7 @@ class Call:
             return response
         except BaseException as error:
             if self._response is not None:
-                self._response.close()
+                _core.finish_on(loop, self._response.close)
             if self._request is not None and self._request._body is not None:
                 await self._request._body.close()
             for trace in self._traces:
@@ -320,10 +320,11 @@ class Call:
             try:
                 return await response.start(connection)
             except BaseException:
-                response.close()
+                # The collector closes a coroutine on any thread.
+                _core.finish_on(self._session._loop, response.close)
                 raise
         except BaseException:
-            connection.close()
+            _core.finish_on(self._session._loop, connection.close)
             raise
 
     # Redirects (RFC 9110, section 15.4).

@@ -58,14 +58,6 @@ _CERTIFICATE_ERRORS = (ssl_module.CertificateError,)
 _SSL_ERRORS = (ssl_module.SSLError,)
 
 
-def finish_on(loop: asyncio.AbstractEventLoop, finish: Callable[[Any], None], warnings: Any) -> None:
-    """Ends the objects that the collector has found, on the loop's thread, as the collector runs on any."""
-    if asyncio._get_running_loop() is loop or not loop.is_running():
-        finish(warnings)
-    else:
-        loop.call_soon_threadsafe(finish, warnings)
-
-
 class Connection:
     """A connection while a request has it. Source of the semantics: ``aiohttp.connector.Connection``."""
 
@@ -96,7 +88,7 @@ class Connection:
         return True
 
     def __del__(self, _warnings: Any = warnings) -> None:
-        finish_on(self._loop, self._finish, _warnings)
+        _core.finish_on(self._loop, self._finish, _warnings)
 
     def _finish(self, _warnings: Any) -> None:
         protocol = self.protocol
@@ -225,7 +217,7 @@ class BaseConnector:
 
     def __del__(self, _warnings: Any = warnings) -> None:
         if not self._closed:
-            finish_on(self._loop, self._finish, _warnings)
+            _core.finish_on(self._loop, self._finish, _warnings)
 
     def _finish(self, _warnings: Any) -> None:
         idle = self._pool.idle()

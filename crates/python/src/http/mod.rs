@@ -51,6 +51,7 @@ mod encode;
 mod encoded_request;
 mod exchange;
 mod failures;
+mod finish;
 mod given;
 mod head;
 mod options;
@@ -86,6 +87,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add_class::<response::ResponseBase>(module)?;
     add_class::<session::SessionBase>(module)?;
     module.add_function(wrap_pyfunction!(encode::encode_head, module)?)?;
+    module.add_function(wrap_pyfunction!(finish::finish_on, module)?)?;
     given::add_to(module)?;
     policy::add_to(module)?;
     websocket::add_to(module)

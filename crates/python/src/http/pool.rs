@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 use slab::Slab;
 use whorl_core::client::pool::{self, Checkout, Pool, PoolKey, PoolLimits, Released, WaiterId};
@@ -17,6 +17,7 @@ use super::connection_key::ConnectionKey;
 use super::deadlines::Deadline;
 use super::exchange::await_future;
 use super::failures;
+use super::finish::finish_on;
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, clock, new_future};
 use crate::interpreter::{Attached, CloneWith, Collector, Identity};
@@ -499,19 +500,11 @@ impl PoolWaiter {
     /// `give_back()`, from any thread.
     ///
     /// # Errors
-    /// The exception of `call_soon_threadsafe()`.
+    /// As [`finish_on`].
     pub fn leave(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let pool = slf.get().pool.get();
-        if pool.state.with(|_| ()).is_ok() {
-            return Self::give_back(slf);
-        }
-        let event_loop = pool.event_loop.bind(py);
-        if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
-            return Ok(());
-        }
-        let give_back = slf.getattr(intern!(py, "give_back"))?;
-        event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (give_back,)).map(drop)
+        let event_loop = slf.get().pool.get().event_loop.bind(py);
+        finish_on(event_loop, slf.getattr(intern!(py, "give_back"))?, &PyTuple::empty(py))
     }
 
     /// Ends the wait with a TimeoutError.

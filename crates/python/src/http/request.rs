@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use whorl_core::client::redirect::{Redirect, RedirectContext, RequestBody, redirect};
@@ -452,11 +452,7 @@ impl RequestContext {
     }
 
     #[pyo3(signature = (*exc))]
-    fn __aexit__<'py>(
-        &self,
-        py: Python<'py>,
-        exc: &Bound<'py, pyo3::types::PyTuple>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn __aexit__<'py>(&self, py: Python<'py>, exc: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         let Some(response) = self.response.peek(py, |response, at| response.clone_with(at)) else {
             return Ok(Bound::new(py, Ready::new(py.None()))?.into_any());
         };
@@ -500,13 +496,7 @@ impl Drop for RequestContext {
         Python::attach(|py| match self.stage.replace(py, Stage::Over) {
             Stage::Awaiting(in_flight) => {
                 let exchange = in_flight.exchange.bind(py);
-                let outcome = match exchange.get().is_done() {
-                    Ok(_) => Exchange::abandon(exchange),
-                    Err(_) => exchange
-                        .getattr(intern!(py, "abandon"))
-                        .and_then(|abandon| exchange.get().call_soon(py, (abandon,)).map(drop)),
-                };
-                if let Err(error) = outcome {
+                if let Err(error) = Exchange::finish(exchange, intern!(py, "abandon"), &PyTuple::empty(py)) {
                     error.write_unraisable(py, Some(exchange));
                 }
             }

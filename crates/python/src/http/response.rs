@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyType};
+use pyo3::types::{PyBytes, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::cached_target::{CachedTarget, RequestRecord};
@@ -196,12 +196,10 @@ impl Drop for ResponseBase {
             let exchange = self.exchange.get_mut().take();
             let Some(exchange) = exchange.filter(|_| !*self.released.get_mut()) else { return };
             let exchange = exchange.into_bound(py);
-            let here = match exchange.get().is_done() {
-                Ok(true) => return,
-                Ok(false) => true,
-                // The collector runs on any thread.
-                Err(_) => false,
-            };
+            // Not to be asked on another thread while the loop runs.
+            if exchange.get().is_done().unwrap_or(false) {
+                return;
+            }
             let request = match sent {
                 Some(sent) => {
                     Some((sent.method.clone_ref(py).into_any(), sent.cached.get().url.clone_ref(py)))
@@ -209,13 +207,8 @@ impl Drop for ResponseBase {
                 None => request,
             };
             let (method, url) = request.unwrap_or_else(|| (py.None(), py.None()));
-            let outcome = exchange.getattr(intern!(py, "_abandon_unclosed")).and_then(|abandon| {
-                if here {
-                    abandon.call1((method, url))
-                } else {
-                    exchange.get().call_soon(py, (abandon, method, url))
-                }
-            });
+            let outcome = PyTuple::new(py, [method, url])
+                .and_then(|args| Exchange::finish(&exchange, intern!(py, "_abandon_unclosed"), &args));
             if let Err(error) = outcome {
                 error.write_unraisable(py, Some(&exchange));
             }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyWeakrefMethods};
+use pyo3::types::{PyBytes, PyString, PyTuple, PyWeakrefMethods};
 use whorl_core::http1::{Framing, ResponseHead};
 use whorl_core::sched::{LoopOwner, OwnerCell};
 
@@ -21,6 +21,7 @@ use super::body::{Piece, ResponseBody};
 use super::connection::HttpConnection;
 use super::deadlines::Deadline;
 use super::failures::{self, MessageError};
+use super::finish::finish_on;
 use crate::errors::OrRaise;
 use crate::event_loop::new_future;
 use crate::interpreter::{Attached, CloneWith};
@@ -219,20 +220,16 @@ impl Exchange {
         self.fail(slf, error)
     }
 
-    /// Calls something on the loop's thread: a callback and its arguments. Nothing is left to do if the loop is closed.
+    /// Abandons it from a destructor: on the loop's thread, by a method and its arguments.
     ///
     /// # Errors
-    /// The exception of `call_soon_threadsafe()`.
-    pub fn call_soon<'py>(
-        &self,
-        py: Python<'py>,
-        call: impl pyo3::call::PyCallArgs<'py>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let event_loop = self.event_loop.bind(py);
-        if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
-            return Ok(py.None().into_bound(py));
-        }
-        event_loop.call_method1(intern!(py, "call_soon_threadsafe"), call)
+    /// As [`finish_on`].
+    pub fn finish(
+        slf: &Bound<'_, Self>,
+        abandon: &Bound<'_, PyString>,
+        args: &Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
+        finish_on(slf.get().event_loop.bind(slf.py()), slf.getattr(abandon)?, args)
     }
 
     /// Sets the time until which it has to be over.

@@ -1,0 +1,38 @@
+//! What the collector finds ends on the thread of its loop: the collector runs on any.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::event_loop::EventLoop;
+
+/// Whether the objects of `event_loop` may be used on this thread: it is the loop's, or the loop does not run.
+///
+/// On a loop that is not ours the guard of an object's owner does not tell, as that loop takes none.
+fn is_usable_here(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = event_loop.py();
+    if let Ok(native) = event_loop.cast::<EventLoop>() {
+        let owner = native.get().owner();
+        return Ok(owner.is_here() || !owner.is_held());
+    }
+    let running = py.import(intern!(py, "asyncio"))?.call_method0(intern!(py, "_get_running_loop"))?;
+    Ok(running.is(event_loop) || !event_loop.call_method0(intern!(py, "is_running"))?.is_truthy()?)
+}
+
+/// Call `finish(*args)` here, or by `event_loop.call_soon_threadsafe()` if the loop runs on another thread.
+///
+/// Raises what `finish` raises here, or `call_soon_threadsafe()`.
+#[pyfunction]
+#[pyo3(signature = (event_loop, finish, *args))]
+pub fn finish_on<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    finish: Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    if is_usable_here(event_loop)? {
+        return finish.call1(args).map(drop);
+    }
+    let call: Vec<_> = std::iter::once(finish).chain(args).collect();
+    event_loop.call_method1(intern!(py, "call_soon_threadsafe"), PyTuple::new(py, call)?).map(drop)
+}
