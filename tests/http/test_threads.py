@@ -185,3 +185,54 @@ def test_a_response_class_with_a_finaliser(program: Any) -> None:
         """
     )
     assert out == "20\n"
+
+
+def test_the_end_of_a_connection_key_may_use_the_pool_and_wait_for_another_thread(program: Any) -> None:
+    """What the program gave with a request ends when the pool is done with it: its finaliser runs then."""
+    out = program(
+        """
+        import ssl
+        collected = threading.Event()
+        asked = threading.Event()
+        seen = []
+
+        class Context(ssl.SSLContext):
+            def __del__(self):
+                try:
+                    seen.append(connector.limit + len(connector._conns))
+                    asked.set()
+                    collected.wait()
+                except BaseException as error:
+                    seen.append(error)
+
+        async def serve(reader, writer):
+            try:
+                while True:
+                    await reader.readuntil(b"\\r\\n\\r\\n")
+                    writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok")
+            except (asyncio.IncompleteReadError, ConnectionError):
+                writer.close()
+
+        def collect():
+            asked.wait()
+            gc.collect()
+            collected.set()
+
+        async def use(url):
+            global connector
+            connector = http.TCPConnector(keepalive_timeout=0.05)
+            async with http.ClientSession(connector=connector) as session:
+                response = await session.get(url, ssl=Context(ssl.PROTOCOL_TLS_CLIENT))
+                await response.read()
+                del response
+                while not seen:
+                    await asyncio.sleep(0.01)
+
+        thread = threading.Thread(target=collect)
+        thread.start()
+        run(serving(serve, use))
+        thread.join()
+        print(seen)
+        """
+    )
+    assert out == "[100]\n"

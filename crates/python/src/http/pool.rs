@@ -136,7 +136,10 @@ impl PoolPermit {
 
 impl ConnectionPool {
     fn with<R>(&self, act: impl FnOnce(&mut PoolState) -> R + Send) -> PyResult<R> {
-        self.state.with(act).or_raise()
+        // Dropped outside: a key has a reference to an object of the program's, which may have a finaliser.
+        let (result, _unused_keys) =
+            self.state.with(|state| (act(state), state.pool.take_unused_keys())).or_raise()?;
+        Ok(result)
     }
 
     /// The time on the loop's clock, in nanoseconds.
@@ -151,7 +154,12 @@ impl ConnectionPool {
         at: impl Into<Attached<'py>>,
         act: impl FnOnce(&mut PoolState, Attached<'py>) -> R + Send,
     ) -> PyResult<R> {
-        self.state.with_token(at.into(), act).or_raise()
+        let at = at.into();
+        let (result, _unused_keys) = self
+            .state
+            .with_token(at, |state, at| (act(state, at), state.pool.take_unused_keys()))
+            .or_raise()?;
+        Ok(result)
     }
 
     /// Gives `connection` the permit.
@@ -416,10 +424,10 @@ impl ConnectionPool {
     }
 
     fn __clear__(&self) {
-        let _drained = self.state.with(|state| state.pool.close());
-        let _acquired = self.state.with(|state| std::mem::take(&mut state.acquired));
-        let _waiters = self.state.with(|state| std::mem::take(&mut state.waiters));
-        let _timer = self.state.with(|state| state.timer.take());
+        let _drained = self.with(|state| state.pool.close());
+        let _acquired = self.with(|state| std::mem::take(&mut state.acquired));
+        let _waiters = self.with(|state| std::mem::take(&mut state.waiters));
+        let _timer = self.with(|state| state.timer.take());
     }
 }
 

@@ -6,7 +6,8 @@
 //! at once to the waiter that has waited longest among those that may use it: no waiter overtakes another, and none
 //! starves because of another host's limit.
 //!
-//! The pool drops no connection by itself: it returns those to be closed to the caller. It does drop keys.
+//! The pool drops neither a connection nor the last clone of a key by itself: it returns those to be closed to the caller,
+//! and keeps the keys that it has no use for until [`Pool::take_unused_keys`].
 
 mod key;
 #[cfg(test)]
@@ -185,6 +186,8 @@ pub struct Pool<K, C> {
     ready: BTreeSet<(u64, usize)>,
     acquired: usize,
     serial: u64,
+    /// The keys of hosts that have been removed.
+    unused_keys: Vec<PoolKey<K>>,
 }
 
 impl<K: Eq + Hash, C> Pool<K, C> {
@@ -202,7 +205,13 @@ impl<K: Eq + Hash, C> Pool<K, C> {
             ready: BTreeSet::new(),
             acquired: 0,
             serial: 0,
+            unused_keys: Vec::new(),
         }
+    }
+
+    /// The keys that the pool has removed since the last call, for the caller to drop where a destructor may run.
+    pub fn take_unused_keys(&mut self) -> Vec<PoolKey<K>> {
+        std::mem::take(&mut self.unused_keys)
     }
 
     /// Requests a connection: an idle one, the one that was used last first, or a permit for a new one, or a place in
@@ -237,7 +246,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         entry.acquired -= 1;
         self.acquired -= 1;
         if self.phase == Phase::Closed {
-            self.forget_unused(host);
+            self.remove_if_unused(host);
             return connection.map_or(Released::Free, Released::Close);
         }
         if let Some(connection) = connection {
@@ -245,7 +254,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         }
         self.update_ready(host);
         let woken = self.grant(now);
-        self.forget_unused(host);
+        self.remove_if_unused(host);
         woken.map_or(Released::Free, Released::Woken)
     }
 
@@ -276,7 +285,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
             self.hosts[host].waiters.unlink(&mut self.waiters, id.slot);
             self.waiters.remove(id.slot);
             self.update_ready(host);
-            self.forget_unused(host);
+            self.remove_if_unused(host);
         }
         Released::Free
     }
@@ -323,8 +332,11 @@ impl<K: Eq + Hash, C> Pool<K, C> {
             }
         }
         drained.waiters.sort_unstable_by_key(|waiter| waiter.serial);
-        self.hosts.retain(|_, host| host.acquired > 0);
-        self.by_key.retain(|_, host| self.hosts.contains(*host));
+        let unused: Vec<_> =
+            self.hosts.iter().filter(|(_, host)| host.acquired == 0).map(|(slot, _)| slot).collect();
+        for host in unused {
+            self.remove_host(host);
+        }
         drained
     }
 
@@ -394,13 +406,18 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         host
     }
 
-    /// Drops a host's entry if nothing is left of it.
-    fn forget_unused(&mut self, host: usize) {
+    /// Removes a host if nothing is left of it.
+    fn remove_if_unused(&mut self, host: usize) {
         let entry = &self.hosts[host];
         if entry.acquired == 0 && entry.idle.first().is_none() && entry.waiters.first().is_none() {
-            let entry = self.hosts.remove(host);
-            self.by_key.remove(&entry.key);
+            self.remove_host(host);
         }
+    }
+
+    fn remove_host(&mut self, host: usize) {
+        let key = self.hosts.remove(host).key;
+        self.by_key.remove(&key);
+        self.unused_keys.push(key);
     }
 
     fn acquire(&mut self, host: usize) {
@@ -434,7 +451,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
 
     fn remove_idle_at(&mut self, slot: usize) -> C {
         let idle = self.unlink_idle(slot);
-        self.forget_unused(idle.host);
+        self.remove_if_unused(idle.host);
         idle.connection
     }
 

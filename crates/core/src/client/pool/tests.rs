@@ -2,6 +2,8 @@
 
 mod model;
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use self::model::{Operation, Pair};
@@ -199,6 +201,28 @@ fn a_closed_pool_keeps_nothing() {
     assert_eq!(pool.checkout(&a, 0), Checkout::Closed);
     assert_eq!(pool.release(of_a, Some(1), 0), Released::Close(1));
     assert_eq!(pool.acquired(), 0);
+}
+
+#[test]
+fn unused_keys_wait_for_the_caller() {
+    let mut pool = Pool::new(PoolLimits { keep_alive: Some(10), ..PoolLimits::default() });
+    let open = |pool: &mut Pool<Arc<&str>, u32>, object: &Arc<&'static str>| {
+        opens(pool.checkout(&PoolKey::new(Arc::clone(object)), 0))
+    };
+    let (expired, released, closed) = (Arc::new("a"), Arc::new("b"), Arc::new("c"));
+    let (first, second) = (open(&mut pool, &expired), open(&mut pool, &released));
+    let third = open(&mut pool, &closed);
+
+    assert_eq!(pool.release(first, Some(1), 0), Released::Free);
+    pool.expire(10, &mut Vec::new());
+    assert_eq!(pool.release(second, None, 10), Released::Free);
+    assert_eq!(pool.release(third, Some(3), 10), Released::Free);
+    assert_eq!(pool.close().connections, [3]);
+
+    let objects = [&expired, &released, &closed];
+    assert_eq!(objects.map(Arc::strong_count), [2; 3]);
+    assert_eq!(pool.take_unused_keys().len(), 3);
+    assert_eq!(objects.map(Arc::strong_count), [1; 3]);
 }
 
 #[test]
