@@ -635,6 +635,36 @@ def test_a_guest_is_not_closed_within_a_turn() -> None:
             guest.result()
 
 
+def test_other_threads_ask_a_guest_that_ends() -> None:
+    """Without an interpreter's lock a question may outlast the guest: the loop is given back all the same."""
+    guests: list[Guest[None]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            for guest in guests[-1:]:
+                with suppress(RuntimeError):
+                    assert guest.fd >= 0
+                with suppress(RuntimeError):
+                    guest.turn()
+
+    async def nothing() -> None:
+        pass
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(500):
+            guests.append(Guest(nothing()))
+            guests[-1].close()
+            guests.clear()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
 # -- an asyncio host -----------------------------------------------------------------------------------------
 
 

@@ -13,8 +13,10 @@ mod sync;
 mod timers;
 mod turn;
 
-pub use fork::{ForkedChild, Process};
+pub use fork::Process;
 pub use injection_queue::InjectionQueue;
+#[cfg(all(debug_assertions, not(loom)))]
+pub use owner::is_anything_open;
 pub use owner::{
     BorrowError, KeptGuard, LoopOwner, OwnerCell, OwnerGuard, Section, SectionToken, assert_nothing_open,
     this_thread,

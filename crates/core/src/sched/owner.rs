@@ -12,16 +12,16 @@
 //!
 //! - A closure over open state is `Send`. What stands for "this thread is attached to the interpreter" (PyO3's `Python`,
 //!   `Bound`, `Borrowed`) is not, so the closure has none of them and can neither call Python nor detach. clippy refuses to
-//!   make one out of nothing (`Python::attach`) except where that is argued. An [`OwnerGuard`] is not `Send` either, so no
-//!   section can end the ownership that it relies on.
+//!   make one out of nothing (`Python::attach`) except where that is argued. An [`OwnerGuard`] is not `Send` either, nor is a
+//!   [`KeptGuard`], so no section can end the ownership that it relies on.
 //! - What a section does need of the interpreter comes as an argument, a [`SectionToken`], whose methods are harmless.
 //! - [`OwnerCell::visit`] is the garbage collector's way in: it gives a shared reference, so a visit changes nothing.
 //!
-//! What no type holds is that a section drops no reference to an object with a finaliser: it takes such a value out
-//! (`Option::take`, [`std::mem::replace`]) and returns it, to be dropped outside. A finaliser that runs all the same finds the
-//! cell open and is refused ([`BorrowError::Reentered`]), which is an error and no fault. With debug assertions
-//! [`assert_nothing_open`] panics in a section; it stands where foreign code is called, where foreign code calls, and where
-//! the interpreter is detached from.
+//! What no type holds is that a section drops no last reference to an object of Python's: it takes such a value out
+//! (`Option::take`, [`std::mem::replace`]) and returns it, to be dropped outside. A finaliser that runs all the same is refused
+//! where it uses the loop ([`BorrowError::Reentered`]), and where it waits for another thread the process may stand still. Builds with
+//! debug assertions find it: the binding has the interpreter tell of every object that ends (`reference_tracer.rs`), and
+//! [`assert_nothing_open`] panics where foreign code is called and where the interpreter is detached from.
 //!
 //! # One guard at a time
 //!
@@ -35,7 +35,7 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::fork::ForkedChild;
+use super::fork::{self, ProcessCell};
 pub use super::sync::this_thread;
 use super::sync::{AtomicUsize, Cell, UnsafeCell, yield_now};
 
@@ -46,9 +46,18 @@ const NO_THREAD: usize = 0;
 const ONE_ACCESS: usize = 1;
 
 /// Which thread the state of one loop belongs to at the moment.
-#[derive(Default)]
 pub struct LoopOwner {
     thread: AtomicUsize,
+    /// How often the guard was taken; changed by its holder.
+    guards: AtomicUsize,
+    /// Whose threads may be the owner.
+    process: ProcessCell,
+}
+
+impl Default for LoopOwner {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl fmt::Debug for LoopOwner {
@@ -84,7 +93,7 @@ impl LoopOwner {
     /// An owner that is no thread yet.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self { thread: AtomicUsize::new(NO_THREAD), guards: AtomicUsize::new(0), process: ProcessCell::new() }
     }
 
     /// Whether the calling thread is the owner.
@@ -105,7 +114,9 @@ impl LoopOwner {
     /// [`BorrowError::OtherThread`] while another thread holds it; [`BorrowError::Reentered`] while this thread does, or has
     /// a cell open.
     pub fn take(&self) -> Result<OwnerGuard<'_>, BorrowError> {
+        self.follow_fork();
         self.acquire(this_thread(), 0)?;
+        self.guards.store(self.guards.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         Ok(OwnerGuard { owner: self, on_this_thread: PhantomData })
     }
 
@@ -115,12 +126,14 @@ impl LoopOwner {
     /// [`BorrowError::OtherThread`] while another thread holds it; [`BorrowError::Reentered`] while this thread has a cell
     /// open without holding the guard.
     pub fn take_unless_here(&self) -> Result<Option<OwnerGuard<'_>>, BorrowError> {
+        self.follow_fork();
         if self.thread.load(Ordering::Relaxed) == this_thread() { Ok(None) } else { self.take().map(Some) }
     }
 
     /// Makes the calling thread the owner for one access, unless it is the owner.
     #[inline]
     fn take_for_one_access(&self) -> Result<OneAccess<'_>, BorrowError> {
+        self.follow_fork();
         let here = this_thread();
         let holder = self.thread.load(Ordering::Relaxed);
         if holder & !ONE_ACCESS == here {
@@ -152,12 +165,25 @@ impl LoopOwner {
         }
     }
 
-    /// Takes the ownership from a thread of the parent process that does not exist in this one.
+    /// In the child of a fork, takes the ownership from a thread that is the parent's.
     ///
+    /// It comes before everything that compares threads: a new thread of the child may have the number of a parent's.
+    #[inline]
+    fn follow_fork(&self) {
+        if !self.process.is_current() {
+            self.forget_thread_of_parent();
+        }
+    }
+
     /// If the thread that forked was the owner it stays that: its guard is further up the stack here as well.
-    pub fn reset_after_fork(&self, _proof: ForkedChild) {
-        if !self.is_here() {
-            self.thread.store(NO_THREAD, Ordering::Relaxed);
+    #[cold]
+    fn forget_thread_of_parent(&self) {
+        // No thread of this process is the owner before the process is renewed: each comes here first.
+        let holder = self.thread.load(Ordering::Relaxed);
+        if self.process.renew() && holder != NO_THREAD && !fork::has_forked(holder & !ONE_ACCESS) {
+            // By exchange: the thread that forked may have given it back meanwhile, and another have taken it.
+            let _changed =
+                self.thread.compare_exchange(holder, NO_THREAD, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 }
@@ -198,11 +224,31 @@ impl Drop for OneAccess<'_> {
 
 /// A guard that lasts from one call to the next: a guest of another main loop keeps it between its turns.
 ///
-/// It may be sent, as an object of Python may be: each use asks whether this is the thread that took it. Dropped on another
-/// thread it gives nothing back.
+/// It is not `Send`, so no section comes by it:
+/// ```compile_fail,E0277
+/// use std::sync::Arc;
+/// use whorl_core::sched::{KeptGuard, LoopOwner, OwnerCell};
+/// let cell = OwnerCell::new(Arc::new(LoopOwner::new()), 7);
+/// let kept = KeptGuard::take(cell.owner()).unwrap();
+/// let _ = cell.with(move |_value| drop(kept));
+/// ```
+/// Nor a reference to it:
+/// ```compile_fail,E0277
+/// use std::sync::Arc;
+/// use whorl_core::sched::{KeptGuard, LoopOwner, OwnerCell};
+/// let cell = OwnerCell::new(Arc::new(LoopOwner::new()), 7);
+/// let kept = KeptGuard::take(cell.owner()).unwrap();
+/// let _ = cell.with(|_value| kept.release().is_ok());
+/// ```
+/// An object of Python that has one answers for the thread: each use asks whether this is the one that took it.
 #[derive(Debug)]
 pub struct KeptGuard {
     owner: Arc<LoopOwner>,
+    /// Which of the owner's guards it is: the same thread may take another later.
+    guard: usize,
+    /// How many calls have it.
+    lent: Cell<usize>,
+    on_this_thread: PhantomData<*const ()>,
 }
 
 impl KeptGuard {
@@ -212,28 +258,66 @@ impl KeptGuard {
     /// [`BorrowError::OtherThread`] while another thread holds it, [`BorrowError::Reentered`] while this one does.
     pub fn take(owner: &Arc<LoopOwner>) -> Result<Self, BorrowError> {
         std::mem::forget(owner.take()?);
-        Ok(Self { owner: Arc::clone(owner) })
+        let guard = owner.guards.load(Ordering::Relaxed);
+        Ok(Self { owner: Arc::clone(owner), guard, lent: Cell::new(0), on_this_thread: PhantomData })
+    }
+
+    /// Whether the calling thread has it.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.owner.follow_fork();
+        self.owner.thread.load(Ordering::Relaxed) == this_thread()
+            && self.owner.guards.load(Ordering::Relaxed) == self.guard
     }
 
     /// Calls `act` with the guard.
     ///
     /// # Errors
-    /// [`BorrowError::OtherThread`] on another thread than the one that took it.
+    /// [`BorrowError::OtherThread`] on another thread than the one that took it, and once it is released.
     pub fn with<R>(&self, act: impl FnOnce(&OwnerGuard<'_>) -> R) -> Result<R, BorrowError> {
-        if !self.owner.is_here() {
+        struct Lent<'a>(&'a Cell<usize>);
+        impl Drop for Lent<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() - 1);
+            }
+        }
+        if !self.is_here() {
             return Err(BorrowError::OtherThread);
         }
-        // Lent for the call: the guard is given back by `drop` of the kept one, which is borrowed meanwhile.
+        self.lent.set(self.lent.get() + 1);
+        let _lent = Lent(&self.lent);
+        // The kept one is what gives it back.
         let guard = ManuallyDrop::new(OwnerGuard { owner: &self.owner, on_this_thread: PhantomData });
         Ok(act(&guard))
+    }
+
+    /// Drops the value on any thread, without giving the guard back.
+    pub fn abandon(self) {
+        let kept = ManuallyDrop::new(self);
+        // SAFETY: the field is read once, and its holder is not dropped.
+        drop(unsafe { std::ptr::read(&raw const kept.owner) });
+    }
+
+    /// Gives the guard back.
+    ///
+    /// # Errors
+    /// [`BorrowError::Reentered`] within [`KeptGuard::with`]; otherwise as there.
+    pub fn release(&self) -> Result<(), BorrowError> {
+        if !self.is_here() {
+            return Err(BorrowError::OtherThread);
+        }
+        if self.lent.get() > 0 {
+            return Err(BorrowError::Reentered);
+        }
+        self.owner.thread.store(NO_THREAD, Ordering::Release);
+        Ok(())
     }
 }
 
 impl Drop for KeptGuard {
     fn drop(&mut self) {
-        if self.owner.is_here() {
-            self.owner.thread.store(NO_THREAD, Ordering::Release);
-        }
+        // Refused if it was released.
+        let _released = self.release();
     }
 }
 
@@ -436,15 +520,23 @@ impl Drop for Section {
     }
 }
 
+/// Whether this thread has a cell open.
+#[cfg(all(debug_assertions, not(loom)))]
+#[must_use]
+pub fn is_anything_open() -> bool {
+    OPEN_SECTIONS.with(|count| count.get() > 0)
+}
+
 /// Panics if this thread has a cell open, where debug assertions are on: stands where foreign code is called or entered from.
 #[inline]
 pub fn assert_nothing_open() {
     #[cfg(all(debug_assertions, not(loom)))]
-    OPEN_SECTIONS.with(|count| assert_eq!(count.get(), 0, "foreign code meets open state of the loop"));
+    assert!(!is_anything_open(), "foreign code meets open state of the loop");
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::fork::is_true_in_child;
     use super::*;
 
     fn cell() -> Arc<OwnerCell<u32>> {
@@ -484,18 +576,35 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_guard_refuses_other_threads_between_its_uses() -> Result<(), BorrowError> {
+    fn a_kept_guard_holds_between_its_uses() -> Result<(), BorrowError> {
         let value = cell();
-        let kept = Arc::new(KeptGuard::take(value.owner())?);
+        let kept = KeptGuard::take(value.owner())?;
         assert!(matches!(KeptGuard::take(value.owner()), Err(BorrowError::Reentered)));
         assert_eq!(kept.with(|guard| value.with_guard(guard, |v| *v)), Ok(Ok(7)));
         assert!(value.owner().is_held());
-        let (other, sent) = (Arc::clone(&value), Arc::clone(&kept));
-        let seen = std::thread::spawn(move || (other.with(|v| *v), sent.with(|_| ()))).join();
-        assert_eq!(seen.ok(), Some((Err(BorrowError::OtherThread), Err(BorrowError::OtherThread))));
+        let other = Arc::clone(&value);
+        let seen = std::thread::spawn(move || other.with(|v| *v)).join();
+        assert_eq!(seen.ok(), Some(Err(BorrowError::OtherThread)));
         assert!(value.owner().is_held());
         drop(kept);
         assert!(!value.owner().is_held());
+        Ok(())
+    }
+
+    #[test]
+    fn a_kept_guard_is_released_once_and_not_while_it_is_lent() -> Result<(), BorrowError> {
+        let value = cell();
+        let kept = KeptGuard::take(value.owner())?;
+        assert_eq!(kept.with(|_| kept.release()), Ok(Err(BorrowError::Reentered)));
+        assert!(kept.is_here());
+        assert_eq!(kept.release(), Ok(()));
+        assert!(!value.owner().is_held());
+        assert_eq!(kept.with(|_| ()), Err(BorrowError::OtherThread));
+        let guard = value.owner().take()?;
+        assert_eq!(kept.release(), Err(BorrowError::OtherThread), "the same thread has another guard");
+        drop(kept);
+        assert!(value.owner().is_held());
+        drop(guard);
         Ok(())
     }
 
@@ -569,17 +678,38 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_that_the_fork_left_behind_is_forgotten() {
-        let owner = Arc::new(LoopOwner::new());
+    fn only_the_child_forgets_a_thread_that_the_fork_left_behind() {
+        let value = cell();
+        let owner = Arc::clone(value.owner());
+        let (taken, take) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
         let parents = Arc::clone(&owner);
-        let thread = std::thread::spawn(move || std::mem::forget(parents.take()));
+        let thread = std::thread::spawn(move || {
+            let guard = parents.take();
+            let _ = taken.send(guard.is_ok());
+            let _ = ended.recv();
+        });
+        assert_eq!(take.recv(), Ok(true));
+        assert!(is_true_in_child(|| value.with(|v| *v) == Ok(7) && owner.take().is_ok()));
+        assert_eq!(value.with(|v| *v), Err(BorrowError::OtherThread));
+        drop(end);
         assert!(thread.join().is_ok());
-        assert!(matches!(owner.take(), Err(BorrowError::OtherThread)));
-        owner.reset_after_fork(ForkedChild::for_tests());
-        let guard = owner.take();
-        assert!(guard.is_ok());
-        owner.reset_after_fork(ForkedChild::for_tests());
-        assert!(owner.is_held(), "this thread has forked, and its guard is still there");
+        assert_eq!(value.with(|v| *v), Ok(7));
+    }
+
+    #[test]
+    fn only_the_child_that_has_forked_keeps_its_guard() -> Result<(), BorrowError> {
+        let value = cell();
+        let guard = value.owner().take()?;
+        let is_kept = |value: &OwnerCell<u32>| {
+            value.with(|v| *v) == Ok(7) && matches!(value.owner().take(), Err(BorrowError::Reentered))
+        };
+        assert!(is_true_in_child(|| is_kept(&value)));
+        drop(guard);
+        let kept = KeptGuard::take(value.owner())?;
+        assert!(is_true_in_child(|| is_kept(&value) && kept.is_here() && kept.release().is_ok()));
+        assert!(kept.is_here());
+        Ok(())
     }
 }
 
@@ -671,17 +801,14 @@ mod models {
     #[test]
     fn a_kept_guard_holds_between_its_uses() {
         check(|cell| {
-            let kept = Arc::new(KeptGuard::take(cell.owner()).unwrap());
-            let sent = Arc::clone(&kept);
-            let refused = spawn(&cell, move |cell| {
-                assert!(matches!(sent.with(|_| ()), Err(BorrowError::OtherThread)));
+            let kept = KeptGuard::take(cell.owner()).unwrap();
+            let refused = spawn(&cell, |cell| {
                 assert_eq!(cell.with(|value| *value), Err(BorrowError::OtherThread));
             });
             for _ in 0..2 {
                 let used = kept.with(|guard| cell.with_guard(guard, |value| *value += 1));
                 assert_eq!(used, Ok(Ok(())));
             }
-            // The thread has dropped its reference: a guard that is dropped there gives nothing back.
             join(refused);
             let other = spawn(&cell, |cell| insist(cell, |value| *value *= 2));
             let used = kept.with(|guard| cell.with_guard(guard, |value| *value += 1));

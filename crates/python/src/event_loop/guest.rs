@@ -11,6 +11,7 @@
 //! The guest keeps the loop's guard from the first turn to the last, and a turn may begin within a turn: a callback that runs
 //! a modal dialog runs the host's main loop, which calls the next turn.
 
+use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +21,7 @@ use pyo3::PyVisit;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use whorl_core::reactor::{Alarm, Interest, Poller, Token};
-use whorl_core::sched::{Budget, KeptGuard, OwnerGuard, Sleep};
+use whorl_core::sched::{BorrowError, Budget, KeptGuard, OwnerGuard, Sleep, assert_nothing_open};
 
 use super::clock;
 use super::run::{Caller, Flow, Step};
@@ -36,13 +37,40 @@ pub struct GuestTurns {
     depth: AtomicU32,
     stopped: AtomicBool,
     /// Until the guest ends. Locked for the length of a move only, on an attached thread that does not detach meanwhile.
-    tenure: Mutex<Option<Arc<Tenure>>>,
+    resources: Mutex<Option<Arc<GuestResources>>>,
+}
+
+/// The loop's guard, in an object that any thread may have and drop.
+#[derive(Debug)]
+struct GuestGuard(ManuallyDrop<KeptGuard>);
+
+// SAFETY: a kept guard is not `Send` so that no section over open state uses or ends it. Here it takes a `Python`, which no section
+// has, and `KeptGuard::is_here`, which may be asked on any thread, comes before everything else. Its `drop` is left out.
+unsafe impl Send for GuestGuard {}
+// SAFETY: as above.
+unsafe impl Sync for GuestGuard {}
+
+impl GuestGuard {
+    /// The guard, on the thread that took it.
+    ///
+    /// # Errors
+    /// RuntimeError on another, and once the guard is released.
+    fn here(&self, _py: Python<'_>) -> PyResult<&KeptGuard> {
+        if self.0.is_here() { Ok(&self.0) } else { Err(BorrowError::OtherThread).or_raise() }
+    }
+}
+
+impl Drop for GuestGuard {
+    fn drop(&mut self) {
+        // SAFETY: the value is not used again.
+        unsafe { ManuallyDrop::take(&mut self.0) }.abandon();
+    }
 }
 
 /// What the guest has from its beginning to its end.
 #[derive(Debug)]
-struct Tenure {
-    guard: KeptGuard,
+struct GuestResources {
+    guard: GuestGuard,
     alarm: Alarm,
     alarm_token: Token,
     /// What the host watches.
@@ -51,7 +79,39 @@ struct Tenure {
     inner: Mutex<Option<Arc<Poller>>>,
 }
 
-impl Tenure {
+impl GuestResources {
+    /// Takes the loop over.
+    ///
+    /// # Errors
+    /// RuntimeError if the loop runs; OSError from the poller. The loop is as it was then.
+    fn new(py: Python<'_>, event_loop: &EventLoop) -> PyResult<Self> {
+        let guard = KeptGuard::take(event_loop.owner()).or_raise()?;
+        event_loop.leave_rest()?;
+        let (alarm, outer) = (Alarm::new().or_raise()?, Poller::new().or_raise()?);
+        let alarm_token = event_loop.register(alarm.fd(), Interest::READ, Source::Waker)?;
+        let guard = GuestGuard(ManuallyDrop::new(guard));
+        let resources = Self { guard, alarm, alarm_token, outer, inner: Mutex::new(None) };
+        // The first turn is due.
+        match resources.follow(event_loop).and_then(|()| event_loop.injection_queue.wake().or_raise()) {
+            Ok(()) => Ok(resources),
+            Err(error) => {
+                resources.release(py, event_loop)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the loop back.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    fn release(&self, py: Python<'_>, event_loop: &EventLoop) -> PyResult<()> {
+        let guard = self.guard.here(py)?;
+        event_loop.injection_queue.unpark();
+        let _alarm = event_loop.unregister(self.alarm_token)?;
+        guard.release().or_raise()
+    }
+
     /// Has the host see what the loop's poller has, which may be a new one.
     ///
     /// # Errors
@@ -83,9 +143,9 @@ impl Drop for Entered<'_> {
 }
 
 impl GuestTurns {
-    fn tenure(&self) -> PyResult<Arc<Tenure>> {
-        let tenure = self.tenure.lock().unwrap_or_else(PoisonError::into_inner);
-        tenure.clone().ok_or_else(|| PyRuntimeError::new_err("the guest has ended"))
+    fn resources(&self) -> PyResult<Arc<GuestResources>> {
+        let resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        resources.clone().ok_or_else(|| PyRuntimeError::new_err("the guest has ended"))
     }
 
     /// Runs steps without waiting, until nothing is ready or the budget is used up.
@@ -123,15 +183,15 @@ impl GuestTurns {
     }
 
     /// Makes the descriptor readable for what is left to do, now or at the next deadline; returns the seconds until then.
-    fn settle(event_loop: &Bound<'_, EventLoop>, tenure: &Tenure) -> PyResult<Option<f64>> {
+    fn settle(event_loop: &Bound<'_, EventLoop>, resources: &GuestResources) -> PyResult<Option<f64>> {
         let this = event_loop.get();
-        tenure.follow(this)?;
+        resources.follow(this)?;
         let sleep = this.may_sleep()?;
         let delay = match sleep {
             Sleep::Skip | Sleep::No => Some(Duration::ZERO),
             Sleep::Until(_) | Sleep::Forever => sleep.limit(|| EventLoop::now(event_loop))?,
         };
-        tenure.alarm.set(delay.filter(|_| sleep.is_idle())).or_raise()?;
+        resources.alarm.set(delay.filter(|_| sleep.is_idle())).or_raise()?;
         this.injection_queue.drain_waker();
         // Another thread may have left a call meanwhile.
         if !this.injection_queue.park() || !sleep.is_idle() {
@@ -143,6 +203,19 @@ impl GuestTurns {
     }
 }
 
+impl Drop for GuestTurns {
+    /// Gives the loop back, if this is the thread that has it.
+    #[expect(clippy::disallowed_methods, reason = "a destructor is given no token")]
+    fn drop(&mut self) {
+        assert_nothing_open();
+        let resources = self.resources.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(resources) = resources else { return };
+        Python::attach(|py| {
+            let _on_another_thread = resources.release(py, self.event_loop.get());
+        });
+    }
+}
+
 #[pymethods]
 impl GuestTurns {
     #[new]
@@ -150,20 +223,12 @@ impl GuestTurns {
         let this = event_loop.get();
         this.check_closed()?;
         this.check_process()?;
-        let guard = KeptGuard::take(this.owner()).or_raise()?;
-        this.leave_rest()?;
-        // The descriptors first: what fails after the alarm is registered would leave it among the sources.
-        let (alarm, outer) = (Alarm::new().or_raise()?, Poller::new().or_raise()?);
-        let alarm_token = this.register(alarm.fd(), Interest::READ, Source::Waker)?;
-        let tenure = Tenure { guard, alarm, alarm_token, outer, inner: Mutex::new(None) };
-        tenure.follow(this)?;
-        // The first turn is due.
-        this.injection_queue.wake().or_raise()?;
+        let resources = GuestResources::new(event_loop.py(), this)?;
         Ok(Self {
             event_loop: event_loop.clone().unbind(),
             depth: AtomicU32::new(0),
             stopped: AtomicBool::new(false),
-            tenure: Mutex::new(Some(Arc::new(tenure))),
+            resources: Mutex::new(Some(Arc::new(resources))),
         })
     }
 
@@ -171,7 +236,7 @@ impl GuestTurns {
     #[getter]
     fn fd(&self) -> PyResult<i32> {
         self.event_loop.get().check_closed()?;
-        Ok(self.tenure()?.outer.as_raw_fd())
+        Ok(self.resources()?.outer.as_raw_fd())
     }
 
     /// How many turns are under way.
@@ -189,8 +254,8 @@ impl GuestTurns {
     /// Runs what is due, for `budget` seconds at most as far as callbacks are short; returns the seconds until the next timer.
     fn turn(&self, py: Python<'_>, budget: f64) -> PyResult<Option<f64>> {
         let event_loop = self.event_loop.bind(py);
-        let tenure = self.tenure()?;
-        let outcome = tenure.guard.with(|guard| {
+        let resources = self.resources()?;
+        let outcome = resources.guard.here(py)?.with(|guard| {
             let is_nested = self.depth.fetch_add(1, Ordering::Relaxed) > 0;
             let caller = if is_nested { Caller::NestedHost } else { Caller::Host };
             let _entered = Entered(&self.depth);
@@ -201,7 +266,7 @@ impl GuestTurns {
             let budget = Budget::new(clock::monotonic(), clock::nanos(budget));
             let outcome = self.run_steps(event_loop, guard, budget, caller);
             // After an exception as well: the host may go on, and call the next turn.
-            let next = Self::settle(event_loop, &tenure);
+            let next = Self::settle(event_loop, &resources);
             outcome.and(next)
         });
         outcome.or_raise()?
@@ -212,14 +277,8 @@ impl GuestTurns {
         if self.depth() > 0 {
             return Err(PyRuntimeError::new_err("a guest cannot end within a turn of its own"));
         }
-        let this = self.event_loop.get();
-        let tenure = self.tenure()?;
-        tenure.guard.with(|_| ()).or_raise()?;
-        this.injection_queue.unpark();
-        let _alarm = this.unregister(tenure.alarm_token)?;
-        // The loop's guard and two descriptors go with it.
-        let taken = self.tenure.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop((tenure, taken));
+        self.resources()?.release(py, self.event_loop.get())?;
+        let _descriptors = self.resources.lock().unwrap_or_else(PoisonError::into_inner).take();
         EventLoop::come_to_rest(self.event_loop.bind(py));
         Ok(())
     }

@@ -333,7 +333,7 @@ impl EventLoop {
     /// Whether this process is a child of the one that made the loop: its epoll is shared with the parent, and must not
     /// be touched.
     pub fn is_the_parents(&self) -> bool {
-        self.process.forked_child().is_some()
+        !self.process.is_current()
     }
 
     /// RuntimeError in a child process.
@@ -597,9 +597,6 @@ impl EventLoop {
 
     /// Drops everything that is scheduled or registered, and the poller.
     fn _close_native(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(child) = self.process.forked_child() {
-            self.owner.reset_after_fork(child);
-        }
         if self.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }

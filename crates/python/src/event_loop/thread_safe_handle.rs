@@ -33,7 +33,7 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         let was_waited_for = self.runner.swap(IDLE, Ordering::AcqRel) & WAITED_FOR != 0;
         // In a child that the callback has forked there are no other threads, and one may have had the lock.
-        if was_waited_for && self.process.forked_child().is_none() {
+        if was_waited_for && self.process.is_current() {
             // The waiting thread has the lock from before it set the flag until it waits.
             drop(WAITING.lock().unwrap_or_else(PoisonError::into_inner));
             ENDED.notify_all();
