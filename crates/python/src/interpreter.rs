@@ -79,8 +79,10 @@ pub fn new_task<'py>(
 #[derive(Clone, Copy)]
 pub struct Attached<'py>(Python<'py>);
 
-// SAFETY: the field is private and no method hands it out. A reference more changes a count. A bytes object is not tracked by
-// the garbage collector, so making one starts no collection, and its end runs no finaliser. None of it detaches or waits.
+// SAFETY: the field is private and no method hands it out. A reference more changes a count; that a section drops no last one is
+// the section's promise (`whorl_core::sched::owner`), and a referent, which may have no other, comes as an `Outgoing`, which the
+// section cannot drop. A bytes object is not tracked by the garbage collector, so making one starts no collection, and its end
+// runs no finaliser. None of it detaches or waits.
 unsafe impl SectionToken for Attached<'_> {}
 
 impl<'py> From<Python<'py>> for Attached<'py> {

@@ -13,6 +13,8 @@ mod event_loop;
 mod ffi;
 mod http;
 mod interpreter;
+#[cfg(all(debug_assertions, Py_3_13))]
+mod reference_tracer;
 mod transport;
 
 use pyo3::prelude::*;
@@ -20,6 +22,8 @@ use pyo3::prelude::*;
 /// The native half of whorl. Import from `whorl`; what is in here is not public.
 #[pymodule(gil_used = false)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    #[cfg(all(debug_assertions, Py_3_13))]
+    reference_tracer::install(module)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     event_loop::add_to(module)?;
     transport::add_to(module)?;

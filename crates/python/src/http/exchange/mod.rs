@@ -198,8 +198,10 @@ impl Exchange {
     /// As [`Exchange::act`].
     pub fn fail(&self, slf: &Bound<'_, Self>, error: Py<PyAny>) -> PyResult<()> {
         let mut actions = Actions::default();
-        let failed = self.with(|state| state.transition_to_failed(error, &mut actions))?;
-        if failed { self.act(slf, actions) } else { Ok(()) }
+        match self.with(|state| state.transition_to_failed(error, &mut actions))? {
+            Ok(()) => self.act(slf, actions),
+            Err(_unused) => Ok(()),
+        }
     }
 
     /// The connection was closed by our side while the body was on its way: waiters get the error of `release()`, later

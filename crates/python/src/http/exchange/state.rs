@@ -313,11 +313,13 @@ impl ExchangeState {
         self.end_if_drained(actions)
     }
 
-    /// It will not come; false if it is over already.
-    #[must_use]
-    pub fn transition_to_failed(&mut self, error: Py<PyAny>, actions: &mut Actions) -> bool {
+    /// It will not come.
+    ///
+    /// # Errors
+    /// `error`, if it is over already.
+    pub fn transition_to_failed(&mut self, error: Py<PyAny>, actions: &mut Actions) -> Result<(), Py<PyAny>> {
         if matches!(self.phase, ExchangePhase::Ended | ExchangePhase::Failed(_)) {
-            return false;
+            return Err(error);
         }
         self.phase = ExchangePhase::Failed(error);
         self.decoding = None;
@@ -325,7 +327,7 @@ impl ExchangeState {
         actions.wake.append(&mut self.body_waiters);
         actions.wake.extend(self.continue_waiter.take());
         actions.ended = true;
-        true
+        Ok(())
     }
 }
 
