@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import LoopFactory
+from .conftest import LoopFactory, Script
 from .support import PATIENCE, Recorder, connected, turns, until, whorl_only
 
 Loop = asyncio.AbstractEventLoop
@@ -303,3 +303,31 @@ async def test_transports_may_be_made_while_the_collector_is_eager(loop: Loop) -
                 pass
     finally:
         gc.set_threshold(*threshold)
+
+
+@pytest.mark.parametrize(
+    "main",
+    [
+        "while True: await asyncio.sleep(0)",
+        "while True: sum(range(1000)); await asyncio.sleep(0.0001)",
+        "again = lambda: loop.call_soon(again); again(); await asyncio.Event().wait()",
+    ],
+    ids=["sleeps", "computes", "callbacks"],
+)
+def test_a_loop_in_a_daemon_thread_ends_with_the_program(script: Script, main: str) -> None:
+    """Before Python 3.14 the interpreter ends such a thread in the middle of a callback."""
+    for _ in range(3):
+        ended = script.run(
+            f"""
+            loop = new_event_loop()
+
+            async def main():
+                {main}
+
+            threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True).start()
+            time.sleep(0.05)
+            sys.exit(3)
+            """,
+            status=3,
+        )
+        assert ended.stderr == ""

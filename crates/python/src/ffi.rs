@@ -124,11 +124,62 @@ impl Call {
         // ours to lend.
         let result = unsafe {
             let nargs = count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-            let result = ffi::PyObject_Vectorcall(*slots, slots.add(1), nargs, ptr::null_mut());
+            let result = vectorcall(*slots, slots.add(1), nargs);
             Bound::from_owned_ptr_or_err(py, result)
         };
         entered.leave(result)
     }
+}
+
+#[cfg(Py_3_14)]
+use ffi::PyObject_Vectorcall;
+
+#[cfg(not(Py_3_14))]
+unsafe extern "C-unwind" {
+    /// The same function, declared so that it may unwind.
+    fn PyObject_Vectorcall(
+        callable: *mut ffi::PyObject,
+        args: *const *mut ffi::PyObject,
+        nargs: usize,
+        names: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject;
+}
+
+/// Stops the thread for good when it is dropped.
+#[cfg(not(Py_3_14))]
+struct StopThread;
+
+#[cfg(not(Py_3_14))]
+impl Drop for StopThread {
+    #[cold]
+    fn drop(&mut self) {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Calls `callable` with positional arguments.
+///
+/// Before Python 3.14 an interpreter that ends has every other thread unwind its stack where it asks for the interpreter's lock,
+/// which a callback does now and then. Rust's frames abort the process then. So the thread is stopped below them, as Python 3.14
+/// stops it: it ends with the process.
+///
+/// # Safety
+/// As `PyObject_Vectorcall`.
+#[inline]
+unsafe fn vectorcall(
+    callable: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargs: usize,
+) -> *mut ffi::PyObject {
+    #[cfg(not(Py_3_14))]
+    let unwinds = StopThread;
+    // SAFETY: by the caller.
+    let result = unsafe { PyObject_Vectorcall(callable, args, nargs, ptr::null_mut()) };
+    #[cfg(not(Py_3_14))]
+    std::mem::forget(unwinds);
+    result
 }
 
 /// A context that has been entered, to be left again.
@@ -188,8 +239,7 @@ pub fn call<'py, const N: usize>(
     // the first slot is free to be lent.
     unsafe {
         let nargs = N | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-        let result =
-            ffi::PyObject_Vectorcall(callable.as_ptr(), slots.as_ptr().add(1), nargs, ptr::null_mut());
+        let result = vectorcall(callable.as_ptr(), slots.as_ptr().add(1), nargs);
         Bound::from_owned_ptr_or_err(py, result)
     }
 }
