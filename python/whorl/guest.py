@@ -120,9 +120,12 @@ class Guest(Generic[_T]):
         0 means that more work is ready; None that the loop waits only for descriptors and other threads, or
         that the guest is done. A host that watches :attr:`fd` may ignore the result.
 
-        No callback begins once *budget* seconds have passed. A turn may be called within a turn, by a main
-        loop that a callback runs (a modal dialog): other tasks continue; a callback in a context that is
-        entered further up the stack waits for the outer turn.
+        The budget, in seconds, is checked after each callback: a turn runs at least one if one is due, so
+        that the loop makes progress with any budget, and no further one begins once it is used up. Only a
+        turn that has spent it on ready descriptors runs one scheduled callback as well.
+
+        A turn may be called within a turn, by a main loop that a callback runs (a modal dialog): other tasks
+        continue; a callback in a context that is entered further up the stack waits for the outer turn.
 
         :exc:`KeyboardInterrupt` and :exc:`SystemExit` that a callback or a signal handler raises leave the
         turn. The guest can continue; :meth:`close` ends it.

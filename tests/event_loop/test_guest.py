@@ -361,12 +361,47 @@ def test_work_beyond_the_budget_is_left_for_the_next_turn() -> None:
     with hosted(main()) as (_, guest):
         turns = 0
         while len(ran) < 100:
-            # One callback begins before a budget of nothing is used up.
             assert is_readable(guest)
+            before = len(ran)
             guest.turn(budget=0)
+            # The first turn runs the task that schedules them; each other one runs a callback, and only that.
+            assert len(ran) == before + (turns > 0)
             turns += 1
         assert ran == list(range(100))
-        assert turns > 100
+        settle(guest)
+
+
+def test_a_budget_spent_on_a_connection_leaves_one_callback() -> None:
+    """Of the connections that are ready one is served, and of the callbacks that are due one runs."""
+    served: list[bytes] = []
+    ran: list[int] = []
+    theirs: list[socket.socket] = []
+
+    class Served(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            served.append(data)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(2):
+            ours, other = socket.socketpair()
+            theirs.append(other)
+            await loop.create_connection(Served, sock=ours)
+        await forever()
+
+    with hosted(main()) as (_, guest):
+        settle(guest)
+        for peer in theirs:
+            peer.send(b"x")
+        for number in range(2):
+            guest.loop.call_later(0, ran.append, number)
+        guest.turn(budget=0)
+        assert (len(served), ran) == (1, [0])
+        settle(guest)
+        assert (len(served), ran) == (2, [0, 1])
+        for peer in theirs:
+            peer.close()
+        # The end of each connection.
         settle(guest)
 
 
