@@ -8,12 +8,14 @@ import gc
 import os
 import socket
 import sys
+import threading
 import warnings
 import weakref
 from typing import Any
 
 import pytest
 
+import whorl
 from tests.http.raw_support import (
     OK,
     Peer,
@@ -400,23 +402,37 @@ async def test_a_peer_that_does_not_read_keeps_nothing_open(ours: Any, ending: s
         await until(lambda: descriptors() <= before + 1)
 
 
-@pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
+@pytest.mark.parametrize("way", ["fast path", "coroutine", "debug"])
 @pytest.mark.parametrize("what", ["response", "request", "session"])
-async def test_the_collector_runs_on_another_thread(ours: Any, what: str, debug: bool) -> None:
+async def test_the_collector_runs_on_another_thread(ours: Any, what: str, way: str) -> None:
     """As it does in programs with threads: what it finds belongs to the loop's thread nevertheless.
 
-    In debug mode asyncio's loop refuses what is not called on its thread.
+    A middleware makes a request a coroutine. In debug mode it is one too, and asyncio's loop refuses what is
+    not called on its thread.
     """
-    loop = asyncio.get_running_loop()
-    loop.set_debug(debug)
+
+    async def middleware(request: Any, handler: Any) -> Any:
+        return await handler(request)
+
+    async def one_answer(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        await peer.gone()
+
+    loop: Any = asyncio.get_running_loop()
+    loop.set_debug(way == "debug")
     handler = loop.get_exception_handler()
     loop.set_exception_handler(lambda *_: None)
-    script = keeping_alive() if what != "response" else once(UNFINISHED, then="stall")
+    # What asyncio's transports call when they are closed; whorl's refuse another thread by themselves.
+    remove_reader, removed_on = loop._remove_reader, set()
+    loop._remove_reader = lambda fd: (removed_on.add(threading.get_ident()), remove_reader(fd))[1]
+    scripts = {"response": once(UNFINISHED, then="stall"), "request": one_answer, "session": keeping_alive()}
     gc.collect()
     gc.disable()
     try:
-        async with RawServer(script) as server:
-            session: Any = ours.ClientSession()
+        async with RawServer(scripts[what]) as server:
+            middlewares = (middleware,) if way == "coroutine" else ()
+            session: Any = ours.ClientSession(middlewares=middlewares)
             response: Any = await session.get(server.url)
             cycle: list[Any] = []
             cycle.append(cycle)
@@ -443,7 +459,10 @@ async def test_the_collector_runs_on_another_thread(ours: Any, what: str, debug:
                     await until(lambda: not server.open)
                 else:
                     await assert_nothing_acquired(connector)
+                    await until(lambda: not server.open)
                     await session.close()
+        assert removed_on == (set() if isinstance(loop, whorl.EventLoop) else {threading.get_ident()})
     finally:
         gc.enable()
+        del loop._remove_reader
         loop.set_exception_handler(handler)
