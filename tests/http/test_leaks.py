@@ -26,6 +26,7 @@ from tests.http.raw_support import (
     once,
     until,
 )
+from whorl import _core, http
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -466,3 +467,39 @@ async def test_the_collector_runs_on_another_thread(ours: Any, what: str, way: s
         gc.enable()
         del loop._remove_reader
         loop.set_exception_handler(handler)
+
+
+def test_a_run_that_begins_while_the_collector_ends_a_response() -> None:
+    """On a loop at rest the collector's thread closes what it finds, until another thread runs the loop."""
+    loop = whorl.new_event_loop()
+    running = threading.Event()
+    thread = threading.Thread(target=loop.run_forever)
+    called_on: list[threading.Thread] = []
+
+    async def begin() -> tuple[RawServer, Any, Any]:
+        server = await RawServer(once(UNFINISHED, then="stall")).__aenter__()
+        session = http.ClientSession()
+        return server, session, await session.get(server.url)
+
+    server, session, response = loop.run_until_complete(begin())
+
+    def finish() -> None:
+        called_on.append(threading.current_thread())
+        if len(called_on) == 1:
+            loop.call_soon(running.set)
+            thread.start()
+            assert running.wait(5)
+        response.close()
+
+    async def end() -> None:
+        await assert_nothing_acquired(session.connector)
+        await until(lambda: not server.open)
+        await session.close()
+        await server.__aexit__(None, None, None)
+
+    _core.finish_on(loop, finish)
+    asyncio.run_coroutine_threadsafe(end(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+    assert called_on == [threading.main_thread(), thread]

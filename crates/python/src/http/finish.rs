@@ -1,5 +1,6 @@
 //! What the collector finds ends on the thread of its loop: the collector runs on any.
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -21,6 +22,9 @@ fn is_usable_here(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// Call `finish(*args)` here, or by `event_loop.call_soon_threadsafe()` if the loop runs on another thread.
 ///
+/// A run may begin there after the check, and refuse what `finish` does here: `finish` is called again on the loop's thread
+/// then, and must have left nothing half done.
+///
 /// Raises what `finish` raises here, or `call_soon_threadsafe()`.
 #[pyfunction]
 #[pyo3(signature = (event_loop, finish, *args))]
@@ -31,7 +35,10 @@ pub fn finish_on<'py>(
 ) -> PyResult<()> {
     let py = event_loop.py();
     if is_usable_here(event_loop)? {
-        return finish.call1(args).map(drop);
+        match finish.call1(args) {
+            Err(error) if error.is_instance_of::<PyRuntimeError>(py) && !is_usable_here(event_loop)? => {}
+            outcome => return outcome.map(drop),
+        }
     }
     let call: Vec<_> = std::iter::once(finish).chain(args).collect();
     event_loop.call_method1(intern!(py, "call_soon_threadsafe"), PyTuple::new(py, call)?).map(drop)
