@@ -48,6 +48,13 @@ def rust_code(text: str) -> str:
     return _NOT_CODE.sub(blank, text)
 
 
+def rust_strings(text: str) -> list[str]:
+    """What stands between the quotes of each string in Rust, escapes as they are written."""
+    literals = (match[0] for match in _NOT_CODE.finditer(text))
+    strings = (re.fullmatch(r"""(?:[bc]?r(#*)|[bc]?)"(.*)"\1?""", one, re.DOTALL) for one in literals)
+    return [match[2] for match in strings if match]
+
+
 def without_tests(code: str) -> str:
     """Rust code (from `rust_code`) with every item under ``#[cfg(test)]`` or ``#[test]`` blanked."""
     while match := re.search(r"#\[(?:cfg\(test\)|cfg\(all\(test\b[^\]]*|test)\]", code):

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.house import ROOT
-from tests.house.sources import files, name, rust_code, without_tests
+from tests.house.rust_paths import crate_paths, module_of
+from tests.house.sources import files, name, rust_code, rust_strings, without_tests
 
 CORE = ROOT / "crates" / "core" / "src"
 
@@ -56,6 +57,16 @@ def module_files(module: str) -> list[Path]:
     """The files of one module of the core."""
     flat = CORE / f"{module}.rs"
     return [*([flat] if flat.exists() else []), *files(".rs", under=f"crates/core/src/{module}")]
+
+
+def used_beyond(allowed: set[str], paths: list[Path], root: Path) -> set[tuple[str, str]]:
+    """The files that use a module of their crate which is not ``allowed``, and that module or item."""
+    used = {
+        (name(path), found[0] if found else "the crate's root")
+        for path in paths
+        for found in crate_paths(path.read_text(), module_of(path, root))
+    }
+    return {(path, other) for path, other in used if other not in allowed}
 
 
 def cargo_tree(package: str) -> set[str]:
@@ -108,12 +119,7 @@ def test_every_module_of_the_core_has_its_place() -> None:
 
 @pytest.mark.parametrize("module", sorted(MAY_USE))
 def test_modules_of_the_core_use_only_what_they_may(module: str) -> None:
-    used = {
-        (name(path), other)
-        for path in module_files(module)
-        for other in re.findall(r"\bcrate::\{?\s*(\w+)", rust_code(path.read_text()))
-    }
-    assert not {(path, other) for path, other in used if other not in MAY_USE[module] | {module}}
+    assert not used_beyond(MAY_USE[module] | {module}, module_files(module), CORE)
 
 
 @pytest.mark.parametrize("module", sorted(SANS_IO))
@@ -143,22 +149,80 @@ def test_every_module_of_the_binding_has_its_place() -> None:
 def test_modules_of_the_binding_use_only_what_they_may(module: str) -> None:
     paths = binding_files(module)
     assert paths
-    used = {
-        (name(path), other)
-        for path in paths
-        for other in re.findall(r"\bcrate::\{?\s*(\w+)", rust_code(path.read_text()))
-    }
-    assert not {(path, other) for path, other in used if other not in BINDING_MAY_USE[module] | {module}}
+    assert not used_beyond(BINDING_MAY_USE[module] | {module}, paths, BINDING)
+
+
+def modules_of_the_package(text: str) -> set[str]:
+    """The modules of ``whorl`` that Rust names in strings: by themselves, or in an import of Python."""
+    strings = rust_strings(text)
+    alone = {one for one in strings if re.fullmatch(r"whorl(?:\.\w+)*", one)}
+    imported = (re.findall(r"(?:\\n|\b)(?:import|from)\s+(whorl(?:\.\w+)*)", one) for one in strings)
+    return alone.union(*imported)
 
 
 def test_the_binding_imports_nothing_of_the_package() -> None:
     named = {
         (name(path), found)
         for path in files(".rs", under="crates/python/src")
-        for found in re.findall(r'"(whorl(?:\.\w+)+)"', path.read_text())
+        for found in modules_of_the_package(path.read_text())
         if found != "whorl._core"
     }
+    # The name of OpenSSL's method for whorl's BIOs.
+    named -= {("crates/python/src/transport/tls/libssl.rs", "whorl")}
     assert not named, "what the extension uses of the package, the package gives it"
+
+
+@pytest.mark.parametrize(
+    ("text", "module", "paths"),
+    [
+        ("use crate::http::pool::Pool;", "", ["http::pool::Pool"]),
+        ("pub(crate) use crate::{ffi, http::b};", "", ["ffi", "http::b"]),
+        ("use crate::{\n    a::{self, b::{C, D}},\n    e,\n};", "", ["a", "a::b::C", "a::b::D", "e"]),
+        ("use crate::http as transport;", "", ["http"]),
+        ("use crate::{http as transport, ffi as _};", "", ["http", "ffi"]),
+        ("use crate::*; use crate::a::{b::*};", "", ["*", "a::b::*"]),
+        ("use crate as whole; use crate::{self as all};", "", [""]),
+        ("use super::x::Y;", "a::b", ["a::x::Y"]),
+        ("use super::super::http::X;", "a::b", ["http::X"]),
+        ("use super::super::{http::X, super::top};", "a::b::c", ["a::http::X", "top"]),
+        ("use self::super::super::http;", "a::b", ["http"]),
+        ("use self::inner::X;", "a", ["a::inner::X"]),
+        ("mod tests { use super::super::super::http; } use super::x;", "a::b", ["http", "a::x"]),
+        (
+            "if x { crate::ffi::call() } else { super::super::http::g::<u8>(1) }",
+            "a::b",
+            ["ffi::call", "http::g"],
+        ),
+        (
+            "let x: &crate::ffi::T = <crate::http::S as super::super::ffi::U>::new();",
+            "a::b",
+            ["ffi::T", "ffi::U", "http::S"],
+        ),
+        ("macro_rules! m { () => { $crate::http::f!() } }", "", ["http::f"]),
+        ("fn f() { use crate::{http}; }", "", ["http"]),
+        ("use ::http::X; use std::{fmt, io}; use whorl_core::crate_of::X;", "", []),
+        ("pub(super) fn f(&self) -> impl Fn() + use<'_> { self.x.super_x(Self::Y) }", "a", []),
+        ('// use crate::http;\nlet s = "crate::http::X"; /* crate::http */', "", []),
+    ],
+)
+def test_the_reader_of_paths_sees_each_form(text: str, module: str, paths: list[str]) -> None:
+    found = crate_paths(text, tuple(module.split("::")) if module else ())
+    assert {"::".join(one) for one in found} == set(paths)
+
+
+@pytest.mark.parametrize(
+    ("text", "modules"),
+    [
+        ('py.import("whorl")?', {"whorl"}),
+        ('py.import(intern!(py, "whorl.http.call"))?', {"whorl.http.call"}),
+        ('py.run(c"from whorl.http import x\\nimport whorl", None, None)', {"whorl.http", "whorl"}),
+        ('let x = r#"whorl"#; let y = br"whorl.sock";', {"whorl", "whorl.sock"}),
+        ('// import("whorl")\nnew_err("whorl.http is not imported: import it first")', set()),
+        ("let life: &'a str = 'w'; use whorl_core::net;", set()),
+    ],
+)
+def test_the_reader_of_imports_sees_each_form(text: str, modules: set[str]) -> None:
+    assert modules_of_the_package(text) == modules
 
 
 def test_every_crate_that_is_used_is_argued_for() -> None:
