@@ -3,7 +3,8 @@
     python workloads.py LOOP WORKLOAD COUNT
 
 LOOP is ``whorl`` or ``asyncio``. Prints one JSON object: ``growth`` (bytes of resident memory that the
-second half of the work added), ``fds`` (descriptors added), ``done`` (operations counted).
+second half of the work added), ``fds`` and ``threads`` (descriptors and threads added), ``done`` (operations
+counted).
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import gc
 import json
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from typing import Any
 
 BATCH = 1000
 
@@ -187,13 +191,15 @@ class Holder:
         ]
         loop.add_reader(sock, self.expire)
         loop.add_writer(sock, self.expire, self)
+        loop.add_signal_handler(signal.SIGUSR1, self.expire)
+        loop.add_signal_handler(signal.SIGUSR2, self.expire, self)
 
     def expire(self, *_arguments: object) -> None:
         raise AssertionError("its loop is closed")
 
 
 async def closed_loops(count: int) -> int:
-    """Makes loops and closes them with timers, callbacks and watched descriptors pending."""
+    """Makes loops and closes them with timers, callbacks, watched descriptors and handlers of signals."""
     make_loop = type(asyncio.get_running_loop())
     mine, theirs = socket.socketpair()
     done = 0
@@ -205,6 +211,54 @@ async def closed_loops(count: int) -> int:
             done += 1
             if done % BATCH == 0:
                 await asyncio.sleep(0)
+    return done
+
+
+async def closed_pools(count: int) -> int:
+    """Closes loops on which requests wait for the only connection of the client's pool."""
+    make_loop = type(asyncio.get_running_loop())
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{directory}/socket")
+        listener.listen()
+        # On a thread of its own, as a loop runs on this one.
+        return await asyncio.to_thread(close_with_waiters, make_loop, listener, count)
+
+
+def close_with_waiters(
+    make_loop: type[asyncio.AbstractEventLoop], listener: socket.socket, count: int
+) -> int:
+    """Blocking: makes loops, and closes each with a request and two others that wait for its connection."""
+    from whorl import http
+
+    async def middleware(request: Any, handler: Any) -> Any:
+        return await handler(request)
+
+    async def ask(session: http.ClientSession, options: dict[str, Any], _payload: bytearray) -> None:
+        await session.get("http://host/", **options)
+
+    async def begin() -> None:
+        loop = asyncio.get_running_loop()
+        connector = http.UnixConnector(listener.getsockname(), limit=1)
+        session = http.ClientSession(connector=connector)
+        # The fast path's request, and the coroutine's. Each has enough memory that a leak of one shows.
+        for options in ({}, {}, {"middlewares": (middleware,)}):
+            loop.create_task(ask(session, options, bytearray(8192)))
+        while not connector._acquired:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    done = 0
+    for _ in range(count):
+        loop = make_loop()
+        # Of the session, and of each task, it is said that they were forgotten.
+        loop.set_exception_handler(lambda *_: None)
+        loop.run_until_complete(begin())
+        loop.close()
+        listener.accept()[0].close()
+        done += 1
+        if done % 20 == 0:
+            # They are cycles: how many wait for the collector is not to decide how far the heap grows.
+            gc.collect()
     return done
 
 
@@ -224,6 +278,7 @@ WORKLOADS = {
     "at_once": at_once,
     "threads": threads,
     "closed_loops": closed_loops,
+    "closed_pools": closed_pools,
 }
 
 
@@ -244,7 +299,7 @@ def main() -> None:
         from asyncio import new_event_loop
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(asyncio.sleep(0))
-        fds = len(os.listdir("/proc/self/fd"))
+        fds, tasks = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
         began = time.monotonic()
         # The first half brings every pool and free list to its size; the second must add nothing.
         done = runner.run(workload(count // 2))
@@ -256,6 +311,7 @@ def main() -> None:
             "done": done,
             "growth": growth,
             "fds": len(os.listdir("/proc/self/fd")) - fds,
+            "threads": len(os.listdir("/proc/self/task")) - tasks,
             "seconds": round(time.monotonic() - began, 2),
         }
     print(json.dumps(report))
