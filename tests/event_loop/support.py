@@ -199,6 +199,13 @@ async def turns(count: int = 3) -> None:
         await asyncio.sleep(0)
 
 
+async def alone() -> None:
+    """Waits until the tasks of others, a server's handlers for one, have ended."""
+    own = asyncio.current_task()
+    await until(lambda: asyncio.all_tasks() <= {own}, lambda: f"the end of {asyncio.all_tasks()}")
+    await turns()
+
+
 def listener(family: int = socket.AF_INET, backlog: int = 16) -> socket.socket:
     """A blocking listening socket on loopback."""
     sock = socket.socket(family, socket.SOCK_STREAM)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
-import threading
 from typing import TYPE_CHECKING
+
+import pytest
 
 from .conftest import LoopErrors
 from .support import (
@@ -15,7 +15,7 @@ from .support import (
     reset,
     turns,
 )
-from .tls_support import tls_pair
+from .tls_support import paused_peer, tls_pair
 
 if TYPE_CHECKING:
     from .certificates import Certificates
@@ -68,50 +68,60 @@ async def test_a_peer_that_sends_garbage_after_the_handshake(loop: Loop, certifi
     # An error of the peer's making is the connection's, not the loop's: its handler is not called.
 
 
+#: Seconds of a clock that jumps. A test that took them in real time would be seen to.
+LIMIT = 7.0
+
+
+@pytest.mark.jumping_clock
 async def test_shutdown_is_bounded_when_the_peer_does_not_answer(
     loop: Loop, certificates: Certificates
 ) -> None:
     """uvloop #471, #507: half a minute, or without end."""
-    async with tls_pair(certificates, ssl_shutdown_timeout=0.05) as pair:
-        pair.transport.close()
-        await pair.protocol.lost
-        assert pair.protocol.lost_count == 1
+    async with paused_peer(certificates, ssl_shutdown_timeout=LIMIT) as (transport, protocol, _):
+        began = loop.time()
+        transport.close()
+        await protocol.lost
+        assert loop.time() - began == pytest.approx(LIMIT)
+        assert protocol.lost_count == 1
 
 
+@pytest.mark.jumping_clock
 async def test_shutdown_is_bounded_when_the_peer_does_not_even_read(
     loop: Loop, certificates: Certificates
 ) -> None:
-    async with tls_pair(certificates, ssl_shutdown_timeout=0.05) as pair:
-        while not pair.protocol.paused:
-            pair.transport.write(b"x" * 1_000_000)
+    async with paused_peer(certificates, ssl_shutdown_timeout=LIMIT) as (transport, protocol, _):
+        while not protocol.paused:
+            transport.write(b"x" * 1_000_000)
             await asyncio.sleep(0)
-        pair.transport.close()
-        await pair.protocol.lost
+        began = loop.time()
+        transport.close()
+        await protocol.lost
+        assert loop.time() - began == pytest.approx(LIMIT)
 
 
+@pytest.mark.jumping_clock
 async def test_shutdown_is_bounded_when_the_peer_keeps_sending(
     loop: Loop, certificates: Certificates
 ) -> None:
     """Data after our close_notify is neither delivered nor an error."""
-    async with tls_pair(certificates, ssl_shutdown_timeout=0.2) as pair:
-        await pair.peer_sends(b"before")
-        await pair.protocol.received(6)
-        stop = threading.Event()
+    async with paused_peer(certificates, ssl_shutdown_timeout=LIMIT) as (transport, protocol, peer):
+        peer.write(b"before")
+        await protocol.received(6)
 
-        def keep_sending() -> None:
-            with contextlib.suppress(OSError):
-                while not stop.is_set():
-                    pair.peer.sendall(b"after" * 100)
+        async def keep_sending() -> None:
+            while True:
+                await asyncio.sleep(LIMIT / 20)
+                peer.write(b"after" * 100)
 
-        sending = asyncio.ensure_future(asyncio.to_thread(keep_sending))
-        await asyncio.sleep(0.01)
-        pair.transport.close()
-        seen = len(pair.protocol.data)
-        await pair.protocol.lost
-        stop.set()
-        await sending
-        assert len(pair.protocol.data) == seen
-        assert pair.protocol.events[-1] == "lost"
+        began = loop.time()
+        sending = asyncio.ensure_future(keep_sending())
+        transport.close()
+        await protocol.lost
+        # Stock asyncio takes such data for the end.
+        assert loop.time() - began <= LIMIT + 1e-6
+        sending.cancel()
+        assert bytes(protocol.data) == b"before"
+        assert protocol.events[-1] == "lost"
 
 
 async def test_abort_is_immediate(loop: Loop, certificates: Certificates) -> None:
@@ -149,7 +159,7 @@ async def test_closing_twice_loses_the_connection_once(loop: Loop, certificates:
 
 async def test_writing_after_close_does_not_raise(loop: Loop, certificates: Certificates) -> None:
     """uvloop #506."""
-    async with tls_pair(certificates, ssl_shutdown_timeout=0.2) as pair:
+    async with tls_pair(certificates) as pair:
         pair.transport.write(b"before")
         pair.transport.close()
         pair.transport.write(b"after")
@@ -183,7 +193,7 @@ async def test_closing_inside_data_received(loop: Loop, certificates: Certificat
             self.transport.write(b"bye")
             self.transport.close()
 
-    async with tls_pair(certificates, Closes, ssl_shutdown_timeout=0.2) as pair:
+    async with tls_pair(certificates, Closes) as pair:
         await pair.peer_sends(b"hello")
         assert await pair.peer_receives_all() == b"bye"
         await asyncio.to_thread(lambda: pair.peer.unwrap().close())  # type: ignore[attr-defined]

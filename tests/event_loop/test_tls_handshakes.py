@@ -14,6 +14,7 @@ from .support import (
     PATIENCE,
     Recorder,
     control_xfail,
+    gone,
     listener,
     receive_all,
     reset,
@@ -168,27 +169,40 @@ async def test_a_server_that_hangs_up_in_the_handshake(
         await thread
 
 
+#: Seconds of a clock that jumps. A test that took them in real time would be seen to.
+LIMIT = 7.0
+
+
+@pytest.mark.jumping_clock
 async def test_a_server_that_stalls_in_the_handshake(loop: Loop, certificates: Certificates) -> None:
-    with listener() as server:
-        with pytest.raises(ConnectionAbortedError):
-            await loop.create_connection(
-                Recorder,
-                *server.getsockname(),
-                ssl=certificates.client(),
-                server_hostname="localhost",
-                ssl_handshake_timeout=0.05,
-            )
-        peer, _ = server.accept()
-        peer.settimeout(PATIENCE)
-        with peer:
-            # Our end is closed, not forgotten.
-            assert await asyncio.to_thread(receive_all, peer)
+    peers: list[Recorder] = []
+    server = await loop.create_server(lambda: peers.append(Recorder()) or peers[-1], "127.0.0.1", 0)
+    began = loop.time()
+    with pytest.raises(ConnectionAbortedError):
+        await loop.create_connection(
+            Recorder,
+            *address_of(server),
+            ssl=certificates.client(),
+            server_hostname="localhost",
+            ssl_handshake_timeout=LIMIT,
+        )
+    assert loop.time() - began == pytest.approx(LIMIT)
+    # Our end is closed, not forgotten.
+    await gone(peers[0])
+    assert peers[0].data
+    server.close()
+    await server.wait_closed()
+    await turns()
 
 
+@pytest.mark.jumping_clock
 async def test_a_client_that_stalls_in_the_handshake(loop: Loop, certificates: Certificates) -> None:
-    async with tls_server(certificates, ssl_handshake_timeout=0.05) as (server, protocols):
-        with socket.create_connection(address_of(server), PATIENCE) as client:
-            assert await asyncio.to_thread(receive_all, client) == b""
+    async with tls_server(certificates, ssl_handshake_timeout=LIMIT) as (server, protocols):
+        began = loop.time()
+        _, client = await loop.create_connection(Recorder, *address_of(server))
+        await client.lost
+        assert loop.time() - began == pytest.approx(LIMIT)
+        assert not client.data
         assert all(not protocol.events for protocol in protocols)
         protocols.clear()
 

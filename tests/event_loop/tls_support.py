@@ -17,6 +17,7 @@ from .support import (
     gone,
     listener,
     turns,
+    until,
 )
 
 if TYPE_CHECKING:
@@ -101,6 +102,28 @@ async def tls_pair(
             transport.abort()
             await gone(protocol)
         await turns()
+
+
+class Paused(Recorder):
+    """Reads nothing but the handshake."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.pause_reading()
+
+
+@contextlib.asynccontextmanager
+async def paused_peer(certificates: Certificates, **options: Any) -> AsyncIterator[tuple[Any, Any, Any]]:
+    """A connection of the loop under test, its protocol, and the transport of a peer that has paused reading.
+
+    The peer is of the same loop, for tests on a clock that jumps: what is tested is a limit of time.
+    """
+    async with (
+        tls_server(certificates, Paused) as (server, protocols),
+        tls_client(address_of(server), certificates, **options) as (transport, protocol),
+    ):
+        await until(lambda: protocols and protocols[0].transport, "the end of the peer's handshake")
+        yield transport, protocol, protocols[0].transport
 
 
 def address_of(server: asyncio.Server) -> Any:
