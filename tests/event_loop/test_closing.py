@@ -147,6 +147,42 @@ def test_a_loop_that_is_dropped_unclosed_keeps_nothing(loop_factory: LoopFactory
     assert alive() is None
 
 
+class Memory(bytearray):
+    """Memory that a loop is lent, and that holds the loop."""
+
+    holder: Holder
+
+
+@pytest.mark.parametrize("lend", [Memory, memoryview])
+@pytest.mark.parametrize("method", ["sock_sendall", "sock_recv_into"])
+def test_a_loop_that_is_dropped_unclosed_keeps_no_memory_lent_to_it(
+    loop_factory: LoopFactory, pair: Sockets, method: str, lend: type[Memory | memoryview]
+) -> None:
+    """The operation waits, and the object whose memory it uses is part of a cycle through the loop."""
+
+    def drop() -> weakref.ref[Holder]:
+        holder = Holder(loop_factory())
+        memory = Memory(8 * 1024 * 1024)
+        memory.holder = holder
+        lent = memory if lend is Memory else memoryview(memory)
+
+        async def wait() -> None:
+            await getattr(holder.loop, method)(pair[0], lent)
+
+        holder.handle = holder.loop.create_task(wait())
+        holder.handle._log_destroy_pending = False
+        holder.loop.call_soon(lambda: holder.loop.call_soon(holder.loop.stop))
+        holder.loop.run_forever()
+        assert not holder.handle.done()
+        return weakref.ref(holder)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        alive = drop()
+        gc.collect()
+    assert alive() is None
+
+
 @whorl_only
 @pytest.mark.parametrize("call", ["call_soon", "call_later", "add_reader", "add_writer"])
 def test_a_closed_loop_keeps_nothing_that_was_handed_over(loop: Loop, pair: Sockets, call: str) -> None:

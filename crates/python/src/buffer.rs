@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use whorl_core::sched::assert_nothing_open;
@@ -51,6 +52,14 @@ impl LentMemory {
     /// As [`LentMemory::readable`], and BufferError or TypeError for what is read-only.
     pub fn writable(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         Self::get(object, ffi::PyBUF_WRITABLE)
+    }
+
+    /// Shows the garbage collector the object that lends: the view is a reference to it.
+    pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let lender = (&raw const self.view.obj).cast::<Option<Py<PyAny>>>();
+        // SAFETY: null or an object, by a reference that the view owns until it is released, in `drop`. `Py` is one pointer to
+        // an object (`repr(transparent)`), with or without `Option`.
+        visit.call(unsafe { &*lender })
     }
 
     /// How many bytes there are.

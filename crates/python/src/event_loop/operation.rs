@@ -159,7 +159,8 @@ impl OperationKind {
         match self {
             Self::Method(_, args) => visit.call(args),
             Self::Connect(address) => visit.call(address),
-            Self::Recv(_) | Self::RecvInto(_) | Self::SendAll(..) | Self::Accept => Ok(()),
+            Self::RecvInto(memory) | Self::SendAll(Payload::Lent(memory), _) => memory.visit(visit),
+            Self::Recv(_) | Self::SendAll(Payload::Bytes(_), _) | Self::Accept => Ok(()),
         }
     }
 }
