@@ -521,11 +521,14 @@ impl<'py> BytesWriter<'py> {
         unsafe { ffi::PyBytes_AsString(self.object).cast() }
     }
 
-    /// The object, with the first `size` bytes, which the caller has written.
+    /// The object, with the first `size` bytes: all of them, where `size` is the capacity or more.
     ///
     /// # Errors
     /// MemoryError.
-    pub fn finish(mut self, size: usize) -> PyResult<Bound<'py, PyBytes>> {
+    ///
+    /// # Safety
+    /// These bytes are written: the object's readers take them for initialised.
+    pub unsafe fn finish(mut self, size: usize) -> PyResult<Bound<'py, PyBytes>> {
         if size < self.capacity {
             let size = ffi::Py_ssize_t::try_from(size).unwrap_or(0);
             // SAFETY: the only reference, not hashed; on failure it is freed and the pointer made null.

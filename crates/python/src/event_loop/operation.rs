@@ -175,7 +175,9 @@ fn receive<'py>(py: Python<'py>, fd: BorrowedFd<'_>, limit: usize) -> PyResult<A
     let room = unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<MaybeUninit<u8>>(), size) };
     match rustix::net::recv(fd, room, RecvFlags::DONTWAIT) {
         Ok((_, got)) => {
-            let data = bytes.finish(got.min(size))?.into_any();
+            // SAFETY: the kernel has written as many bytes as it says. It may say more for a message that was cut (`MSG_TRUNC`, which
+            // no flag asks for): then it has written all.
+            let data = unsafe { bytes.finish(got.min(size)) }?.into_any();
             Ok(if got < size { Attempt::Drained(data) } else { Attempt::Done(Ok(data)) })
         }
         Err(error) => Ok(Attempt::failed(error)),

@@ -200,7 +200,8 @@ impl NativeEngine {
                 break Stop::Empty;
             }
         };
-        let data = if filled == 0 { None } else { Some(bytes.finish(filled)?) };
+        // SAFETY: `filled` is the sum of what `SSL_read_ex` says it has written, each time behind what it had written before.
+        let data = if filled == 0 { None } else { Some(unsafe { bytes.finish(filled) }?) };
         Ok(Decrypted { data, stop })
     }
 }
