@@ -6,8 +6,8 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::net::AddressFamily;
 
 use super::address::Address;
-use super::base::{Descriptor, Transport, TransportKind};
-use super::socket::Socket;
+use super::base::{Transport, TransportKind};
+use super::socket::{Socket, SocketObject};
 use crate::interpreter::CloneWith;
 
 /// Which end of the connection.
@@ -84,15 +84,33 @@ pub trait SocketKind: TransportKind<Descriptor = Socket> {
 
 /// What the transports over a socket share.
 pub trait SocketTransport: Transport<Kind: SocketKind> {
-    /// The `socket.socket`, None once it is closed. Made if there was none: outside the state, as it runs Python.
+    /// The `socket.socket`, None once it is closed. Made if there was none: with the state closed and the descriptor in its
+    /// place, as that runs Python.
     ///
     /// # Errors
     /// RuntimeError on the wrong thread; what making the object raises.
     fn socket_object(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let mut socket = self.with(|state| state.descriptor.take())?;
-        let object = socket.object(py);
-        self.with(|state| state.descriptor = socket)?;
-        object
+        let unmade = match self.with_attached(py, |state, at| state.descriptor.object(at))? {
+            SocketObject::Known(object) => return Ok(object),
+            SocketObject::Unmade(unmade) => unmade,
+        };
+        let made = unmade.make(py)?;
+        let mut given = Some(made.clone().unbind());
+        match self.with(|state| state.descriptor.transition_to_python(unmade, &mut given)) {
+            Ok(true) => Ok(Some(made.unbind())),
+            // What ran meanwhile has made another one, or closed the transport.
+            Ok(false) => {
+                unmade.disown(&made);
+                match self.with_attached(py, |state, at| state.descriptor.object(at))? {
+                    SocketObject::Known(object) => Ok(object),
+                    SocketObject::Unmade(_) => Ok(None),
+                }
+            }
+            Err(error) => {
+                unmade.disown(&made);
+                Err(error)
+            }
+        }
     }
 
     /// `get_extra_info()`: what the loop added, then 'socket', 'sockname' and 'peername'; `default` for any other name.

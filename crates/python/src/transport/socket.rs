@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::base::Descriptor;
+use crate::interpreter::{Attached, CloneWith};
 
 /// Who owns the descriptor of a transport.
 #[derive(Debug)]
@@ -36,23 +37,109 @@ impl Socket {
         (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
     }
 
-    /// The `socket.socket`; made now if there was none.
-    pub fn object(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+    /// What stands for it in Python.
+    pub fn object(&self, at: Attached<'_>) -> SocketObject {
         match self {
-            Self::Python(socket, _) => Ok(Some(socket.clone_ref(py))),
-            Self::Closed(socket) => Ok(socket.as_ref().map(|socket| socket.clone_ref(py))),
-            Self::Native(fd, family) => {
-                let raw = fd.as_raw_fd();
-                let socket = new_object(py, raw, *family)?;
-                let former = std::mem::replace(self, Self::Python(socket.clone_ref(py), raw));
-                if let Self::Native(fd, _) = former {
+            Self::Python(socket, _) => SocketObject::Known(Some(socket.clone_with(at))),
+            Self::Closed(socket) => SocketObject::Known(socket.clone_with(at)),
+            Self::Native(fd, family) => SocketObject::Unmade(Unmade { fd: fd.as_raw_fd(), family: *family }),
+        }
+    }
+
+    /// Gives the descriptor to `socket`, which [`Unmade::make`] made of it. False if it has an object by now, or is closed: then
+    /// `socket` is to be [disowned](Unmade::disown).
+    #[must_use]
+    pub fn transition_to_python(&mut self, of: Unmade, socket: &mut Option<Py<PyAny>>) -> bool {
+        match self {
+            Self::Native(fd, _) if fd.as_raw_fd() == of.fd => {
+                let Some(socket) = socket.take() else { return false };
+                if let Self::Native(fd, _) = std::mem::replace(self, Self::Python(socket, of.fd)) {
                     // The object owns it now.
                     let _owned_by_python = fd.into_raw_fd();
                 }
-                Ok(Some(socket))
+                true
             }
+            _ => false,
         }
     }
+}
+
+/// The object of a socket.
+#[derive(Debug)]
+pub enum SocketObject {
+    /// There is one, or the socket is closed and had none.
+    Known(Option<Py<PyAny>>),
+    /// It has not been asked for.
+    Unmade(Unmade),
+}
+
+/// A socket that has no object yet: its descriptor, and its family.
+#[derive(Clone, Copy, Debug)]
+pub struct Unmade {
+    fd: RawFd,
+    family: i32,
+}
+
+impl Unmade {
+    /// A `socket.socket` of the descriptor. The transport owns that until [`Socket::transition_to_python`], and so goes on while
+    /// the object is made: the class may be a program's own, and do with the transport what it likes.
+    ///
+    /// # Errors
+    /// What the class raises; the descriptor is open all the same.
+    pub fn make<'py>(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "family"), self.family)?;
+        keywords.set_item(intern!(py, "type"), libc::SOCK_STREAM)?;
+        keywords.set_item(intern!(py, "proto"), 0)?;
+        keywords.set_item(intern!(py, "fileno"), self.fd)?;
+        let class = py.import(intern!(py, "socket"))?.getattr(intern!(py, "socket"))?;
+        if !class.get_type().is(py.get_type::<PyType>()) {
+            // What a tool has put in the class's place: what it makes is known once it has returned.
+            let socket = class.call((), Some(&keywords))?;
+            return self.make_ready(&socket).map(|()| socket);
+        }
+        // The two steps of a call of the class. That drops the object if `__init__` raises, which closes the descriptor.
+        let socket = class.call_method(intern!(py, "__new__"), (&class,), Some(&keywords))?;
+        let outcome = match socket.is_instance(&class) {
+            Ok(true) => socket
+                .get_type()
+                .getattr(intern!(py, "__init__"))
+                .and_then(|init| init.call((&socket,), Some(&keywords)).map(drop)),
+            is_instance => is_instance.map(drop),
+        };
+        if let Err(error) = outcome {
+            self.disown(&socket);
+            return Err(error);
+        }
+        self.make_ready(&socket).map(|()| socket)
+    }
+
+    /// Where a default time-out is set, the object was made blocking in its own eyes.
+    fn make_ready(self, socket: &Bound<'_, PyAny>) -> PyResult<()> {
+        let outcome = socket.call_method1(intern!(socket.py(), "setblocking"), (false,));
+        if outcome.is_err() {
+            self.disown(socket);
+        }
+        outcome.map(drop)
+    }
+
+    /// Takes the descriptor away from `socket`, so that the object's end does not close it.
+    pub fn disown(self, socket: &Bound<'_, PyAny>) {
+        let py = socket.py();
+        let outcome = base(py).and_then(|base| {
+            let is_owner =
+                base.call_method1(intern!(py, "fileno"), (socket,))?.extract::<RawFd>()? == self.fd;
+            if is_owner { base.call_method1(intern!(py, "detach"), (socket,)).map(drop) } else { Ok(()) }
+        });
+        // A TypeError: it is no socket, and closes none.
+        let _no_socket = outcome;
+    }
+}
+
+/// `_socket.socket`, the built-in base class: its methods are those of no program.
+fn base(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static BASE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    BASE.import(py, "_socket", "socket")
 }
 
 impl Descriptor for Socket {
@@ -82,12 +169,9 @@ impl Descriptor for Socket {
 
     /// By the method of the built-in base class: the collector may have cleared the slots that `socket.socket.close()` reads.
     fn close_collected(self, py: Python<'_>) -> PyResult<()> {
-        static BASE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         match &self {
-            Self::Python(socket, _)
-                if socket.bind(py).is_instance(BASE.import(py, "_socket", "socket")?)? =>
-            {
-                BASE.import(py, "_socket", "socket")?.call_method1(intern!(py, "close"), (socket,)).map(drop)
+            Self::Python(socket, _) if socket.bind(py).is_instance(base(py)?)? => {
+                base(py)?.call_method1(intern!(py, "close"), (socket,)).map(drop)
             }
             _ => self.close(py).map(drop),
         }
@@ -100,17 +184,4 @@ impl Descriptor for Socket {
             Self::Native(..) => Ok(()),
         }
     }
-}
-
-fn new_object(py: Python<'_>, fd: RawFd, family: i32) -> PyResult<Py<PyAny>> {
-    let keywords = PyDict::new(py);
-    keywords.set_item(intern!(py, "family"), family)?;
-    keywords.set_item(intern!(py, "type"), libc::SOCK_STREAM)?;
-    keywords.set_item(intern!(py, "proto"), 0)?;
-    keywords.set_item(intern!(py, "fileno"), fd)?;
-    let socket =
-        py.import(intern!(py, "socket"))?.getattr(intern!(py, "socket"))?.call((), Some(&keywords))?;
-    // Where a default time-out is set, the object was made blocking in its own eyes.
-    socket.call_method1(intern!(py, "setblocking"), (false,))?;
-    Ok(socket.unbind())
 }
