@@ -36,7 +36,7 @@ MAY_USE: dict[str, set[str]] = {
 BINDING = ROOT / "crates" / "python" / "src"
 
 # The layers of the binding, from the bottom: each may use those before it in its row's set, and itself.
-C_API = {"errors", "ffi", "buffer", "interpreter", "reference_tracer"}
+C_API = {"errors", "fd", "ffi", "buffer", "interpreter", "reference_tracer"}
 BINDING_MAY_USE: dict[str, set[str]] = {
     # The callers of the C API: one layer.
     **dict.fromkeys(C_API, C_API),

@@ -111,3 +111,13 @@ def test_unsafe_code_is_where_the_map_says() -> None:
     covered = {place: {short for short in unsafe if short.startswith(place)} for place in listed}
     assert not unsafe - set().union(*covered.values()), "not in ARCHITECTURE.md"
     assert not [place for place, there in covered.items() if not there], "listed, and without unsafe code"
+
+
+def test_numbers_become_descriptors_in_one_place() -> None:
+    """Where it is argued what holds of a descriptor that a program may close."""
+    made = re.compile(r"\b(?:borrow_raw|from_raw_fd)\b")
+    assert [
+        name(path)
+        for path in files(".rs", under="crates")
+        if made.search(without_tests(rust_code(path.read_text())))
+    ] == ["crates/python/src/fd.rs"]

@@ -9,6 +9,8 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 use whorl_core::sched::assert_nothing_open;
 
+use crate::fd::last_errno;
+
 /// Memory that an object lends: it and its size stay as they are until this is dropped.
 ///
 /// What is in there may change at any time, as the object's user may write to it, on a free-threaded interpreter at the same
@@ -126,10 +128,7 @@ impl LentMemory {
 }
 
 fn size_or_errno(size: isize) -> Result<usize, Errno> {
-    usize::try_from(size).map_err(|_| {
-        let error = std::io::Error::last_os_error();
-        Errno::from_io_error(&error).unwrap_or(Errno::IO)
-    })
+    usize::try_from(size).map_err(|_| last_errno())
 }
 
 impl Drop for LentMemory {

@@ -10,6 +10,7 @@
 mod buffer;
 mod errors;
 mod event_loop;
+mod fd;
 mod ffi;
 mod http;
 mod interpreter;

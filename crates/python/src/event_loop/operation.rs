@@ -12,6 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketType, sockopt};
 
 use crate::buffer::LentMemory;
 use crate::errors::IntoPyErr;
+use crate::fd::lend;
 use crate::ffi::BytesWriter;
 
 /// The most that one `recv` takes from a stream, in bytes: below the size from which glibc maps each block anew.
@@ -114,15 +115,11 @@ impl OperationKind {
         if fd < 0 {
             return Ok(Attempt::Done(Err(Errno::BADF.into_py_err())));
         }
-        // SAFETY: not -1, and the number that the socket object, which the operation keeps, has just given. Another thread may
-        // close it all the same: the kernel answers EBADF or, where it was given away again, uses that file, as the same
-        // mistake does in Python. No memory is at stake.
-        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
         match self {
             Self::Recv(limit) => receive(py, fd, *limit),
             Self::RecvInto(memory) => {
                 let room = memory.len();
-                Ok(match memory.recv(fd) {
+                Ok(match lend(fd, |fd| memory.recv(fd)) {
                     Ok(size) => {
                         let result = size.into_pyobject(py)?.into_any();
                         if size < room { Attempt::Drained(result) } else { Attempt::Done(Ok(result)) }
@@ -131,7 +128,7 @@ impl OperationKind {
                 })
             }
             Self::SendAll(payload, sent) => {
-                match payload.send(py, fd, *sent) {
+                match lend(fd, |fd| payload.send(py, fd, *sent)) {
                     Ok(size) => {
                         *sent += size;
                         // A short write: the socket is full.
@@ -143,7 +140,7 @@ impl OperationKind {
             }
             Self::Method(name, args) => Ok(call(py, socket.call_method1(name.bind(py), args.bind(py)))),
             Self::Accept => Ok(call(py, accept(socket))),
-            Self::Connect(address) => Ok(match sockopt::socket_error(fd) {
+            Self::Connect(address) => Ok(match lend(fd, |fd| sockopt::socket_error(fd)) {
                 Ok(Ok(())) => Attempt::Done(Ok(py.None().into_bound(py))),
                 Ok(Err(error)) | Err(error) => {
                     let address = address.bind(py).str()?;
@@ -166,14 +163,15 @@ impl OperationKind {
 }
 
 /// `recv`: into the bytes object itself, which is cut to what came, so that nothing is copied.
-fn receive<'py>(py: Python<'py>, fd: BorrowedFd<'_>, limit: usize) -> PyResult<Attempt<'py>> {
+fn receive<'py>(py: Python<'py>, fd: RawFd, limit: usize) -> PyResult<Attempt<'py>> {
     // A second call costs a stream less than a large block; a message would be cut.
-    let is_stream = limit <= MOST_OF_A_STREAM || sockopt::socket_type(fd) == Ok(SocketType::STREAM);
+    let is_stream =
+        limit <= MOST_OF_A_STREAM || lend(fd, |fd| sockopt::socket_type(fd)) == Ok(SocketType::STREAM);
     let size = if is_stream { limit.min(MOST_OF_A_STREAM) } else { limit };
     let mut bytes = BytesWriter::new(py, size)?;
     // SAFETY: `size` bytes of memory that are the writer's; the kernel writes to them and nothing reads them before.
     let room = unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<MaybeUninit<u8>>(), size) };
-    match rustix::net::recv(fd, room, RecvFlags::DONTWAIT) {
+    match lend(fd, |fd| rustix::net::recv(fd, room, RecvFlags::DONTWAIT)) {
         Ok((_, got)) => {
             // SAFETY: the kernel has written as many bytes as it says. It may say more for a message that was cut (`MSG_TRUNC`, which
             // no flag asks for): then it has written all.

@@ -22,6 +22,7 @@ use whorl_core::reactor::{Interest, Token};
 use super::schedule::source_traceback;
 use super::{EventLoop, Handle, Injected, Scheduled, Source, Watch, WatchSide, fileno, leaves_the_loop};
 use crate::errors::OrRaise;
+use crate::fd::check_open;
 use crate::ffi::{Call, copy_context};
 use crate::interpreter::Identity;
 
@@ -191,7 +192,7 @@ impl EventLoop {
         };
         if this.runs_elsewhere() {
             // What can be known here is raised here.
-            check_open(fd)?;
+            check_open(fd).or_raise()?;
         } else {
             match Self::add_watch(slf, &change, true) {
                 // A thread has begun to run the loop meanwhile.
@@ -404,13 +405,6 @@ impl WatchChange {
         }
         event_loop.call_method1(intern!(py, "call_exception_handler"), (context,)).map(drop)
     }
-}
-
-/// OSError for a number that is no open descriptor.
-fn check_open(fd: RawFd) -> PyResult<()> {
-    // SAFETY: not -1; a number that names nothing is answered with EBADF.
-    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-    rustix::io::fcntl_getfd(fd).map(drop).or_raise()
 }
 
 /// Whether the kernel says that the descriptor is closed or not registered.

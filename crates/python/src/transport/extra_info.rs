@@ -6,8 +6,9 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::net::AddressFamily;
 
 use super::address::Address;
-use super::base::{Transport, TransportKind};
+use super::base::{Descriptor, Transport, TransportKind};
 use super::socket::{Socket, SocketObject};
+use crate::fd::lend;
 use crate::interpreter::CloneWith;
 
 /// Which end of the connection.
@@ -43,9 +44,9 @@ impl ExtraInfo {
     /// What copying `added` raises.
     pub fn of(socket: &Socket, added: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let added = added.map(|added| added.copy().map(Bound::unbind)).transpose()?;
-        let Some(fd) = socket.borrow() else { return Ok(Self { added, ..Self::new(Address::Other, None) }) };
-        let sockname = rustix::net::getsockname(fd).map_or(Address::Other, |address| Address::new(&address));
-        let peername = match rustix::net::getpeername(fd) {
+        let sockname = lend(socket.fd(), |fd| rustix::net::getsockname(fd))
+            .map_or(Address::Other, |address| Address::new(&address));
+        let peername = match lend(socket.fd(), |fd| rustix::net::getpeername(fd)) {
             Ok(Some(address)) => Some(Address::new(&address)),
             Ok(None) => Some(Address::Unnamed),
             Err(_) => None,

@@ -11,11 +11,13 @@ use whorl_core::reactor::{Interest, Readiness, Token};
 use whorl_core::sched::OwnerCell;
 
 use super::address::Address;
+use super::base::Descriptor;
 use super::socket::Socket;
 use super::stream::StreamTransport;
 use super::tls::{HandshakeWaiter, Notified, TlsOptions, TlsProtocol, TlsSide};
 use crate::errors::{IntoPyErr, OrRaise};
 use crate::event_loop::{EventLoop, IoHandle, IoObject, Source, leaves_the_loop};
+use crate::fd::lend;
 use crate::ffi::{call_in_context, copy_context, copy_of_context};
 
 /// Seconds without accepting after the process ran out of descriptors or memory; asyncio's.
@@ -60,15 +62,11 @@ impl IoObject for Listener {
         _readiness: Readiness,
     ) -> PyResult<()> {
         let this = slf.get();
-        // SAFETY: the listener holds the socket object, which is open as long as it is registered. Foreign code may close it
-        // all the same: the kernel answers EBADF or, where the number was given away again, uses that file, as the same
-        // mistake does in Python. No memory is at stake.
-        let fd = unsafe { BorrowedFd::borrow_raw(this.fd) };
         for _ in 0..ACCEPTED_AT_ONCE {
             if !this.state.with(|state| matches!(state, State::Listening(_))).or_raise()? {
                 break;
             }
-            match accept(fd) {
+            match lend(this.fd, accept) {
                 Ok((socket, peer)) => this.accepted(event_loop, socket, peer)?,
                 Err(Errno::AGAIN) => break,
                 // The peer gave up before it was accepted (accept(2)); the next one may be well.
@@ -117,9 +115,7 @@ impl Listener {
         // Each connection has a context of its own, a copy of the server's (uvloop #305).
         let context = copy_of_context(py, &self.context)?;
         let protocol = call_in_context(py, &context, &self.protocol_factory, [])?;
-        let sockname = socket
-            .borrow()
-            .and_then(|fd| rustix::net::getsockname(fd).ok())
+        let sockname = lend(socket.fd(), |fd| rustix::net::getsockname(fd))
             .map_or(Address::Other, |address| Address::new(&address));
         let server = self.server.as_ref().map(|server| server.bind(py));
         match &self.tls {

@@ -1,6 +1,6 @@
 //! The socket of a transport: a bare descriptor until the object is asked for.
 
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -26,15 +26,6 @@ impl Socket {
     pub fn from_python(socket: &Bound<'_, PyAny>) -> PyResult<Self> {
         let fd = crate::event_loop::fileno(socket)?;
         Ok(Self::Python(socket.clone().unbind(), fd))
-    }
-
-    /// Lends the descriptor for a system call.
-    pub fn borrow(&self) -> Option<BorrowedFd<'_>> {
-        let fd = self.fd();
-        // SAFETY: not -1, and open as long as `self` is: it owns it, or the Python object does, which a transport's user
-        // must not close (a `TransportSocket` has no `close()`). Where one does, the kernel answers EBADF or, where the number was
-        // given away again, uses that file, as the same mistake does in Python. No memory is at stake.
-        (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
     }
 
     /// What stands for it in Python.

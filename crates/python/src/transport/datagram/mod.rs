@@ -25,6 +25,7 @@ use whorl_core::reactor::{Interest, Readiness};
 
 use crate::errors::IntoPyErr;
 use crate::event_loop::{EventLoop, IoObject};
+use crate::fd::lend;
 use crate::ffi::call_in_context_or_here;
 use crate::interpreter::CloneWith;
 use crate::transport::address::Address;
@@ -307,14 +308,7 @@ impl DatagramTransport {
 /// One `recvfrom`.
 #[inline]
 fn receive_from(fd: RawFd, buffer: &mut [u8]) -> Result<(usize, Option<SocketAddrAny>), Errno> {
-    if fd < 0 {
-        return Err(Errno::BADF);
-    }
-    // SAFETY: not -1, and the transport keeps its socket open while it is registered. Foreign code may close it all the same:
-    // the kernel answers EBADF or, where the number was given away again, uses that file, as the same mistake does in Python.
-    // No memory is at stake.
-    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-    rustix::net::recvfrom(fd, buffer, RecvFlags::DONTWAIT).map(|(size, _, from)| (size, from))
+    lend(fd, |fd| rustix::net::recvfrom(fd, buffer, RecvFlags::DONTWAIT)).map(|(size, _, from)| (size, from))
 }
 
 /// Whether `error` says to try again later.

@@ -10,8 +10,9 @@ use rustix::net::SendFlags;
 use super::{DatagramTransport, is_blocking};
 use crate::errors::IntoPyErr;
 use crate::event_loop::EventLoop;
+use crate::fd::lend;
 use crate::interpreter::Identity;
-use crate::transport::base::Transport;
+use crate::transport::base::{Descriptor, Transport};
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::destination::{self, Destination};
@@ -48,11 +49,11 @@ impl Sent<Errno> {
 /// One send; nothing if the socket object has to do it.
 #[inline]
 fn send_natively(socket: &Socket, data: &[u8], destination: &Destination) -> Option<Sent<Errno>> {
-    let fd = socket.borrow()?;
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let fd = Some(socket.fd()).filter(|fd| *fd >= 0)?;
     let sent = match destination {
-        Destination::Connected => rustix::net::send(fd, data, flags),
-        Destination::Native(address) => rustix::net::sendto(fd, data, flags, address),
+        Destination::Connected => lend(fd, |fd| rustix::net::send(fd, data, flags)),
+        Destination::Native(address) => lend(fd, |fd| rustix::net::sendto(fd, data, flags, address)),
         Destination::Python(_) => return None,
     };
     Some(match sent {

@@ -3,7 +3,7 @@
 mod read;
 mod write;
 
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -14,6 +14,7 @@ use rustix::fs::FileType;
 use super::base::{Descriptor, IoTransport, Transport, TransportKind};
 use crate::errors::OrRaise;
 use crate::event_loop::EventLoop;
+use crate::fd::lend;
 use crate::ffi::copy_context;
 use crate::interpreter::{Attached, CloneWith};
 
@@ -48,15 +49,17 @@ impl Pipe {
     fn new(pipe: &Bound<'_, PyAny>, refusal: &'static str) -> PyResult<(Self, FileKind)> {
         let fd: RawFd = pipe.call_method0(intern!(pipe.py(), "fileno"))?.extract()?;
         let taken = Self::Open(pipe.clone().unbind(), fd);
-        let Some(borrowed) = taken.borrow() else { return Err(PyValueError::new_err(refusal)) };
-        let mode = rustix::fs::fstat(borrowed).or_raise()?.st_mode;
+        if fd < 0 {
+            return Err(PyValueError::new_err(refusal));
+        }
+        let mode = lend(fd, |fd| rustix::fs::fstat(fd)).or_raise()?.st_mode;
         let kind = match FileType::from_raw_mode(mode as rustix::fs::RawMode) {
             FileType::Fifo => FileKind::Pipe,
             FileType::Socket => FileKind::Socket,
             FileType::CharacterDevice => FileKind::Device,
             _ => return Err(PyValueError::new_err(refusal)),
         };
-        rustix::io::ioctl_fionbio(borrowed, true).or_raise()?;
+        lend(fd, |fd| rustix::io::ioctl_fionbio(fd, true)).or_raise()?;
         Ok((taken, kind))
     }
 
@@ -66,15 +69,6 @@ impl Pipe {
             Self::Open(object, _) => Some(object.clone_with(at)),
             Self::Closed => None,
         }
-    }
-
-    /// Lends the descriptor for a system call.
-    fn borrow(&self) -> Option<BorrowedFd<'_>> {
-        let fd = self.fd();
-        // SAFETY: not -1, and open as long as the file object is, which `self` keeps. Foreign code may close it all the same:
-        // the kernel answers EBADF or, where the number was given away again, uses that file, as the same mistake does in
-        // Python. No memory is at stake.
-        (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
     }
 }
 

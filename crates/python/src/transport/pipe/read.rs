@@ -9,9 +9,10 @@ use whorl_core::reactor::{Interest, Readiness};
 use super::{FileKind, Pipe, PipeKind, io_on};
 use crate::errors::IntoPyErr;
 use crate::event_loop::{EventLoop, IoObject};
+use crate::fd::lend;
 use crate::ffi::Call;
 use crate::interpreter::CloneWith;
-use crate::transport::base::{IoTransport, Transport, TransportKind, TransportState};
+use crate::transport::base::{Descriptor, IoTransport, Transport, TransportKind, TransportState};
 use crate::transport::common;
 use crate::transport::delivery::Delivers;
 use crate::transport::ending::Ending;
@@ -113,8 +114,11 @@ impl IoObject for ReadPipeTransport {
         // A bytes object is not tracked by the garbage collector: nothing foreign runs while the buffer is open.
         let received = event_loop.get().with_read_buffer(py, |buffer, at| {
             this.with_attached(at, |state, at| {
-                let fd = state.descriptor.borrow().filter(|_| state.kind.interest(this.phase()).read)?;
-                Some(rustix::io::read(fd, &mut buffer[..]).map(|size| {
+                let fd = Some(state.descriptor.fd()).filter(|fd| *fd >= 0)?;
+                if !state.kind.interest(this.phase()).read {
+                    return None;
+                }
+                Some(lend(fd, |fd| rustix::io::read(fd, &mut buffer[..])).map(|size| {
                     let data = (size > 0).then(|| at.new_bytes(buffer.get(..size).unwrap_or_default()));
                     let receiver = state.protocol.as_ref().and_then(|protocol| protocol.receiver.as_ref());
                     data.map(|data| (data, receiver.map(|receiver| receiver.clone_with(at))))

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::os::fd::BorrowedFd;
+use std::os::fd::RawFd;
 
 use pyo3::exceptions::{PyBrokenPipeError, PyNotImplementedError};
 use pyo3::prelude::*;
@@ -18,7 +18,8 @@ use whorl_core::reactor::{Interest, Readiness};
 use super::{FileKind, Pipe, PipeKind, io_on};
 use crate::errors::IntoPyErr;
 use crate::event_loop::{EventLoop, IoObject};
-use crate::transport::base::{IoTransport, Transport, TransportKind, TransportState};
+use crate::fd::lend;
+use crate::transport::base::{Descriptor, IoTransport, Transport, TransportKind, TransportState};
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::ending::Ending;
@@ -145,7 +146,7 @@ impl WritePipeTransport {
     fn flush(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let report = self.with(|state| {
             let TransportState { descriptor, kind: WritePipe { file, output, .. }, .. } = state;
-            output.flush(|slices| write(*file, descriptor.borrow(), slices))
+            output.flush(|slices| write(*file, descriptor.fd(), slices))
         })?;
         self.after_flush(slf, event_loop, report)
     }
@@ -198,7 +199,7 @@ impl WritePipeTransport {
             if output.is_empty() || output.is_blocked() {
                 return (Written::Nothing, output.transition_to_paused());
             }
-            let report = output.flush(|slices| write(*file, descriptor.borrow(), slices));
+            let report = output.flush(|slices| write(*file, descriptor.fd(), slices));
             let pauses = report.outcome.is_ok() && output.transition_to_paused();
             let all_sent = matches!(report.outcome, Ok(Flushed::All)) && !report.interest_changed;
             let done = all_sent && !output.is_paused();
@@ -226,15 +227,17 @@ fn not_read() -> PyErr {
 
 /// One vectored write; on a socket one that raises no SIGPIPE.
 #[inline]
-fn write(file: FileKind, fd: Option<BorrowedFd<'_>>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    let Some(fd) = fd else { return Err(io::ErrorKind::BrokenPipe.into()) };
-    let written = match (file, slices) {
+fn write(file: FileKind, fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    if fd < 0 {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    let written = lend(fd, |fd| match (file, slices) {
         (FileKind::Socket, slices) => {
             rustix::net::sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
         }
         (_, [only]) => rustix::io::write(fd, only),
         (_, several) => rustix::io::writev(fd, several),
-    };
+    });
     Ok(written?)
 }
 

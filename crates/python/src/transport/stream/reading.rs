@@ -1,6 +1,6 @@
 //! Reading: one `recv`, and what came of it goes to the protocol.
 
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -10,6 +10,7 @@ use rustix::net::RecvFlags;
 use super::StreamTransport;
 use crate::errors::IntoPyErr;
 use crate::event_loop::EventLoop;
+use crate::fd::lend;
 use crate::ffi::call_in_context;
 use crate::interpreter::CloneWith;
 use crate::transport::base::{Descriptor, Transport, TransportKind};
@@ -18,22 +19,10 @@ use crate::transport::native::{NativeHandle, Received};
 use crate::transport::protocol::{self, Protocol, Receiver};
 use crate::transport::states::ReadState;
 
-/// The transport's socket, for one system call.
-#[inline]
-fn borrow<'fd>(fd: RawFd) -> Result<BorrowedFd<'fd>, Errno> {
-    if fd < 0 {
-        return Err(Errno::BADF);
-    }
-    // SAFETY: not -1, and the transport keeps its socket open while it is registered. Foreign code may close the number all
-    // the same: then the kernel answers EBADF or, where the number was given away again, the call reads from that file, as
-    // the same mistake does in Python. No memory is at stake: the number is only given to the kernel.
-    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
-}
-
 /// One `recv`, which never blocks: a duplicate of the descriptor may have made the socket blocking.
 #[inline]
 fn receive(fd: RawFd, buffer: &mut [u8]) -> Result<usize, Errno> {
-    rustix::net::recv(borrow(fd)?, buffer, RecvFlags::DONTWAIT).map(|(size, _)| size)
+    lend(fd, |fd| rustix::net::recv(fd, buffer, RecvFlags::DONTWAIT)).map(|(size, _)| size)
 }
 
 impl StreamTransport {
@@ -104,7 +93,7 @@ impl StreamTransport {
                 return self.fatal(slf, event_loop, error, "Fatal error: protocol.get_buffer() call failed.");
             }
         };
-        let received = borrow(fd).and_then(|fd| memory.recv(fd));
+        let received = lend(fd, |fd| memory.recv(fd));
         drop(memory);
         match received {
             Ok(0) => self.read_eof(slf, event_loop),

@@ -12,8 +12,9 @@ use whorl_core::sched::Turn;
 use super::{Stream, StreamTransport, Writing};
 use crate::errors::IntoPyErr;
 use crate::event_loop::{EventLoop, IoHandle};
+use crate::fd::lend;
 use crate::interpreter::CloneWith;
-use crate::transport::base::{Transport, TransportState};
+use crate::transport::base::{Descriptor, Transport, TransportState};
 use crate::transport::chunk::Chunk;
 use crate::transport::common;
 use crate::transport::ending::Ending;
@@ -45,14 +46,12 @@ const NEVER_BLOCK: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 /// One vectored write, which never blocks and raises no SIGPIPE: the process may have made that deadly again.
 #[inline]
 pub(super) fn send(socket: &Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    // Its object is just being made: what waits is sent as soon as the poller is asked again.
-    let Some(fd) = socket.borrow() else { return Err(io::ErrorKind::WouldBlock.into()) };
-    let sent = match slices {
+    let sent = lend(socket.fd(), |fd| match slices {
         [only] => rustix::net::send(fd, only, NEVER_BLOCK),
         several => {
             rustix::net::sendmsg(fd, several, &mut rustix::net::SendAncillaryBuffer::default(), NEVER_BLOCK)
         }
-    };
+    });
     Ok(sent?)
 }
 
@@ -119,12 +118,13 @@ impl StreamTransport {
 
     fn shut_down_writing(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         event_loop.get().disturb()?;
-        let outcome = self.with(|state| {
-            state.descriptor.borrow().map_or(Ok(()), |fd| rustix::net::shutdown(fd, Shutdown::Write))
-        })?;
+        let outcome =
+            self.with(|state| lend(state.descriptor.fd(), |fd| rustix::net::shutdown(fd, Shutdown::Write)))?;
         match outcome {
-            // The peer has gone meanwhile: reading tells the cause.
-            Ok(()) | Err(Errno::NOTCONN) => Ok(()),
+            Ok(()) => Ok(()),
+            // The peer has gone meanwhile: reading tells the cause. Or the transport has.
+            Err(Errno::NOTCONN) => Ok(()),
+            Err(Errno::BADF) if self.is_lost() => Ok(()),
             Err(error) => self.fatal(
                 slf,
                 event_loop,
