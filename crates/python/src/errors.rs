@@ -6,7 +6,9 @@
 
 use std::io;
 
-use pyo3::exceptions::{PyEOFError, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{
+    PyBlockingIOError, PyEOFError, PyInterruptedError, PyOSError, PyRuntimeError, PyValueError,
+};
 use pyo3::prelude::*;
 use whorl_core::client::coding::{DecodeError, Undecodable};
 use whorl_core::http1::encode::EncodeError;
@@ -89,4 +91,9 @@ impl<T, E: IntoPyErr> OrRaise<T> for Result<T, E> {
     fn or_raise(self) -> PyResult<T> {
         self.map_err(IntoPyErr::into_py_err)
     }
+}
+
+/// Whether `error` says that a descriptor was not ready, or a signal came first: to be tried again later.
+pub fn is_blocking(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyBlockingIOError>(py) || error.is_instance_of::<PyInterruptedError>(py)
 }

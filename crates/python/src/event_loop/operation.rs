@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
 
-use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
+use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketType, sockopt};
 
 use crate::buffer::LentMemory;
-use crate::errors::IntoPyErr;
+use crate::errors::{IntoPyErr, is_blocking};
 use crate::fd::lend;
 use crate::ffi::BytesWriter;
 
@@ -195,11 +195,6 @@ fn call<'py>(py: Python<'py>, outcome: PyResult<Bound<'py, PyAny>>) -> Attempt<'
         Err(error) if is_blocking(py, &error) => Attempt::Blocked,
         outcome => Attempt::Done(outcome),
     }
-}
-
-/// Whether `error` says to try again later.
-pub fn is_blocking(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<PyBlockingIOError>(py) || error.is_instance_of::<PyInterruptedError>(py)
 }
 
 impl Operation {

@@ -18,11 +18,11 @@ use pyo3::types::{PyString, PyTuple, PyType, PyWeakrefReference};
 use rustix::io::Errno;
 use whorl_core::reactor::{Interest, Readiness, Token};
 
-use super::operation::{Attempt, Operation, OperationKind, Payload, is_blocking};
+use super::operation::{Attempt, Operation, OperationKind, Payload};
 use super::watch::Direction;
 use super::{EventLoop, Source, Watch, WatchSide};
 use crate::buffer::LentMemory;
-use crate::errors::IntoPyErr;
+use crate::errors::{IntoPyErr, is_blocking};
 use crate::interpreter::Identity;
 
 /// `socket.socket`; what derives from it may have methods of its own, and goes asyncio's way.

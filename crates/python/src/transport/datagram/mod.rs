@@ -13,7 +13,7 @@ mod sending;
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
+use pyo3::exceptions::{PyBlockingIOError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
@@ -23,7 +23,7 @@ use rustix::net::{RecvFlags, SocketAddrAny};
 use whorl_core::net::DatagramQueue;
 use whorl_core::reactor::{Interest, Readiness};
 
-use crate::errors::IntoPyErr;
+use crate::errors::{IntoPyErr, is_blocking};
 use crate::event_loop::{EventLoop, IoObject};
 use crate::fd::lend;
 use crate::ffi::call_in_context_or_here;
@@ -309,11 +309,6 @@ impl DatagramTransport {
 #[inline]
 fn receive_from(fd: RawFd, buffer: &mut [u8]) -> Result<(usize, Option<SocketAddrAny>), Errno> {
     lend(fd, |fd| rustix::net::recvfrom(fd, buffer, RecvFlags::DONTWAIT)).map(|(size, _, from)| (size, from))
-}
-
-/// Whether `error` says to try again later.
-fn is_blocking(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<PyBlockingIOError>(py) || error.is_instance_of::<PyInterruptedError>(py)
 }
 
 /// What a datagram counts beside its content on this interpreter, in bytes.

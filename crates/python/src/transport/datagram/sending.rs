@@ -7,8 +7,8 @@ use pyo3::types::PyBytes;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-use super::{DatagramTransport, is_blocking};
-use crate::errors::IntoPyErr;
+use super::DatagramTransport;
+use crate::errors::{IntoPyErr, is_blocking};
 use crate::event_loop::EventLoop;
 use crate::fd::lend;
 use crate::interpreter::Identity;
