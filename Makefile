@@ -178,9 +178,12 @@ clean: ## Remove everything that was built, environments included
 
 .PHONY: lint-rust
 lint-rust: $(STAMPS)/venv ## The half of lint that is about Rust
-	$(call say,cargo fmt and clippy)
+	$(call say,cargo fmt$(comma) clippy and rustdoc)
 	@cargo fmt --all --check
 	@CARGO_TARGET_DIR=$(TARGET) cargo clippy $(LOCKED) --workspace --all-targets --quiet -- -D warnings
+	@# For its links. The documentation is read with its private items, so a public one may refer to them.
+	@CARGO_TARGET_DIR=$(TARGET) RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
+	    cargo doc $(LOCKED) --workspace --no-deps --document-private-items --quiet
 
 .PHONY: lint-python
 lint-python: $(STAMPS)/dev $(BUILT) ## The half of lint that is about Python

@@ -62,7 +62,7 @@
 //! lenient about (a bare LF) is checked, and the block is copied once; fields are that block and places in it. Where
 //! that finds a fault, or no end, a reader of our own reads line by line, gathers the bytes and finds the *first*
 //! fault. So an error, like every event, is the same in whatever pieces a message comes: the fuzz targets hold the two
-//! ways against each other. Content is never copied: [`Event::Data`] is a part of the input.
+//! ways against each other. Content is never copied: [`MessageEvent::Data`] is a part of the input.
 
 pub mod encode;
 

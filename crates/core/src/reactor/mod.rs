@@ -44,7 +44,7 @@ pub struct Interest {
 }
 
 impl Interest {
-    /// Neither direction: the descriptor stays registered and silent, but for hang-ups and errors.
+    /// Neither direction: the source is kept, and its descriptor is not registered.
     pub const NONE: Self = Self { read: false, write: false };
     /// Reads only.
     pub const READ: Self = Self { read: true, write: false };
