@@ -1,9 +1,10 @@
 //! What a TLS connection asks of OpenSSL for its data, and who answers.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyType};
@@ -72,6 +73,12 @@ pub trait Engine {
     /// Bytes that wait to be decrypted, or are decrypted and not read yet.
     fn pending(&self, py: Python<'_>) -> PyResult<usize>;
 
+    /// `do_handshake()` of the `ssl` object, with the `ssl` module's exceptions.
+    fn handshake<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>>;
+
+    /// `unwrap()` of the `ssl` object, with the `ssl` module's exceptions.
+    fn shutdown<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>>;
+
     /// Shows the garbage collector what is held.
     fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError>;
 }
@@ -128,9 +135,64 @@ impl Engine for AnyEngine {
         either!(self, engine => engine.pending(py))
     }
 
+    fn handshake<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        either!(self, engine => engine.handshake(py))
+    }
+
+    fn shutdown<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        either!(self, engine => engine.shutdown(py))
+    }
+
     fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         either!(self, engine => engine.visit(visit))
     }
+}
+
+/// Whether OpenSSL is at work on a connection: shared by the engine and the `ssl` object that the user has.
+///
+/// It is set on the loop's thread only: under the guard of the loop's owner.
+#[derive(Clone, Debug, Default)]
+pub struct InUse(Arc<AtomicBool>);
+
+/// OpenSSL is this thread's, until the value is dropped, and not that of what it calls.
+#[derive(Debug)]
+pub struct Used<'a> {
+    flag: &'a AtomicBool,
+    _guard: Option<OwnerGuard<'a>>,
+}
+
+impl InUse {
+    /// Takes the connection into use; none if it is in use further up the stack.
+    ///
+    /// # Errors
+    /// [`BorrowError::OtherThread`] on a thread other than the one that runs the loop.
+    #[inline]
+    pub fn enter<'a>(&'a self, owner: &'a LoopOwner) -> Result<Option<Used<'a>>, BorrowError> {
+        let guard = owner.take_unless_here()?;
+        if self.0.swap(true, Ordering::Relaxed) {
+            return Ok(None);
+        }
+        Ok(Some(Used { flag: &self.0, _guard: guard }))
+    }
+
+    /// Whether it is; on the loop's thread that is further up the stack.
+    #[inline]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Used<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.flag.store(false, Ordering::Relaxed);
+    }
+}
+
+/// What is raised from within OpenSSL.
+#[cold]
+pub fn in_use() -> PyErr {
+    PyRuntimeError::new_err("OpenSSL is at work on this connection further up the stack")
 }
 
 /// The engine of a connection, for one use at a time.
@@ -140,39 +202,30 @@ impl Engine for AnyEngine {
 #[derive(Debug)]
 pub struct EngineCell {
     engine: AnyEngine,
-    /// Whether OpenSSL is at work further up the stack. Read and written under the guard of the loop's owner only.
-    in_use: AtomicBool,
+    in_use: InUse,
 }
 
 /// The engine, in use: for this thread, and for nothing that OpenSSL calls.
 #[derive(Debug)]
 pub struct EngineInUse<'a> {
-    cell: &'a EngineCell,
-    _guard: Option<OwnerGuard<'a>>,
+    engine: &'a AnyEngine,
+    _used: Used<'a>,
 }
 
 impl EngineCell {
-    /// A free engine.
-    pub const fn new(engine: AnyEngine) -> Self {
-        Self { engine, in_use: AtomicBool::new(false) }
-    }
-
-    /// Takes it into use, until the value returned is dropped; none if it is in use further up the stack.
+    /// Takes it into use, until the value returned is dropped.
     ///
     /// # Errors
-    /// [`BorrowError::OtherThread`] on a thread other than the one that runs the loop.
+    /// As [`InUse::enter`].
     #[inline]
     pub fn enter<'a>(&'a self, owner: &'a LoopOwner) -> Result<Option<EngineInUse<'a>>, BorrowError> {
-        let guard = owner.take_unless_here()?;
-        if self.in_use.swap(true, Ordering::Relaxed) {
-            return Ok(None);
-        }
-        Ok(Some(EngineInUse { cell: self, _guard: guard }))
+        let used = self.in_use.enter(owner)?;
+        Ok(used.map(|used| EngineInUse { engine: &self.engine, _used: used }))
     }
 
     /// Whether it is in use; on the loop's thread that is further up the stack.
     pub fn is_in_use(&self) -> bool {
-        self.in_use.load(Ordering::Relaxed)
+        self.in_use.is_set()
     }
 
     /// 'native' or 'object'.
@@ -194,14 +247,7 @@ impl std::ops::Deref for EngineInUse<'_> {
 
     #[inline]
     fn deref(&self) -> &AnyEngine {
-        &self.cell.engine
-    }
-}
-
-impl Drop for EngineInUse<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.cell.in_use.store(false, Ordering::Relaxed);
+        self.engine
     }
 }
 
@@ -219,7 +265,7 @@ fn choice() -> Choice {
     if std::env::var_os("WHORL_TLS_ENGINE") == Some(object) { Choice::ObjectEngine } else { Choice::Best }
 }
 
-/// Makes an `ssl.SSLObject` of `context`, and the engine for it.
+/// Makes an `ssl.SSLObject` of `context`, and the engine for it, which is used where `owner` is held.
 ///
 /// # Errors
 /// TypeError for what is no context; what `wrap_bio()` raises, as ValueError for a host name that is none.
@@ -227,7 +273,8 @@ pub fn connect<'py>(
     context: &Bound<'py, PyAny>,
     server_side: bool,
     server_hostname: Option<&Bound<'py, PyAny>>,
-) -> PyResult<(AnyEngine, Bound<'py, PyAny>)> {
+    owner: &Arc<LoopOwner>,
+) -> PyResult<(EngineCell, Bound<'py, PyAny>)> {
     let py = context.py();
     let Ok(wrap_bio) = context.getattr(intern!(py, "wrap_bio")) else {
         let shown = context.repr()?;
@@ -241,12 +288,16 @@ pub fn connect<'py>(
     keywords.set_item(intern!(py, "server_side"), server_side)?;
     keywords.set_item(intern!(py, "server_hostname"), server_hostname)?;
     let ssl_object = wrap_bio.call((&incoming, &outgoing), Some(&keywords))?;
-    if choice() == Choice::Best
-        && let Some(native) = NativeEngine::of(&ssl_object, context)?
-    {
-        return Ok((AnyEngine::NativeEngine(native), ssl_object));
-    }
-    Ok((AnyEngine::ObjectEngine(ObjectEngine::new(&ssl_object, &incoming, &outgoing)), ssl_object))
+    let in_use = InUse::default();
+    let native = match choice() {
+        Choice::Best => NativeEngine::of(&ssl_object, context, &in_use, owner)?,
+        Choice::ObjectEngine => None,
+    };
+    let engine = match native {
+        Some(native) => AnyEngine::NativeEngine(native),
+        None => AnyEngine::ObjectEngine(ObjectEngine::new(&ssl_object, &incoming, &outgoing)),
+    };
+    Ok((EngineCell { engine, in_use }, ssl_object))
 }
 
 fn memory_bio(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {

@@ -5,7 +5,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::engine::wants_more;
+use super::engine::{Engine, wants_more};
 use super::protocol::TlsProtocol;
 use super::state::{Notified, TlsPhase, TlsReading};
 use crate::interpreter::CloneWith;
@@ -44,8 +44,8 @@ impl TlsProtocol {
     pub(super) fn step_handshake(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let outcome = {
-            let _engine = self.engine()?;
-            self.ssl_object.bind(py).call_method0(intern!(py, "do_handshake"))
+            let engine = self.engine()?;
+            engine.handshake(py)
         };
         if self.phase.load() != TlsPhase::Handshake {
             // What OpenSSL called has ended the connection.

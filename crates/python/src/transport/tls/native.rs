@@ -2,15 +2,17 @@
 
 use std::ffi::c_int;
 use std::ptr::NonNull;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyType};
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
+use whorl_core::sched::LoopOwner;
 
-use super::engine::{Decrypted, Encrypted, Engine, Stop};
+use super::engine::{Decrypted, Encrypted, Engine, InUse, Stop};
+use super::guarded::GuardedSslSocket;
 use super::libssl::{LibSsl, Ssl, SslCtx};
 use super::pipe::{self, Pipe};
 use crate::buffer::LentMemory;
@@ -40,13 +42,13 @@ pub struct NativeEngine {
     pipe: NonNull<Mutex<Pipe>>,
 }
 
-// SAFETY: both pointers are valid as long as `inner` is, on every thread. The pipe is behind a mutex. The `SSL` is called by
-// one thread at a time: this engine exists on builds with a global interpreter lock only (`NativeEngine::of`), and each of its
-// methods keeps that lock, as it has a token; so do the methods of `_ssl._SSLSocket` that only ask. Those that release it while
-// they are in OpenSSL (`do_handshake`, `shutdown`) are called by the thread that holds the guard of the loop's owner, with the
-// engine in use (`engine::EngineCell`). `read` and `write` release it as well: a program that calls these two on another thread
-// while the connection is in use breaks the rule of OpenSSL that an `SSL` is for one thread, as it would with an `SSLObject`
-// of its own before CPython locked them (gh-134698).
+// SAFETY: both pointers are valid as long as `inner` is, on every thread. The pipe is behind a mutex. This engine is in OpenSSL
+// with the `SSL` while no other thread is: it exists on builds with a global interpreter lock only (`NativeEngine::of`), and
+// keeps that lock, as its methods have a token. The methods of `_ssl._SSLSocket` that only ask keep it as well. Those that give
+// it up in there (`do_handshake`, `read`, `write`, `shutdown`, `pending`) are called with the engine in use, and the engine is
+// used by one at a time (`engine::InUse`): by this engine itself, from `TlsProtocol`; and by the user through the `ssl.SSLObject`,
+// which has a `GuardedSslSocket` in place of `inner`. That holds for all but a program that digs `inner` out of the guard or of
+// the context's private methods.
 unsafe impl Send for NativeEngine {}
 // SAFETY: as above.
 unsafe impl Sync for NativeEngine {}
@@ -108,7 +110,12 @@ impl NativeEngine {
     /// The engine of `ssl_object`, a new one of `context`; none where OpenSSL cannot be reached, where the user's class has
     /// methods of its own that are to be called, or on a free-threaded build: CPython locks each of its SSL objects there,
     /// with a lock that is not ours to take.
-    pub fn of(ssl_object: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+    pub fn of(
+        ssl_object: &Bound<'_, PyAny>,
+        context: &Bound<'_, PyAny>,
+        in_use: &InUse,
+        owner: &Arc<LoopOwner>,
+    ) -> PyResult<Option<Self>> {
         let py = ssl_object.py();
         if cfg!(Py_GIL_DISABLED) {
             return Ok(None);
@@ -123,6 +130,9 @@ impl NativeEngine {
         }
         let Some(ssl) = ssl_of(libssl, &inner, context) else { return Ok(None) };
         let Some((bio, pipe)) = libssl.new_pipe() else { return Ok(None) };
+        let guarded =
+            GuardedSslSocket::new(libssl, inner.clone().unbind(), ssl, in_use.clone(), Arc::clone(owner));
+        ssl_object.setattr(intern!(py, "_sslobj"), Bound::new(py, guarded)?)?;
         // SAFETY: a live `SSL` that nothing was read from or written to yet; it takes the one reference to the BIO, for both
         // directions, and frees the two it had.
         unsafe { (libssl.ssl_set_bio)(ssl.as_ptr(), bio, bio) };
@@ -278,6 +288,14 @@ impl Engine for NativeEngine {
         // SAFETY: the `SSL` is alive and this thread's.
         let decrypted = unsafe { (self.libssl.ssl_pending)(self.ssl.as_ptr()) };
         Ok(pipe::open(self.pipe()).pending() + usize::try_from(decrypted).unwrap_or(0))
+    }
+
+    fn handshake<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.inner.bind(py).call_method0(intern!(py, "do_handshake"))
+    }
+
+    fn shutdown<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.inner.bind(py).call_method0(intern!(py, "shutdown"))
     }
 
     fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -116,6 +116,14 @@ impl Engine for ObjectEngine {
         Ok(waits + decrypted)
     }
 
+    fn handshake<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.ssl_object.bind(py).call_method0(intern!(py, "do_handshake"))
+    }
+
+    fn shutdown<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.ssl_object.bind(py).call_method0(intern!(py, "unwrap"))
+    }
+
     fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.ssl_object)?;
         visit.call(&self.incoming)?;

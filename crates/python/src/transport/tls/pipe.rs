@@ -1,10 +1,9 @@
 //! The memory that OpenSSL reads ciphertext from and writes it to: a BIO of our own in place of two `ssl.MemoryBIO`, so
 //! that it reads what a socket brought from where it is, and what is to be sent is ours without a copy.
 //!
-//! The BIO owns the [`Pipe`] in a `Mutex`. It is usually free: the loop's thread alone uses a connection. But the
-//! `ssl.SSLObject` is the user's as well, who may call `read()` or `write()` on another thread, and those reach the BIO
-//! without the interpreter's lock. A thread has the mutex for a copy of bytes, in which it calls neither OpenSSL nor Python and
-//! does not attach: one that waits with the interpreter's lock waits for that copy alone. The collector never takes it.
+//! The BIO owns the [`Pipe`] in a `Mutex`. It is free: a connection is used by one thread at a time, though `_ssl` comes to the
+//! BIO without the interpreter's lock ([`super::guarded`]). A thread has the mutex for a copy of bytes, in which it calls neither
+//! OpenSSL nor Python and does not attach. The collector never takes it.
 
 use std::ffi::{c_char, c_int, c_long, c_void};
 use std::mem::MaybeUninit;

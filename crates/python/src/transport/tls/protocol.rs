@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam_utils::atomic::AtomicCell;
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyString, PyType};
 use whorl_core::net::{Flow, WaterMarks};
 use whorl_core::sched::OwnerCell;
 
-use super::engine::{self, EngineCell, EngineInUse};
+use super::engine::{self, EngineCell, EngineInUse, in_use};
 use super::state::{
     Deferred, HandshakeWaiter, Notified, READ_HIGH, TlsOptions, TlsPhase, TlsReading, TlsSide, TlsState,
     WRITE_HIGH,
@@ -60,7 +60,8 @@ impl TlsProtocol {
             TlsSide::Client(hostname) => (false, *hostname),
             TlsSide::Server => (true, None),
         };
-        let (engine, ssl_object) = engine::connect(options.sslcontext.bind(py), server_side, hostname)?;
+        let (engine, ssl_object) =
+            engine::connect(options.sslcontext.bind(py), server_side, hostname, event_loop.get().owner())?;
         let marks = |high: usize| WaterMarks::new(None, Some(high), high).or_raise();
         let state = TlsState {
             told,
@@ -87,7 +88,7 @@ impl TlsProtocol {
             context,
             options,
             ssl_object: ssl_object.unbind(),
-            engine: EngineCell::new(engine),
+            engine,
             phase: AtomicCell::new(TlsPhase::New),
             state: OwnerCell::new(Arc::clone(event_loop.get().owner()), state),
         };
@@ -323,11 +324,6 @@ impl TlsProtocol {
         let logger = py.import(intern!(py, "asyncio.log"))?.getattr(intern!(py, "logger"))?;
         logger.call_method1(intern!(py, "debug"), (line, slf)).map(drop)
     }
-}
-
-#[cold]
-fn in_use() -> PyErr {
-    PyRuntimeError::new_err("OpenSSL is at work on this connection further up the stack")
 }
 
 fn cancelled_error(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {

@@ -71,8 +71,8 @@ impl TlsProtocol {
             return self.fatal(slf, error, "Fatal error on transport");
         }
         let outcome = {
-            let _engine = self.engine()?;
-            self.ssl_object.bind(py).call_method0(intern!(py, "unwrap"))
+            let engine = self.engine()?;
+            engine.shutdown(py)
         };
         self.send_outgoing(slf)?;
         match outcome {
