@@ -13,15 +13,24 @@ use crate::fd::last_errno;
 
 /// Memory that an object lends: it and its size stay as they are until this is dropped.
 ///
-/// What is in there may change at any time, as the object's user may write to it, on a free-threaded interpreter at the same
-/// moment. So no Rust reference is made to it: the kernel reads and writes it by its address, and everything else copies.
+/// What is in there may change at any time, as the object's user may write to it: on a free-threaded interpreter at the same
+/// moment, and on any by code that has detached (`recv_into()` of another socket). So no Rust reference is made to it: the kernel
+/// reads and writes it by its address, and everything else copies.
+///
+/// # Data races
+///
+/// A copy at the moment of such a write is a data race, which the memory models of Rust and C leave undefined. It cannot be made
+/// defined from this side: the other access is one of CPython's or of an extension's, and not atomic. The race is the program's,
+/// which uses one piece of memory on two threads without a lock; `bytes(bytearray)` has it, and so have PyO3's `PyBuffer` and
+/// numpy. What is done here is that a race stays one of bytes: they are copied once, in one direction, and not looked at where
+/// they lie. Every byte is a value, so the copy has some of each version.
 pub struct LentMemory {
     // In a box: an exporter may point into the structure.
     view: Box<ffi::Py_buffer>,
 }
 
-// SAFETY: a view may be used and released on any thread that is attached to the interpreter, and `drop` attaches. The address
-// is given to system calls only, which other threads cannot make unsound.
+// SAFETY: a view may be used and released on any thread that is attached to the interpreter, and `drop` attaches. Another thread
+// that has the object can do no more to the memory than it can without the view.
 unsafe impl Send for LentMemory {}
 
 impl std::fmt::Debug for LentMemory {
@@ -100,8 +109,8 @@ impl LentMemory {
     pub fn to_vec(&self) -> Vec<u8> {
         let mut copy = Vec::with_capacity(self.len());
         if self.len() > 0 {
-            // SAFETY: `len` bytes, held by the view, go to as many that were just made. Where another thread writes to them
-            // meanwhile the copy has some of each; it is not looked at before it is made.
+            // SAFETY: `len` bytes, held by the view, go to as many that were just made. That no other thread writes to them
+            // meanwhile is the program's part, see the type.
             unsafe {
                 std::ptr::copy_nonoverlapping(self.view.buf.cast(), copy.as_mut_ptr(), self.len());
                 copy.set_len(self.len());
@@ -114,7 +123,9 @@ impl LentMemory {
     pub fn fill(&mut self, from: usize, data: &[u8]) -> usize {
         let (address, room) = self.room(from);
         let size = room.min(data.len());
-        // SAFETY: `room` bytes from `address` on are held by the view and writable; `data` is memory of Rust's.
+        // SAFETY: `room` bytes from `address` on are held by the view and writable; `data` is the content of a bytes object, which
+        // does not change, or memory of ours, so the two do not overlap. That no other thread uses the view's memory meanwhile is
+        // the program's part, see the type.
         unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), address, size) };
         size
     }
