@@ -67,6 +67,7 @@ def test_context_is_captured_when_scheduled(loop: Loop) -> None:
     assert seen == ["scheduled"] * 4
 
 
+@pytest.mark.jumping_clock
 def test_an_explicit_context_is_entered_and_keeps_what_is_set_in_it(loop: Loop) -> None:
     context = contextvars.copy_context()
     context.run(var.set, "explicit")

@@ -135,7 +135,7 @@ def test_coroutine_origins_are_tracked_and_the_depth_is_put_back(loop: Loop) -> 
 
         async def switch() -> int:
             loop.set_debug(False)
-            await asyncio.sleep(0.001)
+            await turns()
             return sys.get_coroutine_origin_tracking_depth()
 
         assert loop.run_until_complete(switch()) == 3

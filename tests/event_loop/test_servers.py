@@ -389,7 +389,7 @@ async def test_a_factory_that_makes_no_protocol_is_reported(loop: Loop, loop_err
     await turns(10)
     assert loop_errors
     client.close()
-    await asyncio.sleep(0.01)
+    await turns(10)
     assert all(isinstance(context["exception"], (AttributeError, TypeError)) for context in loop_errors)
     loop_errors.clear()
     server.close()

@@ -152,11 +152,13 @@ async def test_waiting_together(loop: Loop) -> None:
     assert await asyncio.gather(*waiting) == [-9] * 5
 
 
-async def test_cancelling_communicate_leaves_the_child(loop: Loop) -> None:
+async def test_cancelling_a_wait_leaves_the_child(loop: Loop) -> None:
     process = await asyncio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
-            await process.wait()
+    waiting = asyncio.ensure_future(process.wait())
+    await turns()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
     assert process.returncode is None
     process.kill()
     assert await process.wait() == -9

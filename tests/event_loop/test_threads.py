@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from .conftest import LoopFactory, Script
-from .support import PATIENCE, Recorder, connected, turns, until, whorl_only
+from .support import PATIENCE, Recorder, alone, connected, turns, until, whorl_only
 
 Loop = asyncio.AbstractEventLoop
 
@@ -220,9 +220,9 @@ def test_several_loops_in_several_threads(loop_factory: LoopFactory) -> None:
         writer.close()
         await writer.wait_closed()
         server.close()
-        await asyncio.sleep(0.01)
+        await alone()
         await asyncio.to_thread(ready.wait)
-        await asyncio.sleep(0.01)
+        await turns()
         return "done"
 
     def run() -> str:

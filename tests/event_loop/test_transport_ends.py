@@ -102,7 +102,7 @@ async def test_a_peer_that_resets_while_reading_is_paused(loop: Loop) -> None:
         await turns()
         pair.transport.pause_reading()
         reset(pair.peer)
-        await asyncio.sleep(0.01)
+        await turns()
         # One of these notices at the latest.
         pair.transport.write(b"x" * 100_000)
         pair.transport.resume_reading()

@@ -217,7 +217,7 @@ async def test_sending_after_close_is_dropped(loop: Loop) -> None:
         await protocol.lost
         with contextlib.suppress(RuntimeError, OSError, AttributeError, TypeError):
             client.sendto(b"x", server.get_extra_info("sockname"))
-        await asyncio.sleep(0.01)
+        await turns(5)
         assert served.datagrams == []
 
 

@@ -209,7 +209,9 @@ async def closed_loops(count: int) -> int:
             Holder(loop, mine)
             loop.close()
             done += 1
-            if done % BATCH == 0:
+            if done % 100 == 0:
+                # Loops are cycles: how many wait for the collector is not to decide how far the heap grows.
+                gc.collect()
                 await asyncio.sleep(0)
     return done
 
@@ -257,7 +259,7 @@ def close_with_waiters(
         listener.accept()[0].close()
         done += 1
         if done % 20 == 0:
-            # They are cycles: how many wait for the collector is not to decide how far the heap grows.
+            # As above.
             gc.collect()
     return done
 
