@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+import whorl
 from whorl._core import CachedTarget, ConnectionPool, PoolSlot, PoolWaiter
 
 KEY = ("localhost", 80, False, True, None, None, None, None)
@@ -57,3 +61,20 @@ def test_a_future_whose_callback_knows_who_waits_for_it() -> None:
     del event_loop, pool, slot, waiter, mark
     gc.collect()
     assert reference() is None
+
+
+@pytest.mark.parametrize("new_event_loop", [asyncio.new_event_loop, whorl.new_event_loop])
+def test_a_permit_is_given_back_after_the_loop_is_closed(
+    new_event_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """As by coroutines that the collector closes then: the next in the queue has no loop to be woken on."""
+    event_loop = new_event_loop()
+    pool = pool_of(event_loop)
+    slot, waiter = pool.checkout(KEY), pool.checkout(KEY)
+    assert isinstance(slot, PoolSlot)
+    assert isinstance(waiter, PoolWaiter)
+    waiter.future.add_done_callback(lambda _: None)
+    event_loop.close()
+    slot.give_back()
+    waiter.give_back()
+    assert not waiter.future.done()

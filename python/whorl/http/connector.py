@@ -138,15 +138,17 @@ class Connection:
 
     def release(self) -> None:
         """Give the connection back; it is closed if a response on it has not ended."""
-        protocol, self._protocol = self.protocol, None
+        protocol = self.protocol
         if protocol is not None:
             protocol.release()
+        self._protocol = None
 
     def close(self) -> None:
         """Close the connection."""
-        protocol, self._protocol = self.protocol, None
+        protocol = self.protocol
         if protocol is not None:
             protocol.close()
+        self._protocol = None
 
 
 class _Closing:
@@ -378,8 +380,8 @@ class BaseConnector:
     def _close(self, *, abort_ssl: bool = False) -> list[Awaitable[object]]:
         if self._closed:
             return []
-        self._closed = True
         connections = self._pool.close()
+        self._closed = True
         if self._loop.is_closed():
             return []
         waiters: list[Awaitable[object]] = []

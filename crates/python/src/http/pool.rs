@@ -255,6 +255,10 @@ impl ConnectionPool {
                 Released::Close(idle) => return HttpConnection::give_up(idle.connection.bind(py)),
                 Released::Woken(waiter_id) => {
                     let future = self.with(|state| state.waiters.remove(&waiter_id))?;
+                    // The callbacks of a future cannot be scheduled any more.
+                    if self.event_loop.bind(py).call_method0(intern!(py, "is_closed"))?.is_truthy()? {
+                        return Ok(());
+                    }
                     if let Some(future) = future
                         && !future.bind(py).call_method0(intern!(py, "done"))?.is_truthy()?
                     {

@@ -222,7 +222,8 @@ impl Exchange {
         self.fail(slf, error)
     }
 
-    /// Abandons it from a destructor: on the loop's thread, by a method and its arguments.
+    /// Abandons it from a destructor: on the loop's thread, by a method and its arguments. With its loop closed there is nothing
+    /// to do.
     ///
     /// # Errors
     /// As [`finish_on`].
@@ -231,7 +232,11 @@ impl Exchange {
         abandon: &Bound<'_, PyString>,
         args: &Bound<'_, PyTuple>,
     ) -> PyResult<()> {
-        finish_on(slf.get().event_loop.bind(slf.py()), slf.getattr(abandon)?, args)
+        let event_loop = slf.get().event_loop.bind(slf.py());
+        if event_loop.call_method0(intern!(slf.py(), "is_closed"))?.is_truthy()? {
+            return Ok(());
+        }
+        finish_on(event_loop, slf.getattr(abandon)?, args)
     }
 
     /// Sets the time until which it has to be over.
