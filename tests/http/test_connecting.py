@@ -8,6 +8,7 @@ import importlib
 import os
 import socket
 import ssl
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -107,21 +108,34 @@ async def test_one_of_several_who_wait_for_a_lookup_is_cancelled(client: Any) ->
 
 
 @pytest.fixture
-def deaf_port() -> Any:
-    """A port of 127.0.0.2 where connections never come about."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.2", 0))
-    listener.listen(0)
+def listener() -> Iterator[socket.socket]:
+    """Listens at 127.0.0.1, on a port of 127.0.0.2 where connections never come about."""
+    for _ in range(100):
+        deaf = socket.socket()
+        deaf.bind(("127.0.0.2", 0))
+        try:
+            listener = socket.create_server(("127.0.0.1", deaf.getsockname()[1]))
+            break
+        except OSError:
+            # The port of the other address is another program's.
+            deaf.close()
+    else:
+        pytest.fail("no port is free at both addresses")
+    deaf.listen(0)
     fillers = [socket.socket() for _ in range(3)]
     for filler in fillers:
         filler.setblocking(False)
-        filler.connect_ex(listener.getsockname())
-    yield listener.getsockname()[1]
-    for sock in [listener, *fillers]:
+        filler.connect_ex(deaf.getsockname())
+    yield listener
+    for sock in [listener, deaf, *fillers]:
         sock.close()
 
 
-async def _serve_at(host: str, port: int) -> asyncio.Server:
+# The kernel is asked to connect, and does not answer.
+@pytest.mark.jumping_clock(False)
+async def test_the_first_address_does_not_answer(client: Any, listener: socket.socket) -> None:
+    """The next is tried a quarter of a second later (RFC 8305)."""
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
@@ -132,20 +146,14 @@ async def _serve_at(host: str, port: int) -> asyncio.Server:
         finally:
             writer.close()
 
-    return await asyncio.start_server(serve, host, port)
-
-
-# The kernel is asked to connect, and does not answer.
-@pytest.mark.jumping_clock(False)
-async def test_the_first_address_does_not_answer(client: Any, deaf_port: int) -> None:
-    """The next is tried a quarter of a second later (RFC 8305)."""
-    server = await _serve_at("127.0.0.1", deaf_port)
+    server = await asyncio.start_server(serve, sock=listener)
     try:
         connector = client.TCPConnector(resolver=Resolver("127.0.0.2", "127.0.0.2", "127.0.0.1"))
         async with client.ClientSession(connector=connector) as session:
             loop = asyncio.get_running_loop()
             begun = loop.time()
-            assert await _get(session, f"http://a.test:{deaf_port}/") == b"ok"
+            url = f"http://a.test:{listener.getsockname()[1]}/"
+            assert await _get(session, url) == b"ok"
             assert 0.2 < loop.time() - begun < 3
             await assert_nothing_acquired(connector)
     finally:
