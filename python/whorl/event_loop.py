@@ -524,11 +524,13 @@ class EventLoop(_core.EventLoop, SocketMethods):
     # -- sendfile --------------------------------------------------------------------------------------------
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        # Refused while another sendfile() is in progress, which nothing below may disturb.
+        empty = transp._make_empty_waiter()
         resume_reading = transp.is_reading()
         transp.pause_reading()
-        await transp._make_empty_waiter()
-        transp._leave_poller()
         try:
+            await empty
+            transp._leave_poller()
             return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
         finally:
             transp._reset_empty_waiter()

@@ -6,12 +6,27 @@ import asyncio
 import contextlib
 import io
 import socket
+import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .support import connected, listener, receive_all, receive_exactly, reset, turns
+from .conftest import LoopErrors
+from .support import (
+    PATIENCE,
+    Pair,
+    connected,
+    control_xfail,
+    gone,
+    listener,
+    receive_all,
+    receive_exactly,
+    reset,
+    turns,
+)
+from .tls_support import tls_pair
 
 Loop = asyncio.AbstractEventLoop
 DATA = bytes(range(256)) * 20_000
@@ -101,6 +116,69 @@ async def test_a_peer_that_goes_away(loop: Loop, tmp_path: Path, how: str) -> No
             with pytest.raises((ConnectionError, BrokenPipeError)):
                 await sending
     assert await asyncio.sleep(0, "alive") == "alive"
+
+
+@contextlib.asynccontextmanager
+async def connected_by(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
+    """A connection of the loop under test, whose ``sendfile()`` is the kernel's, or asyncio's fallback."""
+    if kind == "plain":
+        async with connected() as pair:
+            yield pair
+    else:
+        async with tls_pair(request.getfixturevalue("certificates")) as pair:
+            yield pair
+
+
+@pytest.mark.parametrize("kind", ["plain", "tls"])
+@pytest.mark.parametrize("how", ["the peer closes", "abort", "close, then the peer closes"])
+async def test_an_end_while_earlier_writes_wait(
+    loop: Loop, loop_name: str, loop_errors: LoopErrors, request: pytest.FixtureRequest, kind: str, how: str
+) -> None:
+    """What sendfile() waits for is never sent: it gets the error of the connection."""
+    async with connected_by(kind, request) as pair:
+        await pair.fill()
+        file: Any = io.BytesIO() if kind == "tls" else tempfile.TemporaryFile()
+        with file:
+            file.write(DATA)
+            file.seek(0)
+            sending = asyncio.ensure_future(loop.sendfile(pair.transport, file))
+            await turns()
+            assert not sending.done()
+            if how == "abort":
+                pair.transport.abort()
+            else:
+                if how.startswith("close"):
+                    pair.transport.close()
+                    await turns()
+                reset(pair.peer)
+            with pytest.raises(ConnectionError):
+                await asyncio.wait_for(sending, PATIENCE)
+        await gone(pair.protocol)
+    if loop_name == "asyncio":
+        # It sets the error of a failed write twice, and reports that it cannot.
+        loop_errors.clear()
+
+
+@control_xfail("a sendfile() that is cancelled while it waits leaves the transport paused and refusing writes")
+async def test_a_cancelled_sendfile_leaves_the_transport_in_use(loop: Loop, path: Path) -> None:
+    async with connected() as pair:
+        written = await pair.fill()
+        with open(path, "rb") as file:
+            sending = asyncio.ensure_future(loop.sendfile(pair.transport, file))
+            await turns()
+            with pytest.raises(RuntimeError, match="already set"):
+                await loop.sendfile(pair.transport, file)
+            assert not pair.transport.is_reading()
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            assert pair.transport.is_reading()
+            pair.transport.write(b"between")
+            sending = asyncio.ensure_future(loop.sendfile(pair.transport, file))
+            assert await pair.peer_receives(written + 7 + len(DATA)) == b"f" * written + b"between" + DATA
+            assert await sending == len(DATA)
+        await pair.peer_sends(b"thanks")
+        assert await pair.protocol.received(6) == b"thanks"
 
 
 async def test_sock_sendfile(loop: Loop, path: Path) -> None:

@@ -211,11 +211,11 @@ pub trait Transport: IoObject + PyClass<Frozen = True> + Sync {
         Ok(())
     }
 
-    /// The transport has ended: `connection_lost()` was called and the descriptor is closed.
+    /// The transport has ended by `error`, or None: `connection_lost()` was called and the descriptor is closed.
     ///
     /// # Errors
     /// What the transport's server raises.
-    fn after_end(_slf: &Bound<'_, Self>) -> PyResult<()> {
+    fn after_end(_slf: &Bound<'_, Self>, _error: &Bound<'_, PyAny>) -> PyResult<()> {
         Ok(())
     }
 
@@ -420,7 +420,7 @@ pub trait Transport: IoObject + PyClass<Frozen = True> + Sync {
         })?;
         let closed = descriptor.close(py)?;
         this.with(|state| state.descriptor = closed)?;
-        Self::after_end(slf)?;
+        Self::after_end(slf, error)?;
         result
     }
 

@@ -129,6 +129,15 @@ pub fn set_result(future: &Bound<'_, PyAny>) -> PyResult<()> {
     Ok(())
 }
 
+/// `future.set_exception(error)` unless it is done.
+pub fn set_exception(future: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = future.py();
+    if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+        future.call_method1(intern!(py, "set_exception"), (error,))?;
+    }
+    Ok(())
+}
+
 /// Notes a write to a transport that is gone: the sixth and later ones are logged, as in asyncio.
 pub fn note_dropped(py: Python<'_>, dropped: usize, message: &str) -> PyResult<()> {
     if dropped < SILENT_DROPS {

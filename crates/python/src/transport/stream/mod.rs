@@ -13,6 +13,7 @@ mod writing;
 
 use std::collections::VecDeque;
 
+use pyo3::exceptions::PyConnectionError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::net::WriteQueue;
@@ -164,11 +165,18 @@ impl Transport for StreamTransport {
         }
     }
 
-    fn after_end(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let (server, _waiter) =
+    fn after_end(slf: &Bound<'_, Self>, error: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let (server, waiter) =
             slf.get().with(|state| (state.kind.server.take(), state.kind.empty_waiter.take()))?;
+        if let Some(waiter) = waiter {
+            // What `sendfile()` waits for will never be sent. The words are asyncio's.
+            let closed = PyConnectionError::new_err("Connection is closed by peer");
+            let error = if error.is_none() { closed.value(py) } else { error };
+            common::set_exception(waiter.bind(py), error)?;
+        }
         let Some(server) = server else { return Ok(()) };
-        server.bind(slf.py()).call_method1(intern!(slf.py(), "_detach"), (slf,)).map(drop)
+        server.bind(py).call_method1(intern!(py, "_detach"), (slf,)).map(drop)
     }
 }
 
