@@ -1,5 +1,6 @@
 //! Socket addresses, kept small and made into Python's form on request.
 
+use std::mem::offset_of;
 use std::net::{SocketAddrV4, SocketAddrV6};
 
 use pyo3::prelude::*;
@@ -29,18 +30,31 @@ impl Address {
         match address.address_family() {
             AddressFamily::INET => SocketAddrV4::try_from(address.clone()).map_or(Self::Other, Self::V4),
             AddressFamily::INET6 => SocketAddrV6::try_from(address.clone()).map_or(Self::Other, Self::V6),
-            AddressFamily::UNIX => SocketAddrUnix::try_from(address.clone()).map_or(Self::Other, |unix| {
-                if let Some(path) = unix.path() {
-                    return Self::Path(path.to_bytes().into());
-                }
-                #[cfg(any(target_os = "linux", target_os = "android"))]
-                if let Some(name) = unix.abstract_name() {
-                    return Self::Abstract(name.into());
-                }
-                Self::Unnamed
-            }),
+            AddressFamily::UNIX => Self::unix(address),
             _ => Self::Other,
         }
+    }
+
+    fn unix(address: &SocketAddrAny) -> Self {
+        let length = address.addr_len() as usize;
+        if length <= offset_of!(libc::sockaddr_un, sun_path) {
+            // rustix makes an abstract name of no bytes of it, which is a name that a socket can have.
+            return Self::Unnamed;
+        }
+        if length > size_of::<libc::sockaddr_un>() {
+            // Linux reports the NUL behind a path that fills the whole field, which rustix panics at.
+            return Self::Other;
+        }
+        let Ok(unix) = SocketAddrUnix::try_from(address.clone()) else { return Self::Other };
+        if let Some(path) = unix.path_bytes() {
+            // Where the NUL is the last byte of the field, rustix takes it for a part of the path.
+            return Self::Path(path.split(|byte| *byte == 0).next().unwrap_or_default().into());
+        }
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(name) = unix.abstract_name() {
+            return Self::Abstract(name.into());
+        }
+        Self::Unnamed
     }
 
     /// The address family, where it is one of the usual ones.

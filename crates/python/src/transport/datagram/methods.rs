@@ -5,10 +5,11 @@ use pyo3::types::PyDict;
 use rustix::net::AddressFamily;
 use whorl_core::net::DatagramQueue;
 
-use super::{Arrival, Datagram, DatagramTransport, header};
+use super::{Arrival, ConnectedPeer, Datagram, DatagramTransport, header};
 use crate::event_loop::EventLoop;
+use crate::fd::lend;
 use crate::ffi::copy_context;
-use crate::transport::base::{IoTransport, Transport};
+use crate::transport::base::{Descriptor, IoTransport, Transport};
 use crate::transport::extra_info::ExtraInfo;
 use crate::transport::output::OutputSide;
 use crate::transport::socket::Socket;
@@ -32,8 +33,13 @@ impl DatagramTransport {
         let address = address.map(|address| Ok::<_, PyErr>((address.is_truthy()?, address))).transpose()?;
         let native =
             matches!(info.family(), Some(AddressFamily::INET | AddressFamily::INET6 | AddressFamily::UNIX));
-        // A peer without a name cannot be sent to by its name: asyncio takes that for not connected.
-        let connected = info.has_named_peer();
+        let peer = if info.has_named_peer() {
+            ConnectedPeer::Named
+        } else if lend(socket.fd(), |fd| rustix::net::getpeername(fd)).is_ok() {
+            ConnectedPeer::Unnamed
+        } else {
+            ConnectedPeer::None
+        };
         let kind = Datagram {
             reading: ReadState::On,
             arrival: Arrival::Single(0),
@@ -45,7 +51,7 @@ impl DatagramTransport {
         let transport = Self {
             io: IoTransport::new(event_loop, copy_context(event_loop.py())?, socket, protocol, kind)?,
             address: address.and_then(|(given, address)| given.then(|| address.unbind())),
-            connected,
+            connected_peer: peer,
             native,
         };
         Self::make(event_loop, transport, waiter)

@@ -60,6 +60,18 @@ enum Arrival {
     Burst,
 }
 
+/// The peer that the socket is connected to: the kernel knows where to send to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ConnectedPeer {
+    /// It is not connected.
+    None,
+    /// A peer with a name: all datagrams go to it, as in asyncio.
+    Named,
+    /// A peer without a name, as the other end of a `socketpair()`: a datagram without an address goes to it. asyncio takes the
+    /// socket for one that is not connected, so that a datagram needs an address, and goes there.
+    Unnamed,
+}
+
 /// The address that the last datagram came from, in both forms: most peers send more than one.
 #[derive(Debug)]
 struct Peer {
@@ -149,8 +161,7 @@ pub struct DatagramTransport {
     io: IoTransport<Datagram>,
     /// The only address that may be sent to, if there is one.
     address: Option<Py<PyAny>>,
-    /// Whether the kernel knows where to send to.
-    connected: bool,
+    connected_peer: ConnectedPeer,
     /// Whether the address family is one that is read here; the others are left to the socket object.
     native: bool,
 }

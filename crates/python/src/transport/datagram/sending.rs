@@ -7,7 +7,7 @@ use pyo3::types::PyBytes;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-use super::DatagramTransport;
+use super::{ConnectedPeer, DatagramTransport};
 use crate::errors::{IntoPyErr, is_blocking};
 use crate::event_loop::EventLoop;
 use crate::fd::lend;
@@ -225,10 +225,11 @@ impl DatagramTransport {
             (Some(only), None) => Some(only.bind(py).as_any()),
             (None, addr) => addr,
         };
-        if self.connected {
-            return Ok(Destination::Connected);
-        }
-        let Some(addr) = addr else { return Ok(Destination::Python(py.None())) };
+        let addr = match (self.connected_peer, addr) {
+            (ConnectedPeer::Named, _) | (ConnectedPeer::Unnamed, None) => return Ok(Destination::Connected),
+            (ConnectedPeer::None, None) => return Ok(Destination::Python(py.None())),
+            (ConnectedPeer::None | ConnectedPeer::Unnamed, Some(addr)) => addr,
+        };
         let identity = Identity::of(addr);
         let known = self.with(|state| {
             let peer = state.kind.peer.as_ref().filter(|peer| identity.is(&peer.python))?;
