@@ -159,7 +159,9 @@ async def test_an_end_while_earlier_writes_wait(
         loop_errors.clear()
 
 
-@control_xfail("a sendfile() that is cancelled while it waits leaves the transport paused and refusing writes")
+@control_xfail(
+    "a sendfile() that is cancelled while it waits leaves the transport paused and refusing writes"
+)
 async def test_a_cancelled_sendfile_leaves_the_transport_in_use(loop: Loop, path: Path) -> None:
     async with connected() as pair:
         written = await pair.fill()

@@ -72,6 +72,69 @@ pub fn new_task<'py>(
     task_type(loop_keyword.py())?.call((coro,), Some(loop_keyword))
 }
 
+/// `warnings.warn(message, ResourceWarning, source=source)`, without an import: finalisers call it, and while the interpreter ends
+/// there is nothing to import from.
+///
+/// # Errors
+/// The warning, where the filters make it an error.
+pub fn warn_resource(py: Python<'_>, message: &str, source: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    let message = PyString::new(py, message);
+    let source = source.map_or(std::ptr::null_mut(), Bound::as_ptr);
+    // SAFETY: attached; `source` is null, which stands for none, or an object that the caller has; the format takes one object,
+    // which `message` is.
+    let outcome = unsafe { pyo3::ffi::PyErr_ResourceWarning(source, 1, c"%U".as_ptr(), message.as_ptr()) };
+    if outcome < 0 { Err(PyErr::fetch(py)) } else { Ok(()) }
+}
+
+/// The exception that is set; type, value and traceback before Python 3.12.
+struct RaisedException<'py> {
+    _at: Python<'py>,
+    #[cfg(Py_3_12)]
+    value: *mut pyo3::ffi::PyObject,
+    #[cfg(not(Py_3_12))]
+    parts: [*mut pyo3::ffi::PyObject; 3],
+}
+
+impl<'py> RaisedException<'py> {
+    /// Takes it from the thread, which has none set then.
+    fn set_aside(py: Python<'py>) -> Self {
+        #[cfg(Py_3_12)]
+        // SAFETY: attached. What is returned is null or a reference that is ours.
+        return Self { _at: py, value: unsafe { pyo3::ffi::PyErr_GetRaisedException() } };
+        #[cfg(not(Py_3_12))]
+        {
+            let mut parts = [std::ptr::null_mut(); 3];
+            let [kind, value, traceback] = &mut parts;
+            // SAFETY: attached. Each of the three becomes null or a reference that is ours.
+            unsafe { pyo3::ffi::PyErr_Fetch(kind, value, traceback) };
+            Self { _at: py, parts }
+        }
+    }
+}
+
+impl Drop for RaisedException<'_> {
+    fn drop(&mut self) {
+        #[cfg(Py_3_12)]
+        // SAFETY: attached. The reference, or null for no exception, is given back to the thread it was taken from.
+        unsafe {
+            pyo3::ffi::PyErr_SetRaisedException(self.value);
+        }
+        #[cfg(not(Py_3_12))]
+        {
+            let [kind, value, traceback] = self.parts;
+            // SAFETY: as above.
+            unsafe { pyo3::ffi::PyErr_Restore(kind, value, traceback) };
+        }
+    }
+}
+
+/// Runs `act` with no exception set, and sets the one again that was. A destructor may run while an exception is on its way up
+/// the stack, in which state no Python may be called.
+pub fn with_exception_aside<R>(py: Python<'_>, act: impl FnOnce() -> R) -> R {
+    let _set_again = RaisedException::set_aside(py);
+    act()
+}
+
 /// What a section over open state may ask of the interpreter: a reference more, a bytes object, a weak reference's referent.
 ///
 /// It stands in for `Python`, which a section must not have ([`whorl_core::sched::OwnerCell`]): with that it could call

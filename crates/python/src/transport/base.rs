@@ -19,7 +19,7 @@ use super::protocol::HeldProtocol;
 use super::states::{TransportPhase, WatchState};
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, IoHandle, IoObject, Source};
-use crate::interpreter::{Attached, CloneWith, Collector};
+use crate::interpreter::{Attached, CloneWith, Collector, warn_resource, with_exception_aside};
 
 /// What a transport reads from or writes to, and closes at its end.
 pub trait Descriptor: fmt::Debug + Send + Sized {
@@ -178,13 +178,15 @@ impl<K: TransportKind> Drop for IoTransport<K> {
         }
         assert_nothing_open();
         Python::attach(|py| {
-            let warned = common::warn_unclosed(py, &format!("<{} fd={fd}>", K::NAME));
-            for outcome in [warned, descriptor.close_collected(py)] {
-                if let Err(error) = outcome {
-                    // Warnings are errors, or closing failed, and a destructor has no caller to raise to.
-                    error.write_unraisable(py, None);
+            with_exception_aside(py, || {
+                let warned = warn_resource(py, &format!("unclosed transport <{} fd={fd}>", K::NAME), None);
+                for outcome in [warned, descriptor.close_collected(py)] {
+                    if let Err(error) = outcome {
+                        // Warnings are errors, or closing failed, and a destructor has no caller to raise to.
+                        error.write_unraisable(py, None);
+                    }
                 }
-            }
+            });
         });
     }
 }

@@ -1,6 +1,6 @@
 //! What every kind of transport does the same way: telling the exception handler, scheduling, and small look-ups.
 
-use pyo3::exceptions::{PyResourceWarning, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -153,12 +153,6 @@ pub fn note_dropped(py: Python<'_>, dropped: usize, message: &str) -> PyResult<(
 /// `asyncio.constants._SendfileMode[name]`: how the loop's `sendfile()` sends through a transport.
 pub fn sendfile_mode(py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
     Ok(py.import("asyncio.constants")?.getattr("_SendfileMode")?.getattr(name)?.unbind())
-}
-
-/// Warns of a transport that is dropped without having been closed.
-pub fn warn_unclosed(py: Python<'_>, shown: &str) -> PyResult<()> {
-    let warning = (format!("unclosed transport {shown}"), py.get_type::<PyResourceWarning>());
-    py.import("warnings")?.call_method1("warn", warning).map(drop)
 }
 
 /// The marks that the user gave; `default_high` bytes is the high one if neither is given.

@@ -24,6 +24,8 @@ pub enum Socket {
 impl Socket {
     /// A socket that Python made.
     pub fn from_python(socket: &Bound<'_, PyAny>) -> PyResult<Self> {
+        // Imported while there is something to import from, for a transport that is dropped when the interpreter ends.
+        base(socket.py())?;
         let fd = crate::event_loop::fileno(socket)?;
         Ok(Self::Python(socket.clone().unbind(), fd))
     }
@@ -78,6 +80,8 @@ impl Unmade {
     /// # Errors
     /// What the class raises; the descriptor is open all the same.
     pub fn make<'py>(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        // For `close_collected`: at the interpreter's end nothing can be imported.
+        base(py)?;
         let keywords = PyDict::new(py);
         keywords.set_item(intern!(py, "family"), self.family)?;
         keywords.set_item(intern!(py, "type"), libc::SOCK_STREAM)?;

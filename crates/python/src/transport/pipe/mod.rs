@@ -91,12 +91,28 @@ impl Descriptor for Pipe {
         Ok(Self::Closed)
     }
 
+    /// Where the collector has cleared the file object, its `close()` says so. The descriptor is then that of an object below it, in
+    /// the same garbage, which closes it.
+    fn close_collected(self, py: Python<'_>) -> PyResult<()> {
+        match self.close(py) {
+            Err(error) if is_cleared(py, &error) => Ok(()),
+            outcome => outcome.map(drop),
+        }
+    }
+
     fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Open(object, _) => visit.call(object),
             Self::Closed => Ok(()),
         }
     }
+}
+
+/// Whether `error` is what the file objects of `io` raise once the collector has cleared them.
+fn is_cleared(py: Python<'_>, error: &PyErr) -> bool {
+    let value = error.value(py);
+    value.is_exact_instance_of::<PyValueError>()
+        && value.str().is_ok_and(|text| text == "I/O operation on uninitialized object")
 }
 
 /// A kind of transport over a file object.

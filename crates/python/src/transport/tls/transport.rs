@@ -1,8 +1,7 @@
 //! The transport that the application sees.
 
-use pyo3::exceptions::{PyNotImplementedError, PyResourceWarning};
+use pyo3::exceptions::PyNotImplementedError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::net::{Flow, WaterMarks};
 
@@ -10,7 +9,7 @@ use super::engine::Engine;
 use super::protocol::TlsProtocol;
 use super::state::{READ_HIGH, TlsPhase, TlsReading, WRITE_HIGH};
 use crate::event_loop::EventLoop;
-use crate::interpreter::CloneWith;
+use crate::interpreter::{CloneWith, warn_resource};
 use crate::transport::StreamTransport;
 use crate::transport::base::Transport;
 use crate::transport::chunk::Chunk;
@@ -285,11 +284,7 @@ impl TlsTransport {
         if matches!(phase, TlsPhase::New | TlsPhase::ShuttingDown | TlsPhase::Closed) {
             return Ok(());
         }
-        let keywords = PyDict::new(py);
-        keywords.set_item("source", slf)?;
-        let category = py.get_type::<PyResourceWarning>();
-        let message = "unclosed transport <TlsTransport>";
-        py.import("warnings")?.call_method("warn", (message, category), Some(&keywords)).map(drop)
+        warn_resource(py, "unclosed transport <TlsTransport>", Some(slf.as_any()))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
