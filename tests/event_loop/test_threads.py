@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import gc
+import os
+import socket
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from .conftest import LoopFactory, Script
 from .support import PATIENCE, Recorder, alone, connected, turns, until, whorl_only
+from .tls_support import tls_pair
 
 Loop = asyncio.AbstractEventLoop
 
@@ -35,7 +40,7 @@ def in_thread(call: Callable[[], Any]) -> Any:
 
 
 @whorl_only
-@pytest.mark.parametrize("call", ["write", "close", "abort", "pause_reading", "set_protocol"])
+@pytest.mark.parametrize("call", ["write", "write_eof", "pause_reading", "set_protocol"])
 async def test_transports_used_from_the_wrong_thread_are_refused(loop: Loop, call: str) -> None:
     arguments: dict[str, tuple[Any, ...]] = {"write": (b"x",), "set_protocol": (asyncio.Protocol(),)}
     async with connected() as pair:
@@ -43,6 +48,115 @@ async def test_transports_used_from_the_wrong_thread_are_refused(loop: Loop, cal
         error = await asyncio.to_thread(in_thread, lambda: method(*arguments.get(call, ())))
         assert isinstance(error, RuntimeError)
         assert "call_soon_threadsafe" in str(error)
+
+
+class Ends(Recorder):
+    """Notes the thread in which its transport is lost."""
+
+    lost_in = 0
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.lost_in = threading.get_ident()
+        super().connection_lost(exc)
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        raise AssertionError("none is sent")
+
+
+@contextlib.asynccontextmanager
+async def transport_of(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[tuple[Any, Ends]]:
+    """A transport of the loop under test."""
+    loop = asyncio.get_running_loop()
+    if kind == "stream":
+        async with connected(Ends) as pair:
+            yield pair.transport, pair.protocol
+    elif kind == "tls":
+        async with tls_pair(request.getfixturevalue("certificates"), Ends) as pair:
+            peer: Any = pair.peer
+
+            def answer() -> None:
+                """Our close_notify with its own."""
+                with contextlib.suppress(OSError):
+                    peer.recv(10)
+                    peer.unwrap()
+
+            answering = asyncio.ensure_future(asyncio.to_thread(answer))
+            yield pair.transport, pair.protocol
+            await answering
+    elif kind == "datagram":
+        yield await loop.create_datagram_endpoint(Ends, local_addr=("127.0.0.1", 0))  # type: ignore[type-var]
+    else:
+        read, write = (os.fdopen(fd, mode, 0) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+        own, other = (read, write) if kind == "read pipe" else (write, read)
+        connect = loop.connect_read_pipe if kind == "read pipe" else loop.connect_write_pipe
+        with other:
+            yield await connect(Ends, own)
+
+
+@whorl_only
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("call", ["close", "abort"])
+@pytest.mark.parametrize("kind", ["stream", "tls", "datagram", "read pipe", "write pipe"])
+async def test_what_ends_a_transport_is_handed_over(
+    loop: Loop, request: pytest.FixtureRequest, kind: str, call: str, debug: bool
+) -> None:
+    """The collector finds what closes a transport on any thread. asyncio races, or refuses in debug mode."""
+    if (kind, call) == ("read pipe", "abort"):
+        pytest.skip("a reading end has no such method, as on asyncio")
+    async with transport_of(kind, request) as (transport, protocol):
+        loop.set_debug(debug)
+        assert await asyncio.to_thread(in_thread, getattr(transport, call)) is None
+        assert await asyncio.to_thread(in_thread, getattr(transport, call)) is None
+        assert await asyncio.wait_for(protocol.lost, PATIENCE) is None
+        loop.set_debug(False)
+        assert protocol.lost_in == threading.get_ident()
+        assert protocol.lost_count == 1
+
+
+@whorl_only
+async def test_a_close_that_is_handed_over_sends_what_waits(loop: Loop) -> None:
+    async with connected() as pair:
+        written = await pair.fill()
+        in_thread(pair.transport.close)
+        assert len(await pair.peer_receives_all()) == written
+        assert await pair.protocol.lost is None
+
+
+def test_a_transport_of_a_loop_that_has_stopped_is_closed_from_another_thread(loop: Loop) -> None:
+    async def connect() -> tuple[Any, Recorder]:
+        own, other = socket.socketpair()
+        with other:
+            return await loop.create_connection(Recorder, sock=own)
+
+    transport, protocol = loop.run_until_complete(connect())
+    in_thread(transport.close)
+    assert transport.is_closing()
+    loop.run_until_complete(asyncio.wait_for(protocol.lost, PATIENCE))
+
+
+def test_a_stream_writer_that_is_collected_in_another_thread(loop: Loop) -> None:
+    """Its end closes the transport; nothing is printed, and the connection does not stay."""
+
+    async def forget() -> socket.socket:
+        own, other = socket.socketpair()
+        streams: list[Any] = [*await asyncio.open_connection(sock=own)]
+        streams.append(streams)
+        return other
+
+    async def main() -> None:
+        gc.disable()
+        try:
+            other = await forget()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                await asyncio.to_thread(gc.collect)
+        finally:
+            gc.enable()
+        with other:
+            other.settimeout(PATIENCE)
+            assert await asyncio.to_thread(other.recv, 1) == b""
+
+    loop.run_until_complete(main())
 
 
 SCHEDULING: dict[str, Callable[[Loop, Callable[[], object]], object]] = {

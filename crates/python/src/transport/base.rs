@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::{PyClass, PyClassInitializer, PyTraverseError, PyVisit, intern};
 use whorl_core::reactor::{Interest, Token};
-use whorl_core::sched::{OwnerCell, assert_nothing_open};
+use whorl_core::sched::{BorrowError, OwnerCell, assert_nothing_open};
 
 use super::common;
 use super::ending::Ending;
@@ -255,6 +255,11 @@ pub trait Transport: IoObject + PyClass<Frozen = True> + Sync {
     #[inline]
     fn loop_of<'py>(&self, py: Python<'py>) -> &Bound<'py, EventLoop> {
         self.io().event_loop.bind(py)
+    }
+
+    /// Whether the loop runs on another thread, so that the state does not open here.
+    fn is_elsewhere(&self) -> bool {
+        self.io().state.with(|_state| ()) == Err(BorrowError::OtherThread)
     }
 
     /// Whether the loop runs, or is stepped, on any thread.

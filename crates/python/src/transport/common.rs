@@ -10,7 +10,7 @@ use whorl_core::net::WaterMarks;
 use super::protocol;
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, Handle, Scheduled, leaves_the_loop};
-use crate::ffi::Call;
+use crate::ffi::{Call, copy_context};
 
 /// Writes to a transport that is gone which are dropped without a word, before each is logged; asyncio's.
 const SILENT_DROPS: usize = 5;
@@ -46,6 +46,25 @@ pub fn schedule(event_loop: &Bound<'_, EventLoop>, context: &Py<PyAny>, call: Ca
     }
     let scheduled = Scheduled { call, context: context.clone_ref(py) };
     event_loop.get().push_ready(Handle::make(py, scheduled, None)?.unbind())
+}
+
+/// Has the loop's thread call `transport.method()`. The collector finds a `StreamWriter`, whose end closes its transport, on any
+/// thread; so what ends a transport is handed over, in debug mode too.
+///
+/// # Errors
+/// MemoryError, and OSError where the loop cannot be woken.
+pub fn hand_over(
+    event_loop: &Bound<'_, EventLoop>,
+    transport: &Bound<'_, PyAny>,
+    method: &Bound<'_, PyString>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    // The class's own: what a program has put in its place on the object has been called already, on this thread.
+    let function = transport.get_type().getattr(method)?.unbind();
+    // Not the transport's context: the loop may be changing that one now.
+    let scheduled =
+        Scheduled { call: Call::of1(function, transport.clone().unbind()), context: copy_context(py)? };
+    EventLoop::push_or_inject(event_loop, Handle::make(py, scheduled, None)?.unbind())
 }
 
 /// Schedules `transport._start(waiter)`, with which a transport's life begins.

@@ -5,7 +5,7 @@
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::net::WaterMarks;
 
 use super::base::{Descriptor, Transport};
@@ -49,8 +49,13 @@ macro_rules! transport_methods {
                 Ok(slf.get().is_closing())
             }
 
-            /// Close the transport: nothing more is read, what waits is sent, then `connection_lost(None)` is called.
+            /// Close the transport: nothing more is read, what waits is sent, then `connection_lost(None)` is called. From
+            /// another thread than the loop's, as by `loop.call_soon_threadsafe()`.
             fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+                let this = slf.get();
+                if this.is_elsewhere() {
+                    return common::hand_over(this.loop_of(slf.py()), slf.as_any(), intern!(slf.py(), "close"));
+                }
                 Self::close_in_order(slf)
             }
 
@@ -119,8 +124,13 @@ macro_rules! writing_methods {
     ($($class:ident),+) => {$(
         #[pymethods]
         impl $class {
-            /// Close the transport at once: what waits is dropped, then `connection_lost(None)` is called.
+            /// Close the transport at once: what waits is dropped, then `connection_lost(None)` is called. From another
+            /// thread than the loop's, as by `loop.call_soon_threadsafe()`.
             fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
+                let this = slf.get();
+                if this.is_elsewhere() {
+                    return common::hand_over(this.loop_of(slf.py()), slf.as_any(), intern!(slf.py(), "abort"));
+                }
                 Self::force_close_with(slf, None)
             }
 

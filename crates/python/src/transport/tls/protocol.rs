@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyType};
 use whorl_core::net::{Flow, WaterMarks};
-use whorl_core::sched::OwnerCell;
+use whorl_core::sched::{BorrowError, OwnerCell};
 
 use super::engine::{self, EngineCell, EngineInUse, in_use};
 use super::state::{
@@ -111,6 +111,11 @@ impl TlsProtocol {
         act: impl FnOnce(&mut TlsState, Attached<'py>) -> R + Send,
     ) -> PyResult<R> {
         self.state.with_token(at.into(), act).or_raise()
+    }
+
+    /// Whether the loop runs on another thread, so that the state does not open here.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.state.with(|_state| ()) == Err(BorrowError::OtherThread)
     }
 
     /// The state for `repr()` and finalisers, where nothing is to be raised.

@@ -112,15 +112,25 @@ impl TlsTransport {
     }
 
     /// Close the transport: what waits is sent, then close_notify, then `connection_lost(None)` is called; with a
-    /// TimeoutError if the peer has not answered after `ssl_shutdown_timeout` seconds.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let protocol = self.protocol.bind(py);
+    /// TimeoutError if the peer has not answered after `ssl_shutdown_timeout` seconds. From another thread than the loop's, as
+    /// by `loop.call_soon_threadsafe()`.
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let protocol = slf.get().protocol.bind(py);
+        if protocol.get().is_elsewhere() {
+            return common::hand_over(protocol.get().loop_of(py), slf.as_any(), intern!(py, "close"));
+        }
         protocol.get().start_shutdown(protocol)
     }
 
-    /// Close the transport at once: what waits is dropped, then `connection_lost(None)` is called.
-    fn abort(&self, py: Python<'_>) -> PyResult<()> {
-        let protocol = self.protocol.bind(py);
+    /// Close the transport at once: what waits is dropped, then `connection_lost(None)` is called. From another thread than the
+    /// loop's, as by `loop.call_soon_threadsafe()`.
+    fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let protocol = slf.get().protocol.bind(py);
+        if protocol.get().is_elsewhere() {
+            return common::hand_over(protocol.get().loop_of(py), slf.as_any(), intern!(py, "abort"));
+        }
         protocol.get().abort(protocol, None)
     }
 
