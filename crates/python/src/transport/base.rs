@@ -327,7 +327,8 @@ pub trait Transport: IoObject + PyClass<Frozen = True> + Sync {
         Ok(transport.unbind())
     }
 
-    /// `_start()`: calls `connection_made()`, then watches the descriptor.
+    /// `_start()`: calls `connection_made()`, then watches the descriptor and gives `waiter` its result. It does so where an error
+    /// ends the loop's run as well: the transport is in use when the loop runs again.
     ///
     /// # Errors
     /// SystemExit and KeyboardInterrupt from the protocol, and what the exception handler raises.
@@ -335,9 +336,10 @@ pub trait Transport: IoObject + PyClass<Frozen = True> + Sync {
         let py = slf.py();
         let this = slf.get();
         let event_loop = this.loop_of(py);
-        common::connection_made(event_loop, slf.as_any(), this.protocol(py)?)?;
-        Self::start_watching(slf, event_loop)?;
-        if waiter.is_none() { Ok(()) } else { common::set_result(waiter) }
+        let made = common::connection_made(event_loop, slf.as_any(), this.protocol(py)?);
+        let watched = Self::start_watching(slf, event_loop);
+        let woken = if waiter.is_none() { Ok(()) } else { common::set_result(waiter) };
+        made.and(watched).and(woken)
     }
 
     /// Has the descriptor watched from now on. Where the poller refuses it the transport ends.

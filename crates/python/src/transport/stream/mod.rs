@@ -227,11 +227,16 @@ impl StreamTransport {
         let this = transport.get();
         let made =
             protocol::call_method1(protocol, this.context(), intern!(py, "connection_made"), &transport);
-        if let Err(error) = made {
-            let message = "Exception in protocol.connection_made()";
-            common::report(event_loop, &transport, this.protocol(py)?, message, error)?;
-        }
-        Self::start_watching(&transport, event_loop)
+        let reported = match made {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let message = "Exception in protocol.connection_made()";
+                common::report(event_loop, &transport, this.protocol(py)?, message, error)
+            }
+        };
+        // Also where the error ends the loop's run: the connection is in use when the loop runs again.
+        let watched = Self::start_watching(&transport, event_loop);
+        reported.and(watched)
     }
 }
 

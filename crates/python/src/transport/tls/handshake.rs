@@ -8,6 +8,7 @@ use pyo3::types::PyDict;
 use super::engine::{Engine, wants_more};
 use super::protocol::TlsProtocol;
 use super::state::{Notified, TlsPhase, TlsReading};
+use crate::event_loop::leaves_the_loop;
 use crate::interpreter::CloneWith;
 
 impl TlsProtocol {
@@ -54,6 +55,8 @@ impl TlsProtocol {
         match outcome {
             Ok(_) => self.handshake_done(slf),
             Err(error) if wants_more(py, &error)? => self.send_outgoing(slf),
+            // An interrupt: the handshake continues when the loop runs again.
+            Err(error) if leaves_the_loop(py, &error) => self.send_outgoing(slf).and(Err(error)),
             Err(error) => {
                 // The alert that tells the peer why.
                 self.send_at_once(slf)?;
@@ -114,27 +117,30 @@ impl TlsProtocol {
             self.log_debug(slf, &line)?;
         }
         self.send_outgoing(slf)?;
-        if let (true, Some(transport)) = (is_new, transport) {
-            let made = self.tell(py, intern!(py, "connection_made"), [transport.bind(py).as_any()]);
-            if let Err(error) = made {
-                return self.fatal(slf, error, "Fatal error: protocol.connection_made() call failed.");
+        let made = match transport {
+            Some(transport) if is_new => {
+                self.tell(py, intern!(py, "connection_made"), [transport.bind(py).as_any()]).map(drop)
             }
+            _ => Ok(()),
+        };
+        match made {
+            Ok(()) => self.begin(slf, !is_new),
+            // The run of the loop ends, and the connection is in use when the loop runs again.
+            Err(error) if leaves_the_loop(py, &error) => self.begin(slf, true).and(Err(error)),
+            Err(error) => self.fatal(slf, error, "Fatal error: protocol.connection_made() call failed."),
         }
+    }
+
+    /// The application has the connection: wakes the waiter, and has what waits written and delivered; in the next turn if
+    /// `later`.
+    fn begin(&self, slf: &Bound<'_, Self>, later: bool) -> PyResult<()> {
+        let py = slf.py();
         self.wake(py, Ok(()))?;
         self.write_backlog(slf)?;
-        if !is_new {
-            // Who called `start_tls()` gets the new transport in the next turn. What the protocol answered before that would go
-            // to the old one, in clear text.
-            let waits = self.with(|state| {
-                let waits = state.reading == TlsReading::On;
-                if waits {
-                    state.reading = TlsReading::Resuming;
-                }
-                waits
-            })?;
-            if waits {
-                return self.call_soon(slf, intern!(py, "_resume"), None);
-            }
+        // Who called `start_tls()` gets the new transport in the next turn. What the protocol answered before that would go to
+        // the old one, in clear text.
+        if later && self.read_later(slf)? {
+            return Ok(());
         }
         if self.with(|state| state.reading == TlsReading::Paused && self.phase.load() == TlsPhase::Open)? {
             return self.pause_reading(slf);

@@ -282,6 +282,10 @@ impl TlsProtocol {
     pub(super) fn fatal(&self, slf: &Bound<'_, Self>, error: PyErr, message: &str) -> PyResult<()> {
         let py = slf.py();
         if leaves_the_loop(py, &error) {
+            // What was to come after the call that raised comes when the loop runs again.
+            if matches!(self.phase.load(), TlsPhase::Open | TlsPhase::Draining) {
+                self.read_later(slf)?;
+            }
             return Err(error);
         }
         if error.is_instance_of::<PyOSError>(py) {

@@ -322,6 +322,21 @@ impl TlsProtocol {
         if resumes { self.call_soon(slf, intern!(slf.py(), "_resume"), None) } else { Ok(()) }
     }
 
+    /// Puts off what is to be delivered until the next turn; true unless it waits for something already.
+    pub(super) fn read_later(&self, slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let waits = self.with(|state| {
+            let waits = state.reading == TlsReading::On;
+            if waits {
+                state.reading = TlsReading::Resuming;
+            }
+            waits
+        })?;
+        if waits {
+            self.call_soon(slf, intern!(slf.py(), "_resume"), None)?;
+        }
+        Ok(waits)
+    }
+
     pub(super) fn resume(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let resumes = self.with(|state| {

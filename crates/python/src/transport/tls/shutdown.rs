@@ -64,8 +64,8 @@ impl TlsProtocol {
         let py = slf.py();
         if self.with(|state| state.stream_ended)? {
             // There is no peer to answer.
-            self.tell_eof(slf)?;
-            return self.close_stream(slf);
+            let told = self.tell_eof(slf);
+            return self.close_stream(slf).and(told);
         }
         if let Err(error) = self.discard_late_data(py)? {
             return self.fatal(slf, error, "Fatal error on transport");
@@ -77,8 +77,8 @@ impl TlsProtocol {
         self.send_outgoing(slf)?;
         match outcome {
             Ok(_) => {
-                self.tell_eof(slf)?;
-                self.close_stream(slf)
+                let told = self.tell_eof(slf);
+                self.close_stream(slf).and(told)
             }
             Err(error) if wants_more(py, &error)? => Ok(()),
             Err(error) => self.fatal(slf, error, "Fatal error on transport"),
