@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
 from typing import Any
 
@@ -13,14 +15,58 @@ from .support import (
     BufferedRecorder,
     Recorder,
     connected,
+    gone,
+    turns,
     until,
     whorl_only,
 )
+from .tls_support import tls_pair
 
 Loop = asyncio.AbstractEventLoop
 
 
 # Changing protocols
+
+
+class Asks(Recorder):
+    """Asks for the transport's protocol when it is lost; receives datagrams as well."""
+
+    answer: object = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.answer = self.transport.get_protocol()
+        super().connection_lost(exc)
+
+
+@pytest.mark.parametrize("kind", ["stream", "tls", "datagram", "read pipe", "write pipe"])
+async def test_the_protocol_is_the_transports_until_it_is_lost(
+    loop: Loop, loop_name: str, request: pytest.FixtureRequest, kind: str
+) -> None:
+    if (kind, loop_name) == ("tls", "asyncio"):
+        pytest.skip("asyncio's TLS forgets its protocol a turn before")
+    async with contextlib.AsyncExitStack() as stack:
+        connection: Any
+        if kind == "stream":
+            pair = await stack.enter_async_context(connected(Asks))
+            connection = pair.transport, pair.protocol
+        elif kind == "tls":
+            pair = await stack.enter_async_context(tls_pair(request.getfixturevalue("certificates"), Asks))
+            connection = pair.transport, pair.protocol
+        elif kind == "datagram":
+            connection = await loop.create_datagram_endpoint(Asks, local_addr=("127.0.0.1", 0))  # type: ignore[type-var]
+        else:
+            read, write = (os.fdopen(fd, mode, 0) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+            own, other = (read, write) if kind == "read pipe" else (write, read)
+            stack.enter_context(other)
+            connect = loop.connect_read_pipe if kind == "read pipe" else loop.connect_write_pipe
+            connection = await connect(Asks, own)
+        transport, protocol = connection
+        assert transport.get_protocol() is protocol
+        transport.close() if kind == "read pipe" else transport.abort()
+        await gone(protocol)
+        assert protocol.answer is protocol
+        await turns()
+        assert transport.get_protocol() is None
 
 
 async def test_set_protocol_takes_effect_for_the_next_data(loop: Loop) -> None:

@@ -101,7 +101,7 @@ pub trait TransportKind: fmt::Debug + Send + Sized + 'static {
 pub struct TransportState<K: TransportKind> {
     /// What the transport is over.
     pub descriptor: K::Descriptor,
-    /// The protocol, until `connection_lost()` is called.
+    /// The protocol, until its `connection_lost()` has returned.
     pub protocol: Option<K::Protocol>,
     /// What only this kind has.
     pub kind: K,
@@ -300,7 +300,7 @@ pub trait Transport: IoObject + PyClass<Frozen = True> + Sync {
         self.with(|_state| TransportPhase::transition_to_lost(&self.io().phase))
     }
 
-    /// The protocol, until `connection_lost()` was called.
+    /// The protocol, until its `connection_lost()` has returned.
     ///
     /// # Errors
     /// RuntimeError on the wrong thread.
@@ -421,11 +421,10 @@ pub trait Transport: IoObject + PyClass<Frozen = True> + Sync {
     fn end(slf: &Bound<'_, Self>, error: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let protocol = this.with(|state| state.protocol.take())?;
-        let result = common::connection_lost(protocol.as_ref().map(HeldProtocol::object), error);
-        let descriptor = this.with(|state| {
+        let result = common::connection_lost(this.protocol(py)?.as_ref(), error);
+        let (descriptor, _protocol) = this.with(|state| {
             this.io().phase.store(TransportPhase::Lost);
-            state.descriptor.take()
+            (state.descriptor.take(), state.protocol.take())
         })?;
         let closed = descriptor.close(py)?;
         this.with(|state| state.descriptor = closed)?;
