@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .conftest import LoopErrors
 from .support import (
+    BufferedRecorder,
     Recorder,
+    listener,
     reset,
     turns,
 )
@@ -203,3 +206,56 @@ async def test_closing_inside_data_received(loop: Loop, certificates: Certificat
 
 
 # start_tls
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError])
+@pytest.mark.parametrize("method", ["data_received", "get_buffer", "buffer_updated"])
+async def test_what_a_protocol_raises_is_reported(
+    loop: Loop,
+    loop_errors: LoopErrors,
+    certificates: Certificates,
+    method: str,
+    error: type[BaseException],
+) -> None:
+    """A CancelledError too, which is no Exception: plain connections report it."""
+    raised = error("in the protocol")
+
+    base: Any = Recorder if method == "data_received" else BufferedRecorder
+
+    def call(self: Any, *args: Any) -> Any:
+        if self.raises:
+            raise raised
+        return getattr(base, method)(self, *args)
+
+    async with tls_pair(certificates, type("Raises", (base,), {method: call, "raises": False})) as pair:
+        pair.protocol.raises = True
+        await pair.peer_sends(b"x")
+        assert await pair.protocol.lost is raised
+    assert loop_errors.take()["exception"] is raised
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError])
+async def test_connection_made_that_raises_is_reported(
+    loop: Loop, loop_errors: LoopErrors, certificates: Certificates, error: type[BaseException]
+) -> None:
+    raised = error("in connection_made")
+
+    class Fails(Recorder):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            raise raised
+
+    with listener() as server:
+
+        def serve() -> None:
+            with server.accept()[0] as peer, contextlib.suppress(OSError):
+                certificates.server().wrap_socket(peer, server_side=True).close()
+
+        serving = asyncio.ensure_future(asyncio.to_thread(serve))
+        with pytest.raises(error):
+            await loop.create_connection(
+                Fails, *server.getsockname(), ssl=certificates.client(), server_hostname="localhost"
+            )
+        await serving
+    await turns()
+    assert loop_errors.take()["exception"] is raised

@@ -294,7 +294,7 @@ impl TlsProtocol {
                 event_loop
                     .call_method1(intern!(py, "_log_transport_error"), (slf, error.value(py), message))?;
             }
-        } else if !error.is_instance(py, cancelled_error(py)?) {
+        } else {
             self.report(py, message, &error)?;
         }
         self.abort(slf, Some(error))
@@ -335,7 +335,8 @@ impl TlsProtocol {
     }
 }
 
-fn cancelled_error(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+/// `asyncio.CancelledError`
+pub(super) fn cancelled_error(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     TYPE.import(py, "asyncio", "CancelledError")
 }

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::engine::{Decrypted, Engine, Stop};
-use super::protocol::TlsProtocol;
+use super::protocol::{TlsProtocol, cancelled_error};
 use super::state::{Notified, TlsPhase, TlsReading};
 use crate::interpreter::CloneWith;
 use crate::transport::StreamTransport;
@@ -262,6 +262,8 @@ impl TlsProtocol {
                 let line = "returning true from eof_received() has no effect when using ssl";
                 logger.call_method1(intern!(py, "warning"), (line,)).map(drop)
             }
+            // Without a word, as in asyncio.
+            Err(error) if error.is_instance(py, cancelled_error(py)?) => self.abort(slf, Some(error)),
             Err(error) => self.fatal(slf, error, "Error calling eof_received()"),
         }
     }
