@@ -1,5 +1,5 @@
 //! The table of registrations against a plain map, and against what a poller that follows it would have registered.
-//! A token of a former life finds nothing.
+//! The token of a previous registration finds nothing.
 #![no_main]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use whorl_core::reactor::{InterestChange, Interest, Sources, Token};
+use whorl_core::reactor::{Interest, InterestChange, Sources, Token};
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Operation {
@@ -16,7 +16,7 @@ enum Operation {
     /// Takes out the registration of that place, counted round; it may be gone.
     Remove(u8),
     /// Changes what is wanted of it.
-    Want(u8, Wanted),
+    Watch(u8, Wanted),
     /// A token that was never given out.
     Forge(u64),
     /// The loop is closed.
@@ -41,7 +41,7 @@ struct Pair {
     sources: Sources<usize>,
     model: BTreeMap<usize, (RawFd, Interest)>,
     tokens: Vec<Token>,
-    /// What the poller has, by descriptor: followed by the changes that the table asks for.
+    /// What the poller has, by descriptor: followed by the changes that the table returns.
     poller: BTreeMap<RawFd, Interest>,
 }
 
@@ -49,10 +49,10 @@ impl Pair {
     fn insert(&mut self, fd: RawFd, interest: Interest) {
         let number = self.tokens.len();
         let expected = self.model.iter().find(|(_, (other, _))| *other == fd).map(|(number, _)| *number);
-        let (token, former) = self.sources.insert(fd, interest, number);
-        assert_eq!(former, expected, "who had the descriptor is given back");
-        if let Some(former) = former {
-            self.model.remove(&former);
+        let (token, previous) = self.sources.insert(fd, interest, number);
+        assert_eq!(previous, expected, "the previous source of the descriptor is given back");
+        if let Some(previous) = previous {
+            self.model.remove(&previous);
         }
         self.model.insert(number, (fd, interest));
         self.tokens.push(token);
@@ -71,10 +71,10 @@ impl Pair {
         }
     }
 
-    fn want(&mut self, number: usize, interest: Interest) {
+    fn set_interest(&mut self, number: usize, interest: Interest) {
         let change = self.sources.set_interest(self.tokens[number], interest);
         let Some(known) = self.model.get_mut(&number) else {
-            assert_eq!(change, None, "a token of a former life changes nothing");
+            assert_eq!(change, None, "the token of a previous registration changes nothing");
             return;
         };
         known.1 = interest;
@@ -153,9 +153,9 @@ fuzz_target!(|operations: Vec<Operation>| {
                     pair.remove(number);
                 }
             }
-            Operation::Want(number, wanted) => {
+            Operation::Watch(number, wanted) => {
                 if let Some(number) = place(number) {
-                    pair.want(number, wanted.into());
+                    pair.set_interest(number, wanted.into());
                 }
             }
             Operation::Forge(raw) => pair.forge(raw),

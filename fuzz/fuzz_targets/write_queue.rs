@@ -14,8 +14,8 @@ enum Operation {
     Push(u16),
     /// So many chunks of the same size: more than one vectored write takes.
     PushMany(u8, u8),
-    /// A flush, with what its writes are answered with; the stream blocks when there are no more answers.
-    Flush(Vec<Answer>),
+    /// A flush, with the results of its writes; the stream blocks when there are no more results.
+    Flush(Vec<WriteResult>),
     /// Bytes that went out by another way, as with `sendfile`.
     Advance(u16),
     /// The connection is lost.
@@ -23,7 +23,7 @@ enum Operation {
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
-enum Answer {
+enum WriteResult {
     /// No more than so many bytes are taken.
     Sends(u16),
     /// All that is offered is taken.
@@ -54,25 +54,25 @@ impl Pair {
         self.queue.push(chunk);
     }
 
-    fn flush(&mut self, answers: Vec<Answer>) {
-        let mut answers = answers.into_iter();
+    fn flush(&mut self, results: Vec<WriteResult>) {
+        let mut results = results.into_iter();
         let mut failed = false;
         let mut blocked = false;
         let model = &mut self.model;
         let flushed = self.queue.flush(|slices| {
-            assert!(!failed && !blocked, "a flush goes on after its stream has blocked or failed");
+            assert!(!failed && !blocked, "a flush continues after its stream has blocked or failed");
             assert!(!slices.is_empty() && slices.iter().all(|slice| !slice.is_empty()), "nothing is offered");
             let offered: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
             assert!(offered.iter().eq(model.iter().take(offered.len())), "other bytes than were pushed");
-            let sent = match answers.next().unwrap_or(Answer::Blocks) {
-                Answer::Sends(most) => offered.len().min(usize::from(most)),
-                Answer::SendsAll => offered.len(),
-                Answer::Blocks => {
+            let sent = match results.next().unwrap_or(WriteResult::Blocks) {
+                WriteResult::Sends(most) => offered.len().min(usize::from(most)),
+                WriteResult::SendsAll => offered.len(),
+                WriteResult::Blocks => {
                     blocked = true;
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
-                Answer::Interrupts => return Err(io::ErrorKind::Interrupted.into()),
-                Answer::Fails => {
+                WriteResult::Interrupts => return Err(io::ErrorKind::Interrupted.into()),
+                WriteResult::Fails => {
                     failed = true;
                     return Err(io::ErrorKind::ConnectionReset.into());
                 }
@@ -108,7 +108,7 @@ fuzz_target!(|operations: Vec<Operation>| {
         match operation {
             Operation::Push(size) => pair.push(usize::from(size) % 5000),
             Operation::PushMany(count, size) => (0..count).for_each(|_| pair.push(usize::from(size))),
-            Operation::Flush(answers) => pair.flush(answers),
+            Operation::Flush(results) => pair.flush(results),
             Operation::Advance(sent) => pair.advance(usize::from(sent)),
             Operation::Take => pair.take(),
         }
@@ -116,6 +116,6 @@ fuzz_target!(|operations: Vec<Operation>| {
         assert_eq!(pair.queue.is_empty(), pair.model.is_empty());
         assert_eq!(pair.queue.len() == 0, pair.model.is_empty());
     }
-    pair.flush(vec![Answer::SendsAll; pair.queue.len() + 1]);
+    pair.flush(vec![WriteResult::SendsAll; pair.queue.len() + 1]);
     assert!(pair.model.is_empty());
 });

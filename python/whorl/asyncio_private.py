@@ -3,7 +3,7 @@
 :class:`whorl.EventLoop` stands on the running interpreter's own event loop and calls methods of it that
 typeshed does not describe. They are declared here, for the type checker only: at run time
 :data:`UnixEventLoop` is asyncio's own class, and the modules are asyncio's own. A new version of CPython is
-looked through with this list in hand.
+checked against this list.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
         try:
             previous = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
         except ValueError:
-            # The main thread of a subinterpreter is not the one that hears of signals.
+            # The main thread of a subinterpreter is not the one that gets signals.
             return
         if not self._wakeup_claims:
             self._previous_wakeup_fd = previous
@@ -319,7 +319,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
             try:
                 return socket.getaddrinfo(host, port, family, type, proto, numeric)
             except socket.gaierror:
-                # It only looked numeric: the resolver decides, and words the error.
+                # It only looked numeric: the resolver decides, and raises the error.
                 pass
         return await base_events.BaseEventLoop.getaddrinfo(
             self, host, port, family=family, type=type, proto=proto, flags=flags
@@ -414,8 +414,8 @@ class EventLoop(_core.EventLoop, SocketMethods):
         and the handshake's error; the connection is closed then. Source: :meth:`asyncio.loop.start_tls`.
         """
         if type(transport) is not _core.StreamTransport or not isinstance(sslcontext, ssl.SSLContext):
-            # Another transport, as a second TLS within the first, by asyncio's own protocol; it also words
-            # the refusal.
+            # Another transport, as a second TLS within the first, by asyncio's own method; it also raises
+            # the errors.
             return await base_events.BaseEventLoop.start_tls(
                 self,
                 transport,

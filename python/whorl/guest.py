@@ -122,7 +122,7 @@ class Guest(Generic[_T]):
 
         The budget, in seconds, is checked after each callback: a turn runs at least one if one is due, so
         that the loop makes progress with any budget, and no further one begins once it is used up. Only a
-        turn that has spent it on ready descriptors runs one scheduled callback as well.
+        turn that has used it up for ready descriptors runs one scheduled callback as well.
 
         A turn may be called within a turn, by a main loop that a callback runs (a modal dialog): other tasks
         continue; a callback in a context that is entered further up the stack waits for the outer turn.

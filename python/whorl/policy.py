@@ -29,7 +29,7 @@ class EventLoopPolicy(_DefaultEventLoopPolicy):
     """asyncio's default policy, with whorl's loops.
 
     Used as ``asyncio.set_event_loop_policy(whorl.EventLoopPolicy())``, or through :func:`whorl.install`.
-    Which loop is current in which thread, and when one is made unasked, is as the Python version has it.
+    Which loop is current in which thread, and when one is made implicitly, is as the Python version has it.
     """
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:

@@ -71,7 +71,7 @@ def install() -> None:
     from whorl.policy import EventLoopPolicy
 
     with warnings.catch_warnings():
-        # The warning asks the caller to stop using policies; here the caller is this function.
+        # The warning is for callers that use policies; here the caller is this function.
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_event_loop_policy(EventLoopPolicy())
 

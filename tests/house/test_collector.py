@@ -30,10 +30,8 @@ UNNAMED = {
     "ResponseBase.sent": "as above",
     "Waiting.prepared": "as above",
     "Connecting.prepared": "as above",
-    "AnyEngine::NativeEngine": "the macro that asks either engine shows it",
+    "AnyEngine::NativeEngine": "the macro that calls either engine shows it",
     "AnyEngine::ObjectEngine": "as above",
-    "OutputSide.flow": "the core's of this name, which holds nothing",
-    "TlsState.flow": "as above",
 }
 
 #: What a field says that holds a reference by itself: a buffer's view is one to the object that lends it.

@@ -22,7 +22,7 @@ use crate::fd::last_errno;
 /// A copy at the moment of such a write is a data race, which the memory models of Rust and C leave undefined. It cannot be made
 /// defined from this side: the other access is one of CPython's or of an extension's, and not atomic. The race is the program's,
 /// which uses one piece of memory on two threads without a lock; `bytes(bytearray)` has it, and so have PyO3's `PyBuffer` and
-/// numpy. What is done here is that a race stays one of bytes: they are copied once, in one direction, and not looked at where
+/// numpy. What is done here is that a race stays one of bytes: they are copied once, in one direction, and not read where
 /// they lie. Every byte is a value, so the copy has some of each version.
 pub struct LentMemory {
     // In a box: an exporter may point into the structure.

@@ -95,7 +95,7 @@ impl Call {
         few.chain(many.into_iter().flatten())
     }
 
-    /// Drops the references. Each would ask for itself whether this thread is attached.
+    /// Drops the references together; each alone would check whether this thread is attached.
     #[inline]
     pub fn release(self, py: Python<'_>) {
         match self.slots {
@@ -246,8 +246,8 @@ pub fn call<'py, const N: usize>(
 
 /// Whether `object` is the one reference to its object, weak ones included, so that no other code can come to it.
 ///
-/// On a free-threaded build also the thread that made the object has to be this one, and the interpreter has to have the
-/// question (from 3.14 on); otherwise the answer is no.
+/// On a free-threaded build also the thread that made the object has to be this one, and the interpreter has to have
+/// a function that checks it (from 3.14 on); otherwise the result is false.
 #[inline]
 pub fn is_uniquely_referenced<T>(object: &Bound<'_, T>) -> bool {
     let object = object.as_ptr();
@@ -495,7 +495,7 @@ unsafe extern "C" {
     fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> std::ffi::c_int;
 }
 
-/// A bytes object that is being written, by who has the only reference to it.
+/// A bytes object that is being written by the holder of its only reference.
 pub struct BytesWriter<'py> {
     /// Null once it is finished.
     object: *mut ffi::PyObject,
@@ -510,7 +510,7 @@ impl<'py> BytesWriter<'py> {
     /// MemoryError.
     pub fn new(py: Python<'py>, capacity: usize) -> PyResult<Self> {
         let size = ffi::Py_ssize_t::try_from(capacity).unwrap_or(ffi::Py_ssize_t::MAX);
-        // SAFETY: attached; a null pointer asks for an object whose bytes are the caller's to write.
+        // SAFETY: attached; a null pointer makes an object whose bytes are the caller's to write.
         let object = unsafe { ffi::PyBytes_FromStringAndSize(ptr::null(), size) };
         if object.is_null() { Err(PyErr::fetch(py)) } else { Ok(Self { object, capacity, py }) }
     }

@@ -1,4 +1,4 @@
-//! What we ask of the interpreter beside calls: futures and tasks, a value under its lock, objects with a dict.
+//! What we use of the interpreter in addition to calls: futures and tasks, a value under its lock, objects with a dict.
 
 #[cfg(not(Py_GIL_DISABLED))]
 use std::cell::UnsafeCell;
@@ -25,7 +25,7 @@ pub fn task_type(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     current(names_of(py, &NAMES, "asyncio.tasks")?, intern!(py, "Task"))
 }
 
-/// The global names of a module, which it keeps for life.
+/// The global names of a module, which stay the same dict.
 fn names_of<'py>(
     py: Python<'py>,
     cell: &'static PyOnceLock<Py<PyDict>>,
@@ -135,7 +135,8 @@ pub fn with_exception_aside<R>(py: Python<'_>, act: impl FnOnce() -> R) -> R {
     act()
 }
 
-/// What a section over open state may ask of the interpreter: a reference more, a bytes object, a weak reference's referent.
+/// What a section over open state may have of the interpreter: a reference more, a bytes object, a weak reference's
+/// referent.
 ///
 /// It stands in for `Python`, which a section must not have ([`whorl_core::sched::OwnerCell`]): with that it could call
 /// Python, or detach. It hands out `Py` and never `Bound`, from which a `Python` could be had.
@@ -253,16 +254,16 @@ impl Identity {
     }
 }
 
-/// A value that one thread at a time looks at or replaces: under the GIL or, on a free-threaded interpreter, a lock.
+/// A value that one thread at a time reads or replaces: under the GIL or, on a free-threaded interpreter, a lock.
 ///
-/// There is no way in that could come back. [`Guarded::peek`] takes a closure that is `Send`, so it calls no Python, and
+/// No access can reenter. [`Guarded::peek`] takes a closure that is `Send`, so it calls no Python, and
 /// `Copy`, so it holds nothing whose end could run a finaliser, and gives it a shared reference. Everything else moves a whole
 /// value in and the one before out, to be dropped by the caller, outside.
 ///
 /// Not under the object's critical section, which may let the thread be stopped while it waits for another: the holder of the
 /// loop's state open must never be, as others wait for it (see [`whorl_core::sched::LoopOwner`]). The lock of a free-threaded
-/// interpreter is not one that detaches: its holder runs a few loads and stores, so who waits for it, the collector
-/// included, waits for that long.
+/// interpreter is not one that detaches: its holder runs a few loads and stores, so a thread that waits for it, the
+/// collector's included, waits for that long.
 pub struct Guarded<T> {
     #[cfg(Py_GIL_DISABLED)]
     value: Mutex<T>,
@@ -290,15 +291,15 @@ impl<T> Guarded<T> {
         Self { value: UnsafeCell::new(value) }
     }
 
-    /// What `look` makes of the value.
+    /// What `read` returns for the value.
     #[inline]
     pub fn peek<'py, R>(
         &self,
         at: impl Into<Attached<'py>>,
-        look: impl FnOnce(&T, Attached<'py>) -> R + Send + Copy,
+        read: impl FnOnce(&T, Attached<'py>) -> R + Send + Copy,
     ) -> R {
         let at = at.into();
-        self.open(|value| look(value, at))
+        self.open(|value| read(value, at))
     }
 
     /// Puts `next` in, and gives the value before.
@@ -327,7 +328,7 @@ impl<T> Guarded<T> {
         self.open(|value| show(value, visit))
     }
 
-    /// The value, for who has the only reference.
+    /// The value, by the only reference to it.
     pub fn get_mut(&mut self) -> &mut T {
         #[cfg(Py_GIL_DISABLED)]
         return self.value.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -363,7 +364,7 @@ pub fn add_class<T: PyClass>(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// `Bound::new` for a class with an instance `__dict__`.
 ///
 /// Before Python 3.12 the dict is made while the new object is known to the garbage collector already and its fields are not
-/// written yet; a collection that this starts would look into them. There the collector rests meanwhile.
+/// written yet; a collection that this starts would visit them. In those versions the collector is off meanwhile.
 pub fn new_with_dict<T>(py: Python<'_>, value: T) -> PyResult<Bound<'_, T>>
 where
     T: PyClass + Into<PyClassInitializer<T>>,

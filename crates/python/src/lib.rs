@@ -3,8 +3,8 @@
 //! # Native classes and `isinstance()`
 //!
 //! `asyncio.Transport` and `asyncio.Handle` have `__slots__`, so their instances have a layout of their own and a native class
-//! cannot derive from them. `isinstance(x, C)` also asks for `x.__class__`; each native class has a getter of that name which
-//! answers with asyncio's class. So `isinstance(transport, asyncio.Transport)` is true, `type(transport)` is
+//! cannot derive from them. `isinstance(x, C)` also reads `x.__class__`; each native class has a getter of that name which
+//! returns asyncio's class. So `isinstance(transport, asyncio.Transport)` is true, `type(transport)` is
 //! `whorl._core.StreamTransport`, and `issubclass(type(transport), asyncio.Transport)` is false.
 
 mod buffer;

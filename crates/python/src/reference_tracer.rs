@@ -1,8 +1,8 @@
-//! What a build with debug assertions asks of every object that ends: that no section over open state is what ended it.
+//! What a build with debug assertions checks of every object that ends: that no section over open state ended it.
 //!
-//! The end of an object may run a finaliser, which is foreign code, and no type tells whether a reference was the last one. The
-//! interpreter does: from Python 3.13 on it calls a function for each object that it destroys. Bytes objects are excepted, as
-//! nothing but their memory ends.
+//! The end of an object may run a finaliser, which is foreign code, and no type says whether a reference was the last one.
+//! The interpreter does: from Python 3.13 on it calls a function for each object that it destroys. Bytes objects are
+//! excepted, as nothing but their memory ends.
 
 use std::backtrace::Backtrace;
 use std::ffi::{CStr, c_int, c_void};
@@ -46,7 +46,7 @@ fn _end_in_section(make: &Bound<'_, PyAny>) -> PyResult<()> {
     Ok(())
 }
 
-/// Begins to ask.
+/// Begins to check.
 ///
 /// # Errors
 /// What the interpreter raises.

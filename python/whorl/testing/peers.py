@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Descriptor", "are_peers", "has_bytes_under_way", "known_descriptors"]
 
-#: ``NETLINK_SOCK_DIAG`` and the messages of it that ask for a Unix-domain socket's peer (linux/unix_diag.h).
+#: ``NETLINK_SOCK_DIAG`` and the messages of it that request a Unix-domain socket's peer (linux/unix_diag.h).
 _SOCK_DIAG, _BY_FAMILY, _REQUEST, _SHOW_PEER, _PEER = 4, 20, 1, 4, 2
 #: ``tcp_info`` of linux/tcp.h: where ``tcpi_bytes_received``, ``_sent`` and ``_retrans`` are.
 _TCP_INFO_SIZE, _RECEIVED, _SENT, _SENT_AGAIN = 256, 128, 200, 208
@@ -138,7 +138,7 @@ def _number(info: bytes, offset: int) -> int:
 
 
 def _unix_peer(inode: int) -> int | None:
-    """Ask the kernel (sock_diag(7)) for the inode of the peer of the Unix-domain socket ``inode``."""
+    """Query the kernel (sock_diag(7)) for the inode of the peer of the Unix-domain socket ``inode``."""
     if not hasattr(socket, "AF_NETLINK"):
         return None
     body = struct.pack(

@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let answer = prop_oneof![
+        let result = prop_oneof![
             4 => (0_usize..80).prop_map(Ok),
             1 => Just(Err(io::ErrorKind::Interrupted)),
             1 => Just(Err(io::ErrorKind::WouldBlock)),
@@ -221,7 +221,7 @@ mod tests {
         ];
         let step = prop_oneof![
             6 => prop::collection::vec(any::<u8>(), 0..12).prop_map(Step::Push),
-            4 => prop::collection::vec(answer, 0..4).prop_map(Step::Flush),
+            4 => prop::collection::vec(result, 0..4).prop_map(Step::Flush),
             2 => (0_usize..40).prop_map(Step::Advance),
             1 => Just(Step::Take),
         ];
@@ -239,23 +239,23 @@ mod tests {
                         model.extend(chunk.iter().copied());
                         queue.push(chunk);
                     }
-                    Step::Flush(answers) => {
-                        let mut answers = answers.into_iter();
+                    Step::Flush(results) => {
+                        let mut results = results.into_iter();
                         let mut last = None;
                         let flushed = queue.flush(|slices| {
                             assert!(
-                                last.is_none_or(|(answer, offered)| answer == Ok(offered)
-                                    || answer == Err(io::ErrorKind::Interrupted)),
+                                last.is_none_or(|(result, offered)| result == Ok(offered)
+                                    || result == Err(io::ErrorKind::Interrupted)),
                                 "a flush ends with a short write or an error"
                             );
                             let offered = slices.iter().flat_map(|slice| slice.iter().copied());
                             let offered: Vec<u8> = offered.collect();
                             assert!(offered.iter().eq(model.iter().take(offered.len())));
-                            let answer = answers.next().unwrap_or(Err(io::ErrorKind::WouldBlock));
-                            let answer = answer.map(|most| most.min(offered.len()));
-                            last = Some((answer, offered.len()));
-                            model.drain(..answer.unwrap_or(0));
-                            Ok(answer?)
+                            let result = results.next().unwrap_or(Err(io::ErrorKind::WouldBlock));
+                            let result = result.map(|most| most.min(offered.len()));
+                            last = Some((result, offered.len()));
+                            model.drain(..result.unwrap_or(0));
+                            Ok(result?)
                         });
                         let expected = match last {
                             None => Ok(Flushed::All),

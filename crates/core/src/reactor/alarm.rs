@@ -103,7 +103,7 @@ mod tests {
     use crate::reactor::{Events, Interest, Poller, Token};
 
     #[test]
-    fn a_poller_hears_it_until_it_is_set_again() -> io::Result<()> {
+    fn a_poller_reports_it_until_it_is_set_again() -> io::Result<()> {
         let alarm = Alarm::new()?;
         let poller = Poller::new()?;
         // SAFETY: the alarm's own descriptor, and it outlives the poller's use.

@@ -1,4 +1,4 @@
-//! The poller on Linux: epoll, level-triggered, with nanosecond time limits where the kernel has `epoll_pwait2` (5.11).
+//! The poller on Linux: epoll, level-triggered, with timeouts in nanoseconds where the kernel has `epoll_pwait2` (5.11).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -126,8 +126,8 @@ impl Poller {
     /// which a program has given to the loop may have been closed by the program.
     fn control(&self, operation: libc::c_int, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
         let mut event = libc::epoll_event { events: flags(interest).bits(), u64: token.into_raw() };
-        // SAFETY: the kernel reads the event during the call; it checks both numbers, and answers one that names no file
-        // with EBADF.
+        // SAFETY: the kernel reads the event during the call; it checks both numbers, and fails with EBADF for one that
+        // names no file.
         let done = unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), operation, fd, &raw mut event) };
         if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }

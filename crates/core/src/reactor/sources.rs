@@ -101,7 +101,7 @@ impl<S> Sources<S> {
         self.entry_mut(token).map(|entry| &mut entry.source)
     }
 
-    /// What `token`'s owner wants to hear, and its descriptor.
+    /// The descriptor of `token`'s registration, and its interest.
     #[must_use]
     pub fn interest(&self, token: Token) -> Option<(RawFd, Interest)> {
         self.entry(token).map(|entry| (entry.fd, entry.interest))
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn who_wants_nothing_is_not_registered() {
+    fn a_source_without_interest_is_not_registered() {
         let mut sources = Sources::default();
         let (token, _) = sources.insert(9, Interest::READ, ());
         assert_eq!(sources.set_interest(token, Interest::NONE), Some((9, InterestChange::Delete)));
@@ -232,7 +232,7 @@ mod tests {
         Insert(RawFd, Interest),
         /// By the number of a registration, counted round; it may be gone.
         Remove(usize),
-        Want(usize, Interest),
+        SetInterest(usize, Interest),
         Drain,
     }
 
@@ -242,7 +242,7 @@ mod tests {
             // Few descriptors, so that their numbers are used again.
             10 => (0..8, interest()).prop_map(|(fd, interest)| Step::Insert(fd, interest)),
             8 => any::<usize>().prop_map(Step::Remove),
-            10 => (any::<usize>(), interest()).prop_map(|(number, interest)| Step::Want(number, interest)),
+            10 => (any::<usize>(), interest()).prop_map(|(number, interest)| Step::SetInterest(number, interest)),
             1 => Just(Step::Drain),
         ];
         prop::collection::vec(step, 0..150)
@@ -279,7 +279,7 @@ mod tests {
                         prop_assert_eq!(sources.remove(*token), expected.map(|(fd, _)| (fd, number)));
                         expected.and_then(|(fd, _)| poller.remove(&fd));
                     }
-                    Step::Want(number, interest) => {
+                    Step::SetInterest(number, interest) => {
                         let number = number % tokens.len().max(1);
                         let Some(token) = tokens.get(number) else { continue };
                         let change = sources.set_interest(*token, interest);

@@ -68,7 +68,7 @@ impl ProcessCell {
     }
 }
 
-/// Whether `thread` has called the last `fork`, and so lives on in this process.
+/// Whether `thread` has called the last `fork`, and so exists in this process.
 pub(super) fn has_forked(thread: usize) -> bool {
     FORKER.load(Ordering::Relaxed) == thread
 }

@@ -274,7 +274,7 @@ mod tests {
         let mut seen = 0;
         while seen < 4 * EACH {
             if queue.park() {
-                // No time limit: a lost wake-up hangs here, and the test runner's limit reports it.
+                // No timeout: a lost wake-up hangs here, and the test runner's limit reports it.
                 poller.wait(&mut events, None)?;
                 queue.unpark();
                 if !events.is_empty() {
@@ -362,7 +362,7 @@ mod models {
 
     fn run(pushes: &'static [usize], close: bool) {
         let mut model = loom::model::Builder::new();
-        // With more switches away from a thread that could go on, two pushing threads take hours.
+        // With more switches away from a thread that could continue, two pushing threads take hours.
         model.preemption_bound = Some(PREEMPTIONS);
         model.check(move || {
             let event = Arc::new(Event::default());

@@ -1,6 +1,6 @@
 //! What runs next, and how long the loop may sleep: plain data, generic over what is scheduled.
 //!
-//! One turn of a loop is: take what other threads left in the [`InjectionQueue`], look for readiness when [`Pace`] says it is time,
+//! One turn of a loop is: take what other threads left in the [`InjectionQueue`], poll when [`Pace`] says that it is due,
 //! move due timers out of [`Timers`], then run what was ready when the turn began. The loop that owns the I/O performs
 //! these steps; nothing here blocks or reads a clock.
 

@@ -1,8 +1,9 @@
 //! One owner: state that belongs to the thread which runs the loop.
 //!
-//! A [`LoopOwner`] is shared by everything that belongs to one loop. While the loop runs, its thread holds the [`OwnerGuard`]
-//! and every [`OwnerCell`] opens for that thread alone, at the cost of one load; another thread is refused. While it does not
-//! run, an access takes the ownership for its own length, and a second thread waits that long.
+//! A [`LoopOwner`] is shared by everything that belongs to one loop. While the loop runs, its thread holds the
+//! [`OwnerGuard`] and every [`OwnerCell`] opens for that thread alone, at the cost of one load; another thread gets a
+//! [`BorrowError`]. While it does not run, an access takes the ownership for its own length, and a second thread waits that
+//! long.
 //!
 //! # What may run while a cell is open
 //!
@@ -15,17 +16,18 @@
 //!   make one out of nothing (`Python::attach`) except where that is argued. An [`OwnerGuard`] is not `Send` either, nor is a
 //!   [`KeptGuard`], so no section can end the ownership that it relies on.
 //! - What a section does need of the interpreter comes as an argument, a [`SectionToken`], whose methods are harmless.
-//! - [`OwnerCell::visit`] is the garbage collector's way in: it gives a shared reference, so a visit changes nothing.
+//! - [`OwnerCell::visit`] is for the garbage collector: it gives a shared reference, so a visit changes nothing.
 //!
 //! What no type holds is that a section drops no last reference to an object of Python's: it takes such a value out
-//! (`Option::take`, [`std::mem::replace`]) and returns it, to be dropped outside. A finaliser that runs all the same is refused
-//! where it uses the loop ([`BorrowError::Reentered`]), and where it waits for another thread the process may stand still. Builds with
-//! debug assertions find it: the binding has the interpreter tell of every object that ends (`reference_tracer.rs`), and
-//! [`assert_nothing_open`] panics where foreign code is called and where the interpreter is detached from.
+//! (`Option::take`, [`std::mem::replace`]) and returns it, to be dropped outside. A finaliser that runs all the same gets
+//! an error where it uses the loop ([`BorrowError::Reentered`]), and where it waits for another thread the process may
+//! stand still. Builds with debug assertions find it: the binding has the interpreter report every object that ends
+//! (`reference_tracer.rs`), and [`assert_nothing_open`] panics where foreign code is called and where the interpreter is
+//! detached from.
 //!
 //! # One guard at a time
 //!
-//! [`LoopOwner::take`] refuses while the calling thread has the ownership already, by a guard or by an access, and the
+//! [`LoopOwner::take`] fails while the calling thread has the ownership already, by a guard or by an access, and the
 //! ownership of an access never leaves [`OwnerCell::with`]. So there is one thing that gives the ownership back, and it does
 //! so once.
 
@@ -240,7 +242,7 @@ impl Drop for OneAccess<'_> {
 /// let kept = KeptGuard::take(cell.owner()).unwrap();
 /// let _ = cell.with(|_value| kept.release().is_ok());
 /// ```
-/// An object of Python that has one answers for the thread: each use asks whether this is the one that took it.
+/// A Python object that holds one is bound to a thread: each use checks that this is the thread that took it.
 #[derive(Debug)]
 pub struct KeptGuard {
     owner: Arc<LoopOwner>,
@@ -316,12 +318,12 @@ impl KeptGuard {
 
 impl Drop for KeptGuard {
     fn drop(&mut self) {
-        // Refused if it was released.
+        // An error where it was released already.
         let _released = self.release();
     }
 }
 
-/// What a closure over open state is handed besides the state.
+/// What a closure over open state is handed in addition to the state.
 ///
 /// It is an argument of the closure because it is not `Send` and cannot be captured.
 ///
@@ -367,7 +369,7 @@ pub unsafe trait SectionToken {}
 /// let cell = OwnerCell::new(Arc::new(LoopOwner::new()), 7);
 /// let _ = cell.with_token(std::rc::Rc::new(()), |value, _python| *value);
 /// ```
-/// And all of them compile without what is refused:
+/// And all of them compile without the line that is an error:
 /// ```
 /// use std::sync::Arc;
 /// use whorl_core::sched::{LoopOwner, OwnerCell};
@@ -431,7 +433,7 @@ impl<T> OwnerCell<T> {
         self.open(|value| act(value, token))
     }
 
-    /// Opens the value to look at it: the garbage collector's way in.
+    /// Opens the value to read it, for the garbage collector.
     ///
     /// # Errors
     /// As [`OwnerCell::with`].
@@ -444,8 +446,8 @@ impl<T> OwnerCell<T> {
         self.open(|value| act(value, token))
     }
 
-    /// [`OwnerCell::with`] for a caller that holds the guard, and so need not ask which thread this is: the guard stays on
-    /// the thread that took it.
+    /// [`OwnerCell::with`] for a caller that holds the guard, and so need not check which thread this is: the guard stays
+    /// on the thread that took it.
     ///
     /// # Errors
     /// [`BorrowError::Reentered`] when this thread has the value open already; [`BorrowError::OtherThread`] when the guard is of
@@ -484,7 +486,7 @@ impl<T> OwnerCell<T> {
         Ok(result)
     }
 
-    /// The value, for who has the only reference.
+    /// The value, by the only reference to it.
     pub fn get_mut(&mut self) -> &mut T {
         // SAFETY: the reference to the cell is the only one, and it is lent for as long as the result.
         self.value.with_mut(|value| unsafe { &mut *value })
@@ -554,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_other_threads_while_one_has_the_guard() {
+    fn other_threads_get_an_error_while_one_has_the_guard() {
         let value = cell();
         let owner = Arc::clone(value.owner());
         let guard = owner.take();
@@ -569,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_to_open_twice() {
+    fn a_cell_that_is_open_does_not_open_again() {
         let value = cell();
         assert_eq!(value.with(|_| value.with(|v| *v)), Ok(Err(BorrowError::Reentered)));
         assert_eq!(value.with(|v| *v), Ok(7));
@@ -622,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn taking_the_guard_waits_for_accesses_and_refuses_from_then_on() {
+    fn taking_the_guard_waits_for_accesses_which_fail_from_then_on() {
         let value = cell();
         let other = Arc::clone(&value);
         let accesses = std::thread::spawn(move || while other.with(|v| *v += 1).is_ok() {});
@@ -640,7 +642,7 @@ mod tests {
         assert!(guard.is_ok());
         assert!(matches!(owner.take(), Err(BorrowError::Reentered)));
         assert!(matches!(owner.take_unless_here(), Ok(None)));
-        assert!(owner.is_held(), "a refused guard gives nothing back");
+        assert!(owner.is_held(), "a guard that was not taken releases nothing");
         drop(guard);
         assert!(!owner.is_held());
         assert!(matches!(owner.take_unless_here(), Ok(Some(_))));
@@ -757,7 +759,7 @@ mod models {
     }
 
     #[test]
-    fn the_guard_waits_for_an_access_and_refuses_from_then_on() {
+    fn the_guard_waits_for_an_access_and_later_ones_fail() {
         check(|cell| {
             let other = spawn(&cell, |cell| match cell.with(|value| *value += 1) {
                 Ok(()) | Err(BorrowError::OtherThread) => {}
@@ -802,14 +804,14 @@ mod models {
     fn a_kept_guard_holds_between_its_uses() {
         check(|cell| {
             let kept = KeptGuard::take(cell.owner()).unwrap();
-            let refused = spawn(&cell, |cell| {
+            let failing = spawn(&cell, |cell| {
                 assert_eq!(cell.with(|value| *value), Err(BorrowError::OtherThread));
             });
             for _ in 0..2 {
                 let used = kept.with(|guard| cell.with_guard(guard, |value| *value += 1));
                 assert_eq!(used, Ok(Ok(())));
             }
-            join(refused);
+            join(failing);
             let other = spawn(&cell, |cell| insist(cell, |value| *value *= 2));
             let used = kept.with(|guard| cell.with_guard(guard, |value| *value += 1));
             assert_eq!(used, Ok(Ok(())));

@@ -8,16 +8,17 @@ use std::time::Duration;
 
 /// Polls in a row that bring an event of a source which is gone, before the poller is made anew.
 ///
-/// Such events mean that a descriptor was closed without being unregistered and has a duplicate: the kernel goes on to report it.
+/// Such events mean that a descriptor was closed without being unregistered and has a duplicate: the kernel continues to
+/// report it.
 const STALE_POLLS: u32 = 16;
 
 /// What is known before a poll.
 #[derive(Clone, Copy, Debug)]
 pub struct Outlook {
-    /// The batch of the turn has been interrupted and goes on.
+    /// The batch of the turn has been interrupted and continues.
     pub in_batch: bool,
-    /// It is time to look at the descriptors.
-    pub looks: bool,
+    /// [`Pace`](super::Pace) says that a poll is due.
+    pub polls: bool,
     /// A callback is ready to run, or the loop is to stop: there is no reason to sleep.
     pub is_busy: bool,
 }
@@ -36,14 +37,15 @@ pub enum Sleep {
 }
 
 impl Outlook {
-    /// How long the poll may wait. `next_deadline`, when the next timer is due, is asked only if the answer depends on it.
+    /// How long the poll may wait. `next_deadline`, when the next timer is due, is called only where the result depends on
+    /// it.
     ///
     /// # Errors
     /// The error of `next_deadline`.
     #[inline]
     pub fn sleep<E>(self, next_deadline: impl FnOnce() -> Result<Option<u64>, E>) -> Result<Sleep, E> {
         Ok(match self {
-            Self { in_batch: true, .. } | Self { looks: false, .. } => Sleep::Skip,
+            Self { in_batch: true, .. } | Self { polls: false, .. } => Sleep::Skip,
             Self { is_busy: true, .. } => Sleep::No,
             Self { .. } => next_deadline()?.map_or(Sleep::Forever, Sleep::Until),
         })
@@ -66,7 +68,7 @@ impl Sleep {
         }
     }
 
-    /// The time limit of the poll, none for no limit. `now` is read only if the answer depends on it.
+    /// The timeout of the poll, none to wait without end. `now` is called only where the result depends on it.
     ///
     /// # Errors
     /// What `now` reports.
@@ -124,7 +126,7 @@ mod tests {
     use super::*;
     use std::convert::Infallible;
 
-    const IDLE: Outlook = Outlook { in_batch: false, looks: true, is_busy: false };
+    const IDLE: Outlook = Outlook { in_batch: false, polls: true, is_busy: false };
 
     fn sleep(outlook: Outlook, next_deadline: Option<u64>) -> Sleep {
         let sleep = outlook.sleep(|| Ok::<_, Infallible>(next_deadline));
@@ -143,10 +145,10 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_batch_goes_on_without_a_poll() {
+    fn an_interrupted_batch_continues_without_a_poll() {
         let outlook = Outlook { in_batch: true, is_busy: true, ..IDLE };
         assert_eq!(sleep(outlook, None), Sleep::Skip);
-        assert_eq!(sleep(Outlook { looks: false, is_busy: true, ..IDLE }, None), Sleep::Skip);
+        assert_eq!(sleep(Outlook { polls: false, is_busy: true, ..IDLE }, None), Sleep::Skip);
     }
 
     #[test]

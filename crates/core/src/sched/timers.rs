@@ -12,7 +12,7 @@ pub const NEVER: u64 = u64::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimerKey {
     slot: u32,
-    /// The low half of the timer's serial number, which tells it apart from a timer that uses the slot later.
+    /// The low half of the timer's serial number, which distinguishes it from a timer that uses the slot later.
     generation: u32,
 }
 

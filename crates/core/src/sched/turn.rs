@@ -5,7 +5,7 @@
 pub struct Turn(u64);
 
 impl Turn {
-    /// Goes on to the next turn.
+    /// Begins the next turn.
     pub const fn advance(&mut self) {
         self.0 = self.0.wrapping_add(1);
     }

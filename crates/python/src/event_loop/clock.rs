@@ -1,8 +1,8 @@
-//! The clock of a loop: everything that keeps time on a loop asks that loop.
+//! The clock of a loop: everything that keeps time on a loop reads that loop's clock.
 //!
-//! [`EventLoop::now`] and [`now_on`] are the only ways to it from outside of the event loop. [`monotonic`] is the machine's own
-//! clock, for measuring how long the process itself took (a slow callback, the rhythm of polls, the budget of a guest's turn):
-//! those are no matter of the loop's clock, and nothing beyond the event loop sees that function.
+//! [`EventLoop::now`] and [`now_on`] are the only ways to it from outside of the event loop. [`monotonic`] is the machine's
+//! own clock, for measuring how long the process itself took (a slow callback, the time between polls, the budget of a
+//! guest's turn): those are no matter of the loop's clock, and nothing beyond the event loop sees that function.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -54,7 +54,7 @@ pub enum Clock {
     Test(u64),
 }
 
-/// The choice of a loop's clock. Any thread may ask the time.
+/// The choice of a loop's clock. Any thread may read the time.
 #[derive(Debug, Default)]
 pub struct LoopClock {
     is_replaced: AtomicBool,
@@ -116,7 +116,7 @@ impl EventLoop {
             Clock::System => Ok(monotonic()),
             Clock::Test(now) => Ok(now),
             // A timer for the time that it shows is due.
-            Clock::Replaced => Ok(deadline(asked(slf.as_any())?)),
+            Clock::Replaced => Ok(deadline(call_time(slf.as_any())?)),
         }
     }
 
@@ -129,13 +129,13 @@ impl EventLoop {
         match slf.get().clock.kind() {
             Clock::System => Ok(seconds(monotonic())),
             Clock::Test(now) => Ok(seconds(now)),
-            Clock::Replaced => asked(slf.as_any()),
+            Clock::Replaced => call_time(slf.as_any()),
         }
     }
 }
 
 #[cold]
-fn asked(event_loop: &Bound<'_, PyAny>) -> PyResult<f64> {
+fn call_time(event_loop: &Bound<'_, PyAny>) -> PyResult<f64> {
     event_loop.call_method0(intern!(event_loop.py(), "time"))?.extract()
 }
 
@@ -147,6 +147,6 @@ fn asked(event_loop: &Bound<'_, PyAny>) -> PyResult<f64> {
 pub fn now_on(event_loop: &Bound<'_, PyAny>) -> PyResult<u64> {
     match event_loop.cast::<EventLoop>() {
         Ok(event_loop) => EventLoop::now(event_loop),
-        Err(_) => Ok(deadline(asked(event_loop)?)),
+        Err(_) => Ok(deadline(call_time(event_loop)?)),
     }
 }

@@ -24,7 +24,7 @@ use whorl_core::reactor::{Alarm, Interest, Poller, Token};
 use whorl_core::sched::{BorrowError, Budget, KeptGuard, OwnerGuard, Sleep, assert_nothing_open};
 
 use super::clock;
-use super::run::{Caller, Flow, Step};
+use super::run::{Caller, Step, StepFlow};
 use super::{EventLoop, Source};
 use crate::errors::OrRaise;
 
@@ -45,7 +45,7 @@ pub struct GuestTurns {
 struct GuestGuard(ManuallyDrop<KeptGuard>);
 
 // SAFETY: a kept guard is not `Send` so that no section over open state uses or ends it. Here it takes a `Python`, which no section
-// has, and `KeptGuard::is_here`, which may be asked on any thread, comes before everything else. Its `drop` is left out.
+// has, and `KeptGuard::is_here`, which may be called on any thread, comes before everything else. Its `drop` is left out.
 unsafe impl Send for GuestGuard {}
 // SAFETY: as above.
 unsafe impl Sync for GuestGuard {}
@@ -127,7 +127,7 @@ impl GuestResources {
         // SAFETY: the descriptor of a poller that `inner` keeps open until it is taken out again.
         unsafe { self.outer.add(current.as_raw_fd(), Token::from_raw(0), Interest::READ) }.or_raise()?;
         match inner.replace(current) {
-            Some(former) => self.outer.delete(former.as_raw_fd()).or_raise(),
+            Some(previous) => self.outer.delete(previous.as_raw_fd()).or_raise(),
             None => Ok(()),
         }
     }
@@ -167,11 +167,11 @@ impl GuestTurns {
             first = false;
             step.poll(event_loop, sleep.without_waiting())?;
             let outcome = step.dispatch(event_loop, Some(budget));
-            // After an exception as well: the host may go on, and nothing else would bring them back.
+            // After an exception as well: the host may continue, and nothing else would bring them back.
             if caller == Caller::Host {
                 this.take_entered()?;
             }
-            if outcome? == Flow::Stop {
+            if outcome? == StepFlow::Stop {
                 this.with(|state| state.stopping = false)?;
                 self.stopped.store(true, Ordering::Relaxed);
                 return Ok(());
@@ -265,7 +265,7 @@ impl GuestTurns {
             this.injection_queue.wake().or_raise()?;
             let budget = Budget::new(clock::monotonic(), clock::nanos(budget));
             let outcome = self.run_steps(event_loop, guard, budget, caller);
-            // After an exception as well: the host may go on, and call the next turn.
+            // After an exception as well: the host may continue, and call the next turn.
             let next = Self::settle(event_loop, &resources);
             outcome.and(next)
         });

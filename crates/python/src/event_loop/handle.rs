@@ -40,7 +40,7 @@ impl CloneWith for Scheduled {
     }
 }
 
-/// Where a handle is in its life.
+/// The stage of a handle, from the call that schedules it to the end of its run.
 #[derive(Debug)]
 pub(super) enum HandleStage {
     /// It waits to be run.
@@ -137,8 +137,8 @@ impl Handle {
     /// Pending to Cancelled, or Done to Cancelled; true if it was pending.
     pub fn transition_to_cancelled(slf: &Bound<'_, Self>) -> bool {
         // What it held is dropped here, as finalisers may run.
-        let former = slf.get().stage.replace(slf.py(), HandleStage::Cancelled);
-        matches!(former, HandleStage::Pending(_) | HandleStage::Shared(_))
+        let previous = slf.get().stage.replace(slf.py(), HandleStage::Cancelled);
+        matches!(previous, HandleStage::Pending(_) | HandleStage::Shared(_))
     }
 
     /// Whatever it was to Done, but for Cancelled: its loop is closed and will not run it.
@@ -162,8 +162,8 @@ impl Handle {
     /// Done to Pending again, for a handle that `is_recyclable`.
     #[inline]
     pub fn transition_to_pending(&self, at: Attached<'_>, scheduled: Scheduled) {
-        let former = self.stage.replace(at, HandleStage::Pending(scheduled));
-        debug_assert!(matches!(former, HandleStage::Done), "a recycled handle holds nothing");
+        let previous = self.stage.replace(at, HandleStage::Pending(scheduled));
+        debug_assert!(matches!(previous, HandleStage::Done), "a recycled handle holds nothing");
     }
 
     /// Where it was scheduled, in debug mode.
@@ -317,7 +317,7 @@ impl Handle {
         })
     }
 
-    /// Has the garbage collector look at the handle from now on.
+    /// Has the garbage collector traverse the handle from now on.
     ///
     /// # Safety
     /// No other thread tracks the handle meanwhile.
@@ -362,7 +362,7 @@ impl Handle {
     }
 }
 
-/// A handle that the garbage collector does not look at, as most are gone within a turn: the loop shows what it holds
+/// A handle that the garbage collector does not track, as most are gone within a turn: the loop shows what it holds
 /// ([`Handle::visit`]), tracks it if it is left when a run ends ([`EventLoop::come_to_rest`]), and drops what it holds when the
 /// loop is closed ([`Handle::transition_to_done`]).
 pub(super) fn untracked<T: PyClass>(
@@ -468,7 +468,7 @@ impl Handle {
         self.source_traceback(py)
     }
 
-    /// The class that `isinstance()` sees beside the true one, so that it is an `asyncio.Handle` as well.
+    /// The class that `isinstance()` sees in addition to the true one, so that it is an `asyncio.Handle` as well.
     #[getter]
     fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.py().import(intern!(slf.py(), "asyncio"))?.getattr(intern!(slf.py(), "Handle"))

@@ -73,7 +73,7 @@ unsafe fn on_turn_end<T: IoObject>(
 /// A reference to an [`IoObject`] of any class, with the functions of its class.
 #[derive(Debug)]
 pub struct IoHandle {
-    /// Of the class whose table stands beside it: [`IoHandle::new`] is the only place that puts the two together.
+    /// Of the class of `table`: [`IoHandle::new`] is the only place that puts the two together.
     object: Py<PyAny>,
     table: &'static IoTable,
 }

@@ -1,7 +1,7 @@
 //! The clock for tests: it stands, and jumps to the next deadline once nothing else can happen.
 //!
-//! `whorl.testing.EventLoop` is a loop with this clock. What keeps the clock from jumping is asked of that class, as it means
-//! looking at peers, executors and children; the poll itself is here.
+//! `whorl.testing.EventLoop` is a loop with this clock. That class finds out what keeps the clock from jumping, as this
+//! depends on peers, executors and children; the poll itself is here.
 
 use std::time::Duration;
 

@@ -137,7 +137,7 @@ pub struct LoopState {
     /// Which turn this is.
     pub turn: Turn,
     /// Where the turn is.
-    pub progress: run::Progress,
+    pub progress: run::TurnProgress,
     /// The poller, until the loop is closed.
     pub poller: Option<Arc<Poller>>,
 }

@@ -3,7 +3,7 @@
 //! A loop that runs is alive. One that rests may be part of a cycle through a handle that the program has, so it shows all
 //! that it holds: the handles in its queues are tracked, and the injection queue, which cannot be shown, is empty. Whichever
 //! thread finds the loop at rest empties it, in one section of the state: a run that begins or a `close()` waits for that
-//! section and is not refused, and no thread's call overtakes an earlier one of its own.
+//! section and does not fail, and no thread's call overtakes an earlier one of its own.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -30,8 +30,8 @@ impl LoopState {
         self.ready.push_back(handle);
     }
 
-    /// Puts `handle` behind what is ready; `at_rest` is the injection queue of a loop that no thread runs, whose calls come
-    /// first.
+    /// Puts `handle` behind the ready ones; `at_rest` is the injection queue of a loop that no thread runs, whose calls
+    /// come first.
     #[inline]
     pub(super) fn push(
         &mut self,
@@ -57,10 +57,10 @@ impl EventLoop {
 
     /// The calling thread has run the loop and has given up its guard.
     pub(super) fn come_to_rest(slf: &Bound<'_, Self>) {
-        // A thread that pushes looks for the guard afterwards (`inject`), with a fence in between as well: it finds that the
+        // A thread that pushes checks the guard afterwards (`inject`), with a fence in between as well: it finds that the
         // guard is gone, or its item is found here.
         fence(Ordering::SeqCst);
-        // Refused if a thread runs the loop again: then this is done at the end of that run.
+        // An error if a thread runs the loop again: then this is done at the end of that run.
         let _runs_again = slf.get().state.with_token(Attached::from(slf.py()), |state, at| {
             for handle in state.ready.iter().chain(&state.progress.entered) {
                 // SAFETY: as in `push_tracked`.
@@ -73,7 +73,7 @@ impl EventLoop {
     /// Takes what the calling thread has left for a loop whose run has ended meanwhile.
     pub(super) fn take_at_rest(slf: &Bound<'_, Self>) {
         let this = slf.get();
-        // Refused if a thread runs the loop again, which takes it.
+        // An error if a thread runs the loop again, which takes it.
         let _runs_again = this.state.with_token(Attached::from(slf.py()), |state, at| {
             if let Some(injection_queue) = this.at_rest() {
                 state.take_at_rest(at, injection_queue);

@@ -1,9 +1,9 @@
 //! The step of the loop, and one step after the other: `run_forever()`.
 //!
-//! A step is *prepare* (what other threads left is taken, and how long may the loop sleep), *poll* (the only part that may block
-//! or detach from the interpreter) and *dispatch* (the events that came are handed out, due timers join what is ready, and the
-//! batch runs). All that lasts from one step to the next is in [`LoopState`], so that a step may begin while one further up the
-//! stack is in its batch: a guest's task that runs a main loop of its host does that.
+//! A step is *prepare* (takes what other threads left, and says how long the loop may sleep), *poll* (the only part that
+//! may block or detach from the interpreter) and *dispatch* (hands the events to their sources, makes due timers ready, and
+//! runs the batch). All that lasts from one step to the next is in [`LoopState`], so that a step may begin while one
+//! further up the stack is in its batch: a guest's task that runs a main loop of its host does that.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,23 +27,23 @@ const RECYCLE_LOT: usize = 32;
 
 /// Where the loop is between two parts of a step.
 #[derive(Debug)]
-pub struct Progress {
-    /// Whether the next step looks at the descriptors.
-    looks: bool,
+pub struct TurnProgress {
+    /// Whether the next step polls.
+    polls: bool,
     /// Handles at the front of `ready` that belong to the batch. What a batch leaves, interrupted or ended by an exception,
     /// stays at the front.
     batch: usize,
-    /// Transports that are to be told of an event once the batch is over.
+    /// Events that are to be dispatched once the batch is over.
     deferred: VecDeque<(Dispatch, Event)>,
     stale_polls: StalePolls,
     /// Handles of a nested step whose context is entered further up the stack: they wait for that step.
     pub entered: Vec<Py<Handle>>,
 }
 
-impl Default for Progress {
+impl Default for TurnProgress {
     fn default() -> Self {
         Self {
-            looks: true,
+            polls: true,
             batch: 0,
             deferred: VecDeque::new(),
             stale_polls: StalePolls::default(),
@@ -52,7 +52,7 @@ impl Default for Progress {
     }
 }
 
-impl Progress {
+impl TurnProgress {
     /// Shows the collector what the rest of a turn holds.
     pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.entered.iter().try_for_each(|handle| Handle::visit(handle, visit))?;
@@ -66,7 +66,7 @@ impl LoopState {
     fn outlook(&self) -> Outlook {
         Outlook {
             in_batch: self.progress.batch > 0 || !self.progress.deferred.is_empty(),
-            looks: self.progress.looks,
+            polls: self.progress.polls,
             is_busy: !self.ready.is_empty() || self.stopping,
         }
     }
@@ -86,19 +86,19 @@ impl LoopState {
         self.ready.pop_front()
     }
 
-    /// Ends the batch, whose rest stays at the front of what is ready. The events are not lost: the poller is level-triggered
-    /// and reports them again. They are to be dropped outside the state.
+    /// Ends the batch, whose rest stays at the front of the ready handles. The events are not lost: the poller is
+    /// level-triggered and reports them again. They are to be dropped outside the state.
     #[must_use]
     fn abandon_batch(&mut self) -> VecDeque<(Dispatch, Event)> {
         self.progress.batch = 0;
-        self.progress.looks = true;
+        self.progress.polls = true;
         std::mem::take(&mut self.progress.deferred)
     }
 }
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
+pub enum StepFlow {
     /// Another one follows.
     Continue,
     /// `stop()` was called.
@@ -177,15 +177,19 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
         }
     }
 
-    /// Hands out the events that came, moves due timers to what is ready, and runs the batch: what is ready then. With a
-    /// budget the batch may end early, to be gone on with by the next step.
+    /// Hands the events to their sources, makes due timers ready, and runs the batch: the handles that are ready then. With
+    /// a budget the batch may end early, and the next step continues it.
     ///
     /// What was scheduled before comes first, as in asyncio, or a task that is about to be cancelled would still take a
     /// connection or data, which would be lost: if a callback is ready to run, transports get their events after the batch.
     ///
     /// # Errors
     /// KeyboardInterrupt and SystemExit raised by what ran; OSError if the poller cannot be made anew.
-    pub fn dispatch(&mut self, event_loop: &Bound<'_, EventLoop>, budget: Option<Budget>) -> PyResult<Flow> {
+    pub fn dispatch(
+        &mut self,
+        event_loop: &Bound<'_, EventLoop>,
+        budget: Option<Budget>,
+    ) -> PyResult<StepFlow> {
         let outcome = self.dispatch_all(event_loop, budget);
         if outcome.is_err() {
             let _events = event_loop.get().with(LoopState::abandon_batch)?;
@@ -193,14 +197,18 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
         outcome
     }
 
-    fn dispatch_all(&mut self, event_loop: &Bound<'_, EventLoop>, budget: Option<Budget>) -> PyResult<Flow> {
+    fn dispatch_all(
+        &mut self,
+        event_loop: &Bound<'_, EventLoop>,
+        budget: Option<Budget>,
+    ) -> PyResult<StepFlow> {
         let this = event_loop.get();
         if self.has_polled {
             self.hand_out(event_loop, budget)?;
         }
         let Some(ran) = self.run_batch(event_loop, budget)? else {
             EventLoop::flush(event_loop)?;
-            return Ok(Flow::Continue);
+            return Ok(StepFlow::Continue);
         };
         let recycled = &mut self.recycled;
         let (stopping, has_deferred, unsent) = this
@@ -209,9 +217,8 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
                 state.turn.advance();
                 state.recycle(recycled);
                 let (stopping, has_deferred) = (state.stopping, !state.progress.deferred.is_empty());
-                state.progress.looks = has_deferred
-                    || state.pace.is_time_to_look(ran, clock::monotonic)
-                    || state.ready.is_empty();
+                state.progress.polls =
+                    has_deferred || state.pace.is_poll_due(ran, clock::monotonic) || state.ready.is_empty();
                 (stopping, has_deferred, !state.to_flush.is_empty())
             })
             .or_raise()?;
@@ -223,13 +230,13 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
             EventLoop::flush(event_loop)?;
         }
         Ok(if stopping || (has_deferred && this.with(|state| state.stopping)?) {
-            Flow::Stop
+            StepFlow::Stop
         } else {
-            Flow::Continue
+            StepFlow::Continue
         })
     }
 
-    /// After a poll: tells the sources of the events, or notes that they are to be told after the batch, and takes due timers.
+    /// After a poll: dispatches the events, or keeps them until the batch is over, and takes due timers.
     // Never: a turn without a poll would pay for its locals.
     #[inline(never)]
     fn hand_out(&self, event_loop: &Bound<'_, EventLoop>, budget: Option<Budget>) -> PyResult<()> {
@@ -245,9 +252,9 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
         }
         let now = EventLoop::now(event_loop)?;
         let polled_at = if this.clock.kind() == Clock::System { now } else { clock::monotonic() };
-        // The waker of a guest is no news.
-        let found = self.events.len() > usize::from(self.caller != Caller::Run);
-        this.state.with_guard(self.guard, |state| state.pace.looked(polled_at, found)).or_raise()?;
+        // A guest's waker stays readable, and its event says nothing of the descriptors.
+        let has_events = self.events.len() > usize::from(self.caller != Caller::Run);
+        this.state.with_guard(self.guard, |state| state.pace.note_poll(polled_at, has_events)).or_raise()?;
         loop {
             let timer = this.timers.with_guard(self.guard, |timers| timers.pop_due(now)).or_raise()?;
             let Some(timer) = timer.map(TimerHandle::into_handle) else { break };
@@ -256,8 +263,8 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
         Ok(())
     }
 
-    /// Tells those whose descriptors are ready, or notes them for after the batch if there is one. True if an event came for a
-    /// source that is gone.
+    /// Dispatches the events, or keeps them until the batch is over if there is one. True if an event came for a source
+    /// that is gone.
     fn hand_out_events(&self, event_loop: &Bound<'_, EventLoop>, budget: Option<Budget>) -> PyResult<bool> {
         let py = event_loop.py();
         let this = event_loop.get();
@@ -291,7 +298,8 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
         Ok(stale)
     }
 
-    /// Runs the batch: what is ready as it begins. Returns how many handles ran, or nothing if the budget was used up before.
+    /// Runs the batch: the handles that are ready as it begins. Returns how many ran, or nothing if the budget was used up
+    /// before.
     #[inline]
     fn run_batch(
         &mut self,
@@ -369,7 +377,7 @@ impl EventLoop {
         loop {
             let sleep = step.prepare(slf)?;
             step.poll(slf, sleep)?;
-            if step.dispatch(slf, None)? == Flow::Stop {
+            if step.dispatch(slf, None)? == StepFlow::Stop {
                 return Ok(());
             }
         }
@@ -451,7 +459,7 @@ impl EventLoop {
         py.check_signals()
     }
 
-    /// Tells one source; in debug mode one that takes longer than `loop.slow_callback_duration` is reported.
+    /// Hands one event to its source; in debug mode one that takes longer than `loop.slow_callback_duration` is reported.
     fn run_dispatch(slf: &Bound<'_, Self>, dispatch: Dispatch, event: Event) -> PyResult<()> {
         if !slf.get().is_debug() {
             return dispatch.run(slf, event);

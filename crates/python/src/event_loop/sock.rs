@@ -1,7 +1,7 @@
-//! Operations on plain sockets: the native half of `sock_recv()` and the other `sock_*` methods.
+//! Operations on sockets: the native half of `sock_recv()` and the other `sock_*` methods.
 //!
-//! Each is tried at once. What would block becomes an [`Operation`] that waits in the [`Watch`] of its descriptor, beside
-//! the callbacks of `add_reader()` and `add_writer()`, and is tried again by the loop itself when the poller reports.
+//! Each is tried at once. What would block becomes an [`Operation`] that waits in the [`Watch`] of its descriptor, along
+//! with the callbacks of `add_reader()` and `add_writer()`, and is tried again by the loop itself when the poller reports.
 //!
 //! A descriptor that was waited for to be readable stays registered when the operation is done ([`WatchSide::Lingering`]): the
 //! next operation on the same socket, which usually comes soon, then needs no system call to wait. If data comes first, the
@@ -26,13 +26,13 @@ use crate::errors::{IntoPyErr, is_blocking};
 use crate::interpreter::Identity;
 
 /// `socket.socket`; what derives from it may have methods of its own, and goes asyncio's way.
-fn is_plain_socket(sock: &Bound<'_, PyAny>) -> PyResult<bool> {
+fn is_stock_socket(sock: &Bound<'_, PyAny>) -> PyResult<bool> {
     static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     Ok(sock.get_type().is(TYPE.import(sock.py(), "socket", "socket")?))
 }
 
 /// What the loop knows of a descriptor before an attempt.
-enum Repeating {
+enum SocketReadState {
     /// Nothing that matters: try.
     Unknown,
     /// The last read took all, and the poller has reported nothing since: wait.
@@ -40,7 +40,7 @@ enum Repeating {
 }
 
 /// An operation that is ready for an attempt.
-enum Taken {
+enum TakenOperation {
     Operation(Box<Operation>),
     /// Readiness that no operation waits for any more.
     Unwanted,
@@ -51,8 +51,8 @@ impl EventLoop {
     ///
     /// # Errors
     /// ValueError in debug mode for a socket that may block.
-    fn plain_fd(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
-        if !is_plain_socket(sock)? {
+    fn stock_fd(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
+        if !is_stock_socket(sock)? {
             return Ok(None);
         }
         let py = slf.py();
@@ -71,9 +71,9 @@ impl EventLoop {
         mut kind: OperationKind,
     ) -> PyResult<Py<PyAny>> {
         slf.get().disturb()?;
-        match Self::standing(slf, sock, fd, direction)? {
-            Repeating::Drained => {}
-            Repeating::Unknown => match kind.attempt(sock, fd)? {
+        match Self::read_state(slf, sock, fd, direction)? {
+            SocketReadState::Drained => {}
+            SocketReadState::Unknown => match kind.attempt(sock, fd)? {
                 Attempt::Done(outcome) => return outcome.map(Bound::unbind),
                 Attempt::Drained(result) => return Ok(result.unbind()),
                 Attempt::Blocked => {}
@@ -82,14 +82,15 @@ impl EventLoop {
         Self::wait(slf, sock, fd, direction, kind)
     }
 
-    fn standing(
+    /// What the loop knows of `fd` before an attempt in `direction`.
+    fn read_state(
         slf: &Bound<'_, Self>,
         sock: &Bound<'_, PyAny>,
         fd: RawFd,
         direction: Direction,
-    ) -> PyResult<Repeating> {
+    ) -> PyResult<SocketReadState> {
         if direction == Direction::Write {
-            return Ok(Repeating::Unknown);
+            return Ok(SocketReadState::Unknown);
         }
         let drained_socket = slf.get().with_attached(slf.py(), |state, at| {
             let token = state.sources.token_of(fd)?;
@@ -98,9 +99,9 @@ impl EventLoop {
             if drained { watch.live_socket(at) } else { None }
         })?;
         Ok(if drained_socket.is_some_and(|known| known.into_bound(slf.py()).is(sock)) {
-            Repeating::Drained
+            SocketReadState::Drained
         } else {
-            Repeating::Unknown
+            SocketReadState::Unknown
         })
     }
 
@@ -123,19 +124,19 @@ impl EventLoop {
             this.with(|state| {
                 let token = state.sources.token_of(fd)?;
                 let Some(Source::Watch(watch)) = state.sources.get_mut(token) else { return None };
-                let former = watch.side(direction).replace(WatchSide::Operation(operation.take()?));
-                Some((token, watch.interest(), former))
+                let previous = watch.side(direction).replace(WatchSide::Operation(operation.take()?));
+                Some((token, watch.interest(), previous))
             })
         };
         // The usual case: it was waited for before.
         let mut joined = if this.knows(slf.py(), fd, sock)? { join()? } else { None };
         if joined.is_none() {
             Self::check_unowned(slf, fd)?;
-            Self::end_former_life(slf, fd, sock)?;
+            Self::unregister_previous_owner(slf, fd, sock)?;
             joined = join()?;
         }
-        if let Some((token, interest, former)) = joined {
-            former.cancel(slf.py());
+        if let Some((token, interest, previous)) = joined {
+            previous.cancel(slf.py());
             this.set_interest(token, interest)?;
             this.note_socket(token, sock)?;
             return Ok(future.unbind());
@@ -165,7 +166,7 @@ impl EventLoop {
         )?;
         if unknown {
             let socket = PyWeakrefReference::new(sock)?.unbind();
-            let _former = self.with(|state| match state.sources.get_mut(token) {
+            let _previous = self.with(|state| match state.sources.get_mut(token) {
                 Some(Source::Watch(watch)) => watch.socket.replace(socket),
                 _ => Some(socket),
             })?;
@@ -174,8 +175,12 @@ impl EventLoop {
     }
 
     /// Drops a watch of `fd` that belongs to a file which was closed meanwhile, or that has no operation: `file` is a new
-    /// owner of the number. Operations of the former owner fail with EBADF.
-    pub fn end_former_life(slf: &Bound<'_, Self>, fd: RawFd, file: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// owner of the number. Operations of the previous owner fail with EBADF.
+    pub fn unregister_previous_owner(
+        slf: &Bound<'_, Self>,
+        fd: RawFd,
+        file: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let found = this.with_attached(py, |state, at| {
@@ -191,7 +196,7 @@ impl EventLoop {
             return Ok(());
         }
         let closed = |owner: &Bound<'_, PyAny>| -> bool {
-            // A number has no state of its own to ask for.
+            // A number has no state of its own to read.
             let number =
                 owner.call_method0(intern!(py, "fileno")).and_then(|number| number.extract::<RawFd>());
             !owner.is_instance_of::<pyo3::types::PyInt>() && number.ok() != Some(fd)
@@ -236,20 +241,20 @@ impl EventLoop {
             let side = watch.side(direction);
             match side {
                 WatchSide::Operation(_) => match side.replace(WatchSide::resting(direction)) {
-                    WatchSide::Operation(operation) => Some((fd, Taken::Operation(operation))),
+                    WatchSide::Operation(operation) => Some((fd, TakenOperation::Operation(operation))),
                     _ => None,
                 },
                 WatchSide::Lingering { .. } => {
                     *side = WatchSide::Free;
-                    Some((fd, Taken::Unwanted))
+                    Some((fd, TakenOperation::Unwanted))
                 }
                 WatchSide::Free | WatchSide::Callback(_) => None,
             }
         })?;
         let (fd, mut operation) = match taken {
             None => return Ok(()),
-            Some((_, Taken::Unwanted)) => return this.settle(py, token),
-            Some((fd, Taken::Operation(operation))) => (fd, operation),
+            Some((_, TakenOperation::Unwanted)) => return this.settle(py, token),
+            Some((fd, TakenOperation::Operation(operation))) => (fd, operation),
         };
         if operation.is_done(py)? {
             return this.rest(py, token, direction, WatchSide::Free);
@@ -347,7 +352,7 @@ impl EventLoop {
         args: Py<PyTuple>,
     ) -> PyResult<Py<PyAny>> {
         let py = slf.py();
-        let Some(fd) = Self::plain_fd(slf, sock)? else {
+        let Some(fd) = Self::stock_fd(slf, sock)? else {
             let args: Vec<_> = args.bind(py).iter().collect();
             let name = format!("sock_{}", method.bind(py));
             return asyncios(slf, &name, sock, &args.iter().collect::<Vec<_>>());
@@ -364,8 +369,8 @@ impl EventLoop {
         sock: &Bound<'_, PyAny>,
         n: &Bound<'_, PyAny>,
     ) -> PyResult<Py<PyAny>> {
-        let (Some(fd), Ok(limit)) = (Self::plain_fd(slf, sock)?, n.extract::<usize>()) else {
-            // What is no size is refused by the socket's own method.
+        let (Some(fd), Ok(limit)) = (Self::stock_fd(slf, sock)?, n.extract::<usize>()) else {
+            // The socket's own method raises for what is no size.
             return asyncios(slf, "sock_recv", sock, &[n]);
         };
         Self::try_or_wait(slf, sock, fd, Direction::Read, OperationKind::Recv(limit))
@@ -377,7 +382,7 @@ impl EventLoop {
         sock: &Bound<'_, PyAny>,
         buf: &Bound<'_, PyAny>,
     ) -> PyResult<Py<PyAny>> {
-        let Some(fd) = Self::plain_fd(slf, sock)? else {
+        let Some(fd) = Self::stock_fd(slf, sock)? else {
             return asyncios(slf, "sock_recv_into", sock, &[buf]);
         };
         match LentMemory::writable(buf) {
@@ -395,7 +400,7 @@ impl EventLoop {
         sock: &Bound<'_, PyAny>,
         data: &Bound<'_, PyAny>,
     ) -> PyResult<Py<PyAny>> {
-        let Some(fd) = Self::plain_fd(slf, sock)? else {
+        let Some(fd) = Self::stock_fd(slf, sock)? else {
             return asyncios(slf, "sock_sendall", sock, &[data]);
         };
         Self::try_or_wait(slf, sock, fd, Direction::Write, OperationKind::SendAll(Payload::new(data)?, 0))
@@ -425,7 +430,7 @@ impl EventLoop {
 
     /// `sock_accept`: the connection and its address, or an awaitable of them.
     fn _sock_accept(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let Some(fd) = Self::plain_fd(slf, sock)? else { return asyncios(slf, "sock_accept", sock, &[]) };
+        let Some(fd) = Self::stock_fd(slf, sock)? else { return asyncios(slf, "sock_accept", sock, &[]) };
         Self::try_or_wait(slf, sock, fd, Direction::Read, OperationKind::Accept)
     }
 
@@ -436,12 +441,12 @@ impl EventLoop {
         address: &Bound<'_, PyAny>,
     ) -> PyResult<Py<PyAny>> {
         let py = slf.py();
-        let Some(fd) = Self::plain_fd(slf, sock)? else {
+        let Some(fd) = Self::stock_fd(slf, sock)? else {
             return asyncios(slf, "sock_connect", sock, &[address]);
         };
         slf.get().disturb()?;
         match sock.call_method1(intern!(py, "connect"), (address,)) {
-            // EINPROGRESS; after EINTR it goes on in the background as well (bpo-23618).
+            // EINPROGRESS; after EINTR it continues in the background as well (bpo-23618).
             Err(error) if is_blocking(py, &error) => {
                 Self::wait(slf, sock, fd, Direction::Write, OperationKind::Connect(address.clone().unbind()))
             }
@@ -458,12 +463,12 @@ impl EventLoop {
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        if this.has_closed() || !is_plain_socket(sock)? {
+        if this.has_closed() || !is_stock_socket(sock)? {
             return Ok(());
         }
         let fd: RawFd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
         let Some((token, direction)) = this.token_of_operation(fd, future)? else { return Ok(()) };
-        let _former = this.with(|state| match state.sources.get_mut(token) {
+        let _previous = this.with(|state| match state.sources.get_mut(token) {
             Some(Source::Watch(watch)) => Some(watch.side(direction).replace(WatchSide::Free)),
             _ => None,
         })?;

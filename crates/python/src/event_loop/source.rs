@@ -25,14 +25,14 @@ pub enum Source {
 /// What is done when a descriptor is ready in one direction.
 #[derive(Debug, Default)]
 pub enum WatchSide {
-    /// Nothing, and nothing is asked of the poller.
+    /// Nothing, and there is no interest in the direction.
     #[default]
     Free,
     /// A callback of `add_reader()` or `add_writer()` is called.
     Callback(Py<Handle>),
     /// An operation of a `sock_*` method is tried again.
     Operation(Box<Operation>),
-    /// The poller is still asked, though the operation is done: the next one comes soon.
+    /// The interest stays registered though the operation is done: the next one comes soon.
     Lingering {
         /// Whether the operation took all there was.
         drained: bool,
@@ -40,8 +40,8 @@ pub enum WatchSide {
 }
 
 impl WatchSide {
-    /// What a side is after an operation in `direction`: writable is what a socket is nearly always, so only the other
-    /// direction is worth asking for in advance.
+    /// What a side is after an operation in `direction`: a socket is nearly always writable, so only the interest in the
+    /// other direction is worth keeping.
     pub const fn resting(direction: Direction) -> Self {
         match direction {
             Direction::Read => Self::Lingering { drained: false },
@@ -88,7 +88,7 @@ impl WatchSide {
     }
 }
 
-/// Who waits for one descriptor, and the object that stands for it.
+/// What waits for one descriptor, and the object that the descriptor belongs to.
 #[derive(Debug, Default)]
 pub struct Watch {
     /// What is done when it is readable.
@@ -103,7 +103,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Which directions are asked of the poller.
+    /// Which directions are registered with the poller.
     pub const fn interest(&self) -> Interest {
         Interest { read: self.reader.is_wanted(), write: self.writer.is_wanted() }
     }
@@ -126,7 +126,7 @@ impl Watch {
         self.socket.as_ref().and_then(|socket| at.upgrade(socket))
     }
 
-    /// The object that stands for the descriptor, if there still is one.
+    /// The object that the descriptor belongs to, if it still exists.
     pub fn owner(&self, at: Attached<'_>) -> Option<Outgoing> {
         match (&self.socket, &self.file) {
             (Some(socket), _) => at.upgrade(socket),
@@ -153,16 +153,16 @@ pub enum Dispatch {
     Nothing,
     /// Take the wake-ups back; what woke the loop is in the injection queue.
     Waker,
-    /// The source is gone: the event belongs to its former life.
+    /// The source of the event is gone.
     Stale,
-    /// Go on with operations on a socket.
+    /// Try the waiting operations on a socket again.
     Operations,
     /// Call a transport or a listener.
     Io(IoHandle),
 }
 
 impl Source {
-    /// What an event asks for. Callbacks of watchers are pushed to `ready`, as they run with the turn's batch.
+    /// What is to be done for an event. Callbacks of watchers are pushed to `ready`, as they run with the turn's batch.
     pub fn dispatch(
         &self,
         at: Attached<'_>,

@@ -41,8 +41,8 @@ impl Drop for Running<'_> {
     }
 }
 
-/// A callback wrapper returned by `call_soon_threadsafe()` to other threads, from Python 3.14 on: cancelling it, or asking
-/// whether it is cancelled, waits while the callback runs. Source of the semantics: `asyncio.events._ThreadSafeHandle`.
+/// A callback wrapper returned by `call_soon_threadsafe()` to other threads, from Python 3.14 on: `cancel()` and
+/// `cancelled()` wait while the callback runs. Source of the semantics: `asyncio.events._ThreadSafeHandle`.
 #[pyclass(frozen, extends = Handle, weakref, module = "whorl._core")]
 #[derive(Debug, Default)]
 pub struct ThreadSafeHandle {
@@ -90,7 +90,7 @@ impl ThreadSafeHandle {
         if !slf.get().is_elsewhere() {
             return;
         }
-        // The callback needs the interpreter to come to its end, and this thread must not hold a cell that it may want. The
+        // The callback needs the interpreter to come to its end, and this thread must not hold a cell that it may open. The
         // lock is given back before this thread attaches again.
         assert_nothing_open();
         slf.py().detach(|| {
@@ -120,7 +120,7 @@ impl ThreadSafeHandle {
         Handle::is_cancelled(slf.as_super())
     }
 
-    /// The class that `isinstance()` sees beside the true one, so that it is asyncio's own as well.
+    /// The class that `isinstance()` sees in addition to the true one, so that it is asyncio's own as well.
     #[getter]
     fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.py().import(intern!(slf.py(), "asyncio.events"))?.getattr(intern!(slf.py(), "_ThreadSafeHandle"))

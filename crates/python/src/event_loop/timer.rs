@@ -143,7 +143,7 @@ impl TimerHandle {
         self.when
     }
 
-    /// The class that `isinstance()` sees beside the true one, so that it is an `asyncio.TimerHandle` as well.
+    /// The class that `isinstance()` sees in addition to the true one, so that it is an `asyncio.TimerHandle` as well.
     #[getter]
     fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.py().import(intern!(slf.py(), "asyncio"))?.getattr(intern!(slf.py(), "TimerHandle"))
@@ -168,7 +168,7 @@ impl TimerHandle {
                 && Handle::is_cancelled(slf.as_super()) == Handle::is_cancelled(other.as_super()))
         };
         let (a, b) = (slf.get().when, other.get().when);
-        let answer = match op {
+        let result = match op {
             CompareOp::Lt => a < b,
             CompareOp::Gt => a > b,
             CompareOp::Le => a < b || equal()?,
@@ -176,7 +176,7 @@ impl TimerHandle {
             CompareOp::Eq => equal()?,
             CompareOp::Ne => !equal()?,
         };
-        Ok(answer.into_pyobject(py)?.to_owned().into_any().unbind())
+        Ok(result.into_pyobject(py)?.to_owned().into_any().unbind())
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -1,10 +1,10 @@
 //! Watching descriptors: `add_reader()`, `add_writer()` and their removal, from any thread.
 //!
 //! [`Watchers`] says which callback is the current one for each descriptor and direction. It changes at once, on the thread
-//! that calls, as the answer of `remove_reader()` depends on it; a callback that is replaced or removed is cancelled there and
-//! never runs again. The loop's sources and the poller follow on the loop's own thread: another thread leaves a
-//! [`WatchChange`] in the injection queue. A change names its handle, so that one which comes late, when the number has a new
-//! callback or a new life, finds nothing to do.
+//! that calls, as the result of `remove_reader()` depends on it; a callback that is replaced or removed is cancelled there
+//! and never runs again. The loop's sources and the poller follow on the loop's own thread: another thread leaves a
+//! [`WatchChange`] in the injection queue. A change names its handle, so that one which comes late, when the number has a
+//! new callback or a new owner, finds nothing to do.
 //!
 //! A watch holds a reference to the file object it was given, so that a collection does not close it. A descriptor that belongs
 //! to a transport is refused.
@@ -73,26 +73,26 @@ impl Watchers {
         act(&mut self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Makes `handle` the current callback, and cancels the former one.
+    /// Makes `handle` the current callback, and cancels the previous one.
     fn replace(&self, file: &Bound<'_, PyAny>, fd: RawFd, direction: Direction, handle: Py<Handle>) {
         let py = file.py();
         let watcher = Watcher { handle, file: file.clone().unbind() };
-        let former = self.with(|current| current.insert((fd, direction), watcher));
-        if let Some(former) = former {
-            Handle::cancel(former.handle.bind(py));
+        let previous = self.with(|current| current.insert((fd, direction), watcher));
+        if let Some(previous) = previous {
+            Handle::cancel(previous.handle.bind(py));
         }
     }
 
     /// Takes the current callback out and cancels it.
     fn remove(&self, py: Python<'_>, fd: RawFd, direction: Direction) -> Option<Py<Handle>> {
-        let former = self.with(|current| current.remove(&(fd, direction)))?;
-        Handle::cancel(former.handle.bind(py));
-        Some(former.handle)
+        let previous = self.with(|current| current.remove(&(fd, direction)))?;
+        Handle::cancel(previous.handle.bind(py));
+        Some(previous.handle)
     }
 
     /// Takes `handle` out, if it still is the current callback.
     pub fn forget(&self, fd: RawFd, direction: Direction, handle: &Py<Handle>) {
-        let _former = self.with(|current| {
+        let _previous = self.with(|current| {
             let is_current = current.get(&(fd, direction)).is_some_and(|watcher| watcher.handle.is(handle));
             if is_current { current.remove(&(fd, direction)) } else { None }
         });
@@ -108,8 +108,8 @@ impl Watchers {
 
     /// Takes every callback out: the loop is closed.
     pub fn clear(&self, py: Python<'_>) {
-        let former = self.with(std::mem::take);
-        for watcher in former.into_values() {
+        let previous = self.with(std::mem::take);
+        for watcher in previous.into_values() {
             Handle::transition_to_done(watcher.handle.bind(py));
         }
     }
@@ -170,7 +170,7 @@ impl EventLoop {
         self.owner.is_held() && !self.owner.is_here()
     }
 
-    /// Calls `handle` whenever `file` is ready, in place of a former callback of the same direction.
+    /// Calls `handle` whenever `file` is ready, in place of a previous callback of the same direction.
     fn watch(
         slf: &Bound<'_, Self>,
         file: &Bound<'_, PyAny>,
@@ -216,7 +216,7 @@ impl EventLoop {
         if matches!(action, Action::Add { checked: true }) {
             Self::check_unowned(slf, fd)?;
         }
-        Self::end_former_life(slf, fd, file)?;
+        Self::unregister_previous_owner(slf, fd, file)?;
         if new {
             slf.get().watchers.replace(file, fd, direction, change.handle.clone_ref(py));
         }
@@ -233,13 +233,13 @@ impl EventLoop {
             let token = state.sources.token_of(fd)?;
             let Some(Source::Watch(watch)) = state.sources.get_mut(token) else { return None };
             let (handle, file) = side.take()?;
-            let former = watch.side(direction).replace(WatchSide::Callback(handle));
-            let former_file = watch.file.replace(file);
-            Some((token, watch.interest(), former, former_file))
+            let previous = watch.side(direction).replace(WatchSide::Callback(handle));
+            let previous_file = watch.file.replace(file);
+            Some((token, watch.interest(), previous, previous_file))
         })?;
-        if let Some((token, interest, former, _former_file)) = known {
-            if !former.is_callback(&change.handle) {
-                former.cancel(py);
+        if let Some((token, interest, previous, _previous_file)) = known {
+            if !previous.is_callback(&change.handle) {
+                previous.cancel(py);
             }
             return this.renew_interest(token, interest);
         }
@@ -312,15 +312,15 @@ impl EventLoop {
             if !is_it(watch.side(direction)) {
                 return None;
             }
-            let former = watch.side(direction).replace(WatchSide::Free);
+            let previous = watch.side(direction).replace(WatchSide::Free);
             let has_callback =
                 [&watch.reader, &watch.writer].iter().any(|side| matches!(side, WatchSide::Callback(_)));
-            let former_file = if has_callback { None } else { watch.file.take() };
-            Some((token, watch.interest(), former, former_file))
+            let previous_file = if has_callback { None } else { watch.file.take() };
+            Some((token, watch.interest(), previous, previous_file))
         })?;
-        let Some((token, interest, former, _former_file)) = found else { return Ok(false) };
-        let was_operation = matches!(former, WatchSide::Operation(_));
-        former.cancel(py);
+        let Some((token, interest, previous, _previous_file)) = found else { return Ok(false) };
+        let was_operation = matches!(previous, WatchSide::Operation(_));
+        previous.cancel(py);
         if interest.is_none() {
             drop(this.unregister(token)?);
         } else if let Err(error) = this.set_interest(token, interest)
@@ -361,7 +361,8 @@ impl EventLoop {
         }
     }
 
-    /// Tells the poller, changed or not: the number may have been closed and have a new life, which has to be added.
+    /// Registers `interest` with the poller, changed or not: the number may have been closed and name a new file, which has
+    /// to be added.
     fn renew_interest(&self, token: Token, interest: Interest) -> PyResult<()> {
         self.check_process()?;
         self.with(|state| {
@@ -443,7 +444,7 @@ impl EventLoop {
     }
 
     /// Stop calling back when `fd` is ready for reading. Returns True if there was a callback, which is not called again,
-    /// whichever thread asks.
+    /// whichever thread calls.
     fn remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
         Self::unwatch(slf, fd, Direction::Read, true)
     }
@@ -471,7 +472,7 @@ impl EventLoop {
         Self::check_unowned(slf, fileno(fd)?)
     }
 
-    /// As `add_reader()`, without looking whether a transport uses the descriptor; returns the Handle.
+    /// As `add_reader()`, without a check whether a transport uses the descriptor; returns the Handle.
     #[pyo3(signature = (fd, callback, *args))]
     fn _add_reader(
         slf: &Bound<'_, Self>,
@@ -489,7 +490,7 @@ impl EventLoop {
         Self::unwatch(slf, fd, Direction::Read, false)
     }
 
-    /// As `add_writer()`, without looking whether a transport uses the descriptor; returns the Handle.
+    /// As `add_writer()`, without a check whether a transport uses the descriptor; returns the Handle.
     #[pyo3(signature = (fd, callback, *args))]
     fn _add_writer(
         slf: &Bound<'_, Self>,
