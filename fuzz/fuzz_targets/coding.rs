@@ -75,7 +75,7 @@ fn decode(value: &str, body: &[u8], pieces: &[(usize, usize)]) -> (Verdict, Vec<
                 return (Verdict::Corrupt, out);
             }
         };
-        assert!(out.len() - before <= most, "more output than was asked for");
+        assert!(out.len() - before <= most, "more output than was allowed");
         assert!(done.more || at + done.consumed == end, "input left over, and no more to come");
         assert!(!done.more || done.consumed > 0 || out.len() > before, "nothing done, and more to come");
         at += done.consumed;

@@ -13,9 +13,9 @@ fuzz_target!(|header: &str| {
         assert_eq!(DeflateOffer::parse(&offer.to_string()), Ok(vec![offer]));
         if let Some(agreement) = offer.accept(DeflateParameters::default()) {
             let client_can = !matches!(offer.client_max_window_bits, WindowOffer::AtMost(8));
-            assert_eq!(offer.answered(&agreement.answer(&offer)).ok(), client_can.then_some(Some(agreement)));
+            assert_eq!(offer.accept_response(&agreement.response(&offer)).ok(), client_can.then_some(Some(agreement)));
         }
     }
     let offer = DeflateOffer { client_max_window_bits: WindowOffer::Any, ..DeflateOffer::default() };
-    let _ = offer.answered(header);
+    let _ = offer.accept_response(header);
 });

@@ -4,17 +4,20 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use whorl_core::websocket::{DeflateAgreement, Compress, DeflateParameters, WebSocketEvent, Opcode, MessageReader, WebSocketRole, FrameWriter};
+use whorl_core::websocket::{
+    Compress, DeflateAgreement, DeflateParameters, FrameWriter, MessageReader, Opcode, WebSocketEvent,
+    WebSocketRole,
+};
 
 #[derive(Arbitrary, Debug)]
 struct Input {
     is_server: bool,
     compression: Option<(u8, bool)>,
-    frames: Vec<Sent>,
+    frames: Vec<SentFrame>,
 }
 
 #[derive(Arbitrary, Debug)]
-struct Sent {
+struct SentFrame {
     opcode: u8,
     payload: Vec<u8>,
     /// The payload so many times over.
@@ -32,7 +35,7 @@ fuzz_target!(|input: Input| {
     });
     let mut writer = FrameWriter::new(role, agreement);
     let mut reader = MessageReader::new(role.peer(), None, agreement);
-    // The message that has been started, to tell what comes of it.
+    // The message that has been started, to compare with what is read.
     let mut message: Option<Vec<u8>> = None;
     for sent in input.frames {
         // Text is binary here: that it is UTF-8 is the sender's business.

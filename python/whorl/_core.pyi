@@ -1,7 +1,7 @@
 """The native half of whorl: not public, and checked against the built module by stubtest (``make lint``).
 
 Handles and transports derive from asyncio's classes here, so that type checkers take them for what they stand
-for. In the built module they derive from ``object`` and say by ``__class__``, which ``isinstance()`` asks,
+for. In the built module they derive from ``object`` and say by ``__class__``, which ``isinstance()`` reads,
 that they are asyncio's. What a class here does not repeat it has with the signature that asyncio gives it.
 """
 
@@ -557,7 +557,7 @@ class WebSocketWriter:
     def encode(self, opcode: int, data: ReadableBuffer, compress: int | None = None) -> bytes: ...
 
 def websocket_offer(compress: int) -> str: ...
-def websocket_agreement(compress: int, answer: str) -> tuple[int, bool, int, bool] | None: ...
+def websocket_agreement(compress: int, response: str) -> tuple[int, bool, int, bool] | None: ...
 
 # The HTTP client
 

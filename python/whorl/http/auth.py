@@ -138,7 +138,7 @@ def netrc_from_env() -> netrc.netrc | None:
     except netrc.NetrcParseError as error:
         client_logger.warning("Could not parse .netrc file: %s", error)
     except FileNotFoundError as error:
-        # That nothing is at the default place is no news.
+        # The default file need not exist.
         if named:
             client_logger.warning("Could not read .netrc file: %s", error)
     except OSError as error:

@@ -34,7 +34,7 @@ from .exceptions import (
 from .helpers import is_canonical_ipv4_address, is_ip_address
 from .middlewares import build_client_middlewares
 from .proxies import get_env_proxy_for_url
-from .timeouts import ClientTimeout, deadline, is_time_limit
+from .timeouts import ClientTimeout, deadline, is_timeout
 from .tracing import Trace
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ class Call:
                 self._data = request._body
             return None
         except OSError as error:
-            if is_time_limit(error):
+            if is_timeout(error):
                 raise
             raise ClientOSError(*error.args) from error
 

@@ -31,7 +31,7 @@ from .happy_eyeballs import AddrInfoType, SocketFactoryType, addr_infos, dial
 from .helpers import Sentinel, sentinel
 from .request import ConnectionKey, Destination
 from .resolver import DefaultResolver
-from .timeouts import ceil_timeout, is_time_limit
+from .timeouts import ceil_timeout, is_timeout
 from .tls import SSLSetting, context_for, fingerprint_of, merge_ssl_params
 from .tunnel import open_tunnel, proxy_request, start_tls
 
@@ -277,12 +277,12 @@ class BaseConnector:
 
     @property
     def _conns(self) -> Mapping[ConnectionKey, deque[tuple[_core.HttpConnection, float]]]:
-        """The idle connections: a view for looking only."""
+        """The idle connections: a copy."""
         return {key: deque(connections) for key, connections in self._pool.idle().items()}
 
     @property
     def _acquired(self) -> set[_core.HttpConnection]:
-        """The connections that requests have: a view for looking only."""
+        """The connections that requests have: a copy."""
         return set(self._pool.acquired())
 
     async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:
@@ -560,7 +560,7 @@ class TCPConnector(BaseConnector):
             results = await self._resolve_host(host, port, traces=traces)
             infos = addr_infos(results, self._family)
         except OSError as error:
-            if is_time_limit(error):
+            if is_timeout(error):
                 raise
             raise ClientConnectorDNSError(req.connection_key, error) from error
         if not infos:
@@ -663,7 +663,7 @@ class _ClientErrors:
             raise ClientConnectorCertificateError(self._key, error) from error
         if isinstance(error, _SSL_ERRORS):
             raise ClientConnectorSSLError(self._key, error) from error
-        if isinstance(error, OSError) and not is_time_limit(error):
+        if isinstance(error, OSError) and not is_timeout(error):
             raise self._class(self._key, error) from error
 
 
@@ -706,7 +706,7 @@ class UnixConnector(BaseConnector):
             async with ceil_timeout(timeout.sock_connect, timeout.ceil_threshold):
                 _, protocol = await self._loop.create_unix_connection(self._factory, self._path)
         except OSError as error:
-            if is_time_limit(error):
+            if is_timeout(error):
                 raise
             raise UnixClientConnectorError(self._path, req.connection_key, error) from error
         return protocol

@@ -1,7 +1,7 @@
 """Digest authentication (RFC 7616) as a middleware of the client.
 
 The server answers the first request with 401 and a challenge; the middleware sends the request again with the
-digest of the password that the challenge requires. From then on it signs requests before they are refused.
+digest of the password that the challenge requires. From then on it signs requests before they are rejected.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class DigestAuthMiddleware:
             return await handler(request)
 
         signed = self._preemptive and bool(self._challenge) and self._in_protection_space(request.url)
-        refused = 0
+        rejections = 0
         while True:
             if signed:
                 request.headers[hdrs.AUTHORIZATION] = await self._encode(
@@ -154,8 +154,8 @@ class DigestAuthMiddleware:
                 self._take_next_nonce(response)
                 return response
             # Once more with the challenge's nonce; a second time only if that was too old by then.
-            refused += 1
-            if refused > 1 and (refused > 2 or self._challenge.get("stale", "").lower() != "true"):
+            rejections += 1
+            if rejections > 1 and (rejections > 2 or self._challenge.get("stale", "").lower() != "true"):
                 return response
             response.release()
             signed = True

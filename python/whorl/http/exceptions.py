@@ -163,7 +163,7 @@ class ContentTypeError(ClientResponseError):
 
 
 class TooManyRedirects(ClientResponseError):
-    """The redirects went on for longer than ``max_redirects``; ``history`` has all of them."""
+    """There were more redirects than ``max_redirects``; ``history`` has all of them."""
 
 
 class WSServerHandshakeError(ClientResponseError):

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .session import ClientSession
     from .typedefs import StrOrURL
 
-__all__ = ["connect", "prepare", "refuse", "set_fast_path", "set_override_points"]
+__all__ = ["connect", "prepare", "raise_unless_retried", "set_fast_path", "set_override_points"]
 
 # Fields that describe the message or the connection: a session that sends them has no fast path.
 _SPECIAL_HEADERS: Final = frozenset(
@@ -210,7 +210,7 @@ async def connect(
         raise
 
 
-def refuse(
+def raise_unless_retried(
     session: ClientSession, error: BaseException, method: str, cached: _core.CachedTarget, head: bytes
 ) -> None:
     """Raise the error of a request on the fast path, unless it may be sent again."""

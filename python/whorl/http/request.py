@@ -23,7 +23,7 @@ from .cookies import build_cookie_header
 from .exceptions import ClientConnectionError, ClientOSError, InvalidURL
 from .formdata import FormData, is_form
 from .helpers import HttpVersion, HttpVersion10, HttpVersion11, Sentinel, TimerNoop, sentinel
-from .timeouts import is_time_limit
+from .timeouts import is_timeout
 from .tls import SSL_SCHEMES, SSLSetting
 from .writer import StreamWriter
 
@@ -558,7 +558,7 @@ class ClientRequest:
 
     def _sending_error(self, cause: Exception, conn: Connection) -> Exception:
         if isinstance(cause, OSError):
-            if is_time_limit(cause):
+            if is_timeout(cause):
                 return cause
             return ClientOSError(cause.errno, f"Can not write request body for {self.url}")
         return ClientConnectionError(f"Failed to send bytes into the underlying connection {conn}: {cause!r}")

@@ -416,7 +416,7 @@ class ClientResponse(_core.ResponseBase):
             links.add(relation, MultiDictProxy(link))
         return MultiDictProxy(links)
 
-    # Its life.
+    # Start and end.
 
     async def start(self, connection: Connection) -> ClientResponse:
         """Wait for the head.

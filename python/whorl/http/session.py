@@ -258,7 +258,7 @@ class ClientSession(_core.SessionBase):
         :raises InvalidURL: for a URL that is none
         :raises ClientConnectorError: if no connection can be made
         :raises ClientConnectionError: if the connection fails
-        :raises ClientResponseError: if the response cannot be understood, or its status is refused
+        :raises ClientResponseError: if the response cannot be understood, or its status is raised for
         :raises TooManyRedirects: after ``max_redirects``
         :raises asyncio.TimeoutError: when a limit has passed
         """
@@ -510,13 +510,15 @@ class ClientSession(_core.SessionBase):
     ) -> Coroutine[Any, Any, _core.HttpConnection]:
         return fast_path.connect(self, connector, cached, grant, elapsed, timeout)
 
-    def _refuse(self, error: BaseException, method: str, cached: _core.CachedTarget, head: bytes) -> None:
-        fast_path.refuse(self, error, method, cached, head)
+    def _raise_unless_retried(
+        self, error: BaseException, method: str, cached: _core.CachedTarget, head: bytes
+    ) -> None:
+        fast_path.raise_unless_retried(self, error, method, cached, head)
 
     async def _follow_up(
         self, method: str, url: StrOrURL, response: ClientResponse, **options: Any
     ) -> ClientResponse:
-        """Follow a redirect of a request on the fast path, or refuse its status."""
+        """Follow a redirect of a request on the fast path, or raise for its status."""
         return await self._call(method, url, begun=True, **options).run(response)
 
     async def _request_again(self, method: str, url: StrOrURL, **options: Any) -> ClientResponse:
@@ -537,7 +539,7 @@ class ClientSession(_core.SessionBase):
 
         return await connect(self, url, **kwargs)
 
-    # Its life.
+    # Closing.
 
     async def close(self) -> None:
         """Close the session, and its connector if it is its own: requests that are in flight fail."""

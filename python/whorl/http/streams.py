@@ -168,7 +168,7 @@ class StreamReader:
         return self._low_water, self._high_water
 
     def set_read_chunk_size(self, n: int) -> None:
-        """Raises the marks so that a caller who reads ``n`` bytes at a time gets as many."""
+        """Raises the marks so that a caller that reads ``n`` bytes at a time gets as many."""
         if n > self._low_water:
             self._low_water = n
             self._high_water = 2 * n

@@ -1,4 +1,4 @@
-"""Time limits of a request."""
+"""Timeouts of a request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = [
     "ClientTimeout",
     "ceil_timeout",
     "deadline",
-    "is_time_limit",
+    "is_timeout",
     "request_timeout",
     "session_timeout",
 ]
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ClientTimeout:
-    """Time limits of a request, in seconds; None or 0 is no limit. Source of the semantics: aiohttp.
+    """Timeouts of a request, in seconds; None or 0 is no limit. Source of the semantics: aiohttp.
 
     :param total: everything, from the call to the last byte of the body, redirects included
     :param connect: getting a connection: the wait for a permit of the pool, the lookup and the connecting
@@ -91,8 +91,8 @@ def ceil_timeout(delay: float | None, ceil_threshold: float = 5) -> asyncio.Time
     return asyncio.timeout_at(deadline(asyncio.get_running_loop(), delay, ceil_threshold))
 
 
-def is_time_limit(error: OSError) -> bool:
-    """Whether it is a time limit that has passed: the system's own (``ETIMEDOUT``) has a number."""
+def is_timeout(error: OSError) -> bool:
+    """Whether it is a timeout of ours: the system's own (``ETIMEDOUT``) has a number."""
     return error.errno is None and isinstance(error, TimeoutError)
 
 

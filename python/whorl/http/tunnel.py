@@ -48,7 +48,7 @@ async def open_tunnel(
     transport: asyncio.Transport,
     protocol: HttpConnection,
 ) -> None:
-    """Ask the proxy at the other end of ``transport`` for a tunnel to ``req``'s host.
+    """Request a tunnel to ``req``'s host from the proxy at the other end of ``transport``.
 
     :raises ClientHttpProxyError: if it does not give one
     """

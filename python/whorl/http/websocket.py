@@ -56,7 +56,7 @@ DEFAULT_MAX_MSG_SIZE: Final = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ClientWSTimeout:
-    """Time limits of a WebSocket, in seconds; None for none.
+    """Timeouts of a WebSocket, in seconds; None for none.
 
     ``ws_receive`` is for each ``receive()``, ``ws_close`` for the server's response to our close frame.
     """
@@ -320,7 +320,7 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
         self._receiving = True
         try:
             while True:
-                # To set up a time limit costs as much as all the rest.
+                # A timeout costs as much as all the rest.
                 if limit:
                     async with asyncio.timeout(limit):
                         await self._reader.wait()

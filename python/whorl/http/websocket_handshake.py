@@ -21,7 +21,7 @@ __all__ = ["Agreement", "Opening", "check_handshake", "prepare_handshake"]
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
-class Answer(Protocol):
+class HandshakeResponse(Protocol):
     """The used part of the server's response."""
 
     @property
@@ -93,7 +93,7 @@ def prepare_handshake(
     return Opening(own, key, protocols, compress)
 
 
-def check_handshake(response: Answer, opening: Opening) -> Agreement:
+def check_handshake(response: HandshakeResponse, opening: Opening) -> Agreement:
     """The parameters that the server has accepted.
 
     A subprotocol that was not offered counts as none, as in aiohttp. Where compression was offered, another
@@ -103,14 +103,14 @@ def check_handshake(response: Answer, opening: Opening) -> Agreement:
     """
     headers = response.headers
     if response.status != 101:
-        raise _refused(response, "Invalid response status")
+        raise _handshake_error(response, "Invalid response status")
     if headers.get(hdrs.UPGRADE, "").strip().lower() != "websocket":
-        raise _refused(response, "Invalid upgrade header")
+        raise _handshake_error(response, "Invalid upgrade header")
     # A list of options, of which a proxy may have added some.
     if "upgrade" not in _items(headers, hdrs.CONNECTION, lower=True):
-        raise _refused(response, "Invalid connection header")
+        raise _handshake_error(response, "Invalid connection header")
     if headers.get(hdrs.SEC_WEBSOCKET_ACCEPT, "").strip() != _accept_of(opening.key):
-        raise _refused(response, "Invalid challenge response")
+        raise _handshake_error(response, "Invalid challenge response")
     chosen = _items(headers, hdrs.SEC_WEBSOCKET_PROTOCOL)
     protocol = next((name for name in chosen if name in opening.protocols), None)
     accepted = ", ".join(headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ()))
@@ -119,7 +119,7 @@ def check_handshake(response: Answer, opening: Opening) -> Agreement:
     try:
         agreed = _core.websocket_agreement(opening.compress, accepted)
     except ValueError as error:
-        raise _refused(response, str(error)) from error
+        raise _handshake_error(response, str(error)) from error
     return Agreement(protocol, *agreed) if agreed is not None else Agreement(protocol)
 
 
@@ -135,7 +135,7 @@ def _items(headers: MultiMapping[str], name: str, *, lower: bool = False) -> lis
     return [item.lower() for item in items] if lower else items
 
 
-def _refused(response: Answer, message: str) -> WSServerHandshakeError:
+def _handshake_error(response: HandshakeResponse, message: str) -> WSServerHandshakeError:
     return WSServerHandshakeError(
         response.request_info,
         response.history,

@@ -108,12 +108,12 @@ class MessageQueue:
         self.reading_paused = False
         self.writing_paused = False
         #: When something last came, by the loop's clock.
-        self.heard = loop.time()
+        self.last_received = loop.time()
 
     # Called by the connection.
 
     def data_received(self, data: bytes) -> None:
-        self.heard = self._loop.time()
+        self.last_received = self._loop.time()
         self._parse(data)
 
     def eof_received(self) -> None:
@@ -224,7 +224,7 @@ class FrameWriter:
 
 
 class Heartbeat:
-    """Sends a ping when nothing was heard for an interval, and gives up if nothing comes in half of it.
+    """Sends a ping when nothing was received for an interval, and gives up if nothing comes in half of it.
 
     One timer: received bytes only move a time stamp, which the timer checks when it is due. While we do not
     read from the connection, silence is our own and proves nothing: then it waits longer.
@@ -270,8 +270,8 @@ class Heartbeat:
         now = self._loop.time()
         if self._queue.reading_paused:
             self._call_at(now, self._interval, self._beat)
-        elif now < self._queue.heard + self._interval:
-            self._call_at(self._queue.heard, self._interval, self._beat)
+        elif now < self._queue.last_received + self._interval:
+            self._call_at(self._queue.last_received, self._interval, self._beat)
         else:
             self._pinged = now
             self._call_at(now, self._patience, self._check)
@@ -279,8 +279,8 @@ class Heartbeat:
             self._ping_task.add_done_callback(self._ping_sent)
 
     def _check(self) -> None:
-        if self._queue.heard >= self._pinged:
-            self._call_at(self._queue.heard, self._interval, self._beat)
+        if self._queue.last_received >= self._pinged:
+            self._call_at(self._queue.last_received, self._interval, self._beat)
         elif self._queue.reading_paused:
             self._call_at(self._loop.time(), self._patience, self._check)
         else:

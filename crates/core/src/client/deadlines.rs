@@ -1,4 +1,4 @@
-//! Deadlines of thousands of requests that have a handful of distinct time limits between them.
+//! Deadlines of thousands of requests that have a handful of distinct timeouts between them.
 //!
 //! A client's requests nearly all have the same few timeouts, so those with one timeout run out in the order in which
 //! they began: a queue for each timeout takes the place of a heap, or of a timer for each request. One timer of the
@@ -52,7 +52,7 @@ struct Lane {
 /// Deadlines, each with a value that is returned when it has passed. Times are nanoseconds of the caller's clock, and
 /// `now` never goes back.
 ///
-/// Setting and removing a deadline are O(1). [`Deadlines::next_deadline`] and [`Deadlines::expire`] look at each
+/// Setting and removing a deadline are O(1). [`Deadlines::next_deadline`] and [`Deadlines::expire`] check each
 /// distinct timeout in use, and are meant to be called when a timer fires, not for each request: a caller that sets a
 /// deadline earlier than the timer's moves the timer; a removed deadline leaves it alone, and the timer fires once for
 /// nothing.

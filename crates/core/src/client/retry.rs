@@ -1,4 +1,4 @@
-//! Which requests may be sent again without asking, once, if their connection is lost (RFC 9110, section 9.2.2).
+//! Which requests may be sent again once, automatically, if their connection is lost (RFC 9110, section 9.2.2).
 //!
 //! A server closes a connection that it has kept alive at any time, also while a request is on its way (RFC 9112,
 //! section 9.3.1). As in aiohttp it makes no difference whether the connection had served a request before.

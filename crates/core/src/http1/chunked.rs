@@ -17,7 +17,7 @@ const LINE_ENDS: &str = "RFC 9112 section 2.2";
 
 /// Takes a chunked body apart.
 pub(super) struct ChunkedReader {
-    state: State,
+    state: ChunkedState,
     /// Bytes of content in all chunks that have been announced.
     announced: u64,
     /// Bytes of content handed on.
@@ -26,7 +26,7 @@ pub(super) struct ChunkedReader {
     extensions: usize,
 }
 
-enum State {
+enum ChunkedState {
     /// In a chunk's size: its digits so far, and their value.
     Size {
         digits: u8,
@@ -59,7 +59,7 @@ enum State {
 
 impl ChunkedReader {
     pub(super) fn new() -> Self {
-        let state = State::Size { digits: 0, size: 0 };
+        let state = ChunkedState::Size { digits: 0, size: 0 };
         Self { state, announced: 0, received: 0, extensions: 0 }
     }
 
@@ -70,7 +70,7 @@ impl ChunkedReader {
 
     /// Bytes of trailers that are held.
     pub(super) fn held(&self) -> usize {
-        if let State::Trailers(reader) = &self.state { reader.held() } else { 0 }
+        if let ChunkedState::Trailers(reader) = &self.state { reader.held() } else { 0 }
     }
 
     pub(super) fn parse<'a>(
@@ -81,27 +81,27 @@ impl ChunkedReader {
         let mut at = 0;
         loop {
             match &mut self.state {
-                State::Data { left: 0 } => self.state = State::DataEnd,
-                State::Data { left } if at < input.len() => {
+                ChunkedState::Data { left: 0 } => self.state = ChunkedState::DataEnd,
+                ChunkedState::Data { left } if at < input.len() => {
                     let most = usize::try_from(*left).unwrap_or(usize::MAX);
                     let data = &input[at..input.len().min(at.saturating_add(most))];
                     *left -= data.len() as u64;
                     self.received += data.len() as u64;
                     return Ok((BodyPiece::Data(data), at + data.len()));
                 }
-                State::Trailers(reader) => {
+                ChunkedState::Trailers(reader) => {
                     let (section, used) = reader.read(&input[at..], limits)?;
                     let Some(((), fields)) = section else { return Ok((BodyPiece::NeedMore, at + used)) };
-                    self.state = State::Done;
+                    self.state = ChunkedState::Done;
                     if !fields.is_empty() {
                         return Ok((BodyPiece::Trailers(fields), at + used));
                     }
                     at += used;
                 }
-                State::Done => return Ok((BodyPiece::End, at)),
+                ChunkedState::Done => return Ok((BodyPiece::End, at)),
                 _ => {
                     let Some(&byte) = input.get(at) else { return Ok((BodyPiece::NeedMore, at)) };
-                    let ends_chunk = matches!(self.state, State::DataLineFeed);
+                    let ends_chunk = matches!(self.state, ChunkedState::DataLineFeed);
                     self.step(byte, limits)
                         .map_err(|(kind, why, section)| ParseError::at(kind, why, section, input, at))?;
                     at += 1;
@@ -121,43 +121,44 @@ impl ChunkedReader {
     ) -> Result<(), (ParseErrorKind, &'static str, &'static str)> {
         let bad = |why, section| Err((ParseErrorKind::BadChunk, why, section));
         self.state = match self.state {
-            State::Size { digits, size } => match (hexadecimal(byte), byte) {
+            ChunkedState::Size { digits, size } => match (hexadecimal(byte), byte) {
                 (Some(_), _) if digits == DIGITS => return bad("the size has more than 16 digits", SIZES),
-                (Some(digit), _) => State::Size { digits: digits + 1, size: size << 4 | digit },
+                (Some(digit), _) => ChunkedState::Size { digits: digits + 1, size: size << 4 | digit },
                 (None, _) if digits == 0 => return bad("the size does not begin with a digit", SIZES),
-                (None, b'\r') => State::SizeEnd { size },
-                (None, b';') => State::Extension { size },
-                (None, b' ' | b'\t') => State::White { size },
+                (None, b'\r') => ChunkedState::SizeEnd { size },
+                (None, b';') => ChunkedState::Extension { size },
+                (None, b' ' | b'\t') => ChunkedState::White { size },
                 (None, b'\n') => return bad("a line feed without a carriage return", LINE_ENDS),
                 (None, _) => return bad("the size is not a hexadecimal number", SIZES),
             },
-            State::White { size } => match byte {
-                b' ' | b'\t' => State::White { size },
-                b';' => State::Extension { size },
+            ChunkedState::White { size } => match byte {
+                b' ' | b'\t' => ChunkedState::White { size },
+                b';' => ChunkedState::Extension { size },
                 _ => return bad("white space after the size", SIZES),
             },
-            State::Extension { size } => match byte {
-                b'\r' => State::SizeEnd { size },
+            ChunkedState::Extension { size } => match byte {
+                b'\r' => ChunkedState::SizeEnd { size },
                 b'\n' => return bad("a line feed without a carriage return", LINE_ENDS),
-                _ if grammar::is_text(byte) => State::Extension { size },
+                _ if grammar::is_text(byte) => ChunkedState::Extension { size },
                 _ => return bad("a control character in a chunk extension", EXTENDED),
             },
-            State::SizeEnd { size } => match byte {
+            ChunkedState::SizeEnd { size } => match byte {
                 b'\n' => return self.begin_chunk(size, limits),
                 _ => return bad("a carriage return without a line feed", LINE_ENDS),
             },
-            State::DataEnd => match byte {
-                b'\r' => State::DataLineFeed,
+            ChunkedState::DataEnd => match byte {
+                b'\r' => ChunkedState::DataLineFeed,
                 _ => return bad("a chunk's data is not followed by CRLF", SIZES),
             },
-            State::DataLineFeed => match byte {
-                b'\n' => State::Size { digits: 0, size: 0 },
+            ChunkedState::DataLineFeed => match byte {
+                b'\n' => ChunkedState::Size { digits: 0, size: 0 },
                 _ => return bad("a carriage return without a line feed", LINE_ENDS),
             },
             // Not taken byte by byte.
-            State::Data { .. } | State::Trailers(_) | State::Done => return Ok(()),
+            ChunkedState::Data { .. } | ChunkedState::Trailers(_) | ChunkedState::Done => return Ok(()),
         };
-        self.extensions += usize::from(matches!(self.state, State::White { .. } | State::Extension { .. }));
+        self.extensions +=
+            usize::from(matches!(self.state, ChunkedState::White { .. } | ChunkedState::Extension { .. }));
         if self.extensions > EXTENSIONS {
             return bad("the chunk extensions come to more than 16 KiB", EXTENDED);
         }
@@ -171,7 +172,7 @@ impl ChunkedReader {
         limits: &ParserLimits,
     ) -> Result<(), (ParseErrorKind, &'static str, &'static str)> {
         if size == 0 {
-            self.state = State::Trailers(Box::new(SectionReader::trailers()));
+            self.state = ChunkedState::Trailers(Box::new(SectionReader::trailers()));
             return Ok(());
         }
         let Some(announced) = self.announced.checked_add(size) else {
@@ -181,7 +182,7 @@ impl ChunkedReader {
             return Err((ParseErrorKind::BodyTooLong { limit }, "", "RFC 9110 section 15.5.14"));
         }
         self.announced = announced;
-        self.state = State::Data { left: size };
+        self.state = ChunkedState::Data { left: size };
         Ok(())
     }
 }

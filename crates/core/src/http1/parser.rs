@@ -147,10 +147,10 @@ pub struct Parser<R: ParserRole> {
     role: R,
     limits: ParserLimits,
     reader: SectionReader<R::Line>,
-    state: State,
+    state: ParserState,
 }
 
-enum State {
+enum ParserState {
     /// Before a head, or in it.
     Head,
     Body {
@@ -194,7 +194,7 @@ impl Parser<Requests> {
 
 impl<R: ParserRole> Parser<R> {
     fn with_role(role: R, limits: ParserLimits) -> Self {
-        Self { role, limits: limits.within_reach(), reader: SectionReader::new(), state: State::Head }
+        Self { role, limits: limits.within_reach(), reader: SectionReader::new(), state: ParserState::Head }
     }
 
     /// Sets the limits for later messages.
@@ -205,7 +205,7 @@ impl<R: ParserRole> Parser<R> {
     /// How many bytes of the input the parser keeps: a head or trailers that are not whole yet.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.reader.held() + if let State::Body { body, .. } = &self.state { body.held() } else { 0 }
+        self.reader.held() + if let ParserState::Body { body, .. } = &self.state { body.held() } else { 0 }
     }
 
     /// The next event in `input`, and how many bytes of it are used up; the rest is to be given again.
@@ -215,8 +215,8 @@ impl<R: ParserRole> Parser<R> {
     /// An [`ParseError`] if the message breaks a rule or a limit.
     pub fn parse<'a>(&mut self, input: &'a [u8]) -> Result<(MessageEvent<'a, R::Head>, usize), ParseError> {
         let step = match &mut self.state {
-            State::Head => self.parse_head(input),
-            State::Body { body, keep_alive } => {
+            ParserState::Head => self.parse_head(input),
+            ParserState::Body { body, keep_alive } => {
                 let keep_alive = *keep_alive;
                 body.parse(input, &self.limits).map(|(piece, used)| match piece {
                     BodyPiece::NeedMore => (MessageEvent::NeedMore, used),
@@ -224,15 +224,15 @@ impl<R: ParserRole> Parser<R> {
                     BodyPiece::ChunkEnd => (MessageEvent::ChunkEnd, used),
                     BodyPiece::Trailers(fields) => (MessageEvent::Trailers(fields), used),
                     BodyPiece::End => {
-                        self.state = State::Head;
+                        self.state = ParserState::Head;
                         (MessageEvent::End { keep_alive }, used)
                     }
                 })
             }
-            State::Tunnel => Ok((MessageEvent::Tunnel, 0)),
-            State::Failed(error) => return Err(error.clone()),
+            ParserState::Tunnel => Ok((MessageEvent::Tunnel, 0)),
+            ParserState::Failed(error) => return Err(error.clone()),
         };
-        step.inspect_err(|error| self.state = State::Failed(error.clone()))
+        step.inspect_err(|error| self.state = ParserState::Failed(error.clone()))
     }
 
     fn parse_head<'a>(&mut self, input: &'a [u8]) -> Result<(MessageEvent<'a, R::Head>, usize), ParseError> {
@@ -251,8 +251,8 @@ impl<R: ParserRole> Parser<R> {
             HeadVerdict::Message { framing, keep_alive } => (framing, keep_alive),
         };
         self.state = match framing {
-            Framing::Tunnel => State::Tunnel,
-            _ => State::Body { body: BodyReader::new(framing, &self.limits)?, keep_alive },
+            Framing::Tunnel => ParserState::Tunnel,
+            _ => ParserState::Body { body: BodyReader::new(framing, &self.limits)?, keep_alive },
         };
         Ok((MessageEvent::Head(head, framing), used))
     }
@@ -265,10 +265,10 @@ impl<R: ParserRole> Parser<R> {
     /// before.
     pub fn finish(&mut self) -> Result<Finish, ParseError> {
         let finish = match &self.state {
-            State::Failed(error) => return Err(error.clone()),
-            State::Tunnel => Ok(Finish::Idle),
-            State::Body { body, .. } => body.finish().map(|()| Finish::End),
-            State::Head => match self.reader.received() {
+            ParserState::Failed(error) => return Err(error.clone()),
+            ParserState::Tunnel => Ok(Finish::Idle),
+            ParserState::Body { body, .. } => body.finish().map(|()| Finish::End),
+            ParserState::Head => match self.reader.received() {
                 0 if self.role.may_end() => Ok(Finish::Idle),
                 received => {
                     let kind = ParseErrorKind::Incomplete(Incomplete::Head { received });
@@ -277,9 +277,9 @@ impl<R: ParserRole> Parser<R> {
             },
         };
         self.state = match &finish {
-            Ok(Finish::End) => State::Head,
+            Ok(Finish::End) => ParserState::Head,
             Ok(Finish::Idle) => return finish,
-            Err(error) => State::Failed(error.clone()),
+            Err(error) => ParserState::Failed(error.clone()),
         };
         finish
     }

@@ -6,7 +6,7 @@ use std::fmt;
 /// One extension of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extension<'a> {
-    /// Its name, as it is written: names are case-sensitive in RFC 6455, for want of a word to the contrary.
+    /// Its name, as it is written: names are case-sensitive, as RFC 6455 does not say otherwise.
     pub name: &'a str,
     /// Its parameters in their order, each with its value if it has one.
     pub parameters: Vec<(&'a str, Option<Cow<'a, str>>)>,

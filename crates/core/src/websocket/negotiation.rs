@@ -49,22 +49,22 @@ impl DeflateAgreement {
 
     /// The header that accepts `offer` with this agreement, made by [`DeflateOffer::accept`].
     #[must_use]
-    pub fn answer(&self, offer: &DeflateOffer) -> String {
-        let mut answer = NAME.to_owned();
+    pub fn response(&self, offer: &DeflateOffer) -> String {
+        let mut response = NAME.to_owned();
         if !self.server.context_takeover {
-            push(&mut answer, SERVER_NO_CONTEXT_TAKEOVER, None);
+            push(&mut response, SERVER_NO_CONTEXT_TAKEOVER, None);
         }
         if !self.client.context_takeover {
-            push(&mut answer, CLIENT_NO_CONTEXT_TAKEOVER, None);
+            push(&mut response, CLIENT_NO_CONTEXT_TAKEOVER, None);
         }
         if offer.server_max_window_bits.is_some() || self.server.window_bits < MAX_WINDOW_BITS {
-            push(&mut answer, SERVER_MAX_WINDOW_BITS, Some(self.server.window_bits));
+            push(&mut response, SERVER_MAX_WINDOW_BITS, Some(self.server.window_bits));
         }
         // A client that did not name the parameter need not know it.
         if offer.client_max_window_bits != WindowOffer::No && self.client.window_bits < MAX_WINDOW_BITS {
-            push(&mut answer, CLIENT_MAX_WINDOW_BITS, Some(self.client.window_bits));
+            push(&mut response, CLIENT_MAX_WINDOW_BITS, Some(self.client.window_bits));
         }
-        answer
+        response
     }
 }
 
@@ -252,16 +252,16 @@ impl DeflateOffer {
     ///
     /// # Errors
     /// [`Unacceptable`]: the response does not fit this offer, or requires a window that we do not have.
-    pub fn answered(&self, header: &str) -> Result<Option<DeflateAgreement>, Unacceptable> {
+    pub fn accept_response(&self, header: &str) -> Result<Option<DeflateAgreement>, Unacceptable> {
         let extensions = parse_extensions(header).map_err(Unacceptable::Malformed)?;
-        let answer = match extensions.as_slice() {
+        let response = match extensions.as_slice() {
             [] => return Ok(None),
-            [answer] if answer.name == NAME => ExtensionParameters::parse(answer)?,
+            [response] if response.name == NAME => ExtensionParameters::parse(response)?,
             [_, second, ..] if second.name == NAME => return Err(Unacceptable::Twice),
             [other, ..] if other.name != NAME => return Err(Unacceptable::Extension(other.name.to_owned())),
             [_, other, ..] | [other] => return Err(Unacceptable::Extension(other.name.to_owned())),
         };
-        let client_bits = match answer.client_max_window_bits {
+        let client_bits = match response.client_max_window_bits {
             WindowOffer::No => MAX_WINDOW_BITS,
             _ if self.client_max_window_bits == WindowOffer::No => {
                 return Err(Unacceptable::Parameter(CLIENT_MAX_WINDOW_BITS.to_owned()));
@@ -275,19 +275,19 @@ impl DeflateOffer {
             WindowOffer::AtMost(ours) => ours.min(client_bits),
             WindowOffer::No | WindowOffer::Any => client_bits,
         };
-        let server_bits = match (self.server_max_window_bits, answer.server_max_window_bits) {
+        let server_bits = match (self.server_max_window_bits, response.server_max_window_bits) {
             (Some(_), None) => return Err(Unacceptable::LeftOut(SERVER_MAX_WINDOW_BITS)),
             (Some(most), Some(bits)) if bits > most => return Err(Unacceptable::WindowSize),
             (_, bits) => bits.unwrap_or(MAX_WINDOW_BITS),
         };
-        if self.server_no_context_takeover && !answer.server_no_context_takeover {
+        if self.server_no_context_takeover && !response.server_no_context_takeover {
             return Err(Unacceptable::LeftOut(SERVER_NO_CONTEXT_TAKEOVER));
         }
-        let no_client_takeover = self.client_no_context_takeover || answer.client_no_context_takeover;
+        let no_client_takeover = self.client_no_context_takeover || response.client_no_context_takeover;
         Ok(Some(DeflateAgreement {
             server: DeflateParameters {
                 window_bits: server_bits,
-                context_takeover: !answer.server_no_context_takeover,
+                context_takeover: !response.server_no_context_takeover,
             },
             client: DeflateParameters { window_bits: client_bits, context_takeover: !no_client_takeover },
         }))
@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn responses() {
-        let agreed = |header: &str| ANY.answered(header);
+        let agreed = |header: &str| ANY.accept_response(header);
         assert_eq!(agreed(""), Ok(None));
         assert_eq!(agreed("permessage-deflate"), Ok(Some(DeflateAgreement::default())));
         assert_eq!(
@@ -365,7 +365,8 @@ mod tests {
 
     #[test]
     fn responses_that_cannot_be_accepted() {
-        let error_text = |offer: DeflateOffer, header: &str| offer.answered(header).unwrap_err().to_string();
+        let error_text =
+            |offer: DeflateOffer, header: &str| offer.accept_response(header).unwrap_err().to_string();
         let window = "Invalid window size";
         assert_eq!(error_text(ANY, "permessage-deflate; client_max_window_bits=8"), window);
         assert_eq!(error_text(ANY, "permessage-deflate; client_max_window_bits=6"), window);
@@ -433,7 +434,7 @@ mod tests {
             prop_assert_eq!(DeflateOffer::parse(&offer.to_string()), Ok(vec![offer]));
             match offer.accept(direction(bits, takeover)) {
                 Some(agreement) => {
-                    prop_assert_eq!(offer.answered(&agreement.answer(&offer)), Ok(Some(agreement)));
+                    prop_assert_eq!(offer.accept_response(&agreement.response(&offer)), Ok(Some(agreement)));
                 }
                 None => prop_assert_eq!(offer.server_max_window_bits, Some(8)),
             }

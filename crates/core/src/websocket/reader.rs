@@ -36,7 +36,7 @@ pub struct MessageReader {
     role: WebSocketRole,
     limit: Option<usize>,
     inflater: Option<Inflater>,
-    state: State,
+    state: ReaderState,
     /// The message that has begun and not ended.
     message: Option<Message>,
     /// Its payload so far; between messages the last one's, until the next call.
@@ -47,7 +47,7 @@ pub struct MessageReader {
 
 /// Where in the stream of frames the input stands.
 #[derive(Debug)]
-enum State {
+enum ReaderState {
     /// In a header, of which these bytes have come.
     Header(Short<LARGEST_HEADER>),
     /// In the payload of a frame.
@@ -69,7 +69,7 @@ struct Partial {
 /// A message that has begun.
 #[derive(Clone, Copy, Debug)]
 struct Message {
-    kind: Kind,
+    kind: MessageKind,
     coding: Coding,
     /// Bytes of its finished frames.
     size: u64,
@@ -78,7 +78,7 @@ struct Message {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum MessageKind {
     Text,
     Binary,
 }
@@ -94,7 +94,7 @@ enum Complete<'a> {
     /// A frame that came whole, in the input.
     Here(Opcode, &'a [u8]),
     /// A message in the reader's buffer.
-    Message(Kind),
+    Message(MessageKind),
     /// A control frame in the reader's buffer.
     Control(Opcode),
 }
@@ -108,7 +108,7 @@ impl MessageReader {
             role,
             limit,
             inflater: agreement.map(|agreement| Inflater::new(agreement.sent_by(role.peer()))),
-            state: State::Header(Short::default()),
+            state: ReaderState::Header(Short::default()),
             message: None,
             payload: Vec::new(),
             control: Short::default(),
@@ -132,7 +132,7 @@ impl MessageReader {
         let complete = match self.advance(&mut rest) {
             Ok(complete) => complete,
             Err(error) => {
-                self.state = State::Failed(error);
+                self.state = ReaderState::Failed(error);
                 self.message = None;
                 self.payload = Vec::new();
                 return Err(error);
@@ -141,8 +141,8 @@ impl MessageReader {
         let used = input.len() - rest.len();
         let Some(complete) = complete else { return Ok((None, used)) };
         let event = match complete {
-            Complete::Message(Kind::Text) => WebSocketEvent::Text(&self.payload),
-            Complete::Message(Kind::Binary) => WebSocketEvent::Binary(&self.payload),
+            Complete::Message(MessageKind::Text) => WebSocketEvent::Text(&self.payload),
+            Complete::Message(MessageKind::Binary) => WebSocketEvent::Binary(&self.payload),
             Complete::Here(opcode, payload) => Self::event(&mut self.state, opcode, payload)?,
             Complete::Control(opcode) => Self::event(&mut self.state, opcode, self.control.bytes())?,
         };
@@ -151,7 +151,7 @@ impl MessageReader {
 
     /// The event of one frame.
     fn event<'a>(
-        state: &mut State,
+        state: &mut ReaderState,
         opcode: Opcode,
         payload: &'a [u8],
     ) -> Result<WebSocketEvent<'a>, ProtocolError> {
@@ -162,11 +162,11 @@ impl MessageReader {
             Opcode::Pong => WebSocketEvent::Pong(payload),
             Opcode::Close => match close::parse(payload) {
                 Ok((code, reason)) => {
-                    *state = State::Closed;
+                    *state = ReaderState::Closed;
                     WebSocketEvent::Close(code, reason)
                 }
                 Err(error) => {
-                    *state = State::Failed(error);
+                    *state = ReaderState::Failed(error);
                     return Err(error);
                 }
             },
@@ -176,8 +176,8 @@ impl MessageReader {
     fn advance<'a>(&mut self, rest: &mut &'a [u8]) -> Result<Option<Complete<'a>>, ProtocolError> {
         loop {
             match &mut self.state {
-                State::Header(_) if rest.is_empty() => return Ok(None),
-                State::Header(begun) => {
+                ReaderState::Header(_) if rest.is_empty() => return Ok(None),
+                ReaderState::Header(begun) => {
                     let Some(header) = begun.header(rest, self.role.peer(), self.inflater.is_some())? else {
                         return Ok(None);
                     };
@@ -186,15 +186,15 @@ impl MessageReader {
                         if header.opcode == Opcode::Text && str::from_utf8(payload).is_err() {
                             return Err(ProtocolError::NotUtf8);
                         }
-                        self.state = State::Header(Short::default());
+                        self.state = ReaderState::Header(Short::default());
                         return Ok(Some(Complete::Here(header.opcode, payload)));
                     }
                     if !header.opcode.is_control() {
                         self.open(header);
                     }
-                    self.state = State::Payload(Partial { header, received: 0 });
+                    self.state = ReaderState::Payload(Partial { header, received: 0 });
                 }
-                State::Payload(partial) => {
+                ReaderState::Payload(partial) => {
                     let Partial { header, received } = *partial;
                     let left = usize::try_from(header.length - received).unwrap_or(usize::MAX);
                     let (piece, after) = rest.split_at(left.min(rest.len()));
@@ -208,7 +208,7 @@ impl MessageReader {
                             if let Some(key) = header.mask {
                                 mask::apply(key, 0, self.control.bytes_mut());
                             }
-                            self.state = State::Header(Short::default());
+                            self.state = ReaderState::Header(Short::default());
                             return Ok(Some(Complete::Control(header.opcode)));
                         }
                         return Ok(None);
@@ -217,16 +217,16 @@ impl MessageReader {
                     if !is_whole {
                         return Ok(None);
                     }
-                    self.state = State::Header(Short::default());
+                    self.state = ReaderState::Header(Short::default());
                     if let Some(kind) = self.end_frame(header)? {
                         return Ok(Some(Complete::Message(kind)));
                     }
                 }
-                State::Closed => {
+                ReaderState::Closed => {
                     *rest = &[];
                     return Ok(None);
                 }
-                State::Failed(error) => return Err(*error),
+                ReaderState::Failed(error) => return Err(*error),
             }
         }
     }
@@ -256,8 +256,8 @@ impl MessageReader {
 
     /// The payload of a frame that is an event by itself and lies in `rest` as it is: it need not be copied.
     fn whole<'a>(&self, header: FrameHeader, rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-        let is_plain = header.opcode.is_control() || (self.message.is_none() && header.fin && !header.rsv1);
-        if !is_plain || header.mask.is_some() {
+        let is_event = header.opcode.is_control() || (self.message.is_none() && header.fin && !header.rsv1);
+        if !is_event || header.mask.is_some() {
             return None;
         }
         let (payload, after) = rest.split_at_checked(usize::try_from(header.length).ok()?)?;
@@ -268,8 +268,8 @@ impl MessageReader {
     /// Opens the message that a first frame begins.
     fn open(&mut self, header: FrameHeader) {
         let kind = match header.opcode {
-            Opcode::Text => Kind::Text,
-            Opcode::Binary => Kind::Binary,
+            Opcode::Text => MessageKind::Text,
+            Opcode::Binary => MessageKind::Binary,
             _ => return,
         };
         self.message = Some(Message { kind, coding: Coding::of(header), size: 0, valid: 0 });
@@ -304,7 +304,7 @@ impl MessageReader {
     }
 
     /// Ends a frame; the message, if it was its last.
-    fn end_frame(&mut self, header: FrameHeader) -> Result<Option<Kind>, ProtocolError> {
+    fn end_frame(&mut self, header: FrameHeader) -> Result<Option<MessageKind>, ProtocolError> {
         let Some(message) = &mut self.message else { return Ok(None) };
         message.size += header.length;
         if !header.fin {
@@ -326,7 +326,7 @@ impl Message {
     /// This comes before an error of inflating is reported, and checks no further than the limit: of two faults of
     /// a message the first one is always found, however its bytes are cut.
     fn check(&mut self, payload: &[u8], limit: Option<usize>, is_all: bool) -> Result<(), ProtocolError> {
-        if self.kind == Kind::Binary {
+        if self.kind == MessageKind::Binary {
             return Ok(());
         }
         let payload = payload.get(..limit.unwrap_or(usize::MAX)).unwrap_or(payload);

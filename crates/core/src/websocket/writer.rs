@@ -26,12 +26,12 @@ pub enum Compress {
 pub struct FrameWriter {
     role: WebSocketRole,
     deflater: Option<Deflater>,
-    state: State,
+    state: WriterState,
 }
 
 /// Whether a fragmented message has been started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum WriterState {
     Between,
     InUncompressed,
     InDeflated,
@@ -51,7 +51,7 @@ impl FrameWriter {
     #[must_use]
     pub fn new(role: WebSocketRole, agreement: Option<DeflateAgreement>) -> Self {
         let deflater = agreement.map(|agreement| Deflater::new(agreement.sent_by(role)));
-        Self { role, deflater, state: State::Between }
+        Self { role, deflater, state: WriterState::Between }
     }
 
     /// The frame of `opcode` with `payload`; `fin` unless more of the message follows, as continuation frames.
@@ -83,26 +83,26 @@ impl FrameWriter {
             return Ok(self.made(opcode, true, false, Cow::Borrowed(payload)));
         }
         match (opcode, self.state) {
-            (Opcode::Continuation, State::Between) => return Err(Unsendable::NothingToContinue),
-            (Opcode::Continuation, _) | (_, State::Between) => {}
+            (Opcode::Continuation, WriterState::Between) => return Err(Unsendable::NothingToContinue),
+            (Opcode::Continuation, _) | (_, WriterState::Between) => {}
             _ => return Err(Unsendable::Unfinished(opcode)),
         }
         let deflater = match (self.state, compress) {
-            (State::InUncompressed, _) | (State::Between, Compress::Never) => None,
+            (WriterState::InUncompressed, _) | (WriterState::Between, Compress::Never) => None,
             _ => self.deflater.as_mut(),
         };
         let is_deflated = deflater.is_some();
         let payload = match (deflater, compress) {
             (None, _) => Cow::Borrowed(payload),
-            (Some(deflater), Compress::Alone(bits)) if fin && self.state == State::Between => {
+            (Some(deflater), Compress::Alone(bits)) if fin && self.state == WriterState::Between => {
                 Cow::Owned(deflater.alone(payload, bits))
             }
             (Some(deflater), _) => Cow::Owned(deflater.push(payload, fin)),
         };
         self.state = match (fin, is_deflated) {
-            (true, _) => State::Between,
-            (false, true) => State::InDeflated,
-            (false, false) => State::InUncompressed,
+            (true, _) => WriterState::Between,
+            (false, true) => WriterState::InDeflated,
+            (false, false) => WriterState::InUncompressed,
         };
         // The bit is set on the first frame of a message alone.
         Ok(self.made(opcode, fin, is_deflated && opcode != Opcode::Continuation, payload))
@@ -229,8 +229,8 @@ mod tests {
         let last = bytes(server.frame(Opcode::Continuation, b"two", true, Compress::Never));
         assert_eq!((first[0], ping[0], last[0]), (0x41, 0x89, 0x80));
         assert_ne!(&last[2..], b"two");
-        let plain = bytes(server.frame(Opcode::Text, b"one", true, Compress::Never));
-        assert_eq!(plain, b"\x81\x03one");
+        let uncompressed = bytes(server.frame(Opcode::Text, b"one", true, Compress::Never));
+        assert_eq!(uncompressed, b"\x81\x03one");
         // Without an agreement nothing is compressed, whatever the option.
         let mut server = FrameWriter::new(WebSocketRole::Server, None);
         assert_eq!(bytes(server.frame(Opcode::Text, b"one", true, Compress::Alone(15))), b"\x81\x03one");

@@ -1,8 +1,8 @@
-//! The corpus: each message beside what is to be read from it.
+//! The corpus: each message with what is to be read from it.
 //!
-//! A case is a title (`#`), who reads (`response`, `response to HEAD`, `responses`, `request`, …), limits if it needs
-//! other ones, the bytes (`>`, with escapes, line ends too: what a line shows is all there is), `eof` if the connection
-//! ends after them, and the steps that are expected. HeaderFields are compared if the case shows any.
+//! A case is a title (`#`), the kind of parser (`response`, `response to HEAD`, `responses`, `request`, …), limits if it
+//! needs other ones, the bytes (`>`, with escapes, line ends too: what a line shows is all there is), `eof` if the
+//! connection ends after them, and the steps that are expected. HeaderFields are compared if the case shows any.
 
 use std::fmt::Write as _;
 

@@ -114,7 +114,7 @@ fn every_call_says_what_it_has_used() {
 }
 
 #[test]
-fn a_connection_that_is_closed_between_messages_is_idle_every_time_it_is_asked() {
+fn a_connection_that_is_closed_between_messages_is_idle_at_every_call() {
     let mut parser = ResponseParser::new(ParserLimits::default());
     assert_eq!((parser.finish(), parser.finish()), (Ok(Finish::Idle), Ok(Finish::Idle)));
     parser.await_response(RequestKind::Other, false);
@@ -135,7 +135,7 @@ fn a_body_that_ends_with_the_connection_ends_once() {
 }
 
 #[test]
-fn a_whole_body_whose_end_was_not_asked_for_has_ended() {
+fn a_whole_body_whose_end_was_not_taken_has_ended() {
     let mut parser = ResponseParser::new(ParserLimits::default());
     parser.await_response(RequestKind::Other, false);
     let message = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";

@@ -18,7 +18,7 @@ use crate::interpreter::Collector;
 
 /// How long a response may take, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct TimeLimits {
+pub struct RequestTimeouts {
     /// As a whole.
     pub total: Option<u64>,
     /// From one piece to the next.
@@ -27,7 +27,7 @@ pub struct TimeLimits {
     pub has_connect: bool,
 }
 
-impl TimeLimits {
+impl RequestTimeouts {
     /// Of seconds; none, 0 and less are no limit.
     pub fn new(total: Option<f64>, read: Option<f64>) -> Self {
         let limit = |seconds: Option<f64>| seconds.filter(|seconds| *seconds > 0.0).map(clock::nanos);
@@ -79,14 +79,14 @@ impl Timed {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct DeadlinesState {
     queue: Deadlines<Timed>,
     timer: Option<Timer>,
     /// No more deadlines will be added.
     closing: bool,
 }
 
-impl State {
+impl DeadlinesState {
     /// The timer, if no deadline needs it any more.
     fn last_timer(&mut self) -> Option<Timer> {
         if self.closing && self.queue.is_empty() { self.timer.take() } else { None }
@@ -106,7 +106,7 @@ struct Timer {
 #[derive(Debug)]
 pub struct RequestDeadlines {
     event_loop: Py<PyAny>,
-    state: OwnerCell<State>,
+    state: OwnerCell<DeadlinesState>,
 }
 
 /// One of the deadlines.
@@ -147,7 +147,7 @@ impl Timer {
 impl RequestDeadlines {
     /// An empty set of deadlines.
     pub fn make(event_loop: Py<PyAny>, owner: Arc<LoopOwner>) -> Self {
-        Self { event_loop, state: OwnerCell::new(owner, State::default()) }
+        Self { event_loop, state: OwnerCell::new(owner, DeadlinesState::default()) }
     }
 
     /// The time on the loop's clock, in nanoseconds.

@@ -9,7 +9,7 @@ use crate::event_loop::EventLoop;
 
 /// Whether the objects of `event_loop` may be used on this thread: it is the loop's, or the loop does not run.
 ///
-/// On a loop that is not ours the guard of an object's owner does not tell, as that loop takes none.
+/// On a loop that is not ours the guard of an object's owner says nothing, as that loop takes none.
 fn is_usable_here(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = event_loop.py();
     if let Ok(native) = event_loop.cast::<EventLoop>() {

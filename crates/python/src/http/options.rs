@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString};
 
-use super::deadlines::TimeLimits;
+use super::deadlines::RequestTimeouts;
 use super::session::FastPath;
 
 /// aiohttp warns of larger bodies that are given as bytes; the coroutine does so.
@@ -63,7 +63,7 @@ pub struct RequestOptions<'py> {
     /// A TLS setting that is not the default one.
     pub ssl: Option<Bound<'py, PyAny>>,
     /// How long it may take.
-    pub limits: TimeLimits,
+    pub limits: RequestTimeouts,
     /// Whether a status of 400 or more raises.
     pub raise_for_status: bool,
 }
@@ -72,14 +72,14 @@ impl<'py> RequestOptions<'py> {
     /// Reads the keywords of the call; none if the fast path does not support them.
     ///
     /// # Errors
-    /// TypeError for a time limit that is no number.
+    /// TypeError for a timeout that is no number.
     pub fn read(fast_path: &FastPath, keywords: Option<&Bound<'py, PyDict>>) -> PyResult<Option<Self>> {
         let mut options = Self {
             params: None,
             headers: None,
             body: RequestBody::Nothing,
             ssl: None,
-            limits: fast_path.time_limits,
+            limits: fast_path.timeouts,
             raise_for_status: fast_path.raise_for_status,
         };
         for (name, value) in keywords.into_iter().flat_map(|keywords| keywords.iter()) {
@@ -147,11 +147,11 @@ impl<'py> RequestOptions<'py> {
 
     fn read_timeout(&mut self, fast_path: &FastPath, timeout: Bound<'py, PyAny>) -> PyResult<bool> {
         if timeout.is_exact_instance(fast_path.timeout_class.bind(timeout.py())) {
-            self.limits = TimeLimits::of_client_timeout(&timeout)?;
+            self.limits = RequestTimeouts::of_client_timeout(&timeout)?;
         } else if timeout.is_none() {
-            self.limits = TimeLimits::default();
+            self.limits = RequestTimeouts::default();
         } else if timeout.is_exact_instance_of::<PyFloat>() || timeout.is_exact_instance_of::<PyInt>() {
-            self.limits = TimeLimits::new(Some(timeout.extract()?), None);
+            self.limits = RequestTimeouts::new(Some(timeout.extract()?), None);
         } else {
             return Ok(false);
         }

@@ -25,7 +25,7 @@ use crate::transport::set_result;
 
 /// An idle connection, and since when it is idle.
 #[derive(Debug)]
-struct Idle {
+struct IdleConnection {
     connection: Py<HttpConnection>,
     since: u64,
 }
@@ -39,7 +39,7 @@ struct Acquired {
 
 #[derive(Debug)]
 struct PoolState {
-    pool: Pool<ConnectionKey, Idle>,
+    pool: Pool<ConnectionKey, IdleConnection>,
     /// The connections that requests have.
     acquired: Slab<Acquired>,
     waiters: HashMap<WaiterId, Py<PyAny>>,
@@ -181,7 +181,7 @@ impl ConnectionPool {
     fn use_checkout<'py>(
         &self,
         slf: &Bound<'py, Self>,
-        checkout: Checkout<Idle>,
+        checkout: Checkout<IdleConnection>,
     ) -> PyResult<Result<Bound<'py, HttpConnection>, Pending>> {
         let py = slf.py();
         match checkout {
@@ -240,14 +240,14 @@ impl ConnectionPool {
     ) -> PyResult<()> {
         let now = self.now(slf.py())?;
         let is_idle = connection.is_some();
-        let idle = connection.map(|connection| Idle { connection, since: now });
+        let idle = connection.map(|connection| IdleConnection { connection, since: now });
         let released = self.with(|state| state.pool.release(permit, idle, now))?;
         self.follow(slf, released)?;
         if is_idle { self.set_timer(slf) } else { Ok(()) }
     }
 
     /// Wakes the waiter that has the permit now.
-    fn follow(&self, slf: &Bound<'_, Self>, mut released: Released<Idle>) -> PyResult<()> {
+    fn follow(&self, slf: &Bound<'_, Self>, mut released: Released<IdleConnection>) -> PyResult<()> {
         let py = slf.py();
         loop {
             match released {
@@ -386,7 +386,7 @@ impl ConnectionPool {
         if let Some(timer) = timer {
             timer.call_method0(py, intern!(py, "cancel"))?;
         }
-        // The callbacks of a future cannot be scheduled any more: who waited is collected along with the loop.
+        // The callbacks of a future cannot be scheduled any more: the waiting tasks are collected along with the loop.
         let has_ended = this.event_loop.bind(py).call_method0(intern!(py, "is_closed"))?.is_truthy()?;
         for future in waiters.into_values() {
             let future = future.bind(py);

@@ -7,7 +7,7 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 
 use super::cached_target::{CachedTarget, RequestRecord};
 use super::connection::HttpConnection;
-use super::deadlines::{RequestDeadlines, TimeLimits, Timed};
+use super::deadlines::{RequestDeadlines, RequestTimeouts, Timed};
 use super::encoded_request::EncodedRequest;
 use super::exchange::Exchange;
 use super::options::RequestOptions;
@@ -38,7 +38,7 @@ pub struct PreparedRequest {
     /// The target.
     pub cached: Py<CachedTarget>,
     /// How long it may take.
-    pub limits: TimeLimits,
+    pub limits: RequestTimeouts,
     raise_for_status: bool,
     encoded: EncodedRequest,
     /// When it was first awaited, in nanoseconds of the loop's clock.

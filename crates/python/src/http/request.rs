@@ -41,7 +41,7 @@ struct Connecting {
 }
 
 #[derive(Debug)]
-enum Stage {
+enum RequestStage {
     /// It was not awaited.
     New,
     /// The pool has no permit for another connection.
@@ -61,12 +61,12 @@ enum Stage {
 #[derive(Debug)]
 pub struct RequestContext {
     args: RequestArgs,
-    stage: Guarded<Stage>,
+    stage: Guarded<RequestStage>,
     response: Guarded<Option<Py<PyAny>>>,
 }
 
 impl RequestContext {
-    fn stage(&self, py: Python<'_>, stage: Stage) {
+    fn stage(&self, py: Python<'_>, stage: RequestStage) {
         let _previous = self.stage.replace(py, stage);
     }
 
@@ -116,7 +116,7 @@ impl RequestContext {
         }
         let future = waiter.get().await_grant(py)?;
         let waiting = Waiting { prepared, waiter: waiter.clone().unbind() };
-        self.stage(py, Stage::Waiting(Arc::new(waiting)));
+        self.stage(py, RequestStage::Waiting(Arc::new(waiting)));
         Ok(future)
     }
 
@@ -127,7 +127,7 @@ impl RequestContext {
             // The waiter stays in the queue.
             return Err(awaited_again());
         }
-        self.stage(py, Stage::Over);
+        self.stage(py, RequestStage::Over);
         self.use_grant(py, Arc::clone(&waiting.prepared), PoolWaiter::take(waiter)?)
     }
 
@@ -151,7 +151,7 @@ impl RequestContext {
             None => connect.call1((connector, cached, grant, elapsed))?,
         };
         let connecting = Arc::new(Connecting { prepared, coroutine: coroutine.unbind() });
-        self.stage(py, Stage::Connecting(Arc::clone(&connecting)));
+        self.stage(py, RequestStage::Connecting(Arc::clone(&connecting)));
         let step = connecting.coroutine.call_method1(py, intern!(py, "send"), (py.None(),));
         self.connected(py, &connecting, step)
     }
@@ -167,7 +167,7 @@ impl RequestContext {
             Ok(future) => return Ok(future),
             Err(error) => error,
         };
-        self.stage(py, Stage::Over);
+        self.stage(py, RequestStage::Over);
         if !error.is_instance_of::<PyStopIteration>(py) {
             return Err(error);
         }
@@ -183,7 +183,7 @@ impl RequestContext {
     ) -> PyResult<Py<PyAny>> {
         match prepared.send_on(connection, self.args.method.bind(connection.py())) {
             Ok((in_flight, future)) => {
-                self.stage(connection.py(), Stage::Awaiting(Arc::new(in_flight)));
+                self.stage(connection.py(), RequestStage::Awaiting(Arc::new(in_flight)));
                 Ok(future)
             }
             Err(error) => {
@@ -231,7 +231,7 @@ impl RequestContext {
 
     fn delegate(&self, py: Python<'_>, coroutine: Py<PyAny>) -> PyResult<Py<PyAny>> {
         let reference = coroutine.clone_ref(py);
-        self.stage(py, Stage::Delegated(reference));
+        self.stage(py, RequestStage::Delegated(reference));
         let step = coroutine.call_method1(py, intern!(py, "send"), (py.None(),));
         self.watch(py, step)
     }
@@ -243,7 +243,7 @@ impl RequestContext {
                 let response = error.value(py).getattr(intern!(py, "value"))?.unbind();
                 let _previous = self.response.replace(py, Some(response));
             }
-            self.stage(py, Stage::Over);
+            self.stage(py, RequestStage::Over);
         }
         step
     }
@@ -276,14 +276,14 @@ impl RequestContext {
             let coroutine = self.coroutine_after(in_flight, intern!(py, "_follow_up"), &options)?;
             return self.delegate(py, coroutine);
         }
-        self.stage(py, Stage::Over);
+        self.stage(py, RequestStage::Over);
         let kept = response.clone_ref(py);
         let _previous = self.response.replace(py, Some(kept));
         Err(stop_iteration(response))
     }
 
     fn failed(&self, py: Python<'_>, in_flight: &InFlight) -> PyResult<Py<PyAny>> {
-        self.stage(py, Stage::Over);
+        self.stage(py, RequestStage::Over);
         let error = match in_flight.exchange.get().check(py) {
             Err(error) => error,
             Ok(()) => awaited_again(),
@@ -292,7 +292,8 @@ impl RequestContext {
         let method = self.args.method.bind(py);
         // Raises, unless the request is to be sent again (RFC 9112, section 9.3.1).
         let sent = (&in_flight.sent.cached, &in_flight.sent.head);
-        session.call_method1(intern!(py, "_refuse"), (error.value(py), method, sent.0, sent.1))?;
+        session
+            .call_method1(intern!(py, "_raise_unless_retried"), (error.value(py), method, sent.0, sent.1))?;
         let options = PyDict::new(py);
         let coroutine = self.coroutine_after(in_flight, intern!(py, "_request_again"), &options)?;
         self.delegate(py, coroutine)
@@ -308,12 +309,12 @@ impl RequestContext {
             Over,
         }
         let step = self.stage.peek(py, |stage, at| match stage {
-            Stage::New => Step::Start,
-            Stage::Waiting(waiting) => Step::Take(Arc::clone(waiting)),
-            Stage::Connecting(connecting) => Step::Connect(Arc::clone(connecting)),
-            Stage::Awaiting(in_flight) => Step::Finish(Arc::clone(in_flight)),
-            Stage::Delegated(coroutine) => Step::Send(coroutine.clone_with(at)),
-            Stage::Over => Step::Over,
+            RequestStage::New => Step::Start,
+            RequestStage::Waiting(waiting) => Step::Take(Arc::clone(waiting)),
+            RequestStage::Connecting(connecting) => Step::Connect(Arc::clone(connecting)),
+            RequestStage::Awaiting(in_flight) => Step::Finish(Arc::clone(in_flight)),
+            RequestStage::Delegated(coroutine) => Step::Send(coroutine.clone_with(at)),
+            RequestStage::Over => Step::Over,
         });
         match step {
             Step::Start => self.start(py),
@@ -366,11 +367,12 @@ impl RequestContext {
     ) -> PyResult<Self> {
         let allow_redirects = allow_redirects.is_truthy()?;
         let args = RequestArgs { session, method, url, allow_redirects, options };
-        Ok(Self { args, stage: Guarded::new(Stage::New), response: Guarded::new(None) })
+        Ok(Self { args, stage: Guarded::new(RequestStage::New), response: Guarded::new(None) })
     }
 
     fn __await__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
-        let in_flight = slf.stage.peek(slf.py(), |stage, _at| !matches!(stage, Stage::New | Stage::Over));
+        let in_flight =
+            slf.stage.peek(slf.py(), |stage, _at| !matches!(stage, RequestStage::New | RequestStage::Over));
         if in_flight { Err(awaited_again()) } else { Ok(slf) }
     }
 
@@ -413,22 +415,22 @@ impl RequestContext {
         val: Option<&Bound<'_, PyAny>>,
         tb: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let stage = self.stage.replace(py, Stage::Over);
+        let stage = self.stage.replace(py, RequestStage::Over);
         match stage {
-            Stage::Waiting(waiting) => PoolWaiter::give_back(waiting.waiter.bind(py))?,
-            Stage::Connecting(connecting) => {
-                self.stage(py, Stage::Connecting(Arc::clone(&connecting)));
+            RequestStage::Waiting(waiting) => PoolWaiter::give_back(waiting.waiter.bind(py))?,
+            RequestStage::Connecting(connecting) => {
+                self.stage(py, RequestStage::Connecting(Arc::clone(&connecting)));
                 let step = throw_into(connecting.coroutine.bind(py), typ, val, tb);
                 return self.connected(py, &connecting, step);
             }
-            Stage::Delegated(coroutine) => {
+            RequestStage::Delegated(coroutine) => {
                 let reference = coroutine.clone_ref(py);
-                self.stage(py, Stage::Delegated(reference));
+                self.stage(py, RequestStage::Delegated(reference));
                 let step = throw_into(coroutine.bind(py), typ, val, tb);
                 return self.watch(py, step);
             }
-            Stage::Awaiting(in_flight) => Exchange::abandon(in_flight.exchange.bind(py))?,
-            Stage::New | Stage::Over => {}
+            RequestStage::Awaiting(in_flight) => Exchange::abandon(in_flight.exchange.bind(py))?,
+            RequestStage::New | RequestStage::Over => {}
         }
         let value = match val {
             Some(value) if !value.is_none() => value.clone(),
@@ -439,15 +441,15 @@ impl RequestContext {
 
     /// Give it up: a coroutine's method.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let stage = self.stage.replace(py, Stage::Over);
+        let stage = self.stage.replace(py, RequestStage::Over);
         match stage {
-            Stage::Waiting(waiting) => PoolWaiter::give_back(waiting.waiter.bind(py)),
-            Stage::Connecting(connecting) => {
+            RequestStage::Waiting(waiting) => PoolWaiter::give_back(waiting.waiter.bind(py)),
+            RequestStage::Connecting(connecting) => {
                 connecting.coroutine.call_method0(py, intern!(py, "close")).map(drop)
             }
-            Stage::Delegated(coroutine) => coroutine.call_method0(py, intern!(py, "close")).map(drop),
-            Stage::Awaiting(in_flight) => Exchange::abandon(in_flight.exchange.bind(py)),
-            Stage::New | Stage::Over => Ok(()),
+            RequestStage::Delegated(coroutine) => coroutine.call_method0(py, intern!(py, "close")).map(drop),
+            RequestStage::Awaiting(in_flight) => Exchange::abandon(in_flight.exchange.bind(py)),
+            RequestStage::New | RequestStage::Over => Ok(()),
         }
     }
 
@@ -471,19 +473,19 @@ impl RequestContext {
         visit.call(&self.args.options)?;
         self.response.visit(Collector::of(&visit), |response, visit| visit.call(response))?;
         self.stage.visit(Collector::of(&visit), |stage, visit| match stage {
-            Stage::Waiting(waiting) => visit.call(&waiting.waiter),
-            Stage::Connecting(connecting) => visit.call(&connecting.coroutine),
-            Stage::Delegated(coroutine) => visit.call(coroutine),
-            Stage::Awaiting(in_flight) => visit.call(&in_flight.exchange),
-            Stage::New | Stage::Over => Ok(()),
+            RequestStage::Waiting(waiting) => visit.call(&waiting.waiter),
+            RequestStage::Connecting(connecting) => visit.call(&connecting.coroutine),
+            RequestStage::Delegated(coroutine) => visit.call(coroutine),
+            RequestStage::Awaiting(in_flight) => visit.call(&in_flight.exchange),
+            RequestStage::New | RequestStage::Over => Ok(()),
         })
     }
 
     fn __clear__(&self, py: Python<'_>) {
         // An exchange and a place in the queue stay: they do not know the request, and `drop()` has to release them.
-        let _coroutine = self
-            .stage
-            .replace_if(py, Stage::Over, |stage| matches!(stage, Stage::Connecting(_) | Stage::Delegated(_)));
+        let _coroutine = self.stage.replace_if(py, RequestStage::Over, |stage| {
+            matches!(stage, RequestStage::Connecting(_) | RequestStage::Delegated(_))
+        });
         let _response = self.response.replace(py, None);
     }
 }
@@ -493,20 +495,23 @@ impl Drop for RequestContext {
     #[expect(clippy::disallowed_methods, reason = "a destructor is given no token")]
     fn drop(&mut self) {
         assert_nothing_open();
-        Python::attach(|py| match self.stage.replace(py, Stage::Over) {
-            Stage::Awaiting(in_flight) => {
+        Python::attach(|py| match self.stage.replace(py, RequestStage::Over) {
+            RequestStage::Awaiting(in_flight) => {
                 let exchange = in_flight.exchange.bind(py);
                 if let Err(error) = Exchange::finish(exchange, intern!(py, "abandon"), &PyTuple::empty(py)) {
                     error.write_unraisable(py, Some(exchange));
                 }
             }
-            Stage::Waiting(waiting) => {
+            RequestStage::Waiting(waiting) => {
                 let waiter = waiting.waiter.bind(py);
                 if let Err(error) = PoolWaiter::leave(waiter) {
                     error.write_unraisable(py, Some(waiter));
                 }
             }
-            Stage::New | Stage::Connecting(_) | Stage::Delegated(_) | Stage::Over => {}
+            RequestStage::New
+            | RequestStage::Connecting(_)
+            | RequestStage::Delegated(_)
+            | RequestStage::Over => {}
         });
     }
 }

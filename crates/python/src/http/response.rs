@@ -196,7 +196,7 @@ impl Drop for ResponseBase {
             let exchange = self.exchange.get_mut().take();
             let Some(exchange) = exchange.filter(|_| !*self.released.get_mut()) else { return };
             let exchange = exchange.into_bound(py);
-            // Not to be asked on another thread while the loop runs.
+            // An error on another thread while the loop runs.
             if exchange.get().is_done().unwrap_or(false) {
                 return;
             }

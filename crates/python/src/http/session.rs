@@ -12,7 +12,7 @@ use whorl_core::http1::ParserLimits;
 use whorl_core::sched::{LoopOwner, OwnerCell};
 
 use super::cached_target::CachedTarget;
-use super::deadlines::{RequestDeadlines, TimeLimits};
+use super::deadlines::{RequestDeadlines, RequestTimeouts};
 use super::encode::utf8;
 use super::encoded_request::{EncodedField, EncodedFields};
 use super::exchange::ResponseOptions;
@@ -36,7 +36,7 @@ pub struct FastPath {
     pub options: ResponseOptions,
     pub limits: ParserLimits,
     /// Of requests that have none of their own.
-    pub time_limits: TimeLimits,
+    pub timeouts: RequestTimeouts,
     /// `whorl.http.ClientTimeout`
     pub timeout_class: Py<PyAny>,
     pub raise_for_status: bool,
@@ -250,7 +250,7 @@ impl SessionBase {
             response_class,
             options: ResponseOptions { buffer_size, decompress, read_until_eof: true },
             limits: ParserLimits::new(max_line_size, max_field_size, max_headers),
-            time_limits: TimeLimits::of_client_timeout(timeout)?,
+            timeouts: RequestTimeouts::of_client_timeout(timeout)?,
             timeout_class: timeout.get_type().into_any().unbind(),
             raise_for_status,
             deadlines,

@@ -82,12 +82,12 @@ fn websocket_offer(compress: i64) -> PyResult<String> {
     Ok(offer(compress)?.to_string())
 }
 
-/// The compression that the server accepted with its header `answer`, or None.
+/// The compression that the server accepted with its header `response`, or None.
 ///
 /// ValueError if that does not fit the offer of `compress` bits.
 #[pyfunction]
-fn websocket_agreement(compress: i64, answer: &str) -> PyResult<Option<AgreementTuple>> {
-    let agreed = offer(compress)?.answered(answer).or_raise()?;
+fn websocket_agreement(compress: i64, response: &str) -> PyResult<Option<AgreementTuple>> {
+    let agreed = offer(compress)?.accept_response(response).or_raise()?;
     Ok(agreed.map(|DeflateAgreement { client, server }| {
         (client.window_bits, !client.context_takeover, server.window_bits, !server.context_takeover)
     }))

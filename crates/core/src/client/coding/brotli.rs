@@ -10,11 +10,11 @@ use super::{DecodeFault, DecodeStep};
 pub(super) struct Brotli {
     /// On the heap, as it is some KiB large.
     state: Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>,
-    place: Place,
+    place: BrotliPlace,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum BrotliPlace {
     Stream,
     Beyond,
 }
@@ -23,15 +23,15 @@ impl Brotli {
     pub(super) fn new() -> Self {
         // Strict: without the windows of up to 1 GiB that are no part of RFC 7932.
         let state = BrotliState::new_strict(StandardAlloc {}, StandardAlloc {}, StandardAlloc {});
-        Self { state: Box::new(state), place: Place::Stream }
+        Self { state: Box::new(state), place: BrotliPlace::Stream }
     }
 
     pub(super) const fn is_complete(&self) -> bool {
-        matches!(self.place, Place::Beyond)
+        matches!(self.place, BrotliPlace::Beyond)
     }
 
     pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<DecodeStep, DecodeFault> {
-        if self.place == Place::Beyond {
+        if self.place == BrotliPlace::Beyond {
             return Ok(DecodeStep { consumed: input.len(), produced: 0 });
         }
         let (mut left, mut consumed) = (input.len(), 0);
@@ -53,7 +53,7 @@ impl Brotli {
                 Ok(DecodeStep { consumed, produced })
             }
             BrotliResult::ResultSuccess => {
-                self.place = Place::Beyond;
+                self.place = BrotliPlace::Beyond;
                 Ok(DecodeStep { consumed: input.len(), produced })
             }
             BrotliResult::ResultFailure => Err(DecodeFault::Corrupt(

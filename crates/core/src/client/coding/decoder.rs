@@ -162,7 +162,7 @@ fn run(
 struct CodingStep {
     coding: Coding,
     /// Made when the first byte comes: many responses have a coding and no body.
-    stage: Option<Stage>,
+    stage: Option<DecoderStage>,
     /// Whether the last step filled its output space, so that there may be more without further input.
     full: bool,
     /// The output of the coding before this one, taken up to `taken`.
@@ -176,7 +176,7 @@ impl CodingStep {
     }
 
     fn is_complete(&self) -> bool {
-        self.waiting.is_empty() && !self.full && self.stage.as_ref().is_none_or(Stage::is_complete)
+        self.waiting.is_empty() && !self.full && self.stage.as_ref().is_none_or(DecoderStage::is_complete)
     }
 
     fn decode(
@@ -207,7 +207,7 @@ impl CodingStep {
         while (consumed < input.len() || self.full) && produced < most {
             let stage = match &mut self.stage {
                 Some(stage) => stage,
-                None => self.stage.insert(Stage::new(self.coding)?),
+                None => self.stage.insert(DecoderStage::new(self.coding)?),
             };
             let start = out.len();
             let given = room.min(most - produced);
@@ -233,14 +233,14 @@ impl CodingStep {
 ///
 /// A step takes all of its input or fills its output; then the caller has to bring more input, or more output space.
 #[derive(Debug)]
-enum Stage {
+enum DecoderStage {
     Gzip(Gzip),
     Deflate(Deflate),
     Brotli(Brotli),
     Zstd(Zstd),
 }
 
-impl Stage {
+impl DecoderStage {
     fn new(coding: Coding) -> Result<Self, DecodeFault> {
         Ok(match coding {
             Coding::Gzip => Self::Gzip(Gzip::new()),

@@ -312,7 +312,7 @@ fn a_zstd_window_of_more_than_8_mib_is_refused() {
 }
 
 #[test]
-fn what_is_asked_for_without_need_does_no_harm() {
+fn calls_without_need_do_no_harm() {
     for (encoding, body) in
         [("zstd", zstandard(b"text")), ("gzip", gzip(b"text")), ("br", stored_brotli(b"text"))]
     {

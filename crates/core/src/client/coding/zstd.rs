@@ -12,11 +12,11 @@ const WINDOW_LOG: u32 = 23;
 /// Frames one after another.
 pub(super) struct Zstd {
     context: DCtx<'static>,
-    place: Place,
+    place: ZstdPlace,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum ZstdPlace {
     /// Within a frame.
     Frame,
     /// Within a frame, with more output than the last step had space for.
@@ -29,17 +29,17 @@ impl Zstd {
     pub(super) fn new() -> Result<Self, DecodeFault> {
         let mut context = DCtx::try_create().ok_or(DecodeFault::OutOfMemory)?;
         context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(fault)?;
-        Ok(Self { context, place: Place::Between })
+        Ok(Self { context, place: ZstdPlace::Between })
     }
 
     pub(super) const fn is_complete(&self) -> bool {
-        matches!(self.place, Place::Between)
+        matches!(self.place, ZstdPlace::Between)
     }
 
     pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<DecodeStep, DecodeFault> {
         let mut done = DecodeStep::default();
         // A call that could do nothing is counted against the context, which fails after some of them.
-        while done.consumed < input.len() || self.place == Place::Full {
+        while done.consumed < input.len() || self.place == ZstdPlace::Full {
             let room = output.len() - done.produced;
             if room == 0 {
                 break;
@@ -51,9 +51,9 @@ impl Zstd {
             done.consumed += from.pos();
             done.produced += produced;
             self.place = match hint {
-                0 => Place::Between,
-                _ if produced == room => Place::Full,
-                _ => Place::Frame,
+                0 => ZstdPlace::Between,
+                _ if produced == room => ZstdPlace::Full,
+                _ => ZstdPlace::Frame,
             };
         }
         Ok(done)

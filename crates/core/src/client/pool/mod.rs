@@ -90,7 +90,7 @@ pub struct Drained<C> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum PoolPhase {
     Open,
     Closed,
 }
@@ -115,7 +115,7 @@ struct OfHost;
 struct OfPool;
 
 #[derive(Debug)]
-struct Idle<C> {
+struct IdleEntry<C> {
     connection: C,
     host: usize,
     since: u64,
@@ -123,35 +123,35 @@ struct Idle<C> {
     in_pool: Links,
 }
 
-impl<C> Linked<OfHost> for Idle<C> {
+impl<C> Linked<OfHost> for IdleEntry<C> {
     fn links(&mut self) -> &mut Links {
         &mut self.in_host
     }
 }
 
-impl<C> Linked<OfPool> for Idle<C> {
+impl<C> Linked<OfPool> for IdleEntry<C> {
     fn links(&mut self) -> &mut Links {
         &mut self.in_pool
     }
 }
 
 #[derive(Debug)]
-struct Waiter<C> {
+struct WaiterEntry<C> {
     host: usize,
     serial: u64,
-    stage: Stage<C>,
+    stage: WaiterStage<C>,
     in_host: Links,
 }
 
 #[derive(Debug)]
-enum Stage<C> {
+enum WaiterStage<C> {
     /// In its host's list.
     Waits,
     /// Has a permit, and perhaps a connection, and is in no list.
     Granted(Option<C>),
 }
 
-impl<C> Linked<OfHost> for Waiter<C> {
+impl<C> Linked<OfHost> for WaiterEntry<C> {
     fn links(&mut self) -> &mut Links {
         &mut self.in_host
     }
@@ -174,13 +174,13 @@ impl<C> Linked<OfHost> for Waiter<C> {
 #[derive(Debug)]
 pub struct Pool<K, C> {
     limits: PoolLimits,
-    phase: Phase,
+    phase: PoolPhase,
     by_key: HashMap<PoolKey<K>, usize, key::BuildIdentityHasher>,
     hosts: Slab<Host<K>>,
-    idle: Slab<Idle<C>>,
+    idle: Slab<IdleEntry<C>>,
     /// All idle connections, the one that was used longest ago first.
     oldest: List<OfPool>,
-    waiters: Slab<Waiter<C>>,
+    waiters: Slab<WaiterEntry<C>>,
     /// The hosts that have a waiter and are below their own limit, by the serial of their first waiter. It is empty
     /// while a permit is free.
     ready: BTreeSet<(u64, usize)>,
@@ -196,7 +196,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
     pub fn new(limits: PoolLimits) -> Self {
         Self {
             limits,
-            phase: Phase::Open,
+            phase: PoolPhase::Open,
             by_key: HashMap::default(),
             hosts: Slab::new(),
             idle: Slab::new(),
@@ -217,7 +217,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
     /// Requests a connection: an idle one, the one that was used last first, or a permit for a new one, or a place in
     /// the queue.
     pub fn checkout(&mut self, key: &PoolKey<K>, now: u64) -> Checkout<C> {
-        if self.phase == Phase::Closed {
+        if self.phase == PoolPhase::Closed {
             return Checkout::Closed;
         }
         let host = match self.by_key.get(key) {
@@ -245,7 +245,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         let entry = &mut self.hosts[host];
         entry.acquired -= 1;
         self.acquired -= 1;
-        if self.phase == Phase::Closed {
+        if self.phase == PoolPhase::Closed {
             self.remove_if_unused(host);
             return connection.map_or(Released::Free, Released::Close);
         }
@@ -262,14 +262,14 @@ impl<K: Eq + Hash, C> Pool<K, C> {
     /// cancelled before, or whose pool is closed.
     pub fn claim(&mut self, id: WaiterId) -> Option<Checkout<C>> {
         let waiter = self.waiters.get(id.slot).filter(|waiter| waiter.serial == id.serial)?;
-        if matches!(waiter.stage, Stage::Waits) {
+        if matches!(waiter.stage, WaiterStage::Waits) {
             return None;
         }
-        let Waiter { host, stage, .. } = self.waiters.remove(id.slot);
+        let WaiterEntry { host, stage, .. } = self.waiters.remove(id.slot);
         match stage {
-            Stage::Granted(Some(connection)) => Some(Checkout::Reuse(Permit { host }, connection)),
-            Stage::Granted(None) => Some(Checkout::Open(Permit { host })),
-            Stage::Waits => None,
+            WaiterStage::Granted(Some(connection)) => Some(Checkout::Reuse(Permit { host }, connection)),
+            WaiterStage::Granted(None) => Some(Checkout::Open(Permit { host })),
+            WaiterStage::Waits => None,
         }
     }
 
@@ -312,7 +312,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
 
     /// Closes the pool: it serves no more checkouts. Permits that are out are released as before.
     pub fn close(&mut self) -> Drained<C> {
-        self.phase = Phase::Closed;
+        self.phase = PoolPhase::Closed;
         let mut drained = Drained { connections: Vec::new(), waiters: Vec::new() };
         while let Some(slot) = self.oldest.first() {
             drained.connections.push(self.remove_idle_at(slot));
@@ -323,8 +323,8 @@ impl<K: Eq + Hash, C> Pool<K, C> {
             host.waiters = List::default();
             host.ready = None;
             match waiter.stage {
-                Stage::Waits => drained.waiters.push(WaiterId { slot, serial: waiter.serial }),
-                Stage::Granted(connection) => {
+                WaiterStage::Waits => drained.waiters.push(WaiterId { slot, serial: waiter.serial }),
+                WaiterStage::Granted(connection) => {
                     host.acquired -= 1;
                     self.acquired -= 1;
                     drained.connections.extend(connection);
@@ -343,7 +343,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
     /// Whether [`Pool::close`] has been called.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.phase == Phase::Closed
+        self.phase == PoolPhase::Closed
     }
 
     /// The limits.
@@ -427,7 +427,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
 
     fn put_idle(&mut self, host: usize, connection: C, since: u64) {
         let links = Links::default();
-        let slot = self.idle.insert(Idle { connection, host, since, in_host: links, in_pool: links });
+        let slot = self.idle.insert(IdleEntry { connection, host, since, in_host: links, in_pool: links });
         self.hosts[host].idle.push(&mut self.idle, slot);
         self.oldest.push(&mut self.idle, slot);
     }
@@ -442,7 +442,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         Some(self.unlink_idle(slot).connection)
     }
 
-    fn unlink_idle(&mut self, slot: usize) -> Idle<C> {
+    fn unlink_idle(&mut self, slot: usize) -> IdleEntry<C> {
         let host = self.idle[slot].host;
         self.hosts[host].idle.unlink(&mut self.idle, slot);
         self.oldest.unlink(&mut self.idle, slot);
@@ -459,7 +459,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         let serial = self.serial;
         self.serial += 1;
         let in_host = Links::default();
-        let slot = self.waiters.insert(Waiter { host, serial, stage: Stage::Waits, in_host });
+        let slot = self.waiters.insert(WaiterEntry { host, serial, stage: WaiterStage::Waits, in_host });
         self.hosts[host].waiters.push(&mut self.waiters, slot);
         self.update_ready(host);
         WaiterId { slot, serial }
@@ -476,7 +476,7 @@ impl<K: Eq + Hash, C> Pool<K, C> {
         self.acquire(host);
         self.update_ready(host);
         let connection = self.take_idle(host, now);
-        self.waiters[slot].stage = Stage::Granted(connection);
+        self.waiters[slot].stage = WaiterStage::Granted(connection);
         Some(WaiterId { slot, serial })
     }
 

@@ -155,7 +155,7 @@ fn a_waiter_for_a_full_host_holds_no_other_up() {
 }
 
 #[test]
-fn who_gives_up_leaves_what_he_had_to_the_next() {
+fn a_cancelled_waiter_leaves_what_it_had_to_the_next() {
     let mut pool = pool(1, 0);
     let key = PoolKey::new("a");
     let permit = opens(pool.checkout(&key, 0));

@@ -54,14 +54,14 @@ fn client() -> MessageReader {
 }
 
 /// The events of a client for `input`, whether it comes at once or byte by byte.
-fn told(input: &[u8]) -> (Vec<Seen>, Option<ProtocolError>) {
+fn seen_and_error(input: &[u8]) -> (Vec<Seen>, Option<ProtocolError>) {
     let at_once = events(&mut client(), input, input.len().max(1));
     assert_eq!(at_once, events(&mut client(), input, 1));
     at_once
 }
 
 fn error(input: &[u8]) -> ProtocolError {
-    told(input).1.unwrap()
+    seen_and_error(input).1.unwrap()
 }
 
 fn text(text: &str) -> Seen {
@@ -70,7 +70,7 @@ fn text(text: &str) -> Seen {
 
 #[test]
 fn messages_and_control_frames_between_their_fragments() {
-    let (seen, error) = told(b"\x01\x03Hel\x89\x01?\x00\x00\x8a\x00\x80\x02lo\x82\x00\x81\x01x");
+    let (seen, error) = seen_and_error(b"\x01\x03Hel\x89\x01?\x00\x00\x8a\x00\x80\x02lo\x82\x00\x81\x01x");
     let expected =
         [Seen::Ping(b"?".to_vec()), Seen::Pong(vec![]), text("Hello"), Seen::Binary(vec![]), text("x")];
     assert_eq!((seen.as_slice(), error), (&expected[..], None));
@@ -89,10 +89,10 @@ fn an_unfragmented_frame_is_not_copied() {
 }
 
 #[test]
-fn after_a_close_frame_nothing_is_heard() {
-    let (seen, error) = told(b"\x88\x05\x03\xe8bye\x81\x01x\xff\xff");
+fn after_a_close_frame_nothing_is_read() {
+    let (seen, error) = seen_and_error(b"\x88\x05\x03\xe8bye\x81\x01x\xff\xff");
     assert_eq!((seen, error), (vec![Seen::Close(Some(1000), "bye".to_owned())], None));
-    assert_eq!(told(b"\x88\x00"), (vec![Seen::Close(None, String::new())], None));
+    assert_eq!(seen_and_error(b"\x88\x00"), (vec![Seen::Close(None, String::new())], None));
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn an_error_is_final() {
     assert_eq!(reader.parse(b"\x81\x01x"), Err(ProtocolError::UnknownOpcode(3)));
     assert_eq!(reader.parse(b""), Err(ProtocolError::UnknownOpcode(3)));
     // Earlier events are returned first.
-    assert_eq!(told(b"\x81\x01x\xf1\x00"), (vec![text("x")], Some(ProtocolError::ReservedBits)));
+    assert_eq!(seen_and_error(b"\x81\x01x\xf1\x00"), (vec![text("x")], Some(ProtocolError::ReservedBits)));
 }
 
 #[test]
@@ -113,19 +113,19 @@ fn the_order_of_fragments() {
     assert_eq!(error(b"\x01\x00\x81\x00"), ProtocolError::Unfinished(Opcode::Text));
     assert_eq!(error(b"\x01\x00\x02\x00"), ProtocolError::Unfinished(Opcode::Binary));
     // An empty first fragment begins a message like any other.
-    assert_eq!(told(b"\x01\x00\x80\x01x").0, [text("x")]);
+    assert_eq!(seen_and_error(b"\x01\x00\x80\x01x").0, [text("x")]);
 }
 
 #[test]
 fn reserved_bits() {
-    let plain =
+    let error_of =
         |input: &[u8]| events(&mut MessageReader::new(WebSocketRole::Client, None, None), input, 100).1;
-    assert_eq!(plain(b"\xc1\x01\x00"), Some(ProtocolError::ReservedBits));
+    assert_eq!(error_of(b"\xc1\x01\x00"), Some(ProtocolError::ReservedBits));
     assert_eq!(ProtocolError::ReservedBits.close_code(), 1002);
-    assert_eq!(told(b"\xc1\x01\x00"), (vec![text("")], None));
+    assert_eq!(seen_and_error(b"\xc1\x01\x00"), (vec![text("")], None));
     // Not on a continuation; on a control frame it is let pass.
     assert_eq!(error(b"\x41\x01\x00\xc0\x01\x00"), ProtocolError::ReservedBits);
-    assert_eq!(told(b"\xc9\x01?"), (vec![Seen::Ping(b"?".to_vec())], None));
+    assert_eq!(seen_and_error(b"\xc9\x01?"), (vec![Seen::Ping(b"?".to_vec())], None));
 }
 
 #[test]
@@ -139,9 +139,9 @@ fn close_frames() {
 
 #[test]
 fn text_is_utf8_across_fragments_and_an_error_shows_at_once() {
-    assert_eq!(told("\u{1}\u{1}\u{0}\u{0}".as_bytes()).1, None);
+    assert_eq!(seen_and_error("\u{1}\u{1}\u{0}\u{0}".as_bytes()).1, None);
     let split = [b"\x01\x01\xe2".as_slice(), b"\x00\x01\x82", b"\x80\x01\xac"].concat();
-    assert_eq!(told(&split), (vec![text("€")], None));
+    assert_eq!(seen_and_error(&split), (vec![text("€")], None));
     // Cut off at the end of the message.
     assert_eq!(error(b"\x81\x02\xe2\x82"), ProtocolError::NotUtf8);
     assert_eq!(error(b"\x01\x02\xe2\x82\x80\x00"), ProtocolError::NotUtf8);
@@ -149,7 +149,7 @@ fn text_is_utf8_across_fragments_and_an_error_shows_at_once() {
     assert_eq!(error(b"\x01\x7e\x01\x00\xed\xa0"), ProtocolError::NotUtf8);
     assert_eq!(ProtocolError::NotUtf8.close_code(), 1007);
     // Binary messages are not text.
-    assert_eq!(told(b"\x82\x02\xe2\x82").0, [Seen::Binary(b"\xe2\x82".to_vec())]);
+    assert_eq!(seen_and_error(b"\x82\x02\xe2\x82").0, [Seen::Binary(b"\xe2\x82".to_vec())]);
 }
 
 #[test]
@@ -157,11 +157,11 @@ fn the_limit_holds_for_what_is_declared() {
     let too_big = |size| ProtocolError::TooBig { size, limit: 1000 };
     // 1000 bytes are allowed, 1001 are not, whether in one frame or in several; the payload is not waited for.
     let frame = |first: u8, size: u16| [&[first, 126][..], &size.to_be_bytes()].concat();
-    assert_eq!(told(&frame(0x82, 1000)).1, None);
+    assert_eq!(seen_and_error(&frame(0x82, 1000)).1, None);
     assert_eq!(error(&frame(0x82, 1001)), too_big(1001));
     assert_eq!(too_big(1001).close_code(), 1009);
     let mut fragments = [frame(0x02, 999), vec![0; 999]].concat();
-    assert_eq!(told(&[&fragments[..], b"\x80\x01x"].concat()).1, None);
+    assert_eq!(seen_and_error(&[&fragments[..], b"\x80\x01x"].concat()).1, None);
     fragments.extend(b"\x80\x02");
     assert_eq!(error(&fragments), too_big(1001));
     assert_eq!(error(b"\x82\x7f\x7f\xff\xff\xff\xff\xff\xff\xff"), too_big(u64::MAX >> 1));
@@ -216,7 +216,7 @@ fn memory_follows_what_came_and_not_what_was_declared() {
 }
 
 #[test]
-fn each_role_hears_only_the_other() {
+fn each_role_reads_only_the_other() {
     let masked = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
     let mut server = MessageReader::new(WebSocketRole::Server, None, None);
     assert_eq!(events(&mut server, masked, 3).0, [text("Hello")]);
@@ -226,7 +226,7 @@ fn each_role_hears_only_the_other() {
 
 /// One message: its payload, whether it is text, and where it is cut into fragments.
 #[derive(Clone, Debug)]
-struct Sent {
+struct SentMessage {
     payload: Vec<u8>,
     is_text: bool,
     cuts: Vec<usize>,
@@ -234,7 +234,7 @@ struct Sent {
     ping: bool,
 }
 
-fn sent() -> impl Strategy<Value = Sent> {
+fn sent() -> impl Strategy<Value = SentMessage> {
     let payload = prop_oneof![
         any::<String>().prop_map(|text| (text.into_bytes(), true)),
         ("[ab]{0,5}", 0_usize..400).prop_map(|(text, times)| (text.repeat(times).into_bytes(), true)),
@@ -249,7 +249,7 @@ fn sent() -> impl Strategy<Value = Sent> {
         |((payload, is_text), mut cuts, compress, ping)| {
             cuts.iter_mut().for_each(|cut| *cut = (*cut).min(payload.len()));
             cuts.sort_unstable();
-            Sent { payload, is_text, cuts, compress, ping }
+            SentMessage { payload, is_text, cuts, compress, ping }
         },
     )
 }

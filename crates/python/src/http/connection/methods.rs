@@ -72,7 +72,7 @@ impl HttpConnection {
     ) -> PyResult<Py<Exchange>> {
         let options = ResponseOptions { buffer_size, decompress, read_until_eof };
         let limits = ParserLimits::new(max_line_size, max_field_size, max_headers);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive time limit")]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive timeout")]
         let limit = |seconds: f64| (seconds * NANOSECONDS) as u64;
         let read_timeout = read_timeout.filter(|seconds| *seconds > 0.0).map(limit);
         Self::begin_with(slf, method, options, limits, read_timeout)
@@ -451,7 +451,7 @@ impl HttpConnection {
 
     fn __clear__(&self) {
         let _exchange = self.state.with(|state| state.exchange.take());
-        let _link = self.state.with(|state| state.handle.take());
+        let _handle = self.state.with(|state| state.handle.take());
         let _permit = self.state.with(|state| (state.permit.take(), state.home.take()));
         let _stage = self.state.with(|state| std::mem::replace(&mut state.stage, ConnectionStage::Lost));
         let _timer = self.state.with(|state| state.read_timeout.timer.take());

@@ -281,17 +281,17 @@ impl HttpConnection {
         let py = slf.py();
         let this = slf.get();
         // Its exchange is ended by `connection_lost()`.
-        let (permit, timer, handle, unanswered) = this.with(|state| {
+        let (permit, timer, handle, in_exchange) = this.with(|state| {
             state.keep_alive = KeepAlive::Close;
-            let unanswered = matches!(state.stage, ConnectionStage::Http)
+            let in_exchange = matches!(state.stage, ConnectionStage::Http)
                 && (state.exchange.is_some() || state.sending == Sending::Body);
-            (state.permit.take(), state.read_timeout.stop(), state.handle.take(), unanswered)
+            (state.permit.take(), state.read_timeout.stop(), state.handle.take(), in_exchange)
         })?;
         cancel(py, timer)?;
         if let Some(handle) = handle {
             // A transport that closes waits for its buffer to drain: without limit, if the peer does not read. The rest
             // of a request whose response is abandoned is not worth that.
-            let aborts = unanswered && handle.has_unsent(py)?;
+            let aborts = in_exchange && handle.has_unsent(py)?;
             handle.call(py, if aborts { intern!(py, "abort") } else { intern!(py, "close") })?;
         }
         match permit {

@@ -34,8 +34,8 @@ pub enum BodyDelivery {
     Unread,
     /// A waiter for the whole body.
     Whole,
-    /// A `StreamReader` takes it as it comes. The reader and the response belong to the user: one who drops both wants
-    /// no more, and must not have to wait for the end of the body to be rid of them.
+    /// A `StreamReader` takes it as it comes. The reader and the response belong to the user. Where both are
+    /// dropped the rest of the body is not wanted, and they are freed before its end has come.
     Reader(Py<PyWeakrefReference>),
     /// None: the body is dropped.
     Discarded,

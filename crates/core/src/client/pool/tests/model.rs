@@ -39,7 +39,7 @@ impl Operation {
 
 /// A waiter in the queue.
 #[derive(Clone, Debug)]
-struct Waiter {
+struct ModelWaiter {
     waiter: WaiterId,
     key: u8,
     granted: Option<Option<u32>>,
@@ -47,7 +47,7 @@ struct Waiter {
 
 /// A connection that lies idle.
 #[derive(Clone, Copy, Debug)]
-struct Idle {
+struct ModelIdle {
     key: u8,
     connection: u32,
     since: u64,
@@ -63,9 +63,9 @@ pub struct Pair {
     /// The permits that are out, each with its key and its connection.
     out: Vec<(Permit, u8, u32)>,
     /// In the order in which they came back.
-    idle: Vec<Idle>,
+    idle: Vec<ModelIdle>,
     /// In the order in which they came.
-    waiters: Vec<Waiter>,
+    waiters: Vec<ModelWaiter>,
     /// Waiter ids that are no longer valid.
     recycled: Vec<WaiterId>,
     connections: u32,
@@ -121,7 +121,7 @@ impl Pair {
         }
     }
 
-    fn granted(&self) -> impl Iterator<Item = &Waiter> {
+    fn granted(&self) -> impl Iterator<Item = &ModelWaiter> {
         self.waiters.iter().filter(|waiter| waiter.granted.is_some())
     }
 
@@ -139,7 +139,7 @@ impl Pair {
             && (self.limits.per_host == 0 || self.acquired_of(key) < self.limits.per_host)
     }
 
-    fn is_expired(&self, idle: &Idle) -> bool {
+    fn is_expired(&self, idle: &ModelIdle) -> bool {
         self.limits.keep_alive.is_some_and(|keep_alive| self.now >= idle.since + keep_alive)
     }
 
@@ -162,25 +162,25 @@ impl Pair {
     }
 
     fn checkout(&mut self, key: u8) {
-        let answer = self.pool.checkout(&self.keys[usize::from(key)], self.now);
+        let checkout = self.pool.checkout(&self.keys[usize::from(key)], self.now);
         if self.closed {
-            assert_eq!(answer, Checkout::Closed);
+            assert_eq!(checkout, Checkout::Closed);
         } else if self.has_slot(key) {
             let expected = self.take_idle(key);
-            match (answer, expected) {
+            match (checkout, expected) {
                 (Checkout::Reuse(permit, connection), Some(expected)) => {
                     assert_eq!(connection, expected);
                     self.hold(permit, key, Some(connection));
                 }
                 (Checkout::Open(permit), None) => self.hold(permit, key, None),
-                (answer, expected) => panic!("{answer:?}, not {expected:?}"),
+                (checkout, expected) => panic!("{checkout:?}, not {expected:?}"),
             }
         } else {
-            let Checkout::Wait(waiter) = answer else { panic!("{answer:?} without a permit") };
+            let Checkout::Wait(waiter) = checkout else { panic!("{checkout:?} without a permit") };
             assert!(
                 self.waiters.iter().all(|other| other.waiter != waiter) && !self.recycled.contains(&waiter)
             );
-            self.waiters.push(Waiter { waiter, key, granted: None });
+            self.waiters.push(ModelWaiter { waiter, key, granted: None });
         }
     }
 
@@ -191,7 +191,7 @@ impl Pair {
             return;
         }
         if let Some(connection) = kept {
-            self.idle.push(Idle { key, connection, since: self.now });
+            self.idle.push(ModelIdle { key, connection, since: self.now });
         }
         let next = (0..self.waiters.len())
             .find(|place| self.waiters[*place].granted.is_none() && self.has_slot(self.waiters[*place].key));
@@ -210,7 +210,7 @@ impl Pair {
             return;
         }
         let place = usize::from(place) % self.waiters.len();
-        let Waiter { waiter, key, granted } = self.waiters[place];
+        let ModelWaiter { waiter, key, granted } = self.waiters[place];
         match (self.pool.claim(waiter), granted) {
             (None, None) => return,
             (Some(Checkout::Reuse(permit, connection)), Some(Some(expected))) => {
@@ -231,7 +231,8 @@ impl Pair {
             }
             return;
         }
-        let Waiter { waiter, key, granted } = self.waiters.remove(usize::from(place) % self.waiters.len());
+        let ModelWaiter { waiter, key, granted } =
+            self.waiters.remove(usize::from(place) % self.waiters.len());
         self.recycled.push(waiter);
         let released = self.pool.cancel(waiter, self.now);
         match granted {
@@ -246,7 +247,7 @@ impl Pair {
         let (over, alive) =
             std::mem::take(&mut self.idle).into_iter().partition(|idle| self.is_expired(idle));
         self.idle = alive;
-        let over: Vec<Idle> = over;
+        let over: Vec<ModelIdle> = over;
         assert_eq!(expired, over.iter().map(|idle| idle.connection).collect::<Vec<_>>());
     }
 
