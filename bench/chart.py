@@ -130,7 +130,7 @@ def _row(row: SummaryRow, scale: _Scale, y: float) -> Iterable[str]:
 
 
 def _symbol(kind: str, x: float, y: float) -> str:
-    """A shape for each kind, so that colour is not all there is to tell them by."""
+    """A shape for each kind, so that colour is not the only difference."""
     match kind:
         case "usual":
             return f'<circle class="{kind}" cx="{x:g}" cy="{y:g}" r="5"/>'

@@ -1,8 +1,8 @@
 """The HTTP clients that are compared, each used as its documentation shows.
 
-Each method makes `times` requests, one after another, and raises RuntimeError for an answer that is not what
+Each method makes `times` requests, one after another, and raises RuntimeError for a response that is not what
 the server sends. The loop is written out in each, so that no frame of ours stands between the library and its
-user. Imports nothing but the library that is asked for, and ssl, which all but one of them import themselves:
+user. Imports nothing but the chosen library, and ssl, which all but one of them import themselves:
 start-up time is measured with it.
 """
 
@@ -59,13 +59,13 @@ def _context(authority: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=authority)
 
 
-def _refuse(url: str, status: int, length: int, size: int) -> None:
-    """Called where something is wrong only, so that a good answer costs no call."""
-    raise RuntimeError(f"{url} answered {status} with {length} bytes instead of {size}")
+def _raise_for_length(url: str, status: int, length: int, size: int) -> None:
+    """Called where something is wrong only, so that a good response costs no call."""
+    raise RuntimeError(f"{url} returned {status} with {length} bytes instead of {size}")
 
 
-def _refuse_document(url: str, status: int, answer: Any) -> None:
-    raise RuntimeError(f"{url} answered {status} with {answer!r}")
+def _raise_for_document(url: str, status: int, received: Any) -> None:
+    raise RuntimeError(f"{url} returned {status} with {received!r}")
 
 
 class AiohttpClient:
@@ -82,7 +82,7 @@ class AiohttpClient:
             async with session.get(url) as response:
                 body = await response.read()
                 if response.status != 200 or len(body) != size:
-                    _refuse(url, response.status, len(body), size)
+                    _raise_for_length(url, response.status, len(body), size)
 
     async def stream(self, url: str, times: int, size: int) -> None:
         session = self._session
@@ -92,15 +92,15 @@ class AiohttpClient:
                 async for piece in response.content.iter_chunked(PIECE):
                     length += len(piece)
                 if response.status != 200 or length != size:
-                    _refuse(url, response.status, length, size)
+                    _raise_for_length(url, response.status, length, size)
 
     async def post_json(self, url: str, times: int, document: dict[str, Any]) -> None:
         session = self._session
         for _ in range(times):
             async with session.post(url, json=document) as response:
-                answer = await response.json()
-                if response.status != 200 or answer != document:
-                    _refuse_document(url, response.status, answer)
+                received = await response.json()
+                if response.status != 200 or received != document:
+                    _raise_for_document(url, response.status, received)
 
     async def close(self) -> None:
         await self._session.close()
@@ -120,7 +120,7 @@ class HttpxClient:
         for _ in range(times):
             response = await client.get(url)
             if response.status_code != 200 or len(response.content) != size:
-                _refuse(url, response.status_code, len(response.content), size)
+                _raise_for_length(url, response.status_code, len(response.content), size)
 
     async def stream(self, url: str, times: int, size: int) -> None:
         client = self._client
@@ -130,15 +130,15 @@ class HttpxClient:
                 async for piece in response.aiter_bytes(PIECE):
                     length += len(piece)
                 if response.status_code != 200 or length != size:
-                    _refuse(url, response.status_code, length, size)
+                    _raise_for_length(url, response.status_code, length, size)
 
     async def post_json(self, url: str, times: int, document: dict[str, Any]) -> None:
         client = self._client
         for _ in range(times):
             response = await client.post(url, json=document)
-            answer = response.json()
-            if response.status_code != 200 or answer != document:
-                _refuse_document(url, response.status_code, answer)
+            received = response.json()
+            if response.status_code != 200 or received != document:
+                _raise_for_document(url, response.status_code, received)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -159,7 +159,7 @@ class PyreqwestClient:
             response = await client.get(url).build().send()
             body = await response.bytes()
             if response.status != 200 or len(body) != size:
-                _refuse(url, response.status, len(body), size)
+                _raise_for_length(url, response.status, len(body), size)
 
     async def stream(self, url: str, times: int, size: int) -> None:
         client = self._client
@@ -169,15 +169,15 @@ class PyreqwestClient:
                 while piece := await reader.read(PIECE):
                     length += len(piece)
                 if response.status != 200 or length != size:
-                    _refuse(url, response.status, length, size)
+                    _raise_for_length(url, response.status, length, size)
 
     async def post_json(self, url: str, times: int, document: dict[str, Any]) -> None:
         client = self._client
         for _ in range(times):
             response = await client.post(url).body_json(document).build().send()
-            answer = await response.json()
-            if response.status != 200 or answer != document:
-                _refuse_document(url, response.status, answer)
+            received = await response.json()
+            if response.status != 200 or received != document:
+                _raise_for_document(url, response.status, received)
 
     async def close(self) -> None:
         await self._client.close()
@@ -196,7 +196,7 @@ class WreqClient:
             response = await client.get(url)
             body = await response.bytes()
             if response.status.as_int() != 200 or len(body) != size:
-                _refuse(url, response.status.as_int(), len(body), size)
+                _raise_for_length(url, response.status.as_int(), len(body), size)
 
     async def stream(self, url: str, times: int, size: int) -> None:
         client = self._client
@@ -207,15 +207,15 @@ class WreqClient:
                     async for piece in pieces:
                         length += len(piece)
                 if response.status.as_int() != 200 or length != size:
-                    _refuse(url, response.status.as_int(), length, size)
+                    _raise_for_length(url, response.status.as_int(), length, size)
 
     async def post_json(self, url: str, times: int, document: dict[str, Any]) -> None:
         client = self._client
         for _ in range(times):
             response = await client.post(url, json=document)
-            answer = await response.json()
-            if response.status.as_int() != 200 or answer != document:
-                _refuse_document(url, response.status.as_int(), answer)
+            received = await response.json()
+            if response.status.as_int() != 200 or received != document:
+                _raise_for_document(url, response.status.as_int(), received)
 
     async def close(self) -> None:
         self._client.close()
@@ -235,7 +235,7 @@ class PyqwestClient:
         for _ in range(times):
             response = await client.get(url)
             if response.status != 200 or len(response.content) != size:
-                _refuse(url, response.status, len(response.content), size)
+                _raise_for_length(url, response.status, len(response.content), size)
 
     async def stream(self, url: str, times: int, size: int) -> None:
         client = self._client
@@ -245,15 +245,15 @@ class PyqwestClient:
                 async for piece in response.content:
                     length += len(piece)
                 if response.status != 200 or length != size:
-                    _refuse(url, response.status, length, size)
+                    _raise_for_length(url, response.status, length, size)
 
     async def post_json(self, url: str, times: int, document: dict[str, Any]) -> None:
         client = self._client
         for _ in range(times):
             response = await client.post(url, content=document)
-            answer = response.json()
-            if response.status != 200 or answer != document:
-                _refuse_document(url, response.status, answer)
+            received = response.json()
+            if response.status != 200 or received != document:
+                _raise_for_document(url, response.status, received)
 
     async def close(self) -> None:
         await self._transport.aclose()

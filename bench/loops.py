@@ -1,6 +1,6 @@
 """How each event loop is made.
 
-Imports nothing but the loop that is asked for: start-up time is measured with it.
+Imports nothing but the chosen loop: start-up time is measured with it.
 """
 
 import asyncio

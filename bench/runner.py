@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser, suite: Suite) -> None:
         "--rounds", type=_positive, metavar="N", help=f"samples of each peer in each row ({_FULL[0]})"
     )
     parser.add_argument(
-        "--quick", action="store_true", help=f"{_QUICK[0]} short rounds: a look, not a measurement"
+        "--quick", action="store_true", help=f"{_QUICK[0]} short rounds: an estimate, not a measurement"
     )
     parser.add_argument(
         "--output",
@@ -87,7 +87,7 @@ def run(suite: Suite, arguments: argparse.Namespace) -> int:
         return 0
     rounds, warm_up, window = _QUICK if arguments.quick else _FULL
     rounds = arguments.rounds or rounds
-    as_asked = bool(arguments.quick or arguments.rounds)
+    is_fixed = bool(arguments.quick or arguments.rounds)
     rows = suite.matching(arguments.rows) if arguments.rows else list(suite.rows)
     peers, missing = _present(suite, arguments.peers)
     print("building the native programs ...", flush=True)
@@ -109,7 +109,7 @@ def run(suite: Suite, arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     print(heading(peers), flush=True)
     for row in rows:
-        cells = _measure_row(row, peers, rounds_of(row, peers, rounds, as_asked), plan)
+        cells = _measure_row(row, peers, rounds_of(row, peers, rounds, is_fixed), plan)
         results.cells += cells.values()
         print(terminal_line(row, peers, cells, results.judgements(row)), flush=True)
         # After every row, so that a run that is cut short leaves what it has.
@@ -137,9 +137,9 @@ def _present(suite: Suite, names: str | None) -> tuple[list[Peer], dict[str, str
     return present, missing
 
 
-def rounds_of(row: Row, peers: Sequence[Peer], rounds: int, as_asked: bool) -> dict[str, int]:
+def rounds_of(row: Row, peers: Sequence[Peer], rounds: int, is_fixed: bool) -> dict[str, int]:
     """The rounds of each peer: more than `rounds` for the subject and a peer that a target needs more of."""
-    if as_asked:
+    if is_fixed:
         return dict.fromkeys((peer.name for peer in peers), rounds)
     found = {peer.name: max(rounds, row.rounds_with(peer.name)) for peer in peers}
     if SUBJECT in found:
@@ -199,15 +199,15 @@ def _profile(row: Row, peer: Peer, plan: Plan) -> int:
         target = ""
         if row.method is Method.AGAINST_SERVER:
             command = server_command(row, plan, directory)
-            target = url_of(row, stack.enter_context(running(command, plan.time_limit)).line())
+            target = url_of(row, stack.enter_context(running(command, plan.timeout)).line())
         worker = stack.enter_context(
-            running(worker_command(row, peer, plan, directory, target), plan.time_limit)
+            running(worker_command(row, peer, plan, directory, target), plan.timeout)
         )
         print(f"{row.name} on {peer.name}: process {worker.pid}, {plan.window:.0f} s", flush=True)
         print(f"  perf record -g -p {worker.pid} -- sleep {max(plan.window - 2, 1):.0f}", flush=True)
         if row.method is Method.LOADED:
             load = load_command(row, plan, target_of(worker.line()), worker.pid)
-            print(stack.enter_context(running(load, plan.time_limit)).line())
+            print(stack.enter_context(running(load, plan.timeout)).line())
         else:
             print(worker.line())
     return 0

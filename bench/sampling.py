@@ -63,13 +63,13 @@ class Plan:
     allowance: float = 60.0
 
     @property
-    def time_limit(self) -> float:
+    def timeout(self) -> float:
         """After which a sample has failed."""
         return self.warm_up + self.window + self.allowance
 
 
 class Process:
-    """A child that talks in lines of JSON, under one time limit for its whole life."""
+    """A child that talks in lines of JSON, under one timeout for its whole run."""
 
     def __init__(self, command: list[str | Path], limit: float) -> None:
         self.name = Path(command[0]).name
@@ -123,7 +123,7 @@ class Process:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         if self.timed_out:
-            how = "took longer than its time limit"
+            how = "took longer than its timeout"
         else:
             how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
         return f"{self.name} {how}" + (f": {lines[-1]}" if lines else "")
@@ -157,7 +157,7 @@ def take(row: Row, peer: Peer, plan: Plan) -> Sample:
             plan.native.write_certificate(directory)
         match row.method:
             case Method.ITSELF:
-                with running(worker_command(row, peer, plan, directory), plan.time_limit) as worker:
+                with running(worker_command(row, peer, plan, directory), plan.timeout) as worker:
                     return _cpu_sample(worker.line())
             case Method.LOADED:
                 return _loaded(row, peer, plan, directory)
@@ -191,16 +191,16 @@ def load_command(row: Row, plan: Plan, target: str, measured: int | None = None)
     what = [row.load, target, "--connections", str(row.connections), "--size", str(max(row.size, 1))]
     times = ["--warm-up", str(plan.warm_up), "--seconds", str(plan.window)]
     pid = [] if measured is None else ["--pid", str(measured)]
-    return [plan.native.load, *what, *times, *pid, *_beside(plan)]
+    return [plan.native.load, *what, *times, *pid, *_other_core(plan)]
 
 
 def server_command(row: Row, plan: Plan, directory: Path) -> list[str | Path]:
     """The command line of the native HTTP server that a client's row talks to."""
     tls = ["--tls", str(directory)] if row.tls else []
-    return [plan.native.serve, "http", *tls, *_beside(plan)]
+    return [plan.native.serve, "http", *tls, *_other_core(plan)]
 
 
-def _beside(plan: Plan) -> list[str]:
+def _other_core(plan: Plan) -> list[str]:
     """Where the other side runs; spinning needs a core of its own."""
     return ["--block"] if plan.load_core is None else _core(plan.load_core)
 
@@ -216,24 +216,24 @@ def url_of(row: Row, said: dict[str, Any]) -> str:
 
 
 def _loaded(row: Row, peer: Peer, plan: Plan, directory: Path) -> Sample:
-    with running(worker_command(row, peer, plan, directory), plan.time_limit) as server:
+    with running(worker_command(row, peer, plan, directory), plan.timeout) as server:
         target = target_of(server.line())
-        with running(load_command(row, plan, target, server.pid), plan.time_limit) as load:
+        with running(load_command(row, plan, target, server.pid), plan.timeout) as load:
             return _cpu_sample(load.line())
 
 
 def _against_server(row: Row, peer: Peer, plan: Plan, directory: Path) -> Sample:
-    with running(server_command(row, plan, directory), plan.time_limit) as server:
+    with running(server_command(row, plan, directory), plan.timeout) as server:
         url = url_of(row, server.line())
-        with running(worker_command(row, peer, plan, directory, url), plan.time_limit) as client:
+        with running(worker_command(row, peer, plan, directory, url), plan.timeout) as client:
             said = client.line()
             return _cpu_sample(said) if row.unit is Unit.CPU_US else _reading(said)
 
 
 def _held(row: Row, peer: Peer, plan: Plan, directory: Path) -> Sample:
-    with running(worker_command(row, peer, plan, directory), plan.time_limit) as server:
+    with running(worker_command(row, peer, plan, directory), plan.timeout) as server:
         target = target_of(server.line())
-        with running(load_command(row, plan, target), plan.time_limit) as load:
+        with running(load_command(row, plan, target), plan.timeout) as load:
             load.line()
             return _reading(server.line())
 
@@ -243,7 +243,7 @@ def _imported(peer: Peer, plan: Plan) -> Sample:
 
 
 def _started(row: Row, peer: Peer, plan: Plan, directory: Path) -> Sample:
-    with running(server_command(row, plan, directory), plan.time_limit) as server:
+    with running(server_command(row, plan, directory), plan.timeout) as server:
         url = url_of(row, server.line())
         if peer.native:
             return _second(worker_command(row, peer, plan, directory, url), plan)
@@ -254,9 +254,9 @@ def _started(row: Row, peer: Peer, plan: Plan, directory: Path) -> Sample:
 
 def _second(command: list[str | Path], plan: Plan) -> Sample:
     """What the second run says: the first one finds the files and writes the byte code."""
-    with running(command, plan.time_limit) as process:
+    with running(command, plan.timeout) as process:
         process.line()
-    with running(command, plan.time_limit) as process:
+    with running(command, plan.timeout) as process:
         return _cpu_sample(process.line())
 
 

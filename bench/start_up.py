@@ -1,4 +1,4 @@
-"""What the first answer costs a fresh interpreter: `python -m bench.start_up LOOP CLIENT URL SIZE [CORE]`.
+"""What the first response costs a fresh interpreter: `python -m bench.start_up LOOP CLIENT URL SIZE [CORE]`.
 
 Imports little of its own. The clock is the process's, and so began with the interpreter.
 """
@@ -14,7 +14,7 @@ from bench.loops import loop_factory
 
 
 async def fetch(client_name: str, url: str, size: int) -> tuple[float, float]:
-    """CPU time and time of day at the first answer."""
+    """CPU time and time of day at the first response."""
     client = open_client(client_name, 1, None)
     await client.get(url, 1, size)
     reading = time.process_time(), time.perf_counter()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Method(Enum):
-    """Who drives the measured process, and who reads its clock."""
+    """What drives the measured process, and what reads its clock."""
 
     #: The measured process runs batches of work and reads its own CPU clock.
     ITSELF = "itself"
@@ -26,7 +26,7 @@ class Method(Enum):
     HELD = "held"
     #: A fresh interpreter imports the peer and reads its own CPU clock.
     IMPORT = "import"
-    #: A fresh interpreter makes a client, gets one answer and reads its own CPU clock, which began with it.
+    #: A fresh interpreter makes a client, gets one response and reads its own CPU clock, which began with it.
     START_UP = "start-up"
 
 
@@ -68,7 +68,7 @@ Target = Ratio | Median | Limit
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. In each the subject is not to be behind any Python peer; `targets` ask for more.
+    """One line of the table. In each the subject is not to be behind any Python peer; `targets` require more.
 
     `workload` names a function in bench.workloads, and for native references a kind of whorl-bench-client;
     `load` is a kind of whorl-bench-load, `path` a page of whorl-bench-serve's HTTP server, `size` in bytes.
@@ -94,7 +94,7 @@ class Row:
     aged_heap: bool = False
 
     def rounds_with(self, peer: str) -> int:
-        """How many rounds the targets ask for against one peer; 0 where none of them does."""
+        """How many rounds the targets require against one peer; 0 where none of them does."""
         medians = (target for target in self.targets if isinstance(target, Median))
         return max((target.rounds for target in medians if target.against == peer), default=0)
 

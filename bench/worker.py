@@ -30,7 +30,7 @@ def say(**figures: Any) -> None:
 
 
 def cpu_seconds(with_children: bool) -> float:
-    """User and system time of this process so far, all threads, and of its finished children if asked."""
+    """User and system time of this process so far, all threads, and of its finished children if wanted."""
     own = time.process_time()
     if not with_children:
         return own
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
             if row.unit is not Unit.CPU_US:
                 say(value=runner.run(workload_of(row)(setting)))
                 os._exit(0)
-            # Batches run the loop themselves; what they call may look for it.
+            # Batches run the loop themselves; what they call may get it.
             asyncio.set_event_loop(loop)
             batch: Batch = workload_of(row)(setting)
             measure(batch, arguments.warm_up, arguments.seconds, row.workload == "spawn_true")

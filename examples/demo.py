@@ -146,7 +146,7 @@ def main() -> int:
             quick = (f"--connections={CONNECTIONS}", "--no-progress")
             small = {way: fetch(way, small_urls, *quick) for way in WAYS}
 
-    # Pages are listed once: as they came all together, and what failed only another time besides.
+    # Pages are listed once: as they came all together, and what failed only another time as well.
     shown = runs[DROP_IN]
     failed = [page for run in (slow, *runs.values(), *small.values()) for page in run.failed]
     say(report(shown.pages + [page for page in failed if page not in shown.pages]))

@@ -40,7 +40,7 @@ async def fetch_data(url: str) -> Page:
 
 
 async def fetch_with(session: aiohttp.ClientSession, url: str) -> Page:
-    """Fetch one page. A failure is an answer too, so that one bad URL does not take the others with it."""
+    """Fetch one page. A failure is a result too, so that one bad URL does not take the others with it."""
     try:
         async with session.get(url) as response:
             await response.text(errors="replace")

@@ -3,7 +3,7 @@
     python examples/site.py --pages 100
 
 The pages are the documentation of the standard library's modules as pydoc writes it: real HTML, from one
-kilobyte to some hundreds. With --small there are small pages besides, which answer at once. The system
+kilobyte to some hundreds. With --small there are small pages as well, which answer at once. The system
 chooses the port. The first line of output is a JSON object with the URLs of both; from then on the site
 serves, until it is interrupted.
 """
@@ -45,19 +45,19 @@ def documentation() -> Iterator[tuple[str, str]]:
 def site(pages: dict[str, str], delay: float) -> web.Application:
     """Return the application that answers each of *pages*, by path, after *delay* seconds."""
 
-    async def answer(request: web.Request) -> web.Response:
+    async def respond(request: web.Request) -> web.Response:
         await asyncio.sleep(delay)
         page = pages.get(request.path)
         if page is None:
             raise web.HTTPNotFound
         return web.Response(text=page, content_type="text/html")
 
-    async def answer_small(request: web.Request) -> web.Response:
+    async def respond_small(request: web.Request) -> web.Response:
         return web.Response(text=SMALL_PAGE, content_type="text/html")
 
     application = web.Application()
-    application.router.add_get("/{page}", answer)
-    application.router.add_get("/small/{number}", answer_small)
+    application.router.add_get("/{page}", respond)
+    application.router.add_get("/small/{number}", respond_small)
     return application
 
 

@@ -6,7 +6,7 @@
 
 Each suite comes from the package's source distribution (or, for a few, from the package itself), which pip
 fetches. It runs in a virtual environment of its own, made for the interpreter that runs this script, with
-the packages that the suite needs. There is one process for each test module and way, with a time limit, so
+the packages that the suite needs. There is one process for each test module and way, with a timeout, so
 that a hang or a crash costs one module and is reported as that. The ways are the user's own: packages that
 use a loop are run by ``whorl run -m pytest …``, packages that use aiohttp's client by ``whorl run --drop-in
 -m pytest …``.
@@ -75,7 +75,7 @@ class Suite:
     server: tuple[tuple[str, ...], int] | None = None
 
 
-#: A server that answers with what it was asked, which some suites expect to have.
+#: A server that echoes the request, which some suites expect to have.
 HTTPBIN = (("-m", "httpbin.core", "--host", "127.0.0.1", "--port", "8642"), 8642)
 
 SUITES = {

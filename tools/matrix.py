@@ -40,7 +40,7 @@ def main() -> int:
     make = os.environ.get("MAKE", "make")
     logs = ROOT / ".build"
     logs.mkdir(exist_ok=True)
-    # What the outer make told its children (MAKEFLAGS carries its PYTHON=…) is not for these runs.
+    # What the outer make passes to its children (MAKEFLAGS carries its PYTHON=…) is not for these runs.
     outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS")
     environment = {key: value for key, value in os.environ.items() if key not in outer}
     here = interpreters()

@@ -109,7 +109,7 @@ def probe(executable: str | os.PathLike[str], tag: str) -> Path | None:
 
 
 def candidates(tag: str) -> Iterator[str | Path]:
-    """Paths that may be the interpreter asked for, in the order of preference."""
+    """Paths that may be the requested interpreter, in the order of preference."""
     for directory in os.environ.get("PATH", "").split(os.pathsep):
         for name in (f"python{tag}", "python3"):
             path = Path(directory or ".") / name
@@ -306,7 +306,7 @@ def fetch_source(tag: str, work: Path) -> Path:
         except Failure as failure:
             say(str(failure))
     package = f"python{tag.removesuffix('t')}"
-    refused: list[str] = []
+    unavailable: list[str] = []
     for suite in ("testing", "sid"):
         apt = Apt.open(work / "apt", suite)
         try:
@@ -321,10 +321,10 @@ def fetch_source(tag: str, work: Path) -> Path:
             upstream = version.rpartition("-")[0]
             if (archive := work / f"{package}_{upstream}.orig.tar.xz").is_file():
                 return archive
-            refused.append(f"{version} ({suite})")
-    if refused:
+            unavailable.append(f"{version} ({suite})")
+    if unavailable:
         raise Failure(
-            f"source build: the mirror lists {package} {', '.join(refused)} but does not have the files"
+            f"source build: the mirror lists {package} {', '.join(unavailable)} but does not have the files"
         )
     raise Failure(f"source build: Debian's testing and unstable have no source package {package}")
 
@@ -448,7 +448,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     description = (__doc__ or "").partition("\n")[0]
     parser = argparse.ArgumentParser(prog="python.py", description=description)
     parser.add_argument("tag", nargs="?", choices=TAGS, help="the version; t is the free-threaded build")
-    parser.add_argument("--find", action="store_true", help="only look; install nothing")
+    parser.add_argument("--find", action="store_true", help="only search; install nothing")
     parser.add_argument("--list", action="store_true", help="print 'tag path' for every interpreter found")
     options = parser.parse_args(arguments)
     if options.list:

@@ -13,7 +13,7 @@ _HYPER = ("hyper",)
 #: What the rows of small bodies are compared with first: aiohttp on the loop it is fastest on.
 _AIOHTTP = "aiohttp-uvloop"
 #: A client in Rust alone: within 15 %.
-_BESIDE_HYPER = Ratio("hyper", 1 / 1.15)
+_AGAINST_HYPER = Ratio("hyper", 1 / 1.15)
 #: Four times ClientSession's read_bufsize of 256 KiB: buffers may overshoot by a read, allocators keep some.
 _STREAMING_LIMIT = Limit(1.0 * _MIB, "under 1 MiB")
 
@@ -42,7 +42,7 @@ def _requests(name: str, title: str, workload: str = "get", **options: Any) -> R
 
 def _gets() -> list[Row]:
     targets: dict[int, tuple[Target, ...]] = {
-        32: (Ratio(_AIOHTTP, 10.0), Ratio("pyreqwest", 3.0), _BESIDE_HYPER)
+        32: (Ratio(_AIOHTTP, 10.0), Ratio("pyreqwest", 3.0), _AGAINST_HYPER)
     }
     streamed: dict[str, Any] = {"size": 10 * _MIB, "connections": 1}
     return [

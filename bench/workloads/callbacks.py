@@ -79,7 +79,7 @@ def call_soon_batch(setting: Setting) -> Batch:
 
 
 def call_later_cancel(setting: Setting) -> Batch:
-    """Timers made and cancelled, as time limits are; what the loop does with the dead ones is part of it."""
+    """Timers made and cancelled, as timeouts are; what the loop does with the dead ones is part of it."""
     loop = setting.loop
 
     def work() -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _LOOPBACK = "127.0.0.1"
 _BACKLOG = 1024
-#: One read of a buffered protocol: what asyncio's own transports ask for.
+#: One read of a buffered protocol: as much as asyncio's own transports read.
 _READ_SIZE = 256 * 1024
 
 
@@ -179,7 +179,7 @@ async def echo_fifo(setting: Setting) -> str:
         request, answer = (str(setting.directory / f"{name}-{index}") for name in ("request", "answer"))
         os.mkfifo(request)
         os.mkfifo(answer)
-        # While the client has not opened its ends, our own second ends keep the pipes from looking closed.
+        # While the client has not opened its ends, our own second ends keep the pipes open.
         holds_answer = os.open(answer, os.O_RDONLY | os.O_NONBLOCK)
         reads = os.open(request, os.O_RDONLY | os.O_NONBLOCK)
         holds_request = os.open(request, os.O_WRONLY | os.O_NONBLOCK)

@@ -20,11 +20,11 @@ async def aiohttp_server(setting: Setting) -> str:
     """An aiohttp application with one JSON route; no access log."""
     web: Any = importlib.import_module("aiohttp.web")
 
-    async def answer(request: Any) -> Any:
+    async def respond(request: Any) -> Any:
         return web.json_response(DOCUMENT)
 
     application = web.Application()
-    application.router.add_get("/", answer)
+    application.router.add_get("/", respond)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -33,7 +33,7 @@ async def aiohttp_server(setting: Setting) -> str:
 
 
 async def uvicorn_server(setting: Setting) -> str:
-    """A plain ASGI application with a JSON answer, under uvicorn with httptools; no lifespan, no log."""
+    """A plain ASGI application with a JSON response, under uvicorn with httptools; no lifespan, no log."""
     uvicorn: Any = importlib.import_module("uvicorn")
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -43,7 +43,7 @@ async def uvicorn_server(setting: Setting) -> str:
         await send({"type": "http.response.body", "body": body})
 
     # uvicorn binds by itself, as it does for its users: with a socket of ours, stock asyncio would leave
-    # Nagle's algorithm on, and answers written in two parts would wait for delayed acknowledgements.
+    # Nagle's algorithm on, and responses written in two parts would wait for delayed acknowledgements.
     quiet = {"lifespan": "off", "access_log": False, "log_level": "warning"}
     config = uvicorn.Config(application, host="127.0.0.1", port=0, http="httptools", ws="none", **quiet)
     server = uvicorn.Server(config)

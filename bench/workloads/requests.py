@@ -68,7 +68,7 @@ def _batch(setting: Setting, requests: Callable[[Client, int], Awaitable[None]])
 
 async def _open(setting: Setting) -> Client:
     authority = setting.directory / "authority.pem"
-    # One more than the row's: for what the row itself asks the server.
+    # One more than the row's: for the requests of the row itself.
     return open_client(
         setting.client, setting.connections + 1, authority if setting.target.startswith("https:") else None
     )
@@ -87,7 +87,7 @@ async def peak_memory(setting: Setting) -> float:
 
 
 async def memory_in_flight(setting: Setting) -> float:
-    """Bytes of resident memory for each request that waits for its answer, connection and task included."""
+    """Bytes of resident memory for each request that waits for its response, connection and task included."""
     raise_file_limit(setting.connections)
     client = await _open(setting)
     waiting: list[asyncio.Future[None]] = []

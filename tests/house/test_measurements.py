@@ -129,8 +129,8 @@ def test_a_target_of_more_rounds_gets_them_for_its_two_sides() -> None:
         row_with(Median("native", 0.95, rounds=15)),
         [Peer(name, ()) for name in ("whorl", "slow", "native")],
     )
-    assert rounds_of(row, peers, 5, as_asked=False) == {"whorl": 15, "slow": 5, "native": 15}
-    assert rounds_of(row, peers, 5, as_asked=True) == {"whorl": 5, "slow": 5, "native": 5}
+    assert rounds_of(row, peers, 5, is_fixed=False) == {"whorl": 15, "slow": 5, "native": 15}
+    assert rounds_of(row, peers, 5, is_fixed=True) == {"whorl": 5, "slow": 5, "native": 5}
 
 
 def test_ratios_are_taken_round_by_round() -> None:
@@ -222,7 +222,7 @@ def test_a_result_of_another_schema_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_summary_says_where_a_target_is_missed() -> None:
-    """Ahead of a peer, or level with it, and yet behind what the row asks for."""
+    """Ahead of a peer, or level with it, and yet behind what the row requires."""
     ratio = Spread(1.05, 0.9, 1.2)
     assert summary.Mark("tokio", ratio, misses_target=True).text.endswith(", behind its target")
     assert not summary.Mark("tokio", ratio).text.endswith("target")

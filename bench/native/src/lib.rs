@@ -1,5 +1,5 @@
 //! The native side of whorl's benchmarks: a load client that costs little against the server it drives, an HTTP
-//! server that costs the client it answers nothing, and the references (an echo server over tokio, an HTTP client
+//! server that costs its client nothing, and the references (an echo server over tokio, an HTTP client
 //! over hyper).
 //!
 //! Nothing here is part of the package. The load client and the HTTP server run in one thread over one epoll, on a

@@ -12,7 +12,7 @@ const STALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum RunPhase {
     /// Load runs, nothing is counted yet.
     WarmUp,
     /// Inside the window.
@@ -88,23 +88,23 @@ impl Meter {
         self.operations += operations;
     }
 
-    /// Looks at the clock, and takes the readings that are due.
+    /// Reads the clock, and takes the readings that are due.
     ///
     /// # Errors
     /// The measured process is gone, or nothing has finished for ten seconds.
-    pub fn phase(&mut self) -> Result<Phase> {
+    pub fn phase(&mut self) -> Result<RunPhase> {
         if self.report.is_some() {
-            return Ok(Phase::Done);
+            return Ok(RunPhase::Done);
         }
         let now = Instant::now();
         self.check_progress(now)?;
         match self.start {
-            None if now < self.warm_up_ends => Ok(Phase::WarmUp),
+            None if now < self.warm_up_ends => Ok(RunPhase::WarmUp),
             None => {
                 self.start = Some(self.read()?);
-                Ok(Phase::Steady)
+                Ok(RunPhase::Steady)
             }
-            Some(start) if now.duration_since(start.wall) < self.window => Ok(Phase::Steady),
+            Some(start) if now.duration_since(start.wall) < self.window => Ok(RunPhase::Steady),
             Some(start) => {
                 let end = self.read()?;
                 let cpu = start.measured_cpu.zip(end.measured_cpu).map(|(from, to)| to.saturating_sub(from));
@@ -114,12 +114,12 @@ impl Meter {
                     cpu_seconds: cpu.map(|time| time.as_secs_f64()),
                     load_cpu_seconds: end.own_cpu.saturating_sub(start.own_cpu).as_secs_f64(),
                 });
-                Ok(Phase::Done)
+                Ok(RunPhase::Done)
             }
         }
     }
 
-    /// The report, once the phase is [`Phase::Done`].
+    /// The report, once the phase is [`RunPhase::Done`].
     pub fn report(&self) -> Result<Report> {
         self.report.context("the window is not over")
     }

@@ -34,7 +34,7 @@ impl Poller {
             .context("epoll_ctl mod")
     }
 
-    /// Replaces `events` with what is ready; returns without any where nothing is, after a nap unless `spin`.
+    /// Replaces `events` with those that have come; returns without any where none has, after a nap unless `spin`.
     pub(crate) fn wait(&self, events: &mut Vec<epoll::Event>, spin: bool) -> Result<()> {
         events.clear();
         let timeout = if spin { NO_NAP } else { NAP };
@@ -45,7 +45,7 @@ impl Poller {
     }
 }
 
-/// Whether a connection waits to write as well as to read; keeps the poller told.
+/// Whether a connection waits to write as well as to read; updates the poller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waiting {
     Read,
@@ -60,7 +60,7 @@ impl Waiting {
         }
     }
 
-    /// Moves to the other state if that is called for, and tells the poller.
+    /// Moves to the other state if that is called for, and updates the poller.
     pub(crate) fn update(
         &mut self,
         output_left: bool,

@@ -24,7 +24,7 @@ pages of http
   /bytes/N  /close/N   N bytes, the second followed by the end of the connection
   /gzip/N              N bytes of JSON text, compressed
   /json                the JSON text that was posted
-  /hold/N              N bytes, once /release is asked for
+  /hold/N              N bytes, once /release is requested
   /held/N              nothing, once N requests for /hold are in flight
 
 options

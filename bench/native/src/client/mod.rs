@@ -19,10 +19,10 @@ use hyper_util::rt::TokioExecutor;
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::certificates;
-use crate::meter::{Meter, Phase, cpu_time_of_this_process};
+use crate::meter::{Meter, RunPhase, cpu_time_of_this_process};
 use work::{Http, Work};
 
-/// How often the clock is looked at while requests run.
+/// How often the clock is read while requests run.
 const TICK: Duration = Duration::from_millis(10);
 /// Bodies streamed before the peak of memory is read.
 const STREAMED: usize = 5;
@@ -108,7 +108,7 @@ where
             }
         });
     }
-    while meter.borrow_mut().phase()? != Phase::Done {
+    while meter.borrow_mut().phase()? != RunPhase::Done {
         tokio::select! {
             () = tokio::time::sleep(TICK) => {}
             Some(ended) = workers.join_next() => return Err(ended?),
@@ -130,10 +130,10 @@ where
             let http = http.clone();
             waiting.spawn_local(async move { http.get().await });
         }
-        http.ask(&format!("/held/{target}")).await?;
+        http.request_page(&format!("/held/{target}")).await?;
         readings.push(memory::resident_bytes()?);
     }
-    http.ask("/release").await?;
+    http.request_page("/release").await?;
     while let Some(ended) = waiting.join_next().await {
         ended?.with_context(|| format!("after {:.1} s", started.elapsed().as_secs_f64()))?;
     }

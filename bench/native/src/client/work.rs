@@ -1,4 +1,4 @@
-//! One request of each kind, each answer checked.
+//! One request of each kind, each response checked.
 
 use std::io::Read;
 
@@ -24,7 +24,7 @@ pub(super) enum Work {
     PostJson,
 }
 
-/// The client, and what it asks for.
+/// The client, and what it requests.
 #[derive(Clone)]
 pub(super) struct Http<C> {
     client: Client<C, Full<Bytes>>,
@@ -72,22 +72,22 @@ where
         self.check(length)
     }
 
-    /// POST of a document as JSON; the answer is read as JSON.
+    /// POST of a document as JSON; the response is read as JSON.
     async fn post_json(&self) -> Result<()> {
         let mut request = request(self.url.clone())?;
         *request.method_mut() = Method::POST;
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         *request.body_mut() = Full::new(serde_json::to_vec(&self.document)?.into());
         let body = self.send(request).await?.into_body().collect().await?.to_bytes();
-        let answer: Value = serde_json::from_slice(&body)?;
-        if answer != self.document {
-            bail!("{} answered another document: {answer}", self.url);
+        let received: Value = serde_json::from_slice(&body)?;
+        if received != self.document {
+            bail!("{} returned another document: {received}", self.url);
         }
         Ok(())
     }
 
     /// GET of another page of the same server.
-    pub(super) async fn ask(&self, path: &str) -> Result<()> {
+    pub(super) async fn request_page(&self, path: &str) -> Result<()> {
         let mut parts = self.url.clone().into_parts();
         parts.path_and_query = Some(path.parse()?);
         self.send(request(Uri::from_parts(parts)?)?).await?.into_body().collect().await?;
@@ -98,14 +98,14 @@ where
         let response =
             self.client.request(request).await.with_context(|| format!("request to {}", self.url))?;
         if response.status() != StatusCode::OK {
-            bail!("{} answered {}", self.url, response.status());
+            bail!("{} returned {}", self.url, response.status());
         }
         Ok(response)
     }
 
     fn check(&self, length: usize) -> Result<()> {
         if length != self.size {
-            bail!("{} answered {length} bytes instead of {}", self.url, self.size);
+            bail!("{} returned {length} bytes instead of {}", self.url, self.size);
         }
         Ok(())
     }

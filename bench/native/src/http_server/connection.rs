@@ -1,4 +1,4 @@
-//! One client's connection: bytes in, answers out, plain or inside TLS.
+//! One client's connection: bytes in, responses out, plain or inside TLS.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -15,20 +15,20 @@ use crate::poll::{Poller, Waiting};
 /// Whether a connection continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub(super) enum State {
+pub(super) enum ConnectionState {
     Open,
-    /// No more requests are read; it closes when the answers are out.
+    /// No more requests are read; it closes when the responses are out.
     Closing,
     Closed,
 }
 
-impl State {
+impl ConnectionState {
     pub(super) fn is_open(self) -> bool {
         self != Self::Closed
     }
 }
 
-/// An answer and how much of it the socket has taken.
+/// A response and how much of it the socket has taken.
 struct Outgoing {
     bytes: Rc<[u8]>,
     sent: usize,
@@ -40,7 +40,7 @@ pub(super) struct Connection {
     input: Vec<u8>,
     output: VecDeque<Outgoing>,
     waiting: Waiting,
-    state: State,
+    state: ConnectionState,
 }
 
 impl Connection {
@@ -56,7 +56,7 @@ impl Connection {
             input: Vec::new(),
             output: VecDeque::new(),
             waiting: Waiting::Read,
-            state: State::Open,
+            state: ConnectionState::Open,
         })
     }
 
@@ -93,11 +93,11 @@ impl Connection {
 
     /// The next whole request, taken out of the input.
     pub(super) fn next_request(&mut self) -> Option<Request> {
-        (self.state == State::Open).then(|| next_request(&mut self.input)).flatten()
+        (self.state == ConnectionState::Open).then(|| next_request(&mut self.input)).flatten()
     }
 
-    pub(super) fn close_after_answer(&mut self) {
-        self.state = State::Closing;
+    pub(super) fn close_after_response(&mut self) {
+        self.state = ConnectionState::Closing;
     }
 
     pub(super) fn queue(&mut self, bytes: Rc<[u8]>) {
@@ -105,11 +105,11 @@ impl Connection {
     }
 
     /// Writes what the socket takes.
-    pub(super) fn flush(&mut self, poller: &Poller, token: usize) -> Result<State> {
+    pub(super) fn flush(&mut self, poller: &Poller, token: usize) -> Result<ConnectionState> {
         if let Some(session) = &mut self.session {
-            for answer in self.output.drain(..) {
-                session.writer().write_all(&answer.bytes)?;
-                if self.state == State::Closing {
+            for response in self.output.drain(..) {
+                session.writer().write_all(&response.bytes)?;
+                if self.state == ConnectionState::Closing {
                     session.send_close_notify();
                 }
             }
@@ -122,13 +122,13 @@ impl Connection {
             }
             return self.settle(poller, token);
         }
-        while let Some(answer) = self.output.front_mut() {
-            match self.stream.write(answer.bytes.get(answer.sent..).unwrap_or_default()) {
-                Ok(count) => answer.sent += count,
+        while let Some(response) = self.output.front_mut() {
+            match self.stream.write(response.bytes.get(response.sent..).unwrap_or_default()) {
+                Ok(count) => response.sent += count,
                 Err(error) if is_temporary(&error) => break,
                 Err(error) => return Err(error.into()),
             }
-            if answer.sent == answer.bytes.len() {
+            if response.sent == response.bytes.len() {
                 self.output.pop_front();
             }
         }
@@ -136,14 +136,14 @@ impl Connection {
     }
 
     /// What is left to write decides what to wait for, and whether the end has come.
-    fn settle(&mut self, poller: &Poller, token: usize) -> Result<State> {
+    fn settle(&mut self, poller: &Poller, token: usize) -> Result<ConnectionState> {
         let left = match &self.session {
             Some(session) => session.wants_write(),
             None => !self.output.is_empty(),
         };
         self.waiting.update(left, poller, self.stream.as_fd(), token)?;
-        if self.state == State::Closing && !left {
-            self.state = State::Closed;
+        if self.state == ConnectionState::Closing && !left {
+            self.state = ConnectionState::Closed;
         }
         Ok(self.state)
     }

@@ -1,6 +1,6 @@
 //! The HTTP/1.1 server that measured clients talk to.
 //!
-//! One thread over one epoll, which it polls without sleeping: no client pays for waking it. Every answer is made
+//! One thread over one epoll, which it polls without sleeping: no client pays for waking it. Every response is made
 //! once and then only copied to the socket.
 
 mod connection;
@@ -76,7 +76,7 @@ struct Server {
     poller: Poller,
     connections: Slab<Connection>,
     pages: Pages,
-    /// Requests whose answer waits for [`Page::Release`]: the connection and the answer.
+    /// Requests whose response waits for [`Page::Release`]: the connection and the response.
     held: Vec<(usize, Rc<[u8]>)>,
     watch: Option<Watch>,
     options: Options,
@@ -111,67 +111,67 @@ impl Server {
             return Ok(());
         }
         while let Some(request) = self.connections.get_mut(token).and_then(Connection::next_request) {
-            self.answer(token, request)?;
+            self.respond(token, request)?;
         }
         self.flush(token);
         Ok(())
     }
 
-    fn answer(&mut self, token: usize, request: Request) -> Result<()> {
+    fn respond(&mut self, token: usize, request: Request) -> Result<()> {
         if request.close
             && let Some(connection) = self.connections.get_mut(token)
         {
-            connection.close_after_answer();
+            connection.close_after_response();
         }
         match request.page {
             Page::Hold(size) => {
-                self.held.push((token, self.pages.answer(&Page::Bytes(size), &request.body)?));
-                self.tell_watcher()
+                self.held.push((token, self.pages.response(&Page::Bytes(size), &request.body)?));
+                self.notify_watcher()
             }
             Page::Held(count) => {
                 self.watch = Some(Watch { token, count });
-                self.tell_watcher()
+                self.notify_watcher()
             }
             Page::Release => {
-                for (held, answer) in std::mem::take(&mut self.held) {
-                    self.send(held, answer);
+                for (held, response) in std::mem::take(&mut self.held) {
+                    self.send(held, response);
                 }
-                let answer = self.pages.answer(&Page::Bytes(0), &request.body)?;
-                self.send(token, answer);
+                let response = self.pages.response(&Page::Bytes(0), &request.body)?;
+                self.send(token, response);
                 Ok(())
             }
             page => {
-                let answer = self.pages.answer(&page, &request.body)?;
+                let response = self.pages.response(&page, &request.body)?;
                 if matches!(page, Page::Close(_))
                     && let Some(connection) = self.connections.get_mut(token)
                 {
-                    connection.close_after_answer();
+                    connection.close_after_response();
                 }
-                self.send(token, answer);
+                self.send(token, response);
                 Ok(())
             }
         }
     }
 
-    fn tell_watcher(&mut self) -> Result<()> {
+    fn notify_watcher(&mut self) -> Result<()> {
         if let Some(Watch { token, count }) = self.watch
             && self.held.len() >= count
         {
             self.watch = None;
-            let answer = self.pages.answer(&Page::Bytes(0), &[])?;
-            self.send(token, answer);
+            let response = self.pages.response(&Page::Bytes(0), &[])?;
+            self.send(token, response);
         }
         Ok(())
     }
 
-    fn send(&mut self, token: usize, answer: Rc<[u8]>) {
+    fn send(&mut self, token: usize, response: Rc<[u8]>) {
         if let Some(connection) = self.connections.get_mut(token) {
-            connection.queue(answer);
+            connection.queue(response);
             self.flush(token);
         }
     }
 
-    /// Writes what a socket takes, and closes the connection when its last answer is out or it has broken.
+    /// Writes what a socket takes, and closes the connection when its last response is out or it has broken.
     fn flush(&mut self, token: usize) {
         if let Some(connection) = self.connections.get_mut(token)
             && !connection.flush(&self.poller, token).is_ok_and(|state| state.is_open())

@@ -1,4 +1,4 @@
-//! What the server answers.
+//! The responses of the server.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -11,24 +11,24 @@ use serde::de::IgnoredAny;
 
 use super::request::Page;
 
-/// Answers, head and body together, each made when it is first asked for.
+/// Responses, head and body together, each made at its first request.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
     made: HashMap<Page, Rc<[u8]>>,
 }
 
 impl Pages {
-    /// The answer for `page` to a request with this body.
-    pub(super) fn answer(&mut self, page: &Page, body: &[u8]) -> Result<Rc<[u8]>> {
+    /// The response for `page` to a request with this body.
+    pub(super) fn response(&mut self, page: &Page, body: &[u8]) -> Result<Rc<[u8]>> {
         if *page == Page::Json {
             return Ok(echo_json(body));
         }
         if let Some(made) = self.made.get(page) {
             return Ok(Rc::clone(made));
         }
-        let answer: Rc<[u8]> = make(page)?.into();
-        self.made.insert(*page, Rc::clone(&answer));
-        Ok(answer)
+        let response: Rc<[u8]> = make(page)?.into();
+        self.made.insert(*page, Rc::clone(&response));
+        Ok(response)
     }
 }
 
@@ -62,19 +62,19 @@ fn echo_json(body: &[u8]) -> Rc<[u8]> {
 
 /// The fields are those of a usual server behind no proxy.
 fn response(status: &str, content_type: &str, fields: &[&str], body: &[u8]) -> Vec<u8> {
-    let mut answer = format!(
+    let mut response = format!(
         "HTTP/1.1 {status}\r\nServer: whorl-bench\r\nDate: Sun, 22 Nov 2026 12:00:00 GMT\r\n\
          Content-Type: {content_type}\r\nContent-Length: {}\r\n",
         body.len()
     )
     .into_bytes();
     for field in fields {
-        answer.extend_from_slice(field.as_bytes());
-        answer.extend_from_slice(b"\r\n");
+        response.extend_from_slice(field.as_bytes());
+        response.extend_from_slice(b"\r\n");
     }
-    answer.extend_from_slice(b"\r\n");
-    answer.extend_from_slice(body);
-    answer
+    response.extend_from_slice(b"\r\n");
+    response.extend_from_slice(body);
+    response
 }
 
 /// JSON text of exactly `size` bytes: records as a service lists them, then spaces.
@@ -111,33 +111,33 @@ mod tests {
 
     use super::*;
 
-    fn body(answer: &[u8]) -> &[u8] {
-        let head = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
-        &answer[head + 4..]
+    fn body(response: &[u8]) -> &[u8] {
+        let head = response.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+        &response[head + 4..]
     }
 
     #[test]
     fn a_page_of_bytes_has_so_many() {
-        let answer = Pages::default().answer(&Page::Bytes(1024), b"").unwrap();
-        assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
-        assert_eq!(body(&answer).len(), 1024);
+        let response = Pages::default().response(&Page::Bytes(1024), b"").unwrap();
+        assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n"));
+        assert_eq!(body(&response).len(), 1024);
     }
 
     #[test]
-    fn a_gzip_page_is_json_of_the_size_asked_for_and_compresses_as_such_text_does() {
-        let answer = Pages::default().answer(&Page::Gzip(100 * 1024), b"").unwrap();
+    fn a_gzip_page_is_json_of_the_size_requested_and_compresses_as_such_text_does() {
+        let response = Pages::default().response(&Page::Gzip(100 * 1024), b"").unwrap();
         let mut text = Vec::new();
-        flate2::read::GzDecoder::new(body(&answer)).read_to_end(&mut text).unwrap();
+        flate2::read::GzDecoder::new(body(&response)).read_to_end(&mut text).unwrap();
         assert_eq!(text.len(), 100 * 1024);
         let records: Vec<serde_json::Value> = serde_json::from_slice(&text).unwrap();
         assert!(records.len() > 800, "{} records", records.len());
-        assert!((4..10).contains(&(text.len() / body(&answer).len())), "{} bytes", body(&answer).len());
+        assert!((4..10).contains(&(text.len() / body(&response).len())), "{} bytes", body(&response).len());
     }
 
     #[test]
     fn json_comes_back_as_it_was_and_other_text_does_not() {
         let mut pages = Pages::default();
-        assert_eq!(body(&pages.answer(&Page::Json, b"{\"a\": [1]}").unwrap()), b"{\"a\": [1]}");
-        assert!(pages.answer(&Page::Json, b"{\"a\": ").unwrap().starts_with(b"HTTP/1.1 422"));
+        assert_eq!(body(&pages.response(&Page::Json, b"{\"a\": [1]}").unwrap()), b"{\"a\": [1]}");
+        assert!(pages.response(&Page::Json, b"{\"a\": ").unwrap().starts_with(b"HTTP/1.1 422"));
     }
 }

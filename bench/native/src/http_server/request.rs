@@ -1,4 +1,4 @@
-//! Requests: where one ends, and which page it asks for.
+//! Requests: where one ends, and which page it is for.
 
 use std::num::ParseIntError;
 
@@ -16,11 +16,11 @@ pub(super) enum Page {
     Gzip(usize),
     /// `/json`: the JSON text that was sent.
     Json,
-    /// `/hold/N`: N bytes, once `/release` is asked for.
+    /// `/hold/N`: N bytes, once `/release` is requested.
     Hold(usize),
     /// `/held/N`: nothing, once N requests are held.
     Held(usize),
-    /// `/release`: answers what is held.
+    /// `/release`: sends the responses that are held.
     Release,
     /// Any other path.
     Unknown,
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_ask_for_the_end_of_the_connection() {
+    fn a_client_may_request_the_end_of_the_connection() {
         let mut input = b"GET /held/3 HTTP/1.1\r\nConnection: close\r\n\r\n".to_vec();
         assert_eq!(next_request(&mut input).map(|request| request.close), Some(true));
     }

@@ -1,4 +1,4 @@
-//! Connections that live for one message: connect, send, read the answer up to the server's close, connect again.
+//! Connections that live for one message: connect, send, read the reply up to the server's close, connect again.
 
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;

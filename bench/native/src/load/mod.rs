@@ -1,6 +1,6 @@
 //! The load client: many exchanges over one epoll in one thread.
 //!
-//! An [`Exchange`] is one connection that sends a request, waits for its answer and starts again. The client spins
+//! An [`Exchange`] is one connection that sends a request, waits for its response and starts again. The client spins
 //! on the poller by default: it never sleeps, so the server never pays for waking it, and the figure does not
 //! depend on how dear a wake-up is on this machine.
 
@@ -19,7 +19,7 @@ pub use hold::hold_connections;
 pub use http::http_load;
 pub use tls::{tls_echo, tls_handshakes};
 
-use crate::meter::{Meter, Phase, Report};
+use crate::meter::{Meter, Report, RunPhase};
 use crate::poll::{Poller, Scratch};
 
 /// What every load has in common.
@@ -52,7 +52,7 @@ fn drive<E: Exchange>(mut exchanges: Vec<E>, spin: bool, meter: &mut Meter) -> R
     let scratch = scratch.bytes()?;
     let mut events: Vec<epoll::Event> = Vec::with_capacity(exchanges.len().max(1));
     loop {
-        if meter.phase()? == Phase::Done {
+        if meter.phase()? == RunPhase::Done {
             return meter.report();
         }
         poller.wait(&mut events, spin)?;
@@ -65,7 +65,7 @@ fn drive<E: Exchange>(mut exchanges: Vec<E>, spin: bool, meter: &mut Meter) -> R
     }
 }
 
-/// The bytes one connection sends: different at every position and for every connection, so that an answer that
+/// The bytes one connection sends: different at every position and for every connection, so that a response that
 /// is shifted, torn or meant for another connection is noticed.
 fn message(connection: usize, size: usize) -> Vec<u8> {
     (0..size)

@@ -19,15 +19,20 @@ use crate::poll::{Poller, Waiting};
 
 /// Echo of `options.size` bytes inside TLS sessions with `address`.
 pub fn tls_echo(address: SocketAddr, options: Options, meter: &mut Meter) -> Result<Report> {
-    run(address, options, meter, Life::Long)
+    run(address, options, meter, ConnectionUse::Long)
 }
 
-/// Full TLS handshakes (no resumption), each followed by one message, its answer and both close_notify alerts.
+/// Full TLS handshakes (no resumption), each followed by one message, its echo and both close_notify alerts.
 pub fn tls_handshakes(address: SocketAddr, options: Options, meter: &mut Meter) -> Result<Report> {
-    run(address, options, meter, Life::OneMessage)
+    run(address, options, meter, ConnectionUse::OneMessage)
 }
 
-fn run(address: SocketAddr, options: Options, meter: &mut Meter, life: Life) -> Result<Report> {
+fn run(
+    address: SocketAddr,
+    options: Options,
+    meter: &mut Meter,
+    connection_use: ConnectionUse,
+) -> Result<Report> {
     let config = Arc::new(client_config()?);
     let exchanges = (0..options.connections)
         .map(|connection| {
@@ -36,7 +41,7 @@ fn run(address: SocketAddr, options: Options, meter: &mut Meter, life: Life) -> 
                 stream: connect(address)?,
                 session: session(&config)?,
                 config: Arc::clone(&config),
-                life,
+                connection_use,
                 expected: message(connection, options.size),
                 received: 0,
                 waiting: Waiting::Read,
@@ -48,18 +53,18 @@ fn run(address: SocketAddr, options: Options, meter: &mut Meter, life: Life) -> 
 
 /// How long a session is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
+enum ConnectionUse {
     Long,
     OneMessage,
 }
 
 /// What one read brought.
-enum Progress {
-    /// Nothing, or part of an answer.
+enum TlsProgress {
+    /// Nothing, or part of the echo.
     Partial,
-    /// The whole answer.
-    Answered,
-    /// The server's end of the connection, after the whole answer.
+    /// The whole echo.
+    Received,
+    /// The server's end of the connection, after the whole echo.
     Ended,
 }
 
@@ -68,7 +73,7 @@ struct Tls {
     stream: TcpStream,
     session: ClientConnection,
     config: Arc<ClientConfig>,
-    life: Life,
+    connection_use: ConnectionUse,
     expected: Vec<u8>,
     received: usize,
     waiting: Waiting,
@@ -94,14 +99,14 @@ impl Tls {
     }
 
     /// Reads what is there, and compares it with what was sent.
-    fn receive(&mut self, scratch: &mut [u8]) -> Result<Progress> {
+    fn receive(&mut self, scratch: &mut [u8]) -> Result<TlsProgress> {
         match self.session.read_tls(&mut self.stream) {
             // Some servers end with a bare FIN after the client's close_notify.
-            Ok(0) if self.is_over() => return Ok(Progress::Ended),
+            Ok(0) if self.is_over() => return Ok(TlsProgress::Ended),
             Ok(0) => bail!("the server closed after {} of {} bytes", self.received, self.expected.len()),
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Progress::Partial),
-            Err(error) if is_gone(&error) && self.is_over() => return Ok(Progress::Ended),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(TlsProgress::Partial),
+            Err(error) if is_gone(&error) && self.is_over() => return Ok(TlsProgress::Ended),
             Err(error) => return Err(error).context("read"),
         }
         let state = self.session.process_new_packets().context("TLS")?;
@@ -123,12 +128,12 @@ impl Tls {
         if state.peer_has_closed() {
             self.session.send_close_notify();
         }
-        Ok(if whole { Progress::Answered } else { Progress::Partial })
+        Ok(if whole { TlsProgress::Received } else { TlsProgress::Partial })
     }
 
     /// Whether this session has done all it was made for.
     fn is_over(&self) -> bool {
-        self.life == Life::OneMessage && self.received == self.expected.len()
+        self.connection_use == ConnectionUse::OneMessage && self.received == self.expected.len()
     }
 }
 
@@ -147,12 +152,12 @@ impl Exchange for Tls {
 
     fn advance(&mut self, poller: &Poller, token: usize, scratch: &mut [u8]) -> Result<u64> {
         let finished = match self.receive(scratch)? {
-            Progress::Answered if self.life == Life::Long => {
+            TlsProgress::Received if self.connection_use == ConnectionUse::Long => {
                 self.send_message()?;
                 1
             }
-            Progress::Answered | Progress::Partial => 0,
-            Progress::Ended => {
+            TlsProgress::Received | TlsProgress::Partial => 0,
+            TlsProgress::Ended => {
                 self.stream = connect(self.address)?;
                 self.session = session(&self.config)?;
                 self.start(poller, token)?;
