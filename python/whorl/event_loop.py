@@ -524,7 +524,7 @@ class EventLoop(_core.EventLoop, SocketMethods):
     # -- sendfile --------------------------------------------------------------------------------------------
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
-        # Refused while another sendfile() is in progress, which nothing below may disturb.
+        # An error while another sendfile() is in progress, which nothing below may disturb.
         empty = transp._make_empty_waiter()
         resume_reading = transp.is_reading()
         transp.pause_reading()

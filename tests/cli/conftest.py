@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Far above what anything here needs on a slow machine; it turns a hang into a failure that shows the output.
-TIME_LIMIT = 100
+TIMEOUT = 100
 
 
 class Run(Protocol):
@@ -51,7 +51,7 @@ def run_python(tmp_path: Path, environment: dict[str, str]) -> Run:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=TIME_LIMIT,
+            timeout=TIMEOUT,
             check=False,
         )
 

@@ -51,7 +51,7 @@ def programs(tmp_path: Path, script: Script) -> None:
     for name in ("probe.py", "folder/__main__.py", "package/__main__.py", "package/inside.py"):
         script(name, PROBE)
     script("package/__init__.py", "")
-    script("folder/beside.py", "")
+    script("folder/next.py", "")
     with zipfile.ZipFile(tmp_path / "archive.pyz", "w") as archive:
         archive.write(tmp_path / "probe.py", "__main__.py")
     (tmp_path / "links").mkdir()

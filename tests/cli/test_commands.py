@@ -24,7 +24,7 @@ def test_version(whorl: Run) -> None:
 def test_the_installed_command_is_the_same(environment: dict[str, str]) -> None:
     command = shutil.which("whorl", path=sysconfig.get_path("scripts"))
     if command is None:
-        pytest.skip("whorl is importable here but not installed: no `whorl` beside this interpreter")
+        pytest.skip("whorl is importable here but not installed: no `whorl` next to this interpreter")
     result = subprocess.run(
         [command, "--version"], env=environment, capture_output=True, text=True, timeout=100, check=False
     )

@@ -107,12 +107,12 @@ def test_fetch_prints_json(environment: dict[str, str], site: list[str]) -> None
     )
 
 
-def test_fetch_shows_progress_when_asked(environment: dict[str, str], site: list[str]) -> None:
+def test_fetch_shows_progress_with_the_option(environment: dict[str, str], site: list[str]) -> None:
     result = run(environment, "-m", "whorl", "run", str(FETCH), "--progress", *site)
     assert "3/3" in result.stderr
 
 
-def test_what_cannot_be_fetched_is_reported_beside_the_others(
+def test_what_cannot_be_fetched_is_reported_with_the_others(
     environment: dict[str, str], site: list[str], free_port: int
 ) -> None:
     missing = site[0].replace(".html", ".none")

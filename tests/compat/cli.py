@@ -18,7 +18,7 @@ from tests.harness.check import rows_match, rows_needed
 from tests.harness.rows import RowError, row_for
 from tests.harness.supervise import BAD, Limits, ModuleResult, Outcome, complete, run_jobs
 
-#: What the table counts beside the outcomes.
+#: What the table counts in addition to the outcomes.
 COUNTED = report.Counted(tests="with it", made="sessions", none="")
 
 

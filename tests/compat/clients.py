@@ -14,7 +14,7 @@ CONTROL = "aiohttp"
 
 
 class SessionCount:
-    """Counts the sessions that are made: the chosen client's, and as strays those of aiohttp beside it.
+    """Counts the sessions that are made: the chosen client's, and as strays those of aiohttp.
 
     A stray means that the substitution did not reach the place where it was made.
     """

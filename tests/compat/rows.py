@@ -2,9 +2,9 @@
 
 There are three kinds:
 
-* ``kind = "private"``: the test looks into aiohttp's own classes, or puts mocks in the place of their parts.
-* ``kind = "differs"``: whorl.http answers otherwise, as its documentation says; the reason says why.
-* ``kind = "loop"``: whorl's event loop answers otherwise, whichever the client.
+* ``kind = "private"``: the test uses private parts of aiohttp's classes, or puts mocks in their place.
+* ``kind = "differs"``: whorl.http behaves otherwise, as its documentation says; the reason says why.
+* ``kind = "loop"``: whorl's event loop behaves otherwise, whichever the client.
 
 The tests of the rows are run too, after the others: one that passes has no place in the file.
 """

@@ -81,7 +81,7 @@ def _check(archive: Path, version: str) -> None:
 
 
 def _unpack(archive: Path, version: str, directory: Path) -> Path:
-    """Unpack the tests, and what they read; beside them the package's source would be what they import."""
+    """Unpack the tests, and what they read; next to them the package's source would be what they import."""
     with tarfile.open(archive) as tar:
         tar.extractall(directory / "all", filter="data")
     chosen = directory / "chosen"

@@ -24,10 +24,10 @@ import aiohttp, pytest
 from aiohttp import web
 
 async def test_1_makes_a_request(aiohttp_client):
-    async def answer(request):
+    async def respond(request):
         return web.Response(text=type(asyncio.get_running_loop()).__module__)
     application = web.Application()
-    application.router.add_get("/", answer)
+    application.router.add_get("/", respond)
     client = await aiohttp_client(application)
     async with client.get("/") as response:
         assert (await response.text()).startswith("whorl")
@@ -78,7 +78,7 @@ def run_sample(content: str, directory: Path) -> ModuleResult:
     return result
 
 
-def test_every_outcome_is_told_apart(tmp_path: Path) -> None:
+def test_every_outcome_is_distinguished(tmp_path: Path) -> None:
     result = run_sample(SUITE, tmp_path)
     assert {test: outcome.status for test, outcome in result.outcomes.items()} == {
         "test_1_makes_a_request": "passed",

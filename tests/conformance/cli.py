@@ -30,7 +30,7 @@ _LONG = (
     "test_free_threading",
 )
 
-#: What the table counts beside the outcomes.
+#: What the table counts in addition to the outcomes.
 COUNTED = report.Counted(tests="on loop", made="loops", none="no {subject} loop was made here")
 
 
@@ -58,7 +58,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--control",
         action="store_true",
-        help="run stock asyncio beside it, show both, and check the rows of not_applicable.toml against it",
+        help="run stock asyncio as well, show both, and check the rows of not_applicable.toml against it",
     )
     parser.add_argument(
         "--module", action="append", metavar="NAME", help="only this test module (repeatable)"

@@ -68,7 +68,7 @@ class LoopFactory:
 
     @property
     def strays(self) -> int:
-        """Return how many stock loops were made beside the chosen class."""
+        """Return how many stock loops were made in addition to the chosen class."""
         return self._strays.value
 
     @classmethod
@@ -90,7 +90,7 @@ class LoopFactory:
         return loop
 
     def watch_strays(self) -> None:
-        """Count from now on every stock selector loop that is made beside the chosen class."""
+        """Count from now on every stock selector loop that is made in addition to the chosen class."""
         if self._watching:
             return
         self._watching = True

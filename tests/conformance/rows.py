@@ -1,6 +1,6 @@
 """The rows of not_applicable.toml: which tests say nothing about an event loop of another make, and why.
 
-There are two kinds, and both are checked when the control is run beside the loop:
+There are two kinds, and both are checked when the control is run along with the loop:
 
 * ``kind = "private"``: the tests are about private classes of another loop; no chosen loop is made in them.
 * ``kind = "differs"``: stock asyncio passes (or skips) where the chosen loop does not, and the reason says

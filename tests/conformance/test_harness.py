@@ -76,7 +76,7 @@ def run_sample(source: str, directory: Path, monkeypatch: pytest.MonkeyPatch) ->
     return result
 
 
-def test_every_outcome_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_outcome_is_distinguished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("test.support", reason="this Python came without its test package")
     result = run_sample(SUITE, tmp_path, monkeypatch)
     statuses = {test: outcome.status for test, outcome in result.outcomes.items()}

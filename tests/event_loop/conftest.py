@@ -235,7 +235,7 @@ def loop(
         passed = request.node.stash.get(call_passed, False)
         tasks: list[str] = []
         if not loop.is_closed() and not loop.is_running():
-            # A loop that failed its test may be past settling, which is no news.
+            # A loop that failed its test may not settle, which the failure has shown.
             with contextlib.nullcontext() if passed else contextlib.suppress(Exception):
                 tasks = settle(loop)
                 # A job that waits for what the failed test did not do would not end.

@@ -24,15 +24,15 @@ class JumpingControl(asyncio.SelectorEventLoop):
     """The clock stands, and jumps to the next deadline when nothing else can happen."""
 
     def __init__(self) -> None:
-        self._standing = time.monotonic()
+        self._time = time.monotonic()
         self._jobs: set[asyncio.Future[Any]] = set()
         super().__init__(_Selector(self))
 
     def time(self) -> float:
-        return self._standing
+        return self._time
 
     def jump(self, seconds: float) -> None:
-        self._standing += seconds
+        self._time += seconds
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts

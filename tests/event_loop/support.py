@@ -36,7 +36,7 @@ def control_xfail(
     """Says that stock asyncio is known to fail this test, and why, on interpreters in ``[since, below)``.
 
     ``strict=False`` is for faults that a patch release cured, or that show only sometimes; ``run=False`` is
-    for those that show as a hang, which costs the whole time limit to see.
+    for those that show as a hang, which costs the whole timeout to see.
     """
     return pytest.mark.control_xfail(reason, below=below, since=since, strict=strict, run=run)
 

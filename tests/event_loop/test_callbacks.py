@@ -49,17 +49,17 @@ def test_callbacks_get_their_arguments(loop: Loop, count: int) -> None:
 def test_context_is_captured_when_scheduled(loop: Loop) -> None:
     seen: list[str] = []
 
-    def look(last: bool = False) -> None:
+    def observe(last: bool = False) -> None:
         seen.append(var.get())
         if last:
             loop.stop()
 
     def schedule() -> None:
         var.set("scheduled")
-        loop.call_soon(look)
-        loop.call_soon_threadsafe(look)
-        loop.call_later(0, look)
-        loop.call_at(loop.time() + 0.001, look, True)
+        loop.call_soon(observe)
+        loop.call_soon_threadsafe(observe)
+        loop.call_later(0, observe)
+        loop.call_at(loop.time() + 0.001, observe, True)
         var.set("changed")
 
     contextvars.copy_context().run(schedule)
@@ -73,16 +73,16 @@ def test_an_explicit_context_is_entered_and_keeps_what_is_set_in_it(loop: Loop) 
     context.run(var.set, "explicit")
     seen: list[str] = []
 
-    def look_and_set(value: str) -> None:
+    def observe_and_set(value: str) -> None:
         seen.append(var.get())
         var.set(value)
         if value == "fourth":
             loop.stop()
 
-    loop.call_soon(look_and_set, "first", context=context)
-    loop.call_soon_threadsafe(look_and_set, "second", context=context)
-    loop.call_later(0.001, look_and_set, "third", context=context)
-    loop.call_at(loop.time() + 0.002, look_and_set, "fourth", context=context)
+    loop.call_soon(observe_and_set, "first", context=context)
+    loop.call_soon_threadsafe(observe_and_set, "second", context=context)
+    loop.call_later(0.001, observe_and_set, "third", context=context)
+    loop.call_at(loop.time() + 0.002, observe_and_set, "fourth", context=context)
     loop.run_forever()
     assert seen == ["explicit", "first", "second", "third"]
     assert context[var] == "fourth"
@@ -344,7 +344,7 @@ def test_a_flood_from_another_thread_does_not_starve_timers_and_callbacks(loop: 
         thread.join()
 
 
-def test_an_exception_goes_to_the_handler_and_the_loop_lives_on(loop: Loop, loop_errors: LoopErrors) -> None:
+def test_an_exception_goes_to_the_handler_and_the_loop_continues(loop: Loop, loop_errors: LoopErrors) -> None:
     error = ValueError("raised by a callback")
     ran: list[int] = []
 
@@ -485,7 +485,7 @@ def test_without_a_handler_the_error_is_logged(loop: Loop, caplog: pytest.LogCap
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_a_handler_that_raises_is_logged_and_the_loop_lives_on(
+def test_a_handler_that_raises_is_logged_and_the_loop_continues(
     loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     def handler(_: Loop, context: dict[str, Any]) -> None:
@@ -624,7 +624,7 @@ def test_closing_a_loop_closes_its_descriptors(loop_factory: LoopFactory) -> Non
 def test_a_callback_that_cannot_be_shown_does_not_take_the_loop_down(
     loop: Loop, loop_errors: LoopErrors
 ) -> None:
-    """asyncio asks for the repr while it handles the exception, and what that raises ends its loop."""
+    """asyncio makes the repr while it handles the exception, and what that raises ends its loop."""
 
     class Unprintable:
         def __call__(self) -> None:

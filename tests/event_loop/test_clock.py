@@ -79,7 +79,7 @@ def test_what_a_clock_raises_leaves_the_loop(loop: Loop) -> None:
     except BrokenClockError:
         pass
     else:
-        raise AssertionError("the loop went on without a clock")
+        raise AssertionError("the loop continued without a clock")
     finally:
         del replaced.time
     # The loop is whole.

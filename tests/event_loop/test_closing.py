@@ -249,7 +249,7 @@ def test_finalisers_at_close_find_the_loop_closed(loop: Loop) -> None:
     loop.call_later(1000, print, Finalised())
     loop.close()
     gc.collect()
-    assert [answer for answer in found if answer is not True] == ["Event loop is closed"] * 2
+    assert [result for result in found if result is not True] == ["Event loop is closed"] * 2
 
 
 def test_loops_made_and_closed_with_pending_timers_leave_nothing(loop_factory: LoopFactory) -> None:

@@ -12,7 +12,7 @@ Loop = asyncio.AbstractEventLoop
 
 
 class TooMuch(asyncio.DatagramProtocol):
-    """Answers with more than a datagram can hold, so that the error comes while it is being called."""
+    """Replies with more than a datagram can hold, so that the error comes while it is being called."""
 
     def __init__(self) -> None:
         self.transport: Any = None
@@ -28,7 +28,7 @@ class TooMuch(asyncio.DatagramProtocol):
         self.error.set_result(exc)
 
 
-async def test_an_error_while_answering_reaches_the_protocol(loop: Loop) -> None:
+async def test_an_error_while_replying_reaches_the_protocol(loop: Loop) -> None:
     transport, protocol = await loop.create_datagram_endpoint(TooMuch, local_addr=("127.0.0.1", 0))
     with socket.socket(type=socket.SOCK_DGRAM) as peer:
         peer.sendto(b"ask", transport.get_extra_info("sockname"))

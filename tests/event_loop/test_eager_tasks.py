@@ -16,21 +16,21 @@ var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset"
 eager_tasks = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
 
 
-async def look() -> str:
+async def observe() -> str:
     return var.get()
 
 
 async def test_create_task_passes_name_and_context(loop: Loop) -> None:
     context = contextvars.copy_context()
     context.run(var.set, "explicit")
-    task = loop.create_task(look(), name="a name", context=context)
+    task = loop.create_task(observe(), name="a name", context=context)
     assert isinstance(task, asyncio.Task)
     assert task.get_name() == "a name"
     assert await task == "explicit"
 
 
 async def test_create_task_refuses_unknown_keywords(loop: Loop) -> None:
-    coroutine = look()
+    coroutine = observe()
     with pytest.raises(TypeError):
         loop.create_task(coroutine, no_such_keyword=1)  # type: ignore[call-arg]
     coroutine.close()
@@ -63,7 +63,7 @@ async def test_a_task_factory_gets_what_create_task_got(loop: Loop) -> None:
     loop.set_task_factory(factory)  # type: ignore[arg-type]
     assert loop.get_task_factory() is factory
     context = contextvars.copy_context()
-    task = loop.create_task(look(), name="named", context=context)
+    task = loop.create_task(observe(), name="named", context=context)
     loop.set_task_factory(None)
     await task
     assert seen[0]["context"] is context
@@ -75,7 +75,7 @@ async def test_a_task_factory_gets_what_create_task_got(loop: Loop) -> None:
 async def test_futures_are_cpythons_own(loop: Loop) -> None:
     future = loop.create_future()
     assert type(future) is asyncio.Future
-    assert type(loop.create_task(look())) is asyncio.Task
+    assert type(loop.create_task(observe())) is asyncio.Task
     future.cancel()
     await turns()
 
@@ -99,7 +99,7 @@ async def test_eager_tasks_run_up_to_their_first_wait(loop: Loop) -> None:
         assert asyncio.current_task() is outer
         assert not task.done()
         assert await task == "result"
-        assert asyncio.create_task(look()).done()
+        assert asyncio.create_task(observe()).done()
     finally:
         loop.set_task_factory(None)
 

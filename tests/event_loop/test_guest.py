@@ -150,10 +150,10 @@ def test_echo() -> None:
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             writer.write(b"x" * 100_000)
-            answer = await reader.read()
+            reply = await reader.read()
             writer.close()
             await writer.wait_closed()
-            return answer
+            return reply
 
     assert run(main()) == b"x" * 100_000
 
@@ -171,10 +171,10 @@ def test_tls(certificates: Certificates) -> None:
             client = certificates.client()
             reader, writer = await asyncio.open_connection(*address, ssl=client, server_hostname="localhost")
             writer.write(b"hello")
-            answer = await reader.read()
+            reply = await reader.read()
             writer.close()
             await writer.wait_closed()
-            return answer
+            return reply
 
     assert run(main()) == b"hello"
 
@@ -371,7 +371,7 @@ def test_work_beyond_the_budget_is_left_for_the_next_turn() -> None:
         settle(guest)
 
 
-def test_a_budget_spent_on_a_connection_leaves_one_callback() -> None:
+def test_a_budget_used_up_for_a_connection_leaves_one_callback() -> None:
     """Of the connections that are ready one is served, and of the callbacks that are due one runs."""
     served: list[bytes] = []
     ran: list[int] = []
@@ -405,7 +405,7 @@ def test_a_budget_spent_on_a_connection_leaves_one_callback() -> None:
         settle(guest)
 
 
-def test_a_callback_that_goes_on_without_end_does_not_hold_the_host() -> None:
+def test_a_callback_that_repeats_without_end_does_not_hold_the_host() -> None:
     with hosted(forever()) as (_, guest):
         settle(guest)
         count = 0
@@ -443,22 +443,22 @@ def test_exceptions_that_leave_a_turn(kind: type[BaseException], where: str) -> 
         with pytest.raises(kind):
             host.run()
         assert not guest.done
-        # The host may go on.
+        # The host may continue.
         guest.loop.call_soon(ran.append, None)
         host.run(lambda: bool(ran))
 
 
 def test_ctrl_c_wakes_an_idle_host() -> None:
-    """The signal's descriptor is among those of the guest: a host that sleeps in C hears it."""
+    """The signal's descriptor is among those of the guest: a host that sleeps in C is woken."""
     with hosted(forever()) as (_, guest):
         settle(guest)
-        former = signal.signal(signal.SIGUSR1, lambda *_: None)
+        previous = signal.signal(signal.SIGUSR1, lambda *_: None)
         try:
             os.kill(os.getpid(), signal.SIGUSR1)
             assert is_readable(guest)
             settle(guest)
         finally:
-            signal.signal(signal.SIGUSR1, former)
+            signal.signal(signal.SIGUSR1, previous)
         with pytest.raises(KeyboardInterrupt):
             # The handler runs in this line or in the turn, whichever is first.
             os.kill(os.getpid(), signal.SIGINT)
@@ -579,7 +579,7 @@ def attempt(main: Coroutine[Any, Any, Any], count: int) -> tuple[Guest[Any] | No
 # -- main loops within main loops ----------------------------------------------------------------------------
 
 
-def test_other_tasks_go_on_while_a_task_runs_a_main_loop() -> None:
+def test_other_tasks_continue_while_a_task_runs_a_main_loop() -> None:
     ticks = 0
 
     async def ticker() -> None:
@@ -605,7 +605,7 @@ def test_other_tasks_go_on_while_a_task_runs_a_main_loop() -> None:
         assert cancelled
 
 
-def test_the_batch_goes_on_in_order() -> None:
+def test_the_batch_continues_in_order() -> None:
     ran: list[str] = []
 
     async def main() -> None:
@@ -670,12 +670,12 @@ def test_a_guest_is_not_closed_within_a_turn() -> None:
             guest.result()
 
 
-def test_other_threads_ask_a_guest_that_ends() -> None:
+def test_other_threads_query_a_guest_that_ends() -> None:
     """Without an interpreter's lock a question may outlast the guest: the loop is given back all the same."""
     guests: list[Guest[None]] = []
     stop = threading.Event()
 
-    def ask() -> None:
+    def query() -> None:
         while not stop.is_set():
             for guest in guests[-1:]:
                 with suppress(RuntimeError):
@@ -686,7 +686,7 @@ def test_other_threads_ask_a_guest_that_ends() -> None:
     async def nothing() -> None:
         pass
 
-    threads = [threading.Thread(target=ask) for _ in range(2)]
+    threads = [threading.Thread(target=query) for _ in range(2)]
     for thread in threads:
         thread.start()
     try:

@@ -34,7 +34,7 @@ def test_tk(tmp_path: Path) -> None:
                 task = asyncio.create_task(ticker())
                 while len(ticks) < 5:
                     await asyncio.sleep(0.001)
-                # A dialog within a task: the others go on.
+                # A dialog within a task: the others continue.
                 before, done = len(ticks), tkinter.BooleanVar()
                 asyncio.get_running_loop().call_later(0.01, done.set, True)
                 root.wait_variable(done)

@@ -57,7 +57,7 @@ QUESTIONS: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("arguments", "options"), QUESTIONS, ids=[repr(question) for question in QUESTIONS])
-def test_getaddrinfo_answers_as_the_socket_module_does(
+def test_getaddrinfo_returns_the_same_as_the_socket_module(
     loop: Loop, arguments: tuple[Any, ...], options: dict[str, Any]
 ) -> None:
     expected = what_happens(lambda: socket.getaddrinfo(*arguments, **options))
@@ -67,15 +67,15 @@ def test_getaddrinfo_answers_as_the_socket_module_does(
 def test_getaddrinfo_encodes_international_names(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever resolves it, the name goes out in its ASCII form, or as text for the socket module to
     encode."""
-    asked: list[Any] = []
+    looked_up: list[Any] = []
 
     def resolver(host: Any, *arguments: Any, **options: Any) -> Any:
-        asked.append(host)
+        looked_up.append(host)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolver)
     loop.run_until_complete(loop.getaddrinfo("bücher.example", 80))
-    assert asked in (["bücher.example"], ["xn--bcher-kva.example"], [b"xn--bcher-kva.example"])
+    assert looked_up in (["bücher.example"], ["xn--bcher-kva.example"], [b"xn--bcher-kva.example"])
 
 
 ADDRESSES: list[tuple[Any, int]] = [
@@ -94,7 +94,7 @@ ADDRESSES: list[tuple[Any, int]] = [
 
 
 @pytest.mark.parametrize(("address", "flags"), ADDRESSES, ids=repr)
-def test_getnameinfo_answers_as_the_socket_module_does(loop: Loop, address: Any, flags: int) -> None:
+def test_getnameinfo_returns_the_same_as_the_socket_module(loop: Loop, address: Any, flags: int) -> None:
     expected = what_happens(lambda: socket.getnameinfo(address, flags))
     assert what_happens(lambda: loop.run_until_complete(loop.getnameinfo(address, flags))) == expected
 
@@ -174,7 +174,7 @@ async def test_cancelling_while_a_name_is_resolved(loop: Loop, monkeypatch: pyte
 # Trying one address after another
 
 
-def answers(*addresses: Any) -> Any:
+def returning(*addresses: Any) -> Any:
     """A resolver that gives these IPv4 addresses in this order."""
 
     def resolver(host: Any, port: Any, *arguments: Any, **options: Any) -> Any:
@@ -193,7 +193,7 @@ async def test_the_next_address_is_tried_when_one_refuses(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with listener() as server:
-        monkeypatch.setattr(socket, "getaddrinfo", answers(refusing(), server.getsockname()))
+        monkeypatch.setattr(socket, "getaddrinfo", returning(refusing(), server.getsockname()))
         for options in ({}, {"happy_eyeballs_delay": 0.05}, {"happy_eyeballs_delay": 0.05, "interleave": 1}):
             transport, protocol = await loop.create_connection(Recorder, "host.example", 80, **options)  # type: ignore[arg-type]
             assert transport.get_extra_info("peername") == server.getsockname()
@@ -211,7 +211,7 @@ async def test_happy_eyeballs_do_not_wait_for_an_address_that_hangs(
             filler.setblocking(False)
             filler.connect_ex(full.getsockname())
             fillers.append(filler)
-        monkeypatch.setattr(socket, "getaddrinfo", answers(full.getsockname(), server.getsockname()))
+        monkeypatch.setattr(socket, "getaddrinfo", returning(full.getsockname(), server.getsockname()))
         transport, protocol = await loop.create_connection(
             Recorder, "host.example", 80, happy_eyeballs_delay=0.02
         )
@@ -250,10 +250,10 @@ async def test_cancelling_a_connect_that_hangs_closes_its_socket(loop: Loop) -> 
 
 async def test_all_addresses_fail(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = refusing(), refusing()
-    monkeypatch.setattr(socket, "getaddrinfo", answers(one))
+    monkeypatch.setattr(socket, "getaddrinfo", returning(one))
     with pytest.raises(ConnectionRefusedError):
         await loop.create_connection(Recorder, "host.example", 80)
-    monkeypatch.setattr(socket, "getaddrinfo", answers(one, two))
+    monkeypatch.setattr(socket, "getaddrinfo", returning(one, two))
     with pytest.raises(OSError, match="."):
         await loop.create_connection(Recorder, "host.example", 80)
     if sys.version_info >= (3, 12):

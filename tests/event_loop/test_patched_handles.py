@@ -138,7 +138,7 @@ def test_once_it_is_taken_away_handles_run_without_it(loop: Loop, monkeypatch: p
     assert called == [handle]
 
 
-def test_debug_mode_reports_beside_it(loop: Loop, seen: Seen, caplog: pytest.LogCaptureFixture) -> None:
+def test_debug_mode_reports_as_well(loop: Loop, seen: Seen, caplog: pytest.LogCaptureFixture) -> None:
     loop.set_debug(True)
     loop.slow_callback_duration = 0.01
     with caplog.at_level(logging.WARNING, "asyncio"):

@@ -28,7 +28,7 @@ def turn(loop: Loop) -> None:
 
 @whorl_only
 @pytest.mark.skipif(
-    FREE_THREADED and sys.version_info < (3, 14), reason="the interpreter cannot be asked before 3.14"
+    FREE_THREADED and sys.version_info < (3, 14), reason="the interpreter has no check before 3.14"
 )
 def test_handles_that_have_run_are_used_again(loop: Loop, loop_factory: LoopFactory) -> None:
     """Their memory is not free for the handles of another loop, and the same loop's next ones are in it."""
@@ -55,12 +55,12 @@ def by_a_method(handle: Any) -> Callable[[], object]:
 
 
 def in_another_thread(handle: Any) -> Callable[[], object]:
-    """A thread that holds it in a local variable, and cancels it when it is asked to."""
-    asked, ready = threading.Event(), threading.Event()
+    """A thread that holds it in a local variable, and cancels it when `requested` is set."""
+    requested, ready = threading.Event(), threading.Event()
 
     def hold(mine: Any) -> None:
         ready.set()
-        asked.wait()
+        requested.wait()
         mine.cancel()
 
     thread = threading.Thread(target=hold, args=(handle,))
@@ -68,7 +68,7 @@ def in_another_thread(handle: Any) -> Callable[[], object]:
     ready.wait()
 
     def cancel() -> None:
-        asked.set()
+        requested.set()
         thread.join()
 
     return cancel

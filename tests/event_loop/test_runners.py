@@ -31,13 +31,13 @@ def run(loop_name: str) -> Callable[..., Any]:
     return runner_of(loop_name)
 
 
-async def answer() -> int:
+async def forty_two() -> int:
     await asyncio.sleep(0)
     return 42
 
 
 def test_run_returns_the_result(run: Callable[..., Any]) -> None:
-    assert run(answer()) == 42
+    assert run(forty_two()) == 42
 
 
 @whorl_only
@@ -66,7 +66,7 @@ def test_run_sets_the_debug_mode(run: Callable[..., Any], debug: bool) -> None:
     assert run(main(), debug=debug) is debug
 
 
-@pytest.mark.parametrize("bad", [None, 1, "text", answer])
+@pytest.mark.parametrize("bad", [None, 1, "text", forty_two])
 def test_run_refuses_what_is_no_coroutine(run: Callable[..., Any], bad: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         run(bad)
@@ -74,7 +74,7 @@ def test_run_refuses_what_is_no_coroutine(run: Callable[..., Any], bad: Any) -> 
 
 def test_run_cannot_be_called_from_a_running_loop(run: Callable[..., Any]) -> None:
     async def main() -> None:
-        inner = answer()
+        inner = forty_two()
         try:
             with pytest.raises(RuntimeError, match="running event loop"):
                 run(inner)
@@ -151,14 +151,14 @@ def test_runner_with_a_loop_factory(loop_factory: LoopFactory) -> None:
     async def change() -> None:
         var.set("changed")
 
-    async def look() -> str:
+    async def observe() -> str:
         return var.get()
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         loop = runner.get_loop()
         assert not loop.is_closed()
         runner.run(change())
-        assert runner.run(look()) == "changed"
+        assert runner.run(observe()) == "changed"
         assert runner.get_loop() is loop
     assert loop.is_closed()
     assert var.get() == "unset"
@@ -168,8 +168,8 @@ def test_runner_with_a_loop_factory(loop_factory: LoopFactory) -> None:
 
 
 def test_run_until_complete_takes_coroutines_tasks_and_futures(loop: Loop) -> None:
-    assert loop.run_until_complete(answer()) == 42
-    assert loop.run_until_complete(loop.create_task(answer())) == 42
+    assert loop.run_until_complete(forty_two()) == 42
+    assert loop.run_until_complete(loop.create_task(forty_two())) == 42
     future = loop.create_future()
     loop.call_soon(future.set_result, 43)
     assert loop.run_until_complete(future) == 43
@@ -182,7 +182,7 @@ def test_run_until_complete_that_is_stopped_early(loop: Loop) -> None:
     loop.call_soon(loop.stop)
     with pytest.raises(RuntimeError, match="stopped before"):
         loop.run_until_complete(future)
-    assert loop.run_until_complete(answer()) == 42
+    assert loop.run_until_complete(forty_two()) == 42
 
 
 def test_a_future_of_another_loop_is_refused(loop: Loop, loop_factory: LoopFactory) -> None:
@@ -275,7 +275,7 @@ def test_a_task_that_is_dropped_pending_is_reported(loop: Loop) -> None:
         await asyncio.get_running_loop().create_future()
 
     messages: list[str] = []
-    # Of its own, and it keeps the text only: a reference to the task would bring it back to life.
+    # Of its own, and it keeps the text only: a reference to the task would resurrect it.
     loop.set_exception_handler(lambda loop, context: messages.append(context["message"]))
     task = loop.create_task(wait())
     loop.run_until_complete(asyncio.sleep(0))

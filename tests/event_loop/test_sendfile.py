@@ -68,7 +68,7 @@ async def test_what_was_written_before_and_after_keeps_its_place(loop: Loop, pat
         assert received[written:] == b"before" + DATA + b"after"
 
 
-async def test_reading_goes_on_afterwards(loop: Loop, path: Path) -> None:
+async def test_reading_continues_afterwards(loop: Loop, path: Path) -> None:
     async with connected() as pair:
         reading = asyncio.ensure_future(pair.peer_receives(len(DATA)))
         with open(path, "rb") as file:

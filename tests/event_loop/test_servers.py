@@ -460,7 +460,7 @@ run(main())
 
 
 async def test_emfile_while_accepting_backs_off_and_recovers(loop: Loop, script: Script) -> None:
-    """The process runs out of descriptors: the server says so, does not spin, and goes on when there are
+    """The process runs out of descriptors: the server says so, does not spin, and continues when there are
     some again."""
     process = script.start(EMFILE_SERVER)
     assert process.stdout is not None

@@ -257,14 +257,14 @@ def test_a_wake_up_descriptor_that_was_there_before_is_restored(loop_factory: Lo
 
 
 def test_a_loop_in_another_thread_leaves_the_wake_up_descriptor_alone(loop_factory: LoopFactory) -> None:
-    runs, looked = threading.Event(), threading.Event()
+    runs, checked = threading.Event(), threading.Event()
 
     def work() -> None:
         loop = loop_factory()
 
         async def main() -> None:
             runs.set()
-            await until(looked.is_set)
+            await until(checked.is_set)
 
         loop.run_until_complete(main())
         loop.close()
@@ -273,7 +273,7 @@ def test_a_loop_in_another_thread_leaves_the_wake_up_descriptor_alone(loop_facto
     thread.start()
     assert runs.wait(PATIENCE)
     while_it_runs = current_wakeup_fd()
-    looked.set()
+    checked.set()
     thread.join()
     assert (while_it_runs, current_wakeup_fd()) == (-1, -1)
 
@@ -383,7 +383,7 @@ def test_sigint_under_a_runner(script: Script, phase: str) -> None:
 
 
 @control_xfail(
-    "asyncio's loop, interrupted on a free-threaded build, now and then goes on to say that it runs",
+    "asyncio's loop, interrupted on a free-threaded build, now and then still says that it runs",
     since=(3, 14),
     strict=False,
 )

@@ -46,7 +46,7 @@ async def idle_cpu_seconds() -> float:
     return after.user + after.system - before.user - before.system
 
 
-async def test_a_new_socket_with_the_same_number_is_heard(loop: Loop) -> None:
+async def test_a_new_socket_with_the_same_number_is_reported(loop: Loop) -> None:
     """uvloop #645: the number is not the socket."""
     for _ in range(20):
         ours, theirs = socketpair()
@@ -55,7 +55,7 @@ async def test_a_new_socket_with_the_same_number_is_heard(loop: Loop) -> None:
             await ping(loop, theirs, ours)
 
 
-async def test_a_number_closed_while_waited_for_is_heard_by_its_next_owner(loop: Loop) -> None:
+async def test_a_number_closed_while_waited_for_is_reported_to_its_next_owner(loop: Loop) -> None:
     ours, theirs = socketpair()
     stuck = asyncio.ensure_future(loop.sock_recv(ours, 100))
     await turns(2)
@@ -66,7 +66,7 @@ async def test_a_number_closed_while_waited_for_is_heard_by_its_next_owner(loop:
     with after[0], after[1]:
         if number not in (after[0].fileno(), after[1].fileno()):
             pytest.skip("the number was not given away again")
-        loop.remove_reader(number)  # asyncio has to be told; whorl knows by itself
+        loop.remove_reader(number)  # asyncio needs the call; whorl does not
         await ping(loop, after[0], after[1])
         await ping(loop, after[1], after[0])
     stuck.cancel()
@@ -74,7 +74,7 @@ async def test_a_number_closed_while_waited_for_is_heard_by_its_next_owner(loop:
 
 
 @whorl_only
-async def test_the_same_without_being_told(loop: Loop) -> None:
+async def test_the_same_without_the_call(loop: Loop) -> None:
     ours, theirs = socketpair()
     stuck = asyncio.ensure_future(loop.sock_recv(ours, 100))
     await turns(2)
@@ -198,7 +198,7 @@ async def test_a_socket_of_a_transport_is_refused(loop: Loop, pair: Sockets) -> 
 
 @whorl_only
 async def test_a_paused_transport_whose_peer_reset_does_not_spin(loop: Loop) -> None:
-    """The kernel reports a hang-up even to who has asked for nothing."""
+    """The kernel reports a hang-up even to a registration without interest."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         transport, protocol = await loop.create_connection(Recorder, *server.getsockname())
         peer, _ = server.accept()

@@ -1,4 +1,4 @@
-"""The socket object of an accepted connection, which is made when it is asked for.
+"""The socket object of an accepted connection, which is made at its first use.
 
 The class is the one in the ``socket`` module, where a tool may have put its own. While that makes the object
 the transport works, and whatever becomes of the object it keeps its connection.
@@ -136,9 +136,7 @@ async def test_a_class_that_half_closes_the_transport(
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_a_class_that_asks_for_the_object(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch, place: str
-) -> None:
+async def test_a_class_that_reads_the_object(loop: Loop, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     """Another one is made meanwhile: there is one in the end, and it is the owner."""
     inner: list[Any] = []
 

@@ -194,27 +194,27 @@ async def test_start_tls_hands_over_what_a_stream_reader_had_buffered(
 
             pump(tls.do_handshake)
             tls.write(b"hello\n")
-            answer: bytes = pump(lambda: tls.read(100))
-            return answer
+            received: bytes = pump(lambda: tls.read(100))
+            return received
 
     talking = asyncio.ensure_future(asyncio.to_thread(client))
     try:
         await result
     finally:
-        answer = (await asyncio.gather(talking, return_exceptions=True))[0]
+        received = (await asyncio.gather(talking, return_exceptions=True))[0]
         server.close()
         await server.wait_closed()
         await turns(5)
-    assert answer == b"secret hello\n"
+    assert received == b"secret hello\n"
 
 
 @whorl_only
 async def test_data_that_comes_with_the_handshake_waits_for_the_caller(
     loop: Loop, certificates: Certificates
 ) -> None:
-    """Else the protocol would answer it on the transport that it knows, in clear text (as uvloop has it)."""
+    """Else the protocol would reply to it on the transport that it has, in clear text (as uvloop does)."""
 
-    class Answers(Recorder):
+    class Replies(Recorder):
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             self.transport.write(data)
@@ -238,11 +238,11 @@ async def test_data_that_comes_with_the_handshake_waits_for_the_caller(
             except ssl.SSLWantReadError:
                 incoming.write(sock.recv(65536))
 
-    async with connected(Answers) as pair:
-        answer = asyncio.ensure_future(asyncio.to_thread(shake_hands, pair.peer))
+    async with connected(Replies) as pair:
+        received = asyncio.ensure_future(asyncio.to_thread(shake_hands, pair.peer))
         pair.protocol.transport = await loop.start_tls(
             pair.transport, pair.protocol, certificates.server(), server_side=True
         )
         assert pair.protocol.events == ["made"]
-        assert await answer == b"hello"
+        assert await received == b"hello"
         pair.protocol.transport.abort()

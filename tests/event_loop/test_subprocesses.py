@@ -399,7 +399,7 @@ def is_inheritable(fd: int) -> bool:
 
 
 @control_xfail(
-    "asyncio's pidfd watcher fails when the child is gone before it looks", since=(3, 12), strict=False
+    "asyncio's pidfd watcher fails when the child is gone before it watches", since=(3, 12), strict=False
 )
 def test_children_reaped_by_the_kernel(script: Script) -> None:
     """Someone ignores SIGCHLD: there is nothing left to wait for, which is no reason to hang."""

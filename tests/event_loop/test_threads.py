@@ -1,4 +1,4 @@
-"""Threads: one owner for a loop, one door from outside, and many loops at once."""
+"""Threads: one owner for a loop, one way in from other threads, and many loops at once."""
 
 from __future__ import annotations
 
@@ -74,15 +74,15 @@ async def transport_of(kind: str, request: pytest.FixtureRequest) -> AsyncIterat
         async with tls_pair(request.getfixturevalue("certificates"), Ends) as pair:
             peer: Any = pair.peer
 
-            def answer() -> None:
+            def reply() -> None:
                 """Our close_notify with its own."""
                 with contextlib.suppress(OSError):
                     peer.recv(10)
                     peer.unwrap()
 
-            answering = asyncio.ensure_future(asyncio.to_thread(answer))
+            replying = asyncio.ensure_future(asyncio.to_thread(reply))
             yield pair.transport, pair.protocol
-            await answering
+            await replying
     elif kind == "datagram":
         yield await loop.create_datagram_endpoint(Ends, local_addr=("127.0.0.1", 0))  # type: ignore[type-var]
     else:
@@ -287,10 +287,10 @@ def test_run_coroutine_threadsafe(loop: Loop) -> None:
         return number * 2
 
     async def main() -> None:
-        def ask() -> int:
+        def query() -> int:
             return asyncio.run_coroutine_threadsafe(double(21), loop).result(PATIENCE)
 
-        assert await asyncio.to_thread(ask) == 42
+        assert await asyncio.to_thread(query) == 42
 
         def cancel() -> None:
             future = asyncio.run_coroutine_threadsafe(asyncio.sleep(PATIENCE), loop)
@@ -386,20 +386,20 @@ async def test_results_from_threads_that_outlive_the_waiter(loop: Loop) -> None:
     await turns()
 
 
-async def test_a_protocols_data_may_be_answered_from_a_thread_by_the_one_door(loop: Loop) -> None:
-    class Answers(Recorder):
+async def test_a_protocols_data_may_be_echoed_from_a_thread_by_call_soon_threadsafe(loop: Loop) -> None:
+    class Echo(Recorder):
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             threading.Thread(target=loop.call_soon_threadsafe, args=(self.transport.write, data)).start()
 
-    async with connected(Answers) as pair:
+    async with connected(Echo) as pair:
         await pair.peer_sends(b"hello")
         assert await pair.peer_receives(5) == b"hello"
 
 
 @whorl_only
-async def test_any_thread_may_ask_whether_a_transport_is_closing(loop: Loop) -> None:
-    """A StreamWriter that is collected on another thread asks it."""
+async def test_any_thread_may_call_is_closing_of_a_transport(loop: Loop) -> None:
+    """A StreamWriter that is collected on another thread calls it."""
     async with connected() as pair:
         assert await asyncio.to_thread(pair.transport.is_closing) is False
         pair.transport.close()
@@ -408,7 +408,7 @@ async def test_any_thread_may_ask_whether_a_transport_is_closing(loop: Loop) -> 
 
 @whorl_only
 async def test_transports_may_be_made_while_the_collector_is_eager(loop: Loop) -> None:
-    """Before Python 3.12 the collector may run inside the making of an object, and look into it."""
+    """Before Python 3.12 the collector may run while an object is being made, and visit it."""
     threshold = gc.get_threshold()
     gc.set_threshold(1)
     try:

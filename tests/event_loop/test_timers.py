@@ -54,7 +54,7 @@ async def test_sleep_is_never_short_by_the_system_clock(loop: Loop, delay: float
         assert time.monotonic() - before >= delay - ROUNDING
 
 
-@control_xfail("selectors.EpollSelector rounds time limits up to whole milliseconds", strict=False)
+@control_xfail("selectors.EpollSelector rounds timeouts up to whole milliseconds", strict=False)
 async def test_sub_millisecond_sleeps_are_sub_millisecond(loop: Loop) -> None:
     """The best of many, so that a busy machine does not matter."""
     took = []
@@ -157,7 +157,7 @@ def test_huge_delays_are_clamped(loop: Loop, delay: float) -> None:
     handle = loop.call_later(delay, ran.append, "huge")
     assert handle.when() >= loop.time() + 86400
     loop.run_until_complete(asyncio.sleep(0.002))
-    # Alone in the heap, so that it alone sets the time limit of the poll.
+    # Alone in the heap, so that it alone sets the timeout of the poll.
     loop.call_soon(loop.stop)
     loop.run_forever()
     assert ran == []
@@ -244,7 +244,7 @@ def test_cancelled_timers_do_not_pile_up(loop: Loop) -> None:
     assert not any(ref() for ref in alive)
 
 
-def test_timers_pending_beside_cancelled_ones_keep_their_order(loop: Loop) -> None:
+def test_timers_pending_among_cancelled_ones_keep_their_order(loop: Loop) -> None:
     """Whatever sweeps cancelled timers out of the heap leaves the others in order."""
     ran: list[int] = []
     start = loop.time()

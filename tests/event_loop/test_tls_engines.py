@@ -38,7 +38,7 @@ pytestmark = whorl_only
 
 @pytest.fixture(autouse=True)
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The engine of the connections that a test makes: the fallback, unless the test asks for another."""
+    """The engine of the connections that a test makes: the fallback, unless the test sets another."""
     name: str = getattr(request, "param", "object")
     if name == "object":
         monkeypatch.setenv("WHORL_TLS_ENGINE", "object")
@@ -60,13 +60,13 @@ def engine_of(transport: Any) -> str:
 
 
 @both
-async def test_the_engine_asked_for_is_used(loop: Loop, certificates: Certificates, engine: str) -> None:
+async def test_the_chosen_engine_is_used(loop: Loop, certificates: Certificates, engine: str) -> None:
     async with tls_pair(certificates) as pair:
         assert engine_of(pair.transport) == engine
 
 
 @pytest.mark.parametrize("engine", ENGINES[:1], indirect=True)
-async def test_a_class_of_the_users_own_is_asked_for_the_data(
+async def test_a_class_of_the_users_own_is_called_for_the_data(
     loop: Loop, certificates: Certificates, engine: str
 ) -> None:
     reads: list[int] = []
@@ -121,7 +121,7 @@ async def test_a_record_that_was_tampered_with(loop: Loop, certificates: Certifi
 
 
 @both
-async def test_the_ssl_object_may_be_used_beside_the_transport(
+async def test_the_ssl_object_may_be_used_along_with_the_transport(
     loop: Loop, certificates: Certificates, engine: str
 ) -> None:
     async with tls_pair(certificates) as pair:
@@ -156,7 +156,7 @@ async def test_the_ssl_object_outlives_its_connection(
 
 
 @both
-async def test_a_certificate_asked_for_after_the_handshake(
+async def test_a_certificate_requested_after_the_handshake(
     loop: Loop, certificates: Certificates, engine: str
 ) -> None:
     """TLS 1.3: messages of the handshake's kind in the middle of the data."""

@@ -1,4 +1,4 @@
-"""TLS: who is verified, and handshakes that fail."""
+"""TLS: which peers are verified, and handshakes that fail."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_a_server_that_cannot_be_verified(loop: Loop, certificates: Certif
         await turns()
         assert [protocol.events for protocol in protocols] in ([], [[]])
         protocols.clear()
-        # The server goes on.
+        # The server keeps running.
         if which != "expired":
             async with tls_client(address_of(server), certificates) as (transport, protocol):
                 transport.write(b"x")
@@ -94,7 +94,7 @@ async def test_arguments_that_need_tls_are_refused_without_it(loop: Loop) -> Non
 @control_xfail("cpython leaves the socket open", strict=False)
 @pytest.mark.parametrize("option", ["ssl_handshake_timeout", "ssl_shutdown_timeout"])
 @pytest.mark.parametrize("value", [0, -1])
-async def test_time_limits_must_be_positive(
+async def test_timeouts_must_be_positive(
     loop: Loop, certificates: Certificates, option: str, value: float
 ) -> None:
     options: dict[str, Any] = {"ssl": certificates.client(), "server_hostname": "localhost", option: value}

@@ -1,4 +1,4 @@
-"""The ``ssl.SSLObject`` of a connection, which is the user's as well: what it answers, and on which thread.
+"""The ``ssl.SSLObject`` of a connection, which is the user's as well: what its methods return, and where.
 
 The native engine is in OpenSSL with the interpreter's lock, and keeps the methods that are there without it
 from the connection that it uses.
@@ -63,7 +63,7 @@ async def test_what_the_object_knows_is_known_on_every_thread(
         assert type(ssl_object) is ssl.SSLObject
         peer = pair.peer
 
-        def ask() -> None:
+        def query() -> None:
             assert ssl_object.version() == peer.version()
             assert ssl_object.cipher() == peer.cipher()
             assert ssl_object.shared_ciphers() is None
@@ -81,7 +81,7 @@ async def test_what_the_object_knows_is_known_on_every_thread(
             assert isinstance(ssl_object.session, ssl.SSLSession)
             assert ssl_object.session_reused is False
 
-        await in_a_thread(ask, threaded)
+        await in_a_thread(query, threaded)
 
 
 @pytest.mark.parametrize("threaded", [False, True])
@@ -106,7 +106,7 @@ async def test_what_can_be_set_of_the_object(loop: Loop, certificates: Certifica
 
 
 async def test_what_the_object_has_beneath_it(loop: Loop, certificates: Certificates) -> None:
-    """Libraries look there for what the object itself has from Python 3.13 on."""
+    """Libraries read there what the object itself has from Python 3.13 on."""
     async with tls_pair(certificates) as pair:
         beneath = pair.transport.get_extra_info("ssl_object")._sslobj
         assert [certificate.get_info() for certificate in beneath.get_unverified_chain()]

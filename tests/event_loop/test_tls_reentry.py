@@ -1,4 +1,4 @@
-"""What OpenSSL calls may use its own connection, and other threads may ask the SSL object.
+"""What OpenSSL calls may use its own connection, and other threads may call the SSL object.
 
 Message callbacks and server name callbacks are Python that runs within a handshake, a read or a write.
 """
@@ -232,7 +232,7 @@ async def test_a_message_callback_may_set_another_protocol(loop: Loop, certifica
             assert not callback.failed
 
 
-async def test_a_message_callback_may_ask_everything(loop: Loop, certificates: Certificates) -> None:
+async def test_a_message_callback_may_call_every_method(loop: Loop, certificates: Certificates) -> None:
     callback = MessageCallback(certificates)
     async with (
         tls_server(certificates) as (server, _),
@@ -240,7 +240,7 @@ async def test_a_message_callback_may_ask_everything(loop: Loop, certificates: C
     ):
         await exchange(transport, protocol)
 
-        def ask() -> None:
+        def query() -> None:
             assert transport.get_write_buffer_size() >= 0
             assert transport.get_read_buffer_size() >= 0
             assert not transport.is_closing()
@@ -250,7 +250,7 @@ async def test_a_message_callback_may_ask_everything(loop: Loop, certificates: C
             assert "TlsTransport" in repr(transport)
 
         for direction in ("read", "write"):
-            callback.arm(direction, ask)
+            callback.arm(direction, query)
             await exchange(transport, protocol)
         assert callback.calls == 2
         assert not callback.failed
@@ -287,7 +287,7 @@ async def test_a_server_name_callback_may_end_the_connection(loop: Loop, certifi
     await turns(5)
 
 
-async def test_another_thread_may_ask_the_ssl_object_while_data_flows(
+async def test_another_thread_may_call_the_ssl_object_while_data_flows(
     loop: Loop, certificates: Certificates
 ) -> None:
     async with tls_pair(certificates) as pair:
@@ -298,16 +298,16 @@ async def test_another_thread_may_ask_the_ssl_object_while_data_flows(
         ssl_object = pair.transport.get_extra_info("ssl_object")
         expected = ssl_object.getpeercert()
         stop = threading.Event()
-        asked = 0
+        queries = 0
         wrong: list[Any] = []
 
-        def ask() -> None:
-            nonlocal asked
+        def query() -> None:
+            nonlocal queries
             while not stop.is_set():
                 if ssl_object.getpeercert() != expected or not (ssl_object.version() and ssl_object.cipher()):
-                    wrong.append(asked)
+                    wrong.append(queries)
                 ssl_object.pending()
-                asked += 1
+                queries += 1
                 # Without a pause the thread releases the interpreter lock for an instant only, and the
                 # machine decides when another thread gets it.
                 time.sleep(0.0001)
@@ -319,7 +319,7 @@ async def test_another_thread_may_ask_the_ssl_object_while_data_flows(
                 pair.peer.sendall(data)
                 left -= len(data)
 
-        asking = asyncio.ensure_future(asyncio.to_thread(ask))
+        querying = asyncio.ensure_future(asyncio.to_thread(query))
         try:
             echoing = asyncio.ensure_future(asyncio.to_thread(echo))
             for _ in range(100):
@@ -327,8 +327,8 @@ async def test_another_thread_may_ask_the_ssl_object_while_data_flows(
                 await asyncio.sleep(0)
             assert await pair.protocol.received(400_000) == b"x" * 400_000
             await echoing
-            await until(lambda: asked)
+            await until(lambda: queries)
         finally:
             stop.set()
-        await asking
+        await querying
         assert not wrong

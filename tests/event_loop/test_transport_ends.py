@@ -24,10 +24,10 @@ Loop = asyncio.AbstractEventLoop
 # Half-closed connections
 
 
-@pytest.mark.parametrize("answer", [None, False])
-async def test_eof_received_that_returns_false_closes(loop: Loop, answer: bool | None) -> None:
+@pytest.mark.parametrize("returned", [None, False])
+async def test_eof_received_that_returns_false_closes(loop: Loop, returned: bool | None) -> None:
     async with connected() as pair:
-        pair.protocol.keep_open_on_eof = answer
+        pair.protocol.keep_open_on_eof = returned
         pair.peer.shutdown(socket.SHUT_WR)
         assert await pair.protocol.lost is None
         assert pair.protocol.events == ["made", "eof", "lost"]

@@ -28,13 +28,13 @@ Loop = asyncio.AbstractEventLoop
 # Changing protocols
 
 
-class Asks(Recorder):
-    """Asks for the transport's protocol when it is lost; receives datagrams as well."""
+class ReadsProtocol(Recorder):
+    """Reads the transport's protocol when it is lost; receives datagrams as well."""
 
-    answer: object = None
+    read: object = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self.answer = self.transport.get_protocol()
+        self.read = self.transport.get_protocol()
         super().connection_lost(exc)
 
 
@@ -47,24 +47,26 @@ async def test_the_protocol_is_the_transports_until_it_is_lost(
     async with contextlib.AsyncExitStack() as stack:
         connection: Any
         if kind == "stream":
-            pair = await stack.enter_async_context(connected(Asks))
+            pair = await stack.enter_async_context(connected(ReadsProtocol))
             connection = pair.transport, pair.protocol
         elif kind == "tls":
-            pair = await stack.enter_async_context(tls_pair(request.getfixturevalue("certificates"), Asks))
+            pair = await stack.enter_async_context(
+                tls_pair(request.getfixturevalue("certificates"), ReadsProtocol)
+            )
             connection = pair.transport, pair.protocol
         elif kind == "datagram":
-            connection = await loop.create_datagram_endpoint(Asks, local_addr=("127.0.0.1", 0))  # type: ignore[type-var]
+            connection = await loop.create_datagram_endpoint(ReadsProtocol, local_addr=("127.0.0.1", 0))  # type: ignore[type-var]
         else:
             read, write = (os.fdopen(fd, mode, 0) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
             own, other = (read, write) if kind == "read pipe" else (write, read)
             stack.enter_context(other)
             connect = loop.connect_read_pipe if kind == "read pipe" else loop.connect_write_pipe
-            connection = await connect(Asks, own)
+            connection = await connect(ReadsProtocol, own)
         transport, protocol = connection
         assert transport.get_protocol() is protocol
         transport.close() if kind == "read pipe" else transport.abort()
         await gone(protocol)
-        assert protocol.answer is protocol
+        assert protocol.read is protocol
         await turns()
         assert transport.get_protocol() is None
 
@@ -208,7 +210,7 @@ async def test_a_buffer_is_released_between_reads(loop: Loop) -> None:
 
 @whorl_only
 async def test_a_buffered_protocol_by_its_methods(loop: Loop) -> None:
-    """As uvloop takes it; asyncio asks for the class, and finds no ``data_received``."""
+    """As uvloop takes it; asyncio checks the class, and finds no ``data_received``."""
 
     class Buffered(asyncio.BaseProtocol):
         def __init__(self) -> None:

@@ -370,7 +370,7 @@ async def test_reading_can_be_paused_and_resumed(loop: Loop) -> None:
 
 
 def private_paused(transport: Any) -> bool:
-    """What programs read that look into asyncio's classes."""
+    """What programs read that use asyncio's private attributes."""
     paused: bool = transport._paused
     return paused
 

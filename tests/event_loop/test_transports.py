@@ -57,13 +57,13 @@ async def test_extra_info_is_still_there_after_close(loop: Loop) -> None:
         pair.transport.abort()
         await pair.protocol.lost
         assert pair.transport.get_extra_info("peername") == peername
-        # It has not been asked for before.
+        # It has not been read before.
         assert pair.transport.get_extra_info("socket").fileno() == -1
 
 
 @whorl_only
 async def test_tcp_nodelay_is_on_for_a_socket_of_ones_own(loop: Loop) -> None:
-    """asyncio looks at the protocol number, which is 0 unless it was named."""
+    """asyncio checks the protocol number, which is 0 unless it was named."""
     with listener() as server:
         sock = socket.create_connection(server.getsockname())
         transport, protocol = await loop.create_connection(Recorder, sock=sock)

@@ -1,4 +1,4 @@
-"""How many turns of the loop pass until a peer on the same loop hears of what was done.
+"""How many turns of the loop pass until a peer on the same loop gets what was sent.
 
 Test-suites of network programs count on a few, however long the loop has had nothing but callbacks to run.
 """
@@ -144,7 +144,7 @@ async def test_the_sock_methods(loop: Loop, quiet: int) -> None:
         receiving = loop.create_task(loop.sock_recv(far, 100))
         await turns(quiet + 1)
         await loop.sock_sendall(near, b"x")
-        # One more, in which the task goes on.
+        # One more, in which the task continues.
         assert await turns_until(receiving.done) <= 3
         assert await receiving == b"x"
 

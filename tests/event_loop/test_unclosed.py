@@ -67,7 +67,7 @@ def test_nothing_is_printed_when_the_interpreter_ends(script: Script, kind: str,
 
 
 @pytest.mark.parametrize("kind", ["stream", "datagram", "pipes"])
-def test_warnings_that_are_asked_for_are_shown_when_the_interpreter_ends(script: Script, kind: str) -> None:
+def test_warnings_that_are_enabled_are_shown_when_the_interpreter_ends(script: Script, kind: str) -> None:
     ended = script.run(AT_EXIT, kind, "closed", flags=("-W", "always"))
     assert "ResourceWarning: unclosed transport <" in ended.stderr
     assert "Traceback" not in ended.stderr

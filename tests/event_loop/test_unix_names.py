@@ -46,11 +46,11 @@ async def accepted(loop: Loop, name: str, client: socket.socket) -> tuple[Any, A
         await loop.sock_connect(client, name)
         transport, protocol = await loop.create_unix_connection(Recorder, sock=client)
         await until(lambda: protocols and protocols[0].transport is not None)
-        answer = (*names(protocols[0].transport), *names(transport))
+        all_names = (*names(protocols[0].transport), *names(transport))
         transport.close()
         await gone(protocol)
         await gone(protocols[0])
-        return answer
+        return all_names
     finally:
         server.close()
         await turns()
@@ -135,10 +135,10 @@ async def test_a_pair_of_datagram_sockets_needs_no_address(loop: Loop) -> None:
         assert names(transport) == ("", "")
         theirs.send(b"question")
         await until(lambda: protocol.datagrams or protocol.lost.done())
-        transport.sendto(b"answer")
+        transport.sendto(b"reply")
         await turns()
         assert not protocol.lost.done()
-        assert await asyncio.to_thread(theirs.recv, 100) == b"answer"
+        assert await asyncio.to_thread(theirs.recv, 100) == b"reply"
         transport.close()
         await gone(protocol)
 

@@ -308,8 +308,8 @@ async def test_a_descriptor_closed_while_watched_can_be_reused(loop: Loop, pair:
 
 
 async def test_a_duplicate_of_a_removed_descriptor_does_not_spin(loop: Loop, pair: Sockets) -> None:
-    """aiohttp #1412: the kernel reports the open file, not the number, so it must be told before the number
-    goes."""
+    """aiohttp #1412: the kernel reports the open file, not the number, so the loop must unregister
+    it before the number is closed."""
     ours, theirs = pair
     loop.add_reader(ours, print)
     with socket.socket(fileno=os.dup(ours.fileno())):

@@ -47,7 +47,7 @@ def in_thread(call: Callable[..., Any], *args: Any) -> Any:
 
 
 @pytest.mark.parametrize("call", ["add_reader", "add_writer"])
-async def test_a_loop_that_sleeps_hears_of_a_new_callback(loop: Loop, pair: Sockets, call: str) -> None:
+async def test_a_loop_that_sleeps_wakes_for_a_new_callback(loop: Loop, pair: Sockets, call: str) -> None:
     ours, theirs = pair
     ran_in: asyncio.Future[int] = loop.create_future()
     remove = getattr(loop, call.replace("add", "remove"))
@@ -84,7 +84,7 @@ async def test_a_callback_that_is_removed_is_not_called_again(loop: Loop, pair: 
     assert called == []
 
 
-async def test_the_answer_of_remove_is_the_same_in_every_thread(loop: Loop, pair: Sockets) -> None:
+async def test_the_result_of_remove_is_the_same_in_every_thread(loop: Loop, pair: Sockets) -> None:
     ours, _ = pair
     assert in_thread(loop.remove_reader, ours) is False
     assert in_thread(loop.remove_writer, ours) is False

@@ -1,6 +1,6 @@
-"""The first write of a turn is sent at once, the others when the turn ends or ``drain()`` asks.
+"""The first write of a turn is sent at once, the others when the turn ends or at ``drain()``.
 
-The peers here are asked while the loop stands still, in the middle of the step that has written.
+The peers here receive while the loop stands still, in the middle of the step that has written.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def arrived(peer: socket.socket) -> bytes:
         peer.settimeout(PATIENCE)
 
 
-async def test_a_write_is_sent_before_the_step_goes_on(loop: Loop) -> None:
+async def test_a_write_is_sent_before_the_step_continues(loop: Loop) -> None:
     async with unix_pair() as pair:
         for _ in range(3):
             pair.transport.write(b"first")
@@ -65,7 +65,7 @@ async def test_a_write_is_sent_before_the_step_goes_on(loop: Loop) -> None:
             await asyncio.sleep(0)
 
 
-async def test_writelines_are_sent_before_the_step_goes_on(loop: Loop) -> None:
+async def test_writelines_are_sent_before_the_step_continues(loop: Loop) -> None:
     async with unix_pair() as pair:
         pair.transport.writelines([b"one ", bytearray(b"two "), b"", memoryview(b"three")])
         assert arrived(pair.peer) == b"one two three"
@@ -76,32 +76,32 @@ async def test_what_a_protocol_writes_is_sent_before_its_method_returns(loop: Lo
     seen: list[bytes] = []
     peers: list[socket.socket] = []
 
-    class Answers(Recorder):
-        def answer(self, name: str, transport: Any) -> None:
+    class Replies(Recorder):
+        def reply(self, name: str, transport: Any) -> None:
             if name == callback:
                 transport.write(b"answer")
                 seen.append(arrived(peers[0]))
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
-            self.answer("connection_made", transport)
+            self.reply("connection_made", transport)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            self.answer("data_received", self.transport)
+            self.reply("data_received", self.transport)
 
         def eof_received(self) -> bool | None:
-            self.answer("eof_received", self.transport)
+            self.reply("eof_received", self.transport)
             return super().eof_received()
 
         def connection_lost(self, exc: BaseException | None) -> None:
             super().connection_lost(exc)
-            self.answer("connection_lost", self.transport)
+            self.reply("connection_lost", self.transport)
 
     ours, peer = socket.socketpair()
     with peer:
         peers.append(peer)
-        _, protocol = await loop.create_connection(Answers, sock=ours)
+        _, protocol = await loop.create_connection(Replies, sock=ours)
         peer.sendall(b"question")
         await protocol.received(8)
         peer.shutdown(socket.SHUT_WR)
@@ -159,7 +159,7 @@ async def test_drain_sends_under_tls(loop: Loop, certificates: Certificates) -> 
 
 
 @pytest.mark.parametrize("call", ["write", "writelines"])
-async def test_a_write_under_tls_is_sent_before_the_step_goes_on(
+async def test_a_write_under_tls_is_sent_before_the_step_continues(
     loop: Loop, certificates: Certificates, call: str
 ) -> None:
     async with tls_pair(certificates) as pair:
@@ -234,7 +234,7 @@ def test_what_was_written_is_sent_though_an_exception_ends_the_run(
         loop.run_until_complete(turns())
 
 
-async def test_pipes_and_datagrams_are_sent_before_the_step_goes_on(loop: Loop) -> None:
+async def test_pipes_and_datagrams_are_sent_before_the_step_continues(loop: Loop) -> None:
     receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     ours, peer = socket.socketpair()
     with receiver, peer:

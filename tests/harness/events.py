@@ -1,4 +1,4 @@
-"""What a worker tells its supervisor: a file of JSON objects, one to a line.
+"""What a worker reports to its supervisor: a file of JSON objects, one to a line.
 
 Each has an ``event``: ``module`` (the ids of the tests found), ``start``, ``end``, ``fixture`` (what stands
 around tests and did not succeed) and ``done``. What is written is flushed at once, so that a hang or a crash
@@ -27,6 +27,6 @@ class Stream:
         if os.getpid() != self._owner:
             os._exit(
                 70
-            )  # a test's forked child fell out of its test; it must not go on as a second test runner
+            )  # a test's forked child fell out of its test; it must not continue as a second test runner
         self._file.write(json.dumps({"event": event, **fields}) + "\n")
         self._file.flush()

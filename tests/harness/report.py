@@ -69,7 +69,7 @@ def table(columns: Sequence[Sequence[ModuleResult]], counted: Counted) -> str:
 
 
 def remark(result: ModuleResult, counted: Counted) -> str:
-    """Return what has to be said about a module beside its numbers, or an empty string."""
+    """Return what has to be said about a module in addition to its numbers, or an empty string."""
     remarks = []
     for status in ("hung", "crashed", "not run"):
         if number := result.count(status):

@@ -1,4 +1,4 @@
-"""Runs one test module in a subprocess with time limits, and turns its events into results.
+"""Runs one test module in a subprocess with timeouts, and turns its events into results.
 
 A test that hangs is given SIGABRT, so that faulthandler writes where every thread stands, and is reported as
 ``hung``; a process that ends by itself in the middle of a test is reported as ``crashed``. Either way a new
@@ -36,7 +36,7 @@ MAX_RESTARTS = 8
 #: Set when the run is interrupted: every worker is ended, and none is started after it.
 stopping = threading.Event()
 
-_POLL = 0.05  # seconds between looks at a worker
+_POLL = 0.05  # seconds between polls of a worker
 _GRACE = 30.0  # seconds a worker has to write its tracebacks, or to exit when it is done
 
 _PROGRAM = """\
@@ -107,7 +107,7 @@ class ModuleResult:
 
 @dataclass(frozen=True)
 class Limits:
-    """Time limits in seconds: for one test, and for one module."""
+    """Timeouts in seconds: for one test, and for one module."""
 
     test: float
     module: float
@@ -249,7 +249,7 @@ def run_module(job: Job, limits: Limits) -> ModuleResult:
 def run_jobs(jobs: Iterable[Job], limits: Limits, at_once: int) -> dict[tuple[str, str], ModuleResult]:
     """Run every job, ``at_once`` together; return the results by module and subject.
 
-    On an interrupt (an exception raised by a signal handler) every worker is ended before it goes on.
+    On an interrupt (an exception raised by a signal handler) every worker is ended before it propagates.
     """
     work = list(jobs)
     done: dict[tuple[str, str], ModuleResult] = {}

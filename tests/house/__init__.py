@@ -1,4 +1,4 @@
-"""The rules of the house that a machine can check: who depends on whom, sizes, pins, and the tools."""
+"""The rules of the house that a machine can check: dependencies, sizes, pins, and the tools."""
 
 from pathlib import Path
 

@@ -92,7 +92,7 @@ def manifests() -> dict[str, dict[str, Any]]:
 
 
 def direct_dependencies(manifest: dict[str, Any]) -> set[str]:
-    """Everything that a manifest asks for, tests and single platforms included."""
+    """Everything that a manifest requires, tests and single platforms included."""
     kinds = ("dependencies", "dev-dependencies", "build-dependencies")
     tables = [manifest, *manifest.get("target", {}).values()]
     return {crate for table in tables for kind in kinds for crate in table.get(kind, {})}

@@ -63,7 +63,7 @@ async def cancel_everywhere(
     """Runs ``make()`` again and again, cancelled at its first, second, … wait, until it ends before it is
     reached.
 
-    ``after`` is awaited behind each, and looks at what is left. Returns at how many places it was cancelled.
+    ``after`` is awaited behind each, and checks what is left. Returns at how many places it was cancelled.
     Fails if a cancellation becomes anything but a :exc:`CancelledError`.
     """
     for nth in range(1, MOST_STEPS):

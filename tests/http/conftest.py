@@ -1,8 +1,8 @@
 """Fixtures of the HTTP client's tests: a coroutine test function runs on a new loop of whorl's.
 
-One that asks for ``client`` runs three times: with ``whorl.http`` on whorl's loop and on stock asyncio's, and
+One that uses ``client`` runs three times: with ``whorl.http`` on whorl's loop and on stock asyncio's, and
 with aiohttp on asyncio's, which is the control: what is expected of whorl is what aiohttp's users are used
-to. A test that says more than aiohttp keeps asks for ``ours``, and says why.
+to. A test that says more than aiohttp keeps uses ``ours``, and says why.
 """
 
 from __future__ import annotations

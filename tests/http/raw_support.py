@@ -16,7 +16,7 @@ Script = Callable[["Peer"], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-def answer(body: bytes, *fields: str, status: str = "200 OK") -> bytes:
+def raw_response(body: bytes, *fields: str, status: str = "200 OK") -> bytes:
     """A whole response."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *fields, "", ""]
     return "\r\n".join(lines).encode() + body

@@ -96,7 +96,7 @@ def test_the_netrc_that_the_environment_names(environment: pytest.MonkeyPatch, t
     assert basicauth_from_netrc(netrc_from_env(), "b.example") == make_basic_auth("any", "thing")
 
 
-def test_no_netrc_is_no_news_but_a_missing_one_that_was_named_is(
+def test_a_missing_netrc_is_logged_only_where_it_was_named(
     environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert netrc_from_env() is None

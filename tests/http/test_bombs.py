@@ -50,7 +50,7 @@ def peak() -> int:
         for line in file:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    raise AssertionError("the system does not tell")
+    raise AssertionError("the system does not report it")
 
 
 def forget_peak() -> int:
@@ -63,7 +63,7 @@ def forget_peak() -> int:
 @pytest.fixture(autouse=True)
 def _measurable() -> None:
     if not os.access("/proc/self/clear_refs", os.W_OK):
-        pytest.skip("the system does not tell how much memory a process has had at most")
+        pytest.skip("the system does not report how much memory a process has had at most")
 
 
 def _serving(body: bytes, coding: str) -> Any:
@@ -93,13 +93,13 @@ async def test_a_stream_that_is_read_in_pieces(ours: Any, coding: str) -> None:
 
 
 @CODINGS
-@pytest.mark.parametrize("looked_at", [False, True])
-async def test_a_body_that_is_not_read(ours: Any, coding: str, looked_at: bool) -> None:
+@pytest.mark.parametrize("content_used", [False, True])
+async def test_a_body_that_is_not_read(ours: Any, coding: str, content_used: bool) -> None:
     bomb = _bomb(coding)
     async with RawServer(_serving(bomb, coding)) as server, ours.ClientSession() as session:
         before = forget_peak()
         async with session.get(server.url, read_bufsize=BUFFERED) as response:
-            if looked_at:
+            if content_used:
                 assert await response.content.read(1) == b"\0"
             await asyncio.sleep(0.2)
         assert peak() - before < 16 * MiB
@@ -110,7 +110,7 @@ async def test_a_body_that_is_not_read(ours: Any, coding: str, looked_at: bool) 
 @pytest.mark.jumping_clock(False)
 @CODINGS
 async def test_the_loop_runs_while_a_body_is_read_whole(ours: Any, coding: str) -> None:
-    """It takes the memory that was asked for; time limits end it nevertheless."""
+    """It takes the memory that was allowed; timeouts end it nevertheless."""
     bomb = _bomb(coding)
     async with RawServer(_serving(bomb, coding)) as server, ours.ClientSession() as session:
         turns = 0

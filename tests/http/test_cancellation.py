@@ -41,7 +41,7 @@ async def echo(peer: Peer) -> None:
 
 
 class Watched:
-    """A session, and the server it talks to; looks after each cancellation that both are clean."""
+    """A session, and the server it talks to; checks after each cancellation that both are clean."""
 
     def __init__(self, server: RawServer, session: Any) -> None:
         self.server = server
@@ -54,9 +54,9 @@ class Watched:
             assert await response.text() == expected
 
     async def cancel_everywhere(self, make: Callable[[], Coroutine[Any, Any, None]], when: str) -> int:
-        return await cancel_everywhere(make, self.look, when=when)
+        return await cancel_everywhere(make, self.check, when=when)
 
-    async def look(self, nth: int) -> None:
+    async def check(self, nth: int) -> None:
         connector = self.session.connector
         await assert_nothing_acquired(connector)
 
@@ -176,11 +176,11 @@ async def test_waiting_in_the_pool(ours: Any, when: str, options: Any, freed: st
             asyncio.get_running_loop().call_soon(start, "last")
             await watched.fetch("middle", "/middle ")
 
-        async def look(nth: int) -> None:
+        async def check(nth: int) -> None:
             await asyncio.gather(*others)
-            await watched.look(nth)
+            await watched.check(nth)
 
-        assert await cancel_everywhere(get, look, when=when) >= 3
+        assert await cancel_everywhere(get, check, when=when) >= 3
 
 
 class Resolver:

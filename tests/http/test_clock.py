@@ -1,4 +1,4 @@
-"""Time limits go by the clock of the loop, also where a test has put another in its place."""
+"""Timeouts go by the clock of the loop, also where a test has put another in its place."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Skewed:
 
     def move(self, seconds: float) -> None:
         self.skew += seconds
-        # The loop looks at its clock when it wakes.
+        # The loop reads its clock when it wakes.
         self.loop.call_soon(lambda: None)
 
 

@@ -1,6 +1,6 @@
 """Content codings of responses, in any pieces; and that long work on them does not hold up the loop.
 
-How codings are told apart, their bounds and their faults are tested in the core.
+How codings are distinguished, their bounds and their faults are tested in the core.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Silent(asyncio.Transport):
 
 
 def receive(body: bytes, encoding: str) -> Callable[[], None]:
-    """Gives an answer to a connection, by one call from Python."""
+    """Gives a response to a connection, by one call from Python."""
 
     def call() -> None:
         loop = asyncio.new_event_loop()

@@ -47,7 +47,7 @@ def test_a_loop_that_knows_a_place_in_its_pool() -> None:
     assert reference() is None
 
 
-def test_a_future_whose_callback_knows_who_waits_for_it() -> None:
+def test_a_future_whose_callback_refers_to_its_waiter() -> None:
     event_loop = asyncio.new_event_loop()
     pool = pool_of(event_loop)
     slot = pool.checkout(KEY)

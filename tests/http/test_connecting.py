@@ -13,7 +13,15 @@ from typing import Any
 
 import pytest
 
-from tests.http.raw_support import OK, Peer, RawServer, answer, assert_nothing_acquired, keeping_alive, until
+from tests.http.raw_support import (
+    OK,
+    Peer,
+    RawServer,
+    assert_nothing_acquired,
+    keeping_alive,
+    raw_response,
+    until,
+)
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -87,7 +95,7 @@ async def test_a_host_that_does_not_exist(client: Any) -> None:
             await session.get("http://nowhere.invalid/", timeout=client.ClientTimeout(total=15))
 
 
-async def test_one_of_several_who_wait_for_a_lookup_is_cancelled(client: Any) -> None:
+async def test_one_of_several_waiters_for_a_lookup_is_cancelled(client: Any) -> None:
     """Even if it is the one that began it."""
     for which in range(3):
         resolver = Resolver("127.0.0.1", delay=0.05)
@@ -131,7 +139,7 @@ def listener() -> Iterator[socket.socket]:
         sock.close()
 
 
-# The kernel is asked to connect, and does not answer.
+# The connection is begun, and the peer does not answer.
 @pytest.mark.jumping_clock(False)
 async def test_the_first_address_does_not_answer(client: Any, listener: socket.socket) -> None:
     """The next is tried a quarter of a second later (RFC 8305)."""
@@ -204,7 +212,7 @@ async def test_an_address_that_hangs_up_at_once(client: Any) -> None:
 # Classes that decide themselves.
 
 
-async def test_who_decides_which_hosts_are_connected_to(client: Any) -> None:
+async def test_a_connector_class_decides_which_hosts_are_connected_to(client: Any) -> None:
     """As guards against requests forged on the server's side do, and tools of tests that send all to one
     place."""
 
@@ -221,7 +229,9 @@ async def test_who_decides_which_hosts_are_connected_to(client: Any) -> None:
 
 
 @pytest.mark.parametrize("where", ["class", "instance"])
-async def test_who_decides_comes_later(client: Any, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_method_that_is_replaced_later_decides(
+    client: Any, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def nowhere(*args: Any, **kwargs: Any) -> Any:
         raise OSError(None, "is not for you")
 
@@ -249,7 +259,7 @@ async def test_a_connector_that_brings_its_own_transport(client: Any, tls: Any) 
         async def _wrap_create_connection(
             self, *args: Any, addr_infos: Any, req: Any, timeout: Any, client_error: Any = None, **kwargs: Any
         ) -> Any:
-            asked.append((addr_infos[0][4][1], req.url.host, kwargs["server_hostname"]))
+            calls.append((addr_infos[0][4][1], req.url.host, kwargs["server_hostname"]))
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writer.write(b"CONNECT a HTTP/1.1\r\n\r\n")
             assert await reader.readexactly(len(OK)) == OK
@@ -265,17 +275,17 @@ async def test_a_connector_that_brings_its_own_transport(client: Any, tls: Any) 
         await peer.send(OK)
         if secure:
             await peer.writer.start_tls(tls.server())
-        await keeping_alive(answer(b"x" * 100_000))(peer)
+        await keeping_alive(raw_response(b"x" * 100_000))(peer)
 
     for secure in (False, True):
-        asked: list[Any] = []
+        calls: list[Any] = []
         async with RawServer(script) as server:
             connector = Detour(ssl=tls.client(), resolver=Resolver("127.0.0.1"))
             async with client.ClientSession(connector=connector) as session:
                 for _ in range(2):
                     url = f"http{'s' if secure else ''}://localhost:1/"
                     assert await _get(session, url) == b"x" * 100_000
-        assert asked == [(1, "localhost", "localhost" if secure else None)]
+        assert calls == [(1, "localhost", "localhost" if secure else None)]
 
 
 # TLS.
@@ -304,7 +314,7 @@ async def test_a_certificate_of_an_unknown_authority(client: Any, tls: Any) -> N
             with pytest.raises(client.ClientConnectorCertificateError):
                 await session.get(server.url)
         await assert_nothing_acquired(session.connector)
-        # No connection that was made without a look at the certificate serves a request that asks for one.
+        # No connection that was made without a check of the certificate serves a request that requires one.
         assert await _get(session, server.url, ssl=False) == b"ok"
         with pytest.raises(client.ClientConnectorCertificateError):
             await session.get(server.url)
@@ -330,7 +340,7 @@ async def test_fingerprints(client: Any, tls: Any) -> None:
         await assert_nothing_acquired(session.connector)
         await until(lambda: server.open == 1)
         assert server.accepted == 2
-        # Nothing was sent to who could not show the right one.
+        # Nothing was sent to a server without the right one.
         assert len(server.heads) == 2
 
 
@@ -345,7 +355,7 @@ def _certificate(path: str) -> str:
 async def test_versions(client: Any, tls: Any, version: ssl.TLSVersion) -> None:
     context = tls.server()
     context.minimum_version = context.maximum_version = version
-    async with RawServer(keeping_alive(answer(b"x" * 300_000)), ssl=context) as server:
+    async with RawServer(keeping_alive(raw_response(b"x" * 300_000)), ssl=context) as server:
         async with client.ClientSession(connector=client.TCPConnector(ssl=tls.client())) as session:
             for _ in range(3):
                 async with session.get(server.url) as response:
@@ -421,7 +431,7 @@ async def test_the_end_of_tls(client: Any, tls: Any, framing: str, close_notify:
         await serving
 
 
-async def test_who_wants_to_hear_of_the_end_of_tls(client: Any, tls: Any) -> None:
+async def test_a_protocol_method_of_the_program_sees_the_end_of_tls(client: Any, tls: Any) -> None:
     """Programs do as aiohttp's documents once said: they put a method of their own into the protocol."""
     lost, ended = asyncio.Event(), asyncio.Event()
 

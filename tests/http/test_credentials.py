@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from tests.http.raw_support import Peer, RawServer, answer
+from tests.http.raw_support import Peer, RawServer, raw_response
 
 SECRETS = (b"authorization:", b"cookie:", b"proxy-authorization:", b"secret")
 
@@ -78,11 +78,11 @@ class Trail:
             done, _, left = path.partition("?")
             self.heads.append((done.removeprefix("/"), head))
             if not left:
-                await peer.send(answer(b"end", "Set-Cookie: set=later"))
+                await peer.send(raw_response(b"end", "Set-Cookie: set=later"))
                 continue
             place, _, rest = left.partition(",")
             location = f"{self.places[place]}/{place}" + (f"?{rest}" if rest else "")
-            await peer.send(answer(b"", f"Location: {location}", status="302 Found"))
+            await peer.send(raw_response(b"", f"Location: {location}", status="302 Found"))
 
     def session(self, **options: Any) -> Any:
         connector = self.client.TCPConnector(resolver=Names(), ssl=False)
@@ -160,7 +160,7 @@ async def test_a_redirect_brings_its_own(client: Any, tls: Any) -> None:
         assert went[3] == ("port", [])
 
 
-async def test_netrc_is_asked_for_each_origin(
+async def test_netrc_is_read_for_each_origin(
     client: Any, tls: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "netrc"
@@ -207,7 +207,7 @@ async def _refused(client: Any, cookie: str) -> None:
     async def script(peer: Peer) -> None:
         while True:
             await peer.request()
-            await peer.send(answer(b"", f"Set-Cookie: {cookie}"))
+            await peer.send(raw_response(b"", f"Set-Cookie: {cookie}"))
 
     async with RawServer(script) as server:
         connector = client.TCPConnector(resolver=Names())
@@ -229,9 +229,9 @@ async def test_a_redirect_may_set_a_cookie_for_its_own_host(client: Any) -> None
             if b"/start" in head:
                 location = f"Location: http://two.test:{server.port}/end"
                 fields = ["Set-Cookie: mine=secret", "Set-Cookie: theirs=1; Domain=two.test", location]
-                await peer.send(answer(b"", *fields, status="302 Found"))
+                await peer.send(raw_response(b"", *fields, status="302 Found"))
             else:
-                await peer.send(answer(b"end"))
+                await peer.send(raw_response(b"end"))
 
     async with RawServer(script) as server:
         connector = client.TCPConnector(resolver=Names())
@@ -254,9 +254,9 @@ async def _proxied(client: Any, tls: Any, url: str, **options: Any) -> list[byte
         while True:
             head, _ = await peer.request()
             if head.startswith(b"CONNECT"):
-                await peer.send(answer(b"", status="403 Forbidden"))
+                await peer.send(raw_response(b"", status="403 Forbidden"))
             else:
-                await peer.send(answer(b"proxied"))
+                await peer.send(raw_response(b"proxied"))
 
     async with RawServer(script) as proxy:
         session_options = options.pop("session", {})
@@ -279,7 +279,7 @@ async def test_a_proxy_s_credentials_are_for_the_proxy(client: Any, tls: Any) ->
 
 @pytest.mark.parametrize("name", ["Authorization", "Cookie"])
 async def test_the_session_s_credentials_are_not_for_the_proxy(ours: Any, tls: Any, name: str) -> None:
-    """aiohttp shows the header fields of the session to every proxy that it asks for a tunnel."""
+    """aiohttp shows the header fields of the session to every proxy that it requests a tunnel from."""
     session = {"headers": {name: "secret"}}
     (head,) = await _proxied(ours, tls, "https://one.test/", session=session)
     assert secrets(head) == []
@@ -294,7 +294,7 @@ async def test_the_proxy_s_credentials_do_not_reach_the_host(client: Any, tls: A
         while True:
             head, _ = await peer.request()
             seen.append(head)
-            await peer.send(answer(b"through"))
+            await peer.send(raw_response(b"through"))
 
     async def tunnel(peer: Peer) -> None:
         head, _ = await peer.request()

@@ -38,10 +38,10 @@ class Server:
 
     async def handle(self, request: Any) -> Response:
         field = request.headers.get("Authorization")
-        answer = parse_header_pairs(field.removeprefix("Digest ")) if field else {}
-        self.seen.append(answer)
+        authorization = parse_header_pairs(field.removeprefix("Digest ")) if field else {}
+        self.seen.append(authorization)
         headers: CIMultiDict[str] = CIMultiDict()
-        status = 200 if answer and self.accepts else 401
+        status = 200 if authorization and self.accepts else 401
         if status == 401:
             for challenge in self.challenges:
                 headers.add("WWW-Authenticate", challenge)
@@ -59,23 +59,27 @@ def mufasa(**options: bool) -> DigestAuthMiddleware:
     return DigestAuthMiddleware("Mufasa", "Circle of Life", **options)
 
 
-def expected(answer: dict[str, str], algorithm: str, password: str, method: str, body: bytes = b"") -> str:
+def expected(
+    authorization: dict[str, str], algorithm: str, password: str, method: str, body: bytes = b""
+) -> str:
     """The response digest, written down once more from RFC 7616, section 3.4."""
     function = DigestFunctions[algorithm.upper()]
 
     def h(text: str) -> str:
         return str(function(text.encode()).hexdigest())
 
-    a1 = h(f"{answer['username']}:{answer['realm']}:{password}")
+    a1 = h(f"{authorization['username']}:{authorization['realm']}:{password}")
     if algorithm.upper().endswith("-SESS"):
-        a1 = h(f"{a1}:{answer['nonce']}:{answer['cnonce']}")
-    a2 = f"{method}:{answer['uri']}"
-    if answer.get("qop") == "auth-int":
+        a1 = h(f"{a1}:{authorization['nonce']}:{authorization['cnonce']}")
+    a2 = f"{method}:{authorization['uri']}"
+    if authorization.get("qop") == "auth-int":
         a2 += ":" + function(body).hexdigest()
-    if "qop" in answer:
-        middle = f"{answer['nonce']}:{answer['nc']}:{answer['cnonce']}:{answer['qop']}"
+    if "qop" in authorization:
+        middle = (
+            f"{authorization['nonce']}:{authorization['nc']}:{authorization['cnonce']}:{authorization['qop']}"
+        )
     else:
-        middle = answer["nonce"]
+        middle = authorization["nonce"]
     return h(f"{a1}:{middle}:{h(a2)}")
 
 
@@ -115,10 +119,12 @@ async def test_every_algorithm_and_quality(algorithm: str, qop: str) -> None:
     server = Server(f'Digest realm="r, \\"q\\"", nonce="n", algorithm={algorithm}{qop}')
     response = await mufasa()(request(method="POST", body=b"content"), server.handle)
     assert response.status == 200
-    answer = server.seen[1]
-    assert answer["algorithm"] == algorithm
-    assert answer["realm"] == 'r, "q"'
-    assert answer["response"] == expected(answer, algorithm, "Circle of Life", "POST", b"content")
+    authorization = server.seen[1]
+    assert authorization["algorithm"] == algorithm
+    assert authorization["realm"] == 'r, "q"'
+    assert authorization["response"] == expected(
+        authorization, algorithm, "Circle of Life", "POST", b"content"
+    )
     assert server.responses[0].released
 
 
@@ -129,8 +135,8 @@ async def test_a_payload_is_digested_too() -> None:
 
     server = Server('Digest realm="r", nonce="n", qop="auth-int"')
     await mufasa()(request(method="PUT", body=Payload()), server.handle)
-    answer = server.seen[1]
-    assert answer["response"] == expected(answer, "MD5", "Circle of Life", "PUT", b"payload")
+    authorization = server.seen[1]
+    assert authorization["response"] == expected(authorization, "MD5", "Circle of Life", "PUT", b"payload")
 
 
 async def test_later_requests_are_signed_at_once_and_counted() -> None:
@@ -138,14 +144,14 @@ async def test_later_requests_are_signed_at_once_and_counted() -> None:
     digest = mufasa()
     await digest(request(), server.handle)
     await asyncio.gather(*(digest(request(SITE / "x"), server.handle) for _ in range(3)))
-    assert [answer.get("nc") for answer in server.seen] == [
+    assert [authorization.get("nc") for authorization in server.seen] == [
         None,
         "00000001",
         "00000002",
         "00000003",
         "00000004",
     ]
-    assert len({answer.get("cnonce") for answer in server.seen}) == 5
+    assert len({authorization.get("cnonce") for authorization in server.seen}) == 5
 
 
 async def test_not_at_once_if_that_is_unwanted() -> None:
@@ -153,7 +159,7 @@ async def test_not_at_once_if_that_is_unwanted() -> None:
     digest = mufasa(preemptive=False)
     for _ in range(2):
         await digest(request(), server.handle)
-    assert [bool(answer) for answer in server.seen] == [False, True, False, True]
+    assert [bool(authorization) for authorization in server.seen] == [False, True, False, True]
 
 
 async def test_a_new_nonce_is_taken_from_the_response() -> None:
@@ -161,7 +167,7 @@ async def test_a_new_nonce_is_taken_from_the_response() -> None:
     digest = mufasa()
     await digest(request(), server.handle)
     await digest(request(), server.handle)
-    assert [(answer.get("nonce"), answer.get("nc")) for answer in server.seen] == [
+    assert [(authorization.get("nonce"), authorization.get("nc")) for authorization in server.seen] == [
         (None, None),
         ("one", "00000001"),
         ("two", "00000001"),
@@ -266,7 +272,7 @@ def test_credentials_that_cannot_be() -> None:
         DigestAuthMiddleware(None, "c")  # type: ignore[arg-type]
 
 
-def test_challenges_are_told_apart() -> None:
+def test_challenges_are_distinguished() -> None:
     assert parse_challenges('Basic realm="a, b", Digest realm=c,nonce="\\"n\\\\", Negotiate abc==') == [
         ("Basic", {"realm": "a, b"}),
         ("Digest", {"realm": "c", "nonce": '"n\\'}),

@@ -77,7 +77,7 @@ def test_an_exception_is_caught_under_another_name_too() -> None:
     assert isinstance(derived(), Foreign)
 
 
-def test_it_stays_what_it_was_besides() -> None:
+def test_it_stays_what_it_was_otherwise() -> None:
     ours, derived = make_tree()
     ours.also_caught_as(Foreign)
     assert ours.__bases__ == (Exception,)
@@ -223,7 +223,7 @@ import aiohttp
 
 
 @needs_aiohttp
-def test_a_session_that_was_bound_before_goes_on_as_aiohttps() -> None:
+def test_a_session_that_was_bound_before_remains_aiohttps() -> None:
     python(
         """
         import asyncio
@@ -239,7 +239,7 @@ def test_a_session_that_was_bound_before_goes_on_as_aiohttps() -> None:
             await runner.cleanup()
         # aiohttp itself warns of a handler that is no coroutine.
         import warnings; warnings.simplefilter("ignore", DeprecationWarning)
-        async def answer(request): return web.Response(text="here")
+        async def respond(request): return web.Response(text="here")
         asyncio.run(main())
         """,
         before="from aiohttp import ClientSession as Theirs\n",

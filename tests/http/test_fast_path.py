@@ -17,9 +17,9 @@ from tests.http.raw_support import (
     OK,
     Peer,
     RawServer,
-    answer,
     assert_nothing_acquired,
     keeping_alive,
+    raw_response,
     until,
 )
 
@@ -73,7 +73,7 @@ def me() -> whorl.http.BasicAuth:
     return whorl.http.BasicAuth("me", "secret")
 
 
-#: Options that ask for nothing if they are None.
+#: Options that change nothing if they are None.
 ABSENT = """
     params data json cookies headers skip_auto_headers auth compress chunked raise_for_status proxy proxy_auth
     proxy_headers verify_ssl fingerprint ssl_context ssl server_hostname read_bufsize auto_decompress
@@ -224,12 +224,16 @@ async def test_both_ways_refuse_the_same(name: str) -> None:
 
 async def test_cookies_that_are_set_are_sent() -> None:
     """Not only those that the jar had when the session was made, and those that it has dropped no more."""
-    answers = [answer(b"", "Set-Cookie: a=1"), answer(b"", "Set-Cookie: b=2"), answer(b"")]
+    responses = [
+        raw_response(b"", "Set-Cookie: a=1"),
+        raw_response(b"", "Set-Cookie: b=2"),
+        raw_response(b""),
+    ]
 
     async def script(peer: Peer) -> None:
         while True:
             await peer.request()
-            await peer.send(answers.pop(0) if answers else OK)
+            await peer.send(responses.pop(0) if responses else OK)
 
     async with RawServer(script) as server, whorl.http.ClientSession(cookie_jar=jar()) as session:
         for _ in range(4):
@@ -319,7 +323,7 @@ async def test_the_setting_of_tls_chooses_the_connection(tls: Any) -> None:
 
 
 async def test_the_request_decides_whether_a_status_raises() -> None:
-    script = keeping_alive(answer(b"no", status="404 Not Found"))
+    script = keeping_alive(raw_response(b"no", status="404 Not Found"))
     async with RawServer(script) as server:
         for of_session in (False, True):
             async with whorl.http.ClientSession(raise_for_status=of_session) as session:
@@ -431,7 +435,7 @@ async def test_a_place_is_given_back_if_the_limits_are_refused(limits: Keywords,
             await until(lambda: server.heads)
         timeout = whorl.http.ClientTimeout(**limits)
         if queued and "connect" not in limits:
-            # It waits in the queue before anybody looks.
+            # It waits in the queue before any connection is free.
             refused = asyncio.ensure_future(session.get(server.url, timeout=timeout).__aenter__())
             await asyncio.sleep(0)
             refused.cancel()
@@ -453,7 +457,7 @@ async def test_limits_without_end() -> None:
 
 
 async def test_a_session_detached_while_its_request_waits() -> None:
-    """The request goes on, and another session's after it."""
+    """The request continues, and another session's after it."""
     connector = whorl.http.TCPConnector(limit=1)
     async with RawServer(_hold) as server:
         async with whorl.http.ClientSession(connector=connector) as other:
@@ -470,7 +474,7 @@ async def test_a_session_detached_while_its_request_waits() -> None:
                 assert await response.read() == b"ok"
 
 
-REDIRECT = answer(b"", "Location: /there", status="307 Temporary Redirect")
+REDIRECT = raw_response(b"", "Location: /there", status="307 Temporary Redirect")
 
 
 @pytest.mark.parametrize("ending", ["redirect", "status", "lost"])
@@ -495,7 +499,7 @@ async def test_json_is_made_once(ending: str) -> None:
             if len(bodies) == 1 and ending == "redirect":
                 await peer.send(REDIRECT)
             else:
-                await peer.send(answer(b"", status="404 No") if ending == "status" else OK)
+                await peer.send(raw_response(b"", status="404 No") if ending == "status" else OK)
 
     async with (
         RawServer(script) as server,
@@ -548,7 +552,7 @@ async def test_a_status_that_comes_after_the_session_was_detached(client: Any) -
     async def script(peer: Peer) -> None:
         await peer.request()
         await asyncio.sleep(0.05)
-        await peer.send(answer(b"", status="404 Not Found"))
+        await peer.send(raw_response(b"", status="404 Not Found"))
 
     async with RawServer(script) as server, client.TCPConnector() as connector:
         session = client.ClientSession(connector=connector, connector_owner=False, raise_for_status=True)
@@ -571,7 +575,7 @@ async def test_a_body_of_no_bytes(ours: Any) -> None:
 
 
 async def test_chunked_by_a_field(ours: Any) -> None:
-    """A length beside it would let two who read the message disagree (RFC 9112, section 6.3); aiohttp sends
+    """A length with it would let two parsers of the message disagree (RFC 9112, section 6.3); aiohttp sends
     both."""
     async with RawServer(keeping_alive()) as server, ours.ClientSession() as session:
         async with session.post(
@@ -692,7 +696,7 @@ async def test_a_class_derived_for_other_reasons_is_as_fast() -> None:
 
 
 async def test_a_tool_that_adds_to_every_request(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And sends it elsewhere, in clear text: as tools of tests do that answer for any server."""
+    """And sends it elsewhere, in clear text: as tools of tests do that respond for any server."""
     requests, connectors = client.ClientRequest, client.TCPConnector
     original = requests.__init__
 
@@ -720,7 +724,7 @@ async def test_a_tool_that_adds_to_every_request(client: Any, monkeypatch: pytes
             async with session.get("https://a.test/", headers={"X-One": "1"}) as response:
                 assert await response.text() == "ok"
         if client is whorl.http:
-            # It is not kept for those who ask for TLS; aiohttp goes by the URL.
+            # It is not kept for requests with TLS; aiohttp goes by the URL.
             assert [key.is_ssl for key in session.connector._conns] == [False]
     for head in server.heads:
         assert head.count(b"Host:") == 1

@@ -33,7 +33,7 @@ class Faults:
         self.shape = dice.choices(["whole", "pieces", "delayed"], [4, 4, 2])[0]
         #: How it ends.
         self.end = dice.choices(["truncate", "reset", "swallow", "refuse", "none"], [7, 7, 1, 1, 4])[0]
-        #: After so many bytes of the answers.
+        #: After so many bytes of the responses.
         self.after = int(10 ** (dice.random() * 6))
         self.sizes = [dice.choice([1, 2, 3, 7, 100, 1000, 65_536]) for _ in range(8)]
         self.delays = [dice.random() * 0.004 for _ in range(8)]
@@ -132,7 +132,7 @@ def _body(seed: int, size: int) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-async def _answer(request: web.Request) -> web.StreamResponse:
+async def _respond(request: web.Request) -> web.StreamResponse:
     seed, size, how = int(request.query["seed"]), int(request.query["size"]), request.match_info["how"]
     body = _body(seed, size)
     if request.method in ("POST", "PUT"):
@@ -159,7 +159,7 @@ def _descriptors() -> int:
 async def _run(client: Any, seed: int) -> tuple[collections.Counter[str], list[str]]:
     """Sends requests for a while; returns what became of them, and what is wrong."""
     application = web.Application(client_max_size=2**24)
-    application.router.add_route("*", "/{how}", _answer)
+    application.router.add_route("*", "/{how}", _respond)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -219,7 +219,7 @@ async def _run(client: Any, seed: int) -> tuple[collections.Counter[str], list[s
                         if task.cancelled():
                             outcomes["cancelled"] += 1
                         elif (error := task.exception()) is None:
-                            outcomes["answered"] += 1
+                            outcomes["completed"] += 1
                         elif isinstance(error, client.ClientError | asyncio.TimeoutError):
                             outcomes[type(error).__name__] += 1
                         else:
@@ -236,12 +236,12 @@ async def _run(client: Any, seed: int) -> tuple[collections.Counter[str], list[s
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_every_request_is_accounted_for(ours: Any, seed: int) -> None:
-    """It is answered byte by byte as it was sent, or raises what is documented; and nothing is left."""
+    """The response is byte by byte what was sent, or raises what is documented; and nothing is left."""
     tasks, files = asyncio.all_tasks(), _descriptors()
     outcomes, wrong = await _run(ours, seed)
     print(dict(outcomes))
     assert not wrong, wrong[:10]
-    assert outcomes["answered"] > 100
+    assert outcomes["completed"] > 100
     # Each kind of fault has been met.
     assert {"ServerDisconnectedError", "ClientPayloadError", "SocketTimeoutError", "cancelled"} <= set(
         outcomes

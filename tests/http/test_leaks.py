@@ -20,10 +20,10 @@ from tests.http.raw_support import (
     OK,
     Peer,
     RawServer,
-    answer,
     assert_nothing_acquired,
     keeping_alive,
     once,
+    raw_response,
     until,
 )
 from whorl import _core, http
@@ -48,7 +48,7 @@ async def test_a_dropped_response_gives_its_connection_back(ours: Any, response:
             await until(lambda: not server.open)
 
 
-async def test_a_dropped_response_whose_content_was_looked_at(ours: Any) -> None:
+async def test_a_dropped_response_whose_content_was_accessed(ours: Any) -> None:
     """The two know each other, so it takes the collector."""
     async with RawServer(once(UNFINISHED, then="stall")) as server:
         async with ours.ClientSession(connector=ours.TCPConnector(limit=1)) as session:
@@ -82,7 +82,7 @@ async def test_a_dropped_response_with_an_upload_under_way(ours: Any) -> None:
 
 
 async def test_content_outlives_its_response(client: Any) -> None:
-    """Who keeps only the stream can read it to its end."""
+    """A caller that keeps only the stream can read it to its end."""
 
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -135,7 +135,7 @@ async def test_two_tasks_read_one_response(ours: Any) -> None:
 
 
 async def test_a_response_held_after_its_session_was_closed(client: Any) -> None:
-    async with RawServer(keeping_alive(answer(b"hello", "X: y", "Set-Cookie: a=b"))) as server:
+    async with RawServer(keeping_alive(raw_response(b"hello", "X: y", "Set-Cookie: a=b"))) as server:
         async with client.ClientSession() as session:
             response = await session.get(server.url)
             assert await response.read() == b"hello"
@@ -415,7 +415,7 @@ async def test_the_collector_runs_on_another_thread(ours: Any, what: str, way: s
     async def middleware(request: Any, handler: Any) -> Any:
         return await handler(request)
 
-    async def one_answer(peer: Peer) -> None:
+    async def one_response(peer: Peer) -> None:
         await peer.request()
         await peer.send(OK)
         await peer.gone()
@@ -427,7 +427,11 @@ async def test_the_collector_runs_on_another_thread(ours: Any, what: str, way: s
     # What asyncio's transports call when they are closed; whorl's refuse another thread by themselves.
     remove_reader, removed_on = loop._remove_reader, set()
     loop._remove_reader = lambda fd: (removed_on.add(threading.get_ident()), remove_reader(fd))[1]
-    scripts = {"response": once(UNFINISHED, then="stall"), "request": one_answer, "session": keeping_alive()}
+    scripts = {
+        "response": once(UNFINISHED, then="stall"),
+        "request": one_response,
+        "session": keeping_alive(),
+    }
     gc.collect()
     gc.disable()
     try:

@@ -452,7 +452,7 @@ async def test_parts_of_forms() -> None:
 # Closing, and sending again.
 
 
-async def test_closing_goes_on_after_a_fault(caplog: pytest.LogCaptureFixture) -> None:
+async def test_closing_continues_after_a_fault(caplog: pytest.LogCaptureFixture) -> None:
     class Held(StringPayload):
         _autoclose = False
         closed = 0

@@ -82,7 +82,7 @@ async def test_what_is_sent(kind: str, directory: Path) -> None:
     value, expected = KINDS[kind](directory)
     body = get_payload(value)
     assert body.size in (None, len(expected))
-    # Once more as after a redirect, which may ask for the size before.
+    # Once more as after a redirect, which may read the size before.
     for _ in range(2):
         assert await sent(body) == expected
         assert body.size in (None, len(expected))

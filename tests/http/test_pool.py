@@ -15,11 +15,11 @@ pytestmark = pytest.mark.jumping_clock
 
 
 class Counting:
-    """Counts the requests that a server is working on, by its own lights; answers after a while."""
+    """Counts the requests that a server is working on, as it counts them itself; responds after a while."""
 
     def __init__(self, dice: random.Random) -> None:
         self._dice = dice
-        self.now = self.most = self.answered = 0
+        self.now = self.most = self.served = 0
 
     async def __call__(self, peer: Peer) -> None:
         while True:
@@ -34,7 +34,7 @@ class Counting:
                     return
                 end = b"Connection: close\r\n" if fate < 0.15 else b""
                 await peer.send(b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n" % (end, len(path)) + path)
-                self.answered += 1
+                self.served += 1
                 if end:
                     return
             finally:
@@ -54,7 +54,7 @@ async def test_limits_hold(ours: Any, options: dict[str, int], seed: int) -> Non
     async with RawServer(counts[0]) as one, RawServer(counts[1]) as two:
         connector = ours.TCPConnector(**options)
         async with ours.ClientSession(connector=connector) as session:
-            outcomes = {"answered": 0, "cancelled": 0, "failed": 0}
+            outcomes = {"completed": 0, "cancelled": 0, "failed": 0}
 
             async def get(number: int) -> None:
                 nonlocal most
@@ -76,7 +76,7 @@ async def test_limits_hold(ours: Any, options: dict[str, int], seed: int) -> Non
                 if task.cancelled():
                     outcomes["cancelled"] += 1
                 elif task.exception() is None:
-                    outcomes["answered"] += 1
+                    outcomes["completed"] += 1
                 else:
                     assert isinstance(task.exception(), ours.ClientConnectionError), task.exception()
                     outcomes["failed"] += 1
@@ -90,11 +90,11 @@ async def test_limits_hold(ours: Any, options: dict[str, int], seed: int) -> Non
             assert sum(outcome is None for outcome in done) > limit
     if options["limit"]:
         assert most <= options["limit"]
-        # A server hears a little later that a request was given up.
+        # A server notices a little later that a request was given up.
     if per_host := options.get("limit_per_host"):
         assert most <= 2 * per_host
     assert most > 2
-    assert outcomes["answered"] > 100
+    assert outcomes["completed"] > 100
     assert outcomes["cancelled"] > 20
 
 
@@ -160,7 +160,7 @@ async def test_a_full_host_does_not_hold_up_another(client: Any) -> None:
 
 
 async def test_idle_connections_expire(ours: Any) -> None:
-    """By themselves, at their time. aiohttp looks only now and then."""
+    """By themselves, at their time. aiohttp checks only now and then."""
     async with RawServer(keeping_alive()) as server:
         connector = ours.TCPConnector(keepalive_timeout=0.1)
         async with ours.ClientSession(connector=connector) as session:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.http.raw_support import Peer, RawServer, answer, assert_nothing_acquired
+from tests.http.raw_support import Peer, RawServer, assert_nothing_acquired, raw_response
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -24,9 +24,9 @@ async def _follow(client: Any, method: str, status: int, **options: Any) -> list
             head, body = await peer.request()
             requests.append((head.split()[0].decode(), head.lower(), body))
             if b"/end" in head.split()[1]:
-                await peer.send(answer(b"end"))
+                await peer.send(raw_response(b"end"))
             else:
-                await peer.send(answer(b"", "Location: /end", status=f"{status} Redirect"))
+                await peer.send(raw_response(b"", "Location: /end", status=f"{status} Redirect"))
 
     async with RawServer(script) as server, client.ClientSession() as session:
         for _ in KEPT:
@@ -77,14 +77,14 @@ async def test_total_counts_from_the_first_hop(client: Any, kept: str) -> None:
         while True:
             head, _ = await peer.request()
             if b"/warm" in head:
-                await peer.send(answer(b""))
+                await peer.send(raw_response(b""))
                 continue
             await asyncio.sleep(0.15)
             hops = int(head.split()[1][1:])
             if hops:
-                await peer.send(answer(b"", f"Location: /{hops - 1}", status="302 Found"))
+                await peer.send(raw_response(b"", f"Location: /{hops - 1}", status="302 Found"))
             else:
-                await peer.send(answer(b"end"))
+                await peer.send(raw_response(b"end"))
 
     async with RawServer(script) as server:
         async with client.ClientSession(timeout=client.ClientTimeout(total=0.4)) as session:

@@ -71,7 +71,7 @@ async def test_the_async_resolver_says_what_it_lacks(monkeypatch: pytest.MonkeyP
 
 
 class FakeResolver(AbstractResolver):
-    """Answers on demand, and counts."""
+    """Returns on demand, and counts."""
 
     def __init__(self, *hosts: str) -> None:
         self.hosts = hosts
@@ -110,7 +110,7 @@ def hosts(results: list[ResolveResult] | None) -> list[str] | None:
 
 
 @pytest.mark.jumping_clock
-async def test_an_answer_holds_for_its_time() -> None:
+async def test_a_cached_result_holds_for_its_time() -> None:
     resolver = FakeResolver("192.0.2.1")
     cache = DNSCache(resolver, ttl=10)
     assert cache.get("h", 80) is None
@@ -172,7 +172,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_one_lookup_for_all_who_ask_meanwhile() -> None:
+async def test_one_lookup_for_all_requests_meanwhile() -> None:
     resolver = FakeResolver("a", "b")
     resolver.go.clear()
     cache = DNSCache(resolver)
@@ -199,7 +199,7 @@ async def test_cancelling_one_leaves_the_others_alone(first: bool) -> None:
     assert len(resolver.calls) == 1
 
 
-async def left_by_everybody(resolver: FakeResolver) -> DNSCache:
+async def left_by_all_waiters(resolver: FakeResolver) -> DNSCache:
     """A cache whose lookup of ``h`` has ended when no task waited for it any longer."""
     resolver.go.clear()
     cache = DNSCache(resolver)
@@ -212,9 +212,9 @@ async def left_by_everybody(resolver: FakeResolver) -> DNSCache:
     return cache
 
 
-async def test_a_lookup_that_everybody_has_left_is_of_use_to_the_next() -> None:
+async def test_a_lookup_that_all_waiters_have_left_is_of_use_to_the_next() -> None:
     resolver = FakeResolver("a")
-    cache = await left_by_everybody(resolver)
+    cache = await left_by_all_waiters(resolver)
     assert hosts(cache.get("h", 80)) == ["a"]
     assert resolver.cancelled == 0
 
@@ -230,12 +230,12 @@ async def test_a_failure_is_everyones_and_is_not_remembered() -> None:
 
 
 async def test_a_failure_without_a_waiter_is_no_noise() -> None:
-    cache = await left_by_everybody(FakeResolver())
+    cache = await left_by_all_waiters(FakeResolver())
     # The loop's exception handler would fail the test.
     assert cache.get("h", 80) is None
 
 
-async def test_a_resolver_without_an_answer_is_an_error() -> None:
+async def test_a_resolver_without_a_result_is_an_error() -> None:
     with pytest.raises(OSError, match="FakeResolver has no address for 'h'"):
         await DNSCache(FakeResolver()).resolve("h", 80)
 

@@ -1,4 +1,4 @@
-"""Threads beside the client, and classes that are called back at odd moments: the process lives on.
+"""Threads along with the client, and classes that are called back at odd moments: no process crashes.
 
 What is tested here ends the process where it fails, or stops it: each program runs in a child of its own.
 """
@@ -52,7 +52,7 @@ def program(request: pytest.FixtureRequest) -> Any:
 
 
 def test_another_thread_collects_garbage_while_bodies_are_decoded(program: Any) -> None:
-    """Decoding lets other threads run; a collection there looks into the connection that decodes."""
+    """Decoding lets other threads run; a collection there visits the connection that decodes."""
     out = program(
         """
         BODY = os.urandom(3_000_000)
@@ -118,17 +118,17 @@ async def serve(reader, writer):
 
 
 def test_a_response_class_that_gives_the_same_instance_again(program: Any) -> None:
-    """What the instance held is dropped when it answers again: its exception's finaliser looks at it."""
+    """What the instance held is dropped when it is used again: its exception's finaliser reads it."""
     out = program(
         ONE_INSTANCE
         + textwrap.dedent(
             """
-        looked = []
+        read = []
 
         class Boom(Exception):
             def __del__(self):
                 response = One.instance
-                looked.append((response.status, response.headers, response.closed))
+                read.append((response.status, response.headers, response.closed))
 
         async def use(url):
             async with http.ClientSession(response_class=One) as session:
@@ -145,7 +145,7 @@ def test_a_response_class_that_gives_the_same_instance_again(program: Any) -> No
 
         run(serving(serve, use))
         assert One.made == 4
-        print(len(looked) > 0)
+        print(len(read) > 0)
         """
         )
     )
@@ -153,7 +153,7 @@ def test_a_response_class_that_gives_the_same_instance_again(program: Any) -> No
 
 
 def test_a_response_class_with_a_finaliser(program: Any) -> None:
-    """An instance that comes back to life in its finaliser, and is asked for what it held."""
+    """An instance that its finaliser resurrects, and that is read then."""
     out = program(
         """
         saved = []
@@ -193,14 +193,14 @@ def test_the_end_of_a_connection_key_may_use_the_pool_and_wait_for_another_threa
         """
         import ssl
         collected = threading.Event()
-        asked = threading.Event()
+        requested = threading.Event()
         seen = []
 
         class Context(ssl.SSLContext):
             def __del__(self):
                 try:
                     seen.append(connector.limit + len(connector._conns))
-                    asked.set()
+                    requested.set()
                     collected.wait()
                 except BaseException as error:
                     seen.append(error)
@@ -214,7 +214,7 @@ def test_the_end_of_a_connection_key_may_use_the_pool_and_wait_for_another_threa
                 writer.close()
 
         def collect():
-            asked.wait()
+            requested.wait()
             gc.collect()
             collected.set()
 

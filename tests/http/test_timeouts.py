@@ -1,4 +1,4 @@
-"""The limits of a request, and time limits around it."""
+"""The limits of a request, and timeouts around it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tests.http.raw_support import (
     Peer,
     RawServer,
     Script,
-    answer,
     assert_nothing_acquired,
     keeping_alive,
     once,
+    raw_response,
     until,
 )
 
@@ -74,7 +74,7 @@ async def test_total_over_redirects(client: Any) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await asyncio.sleep(SHORT / 3)
-        await peer.send(answer(b"", "Location: /", "Connection: close", status="302 Found"))
+        await peer.send(raw_response(b"", "Location: /", "Connection: close", status="302 Found"))
 
     async with RawServer(script) as server, client.ClientSession() as session:
         with pytest.raises(asyncio.TimeoutError):
@@ -83,7 +83,7 @@ async def test_total_over_redirects(client: Any) -> None:
         assert 2 <= server.accepted <= 5
 
 
-async def test_total_does_not_outlive_the_answer(client: Any) -> None:
+async def test_total_does_not_outlive_the_response(client: Any) -> None:
     """The connection serves the next request longer than the first had."""
     async with RawServer(keeping_alive()) as server, client.ClientSession() as session:
         for _ in range(3):
@@ -94,7 +94,7 @@ async def test_total_does_not_outlive_the_answer(client: Any) -> None:
 
 
 async def test_total_outlives_the_session(client: Any) -> None:
-    """The connector is another's: the request goes on, and keeps its limit."""
+    """The connector is another's: the request continues, and keeps its limit."""
     async with RawServer(once(then="stall")) as server, client.TCPConnector() as connector:
         session = client.ClientSession(
             connector=connector, connector_owner=False, timeout=client.ClientTimeout(total=SHORT * 3)
@@ -158,7 +158,7 @@ def deaf() -> Any:
         sock.close()
 
 
-# The kernel is asked to connect, and does not answer.
+# The connection is begun, and the peer does not answer.
 @pytest.mark.jumping_clock(False)
 @pytest.mark.parametrize("limit", ["total", "connect", "sock_connect"])
 async def test_limits_of_connecting(client: Any, deaf: int, limit: str) -> None:
@@ -185,7 +185,7 @@ async def test_connect_limits_the_wait_for_a_place(client: Any) -> None:
 
 
 async def test_sock_read_counts_silence(client: Any) -> None:
-    """Not the time that an answer takes."""
+    """Not the time that a response takes."""
     async with RawServer(slowly) as server, client.ClientSession() as session:
         limits = client.ClientTimeout(sock_read=SHORT * 2)
         async with session.get(server.url, timeout=limits) as response:
@@ -247,7 +247,7 @@ async def test_a_timeout_around_a_request(client: Any) -> None:
 
 
 async def test_cancellation_wins_over_a_limit(client: Any) -> None:
-    """Both at the same time, or nearly: who cancels is not told of a time limit."""
+    """Both at the same time, or nearly: the task that cancels gets no TimeoutError."""
     async with RawServer(once(then="stall")) as server, client.ClientSession() as session:
         for step in range(10):
 
@@ -266,7 +266,7 @@ async def test_cancellation_wins_over_a_limit(client: Any) -> None:
 
 
 async def test_a_limit_leaves_the_task_uncancelled(client: Any) -> None:
-    """What a limit of the client's ends may go on."""
+    """The task whose request reached the limit may continue."""
     async with RawServer(once(then="stall")) as stalling, RawServer(keeping_alive()) as server:
         async with client.ClientSession() as session:
 

@@ -82,7 +82,7 @@ async def test_the_classes_of_messages() -> None:
 
 
 @on_both_loops
-async def test_a_message_of_another_type_than_was_asked_for() -> None:
+async def test_a_message_of_another_type_than_was_requested() -> None:
     async with serving(echo) as port, connected(port) as ws:
         await ws.send_str("text")
         with pytest.raises(WSMessageTypeError, match="Received message 1:'text' is not WSMsgType.BINARY"):
@@ -93,7 +93,7 @@ async def test_a_message_of_another_type_than_was_asked_for() -> None:
 
 
 @on_both_loops
-async def test_wrong_arguments_are_told_and_send_nothing() -> None:
+async def test_wrong_arguments_raise_and_send_nothing() -> None:
     async with serving(echo) as port, connected(port) as ws:
         with pytest.raises(TypeError, match="use send_bytes"):
             await ws.send_str(b"bytes")  # type: ignore[arg-type]
@@ -149,8 +149,8 @@ async def test_compression_for_single_messages() -> None:
             text = inflater.decompress(payload + b"\x00\x00\xff\xff") if first & 0x40 else payload
             assert text == b"the same text, the same text"
 
-    answer = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
-    async with bare_server(handler, answer=answer) as port, connected(port, offer=15) as ws:
+    fields = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+    async with bare_server(handler, response_fields=fields) as port, connected(port, offer=15) as ws:
         # A window of its own in between, and none at all: what the server inflates stays in step.
         for compress in (None, None, 9, None, 0, None, 15, None):
             await ws.send_str("the same text, the same text", compress=compress)
@@ -175,16 +175,16 @@ async def test_each_message_by_itself_if_agreed() -> None:
             _, payload = await peer.frame()
             sizes.append(len(payload))
             text = zlib.decompressobj(wbits=-10).decompress(payload + b"\x00\x00\xff\xff")
-            answer = (deflater.compress(text) + deflater.flush(zlib.Z_FULL_FLUSH))[:-4]
-            await peer.send(bytes([0xC1, len(answer)]), answer)
+            compressed = (deflater.compress(text) + deflater.flush(zlib.Z_FULL_FLUSH))[:-4]
+            await peer.send(bytes([0xC1, len(compressed)]), compressed)
         await peer.close_code()
         await peer.send(b"\x88\x02\x03\xe8")
 
-    answer = (
+    fields = (
         "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=10; "
         "server_max_window_bits=9; client_no_context_takeover; server_no_context_takeover\r\n"
     )
-    async with bare_server(handler, answer=answer) as port, connected(port, offer=15) as ws:
+    async with bare_server(handler, response_fields=fields) as port, connected(port, offer=15) as ws:
         assert (ws.compress, ws.client_notakeover) == (10, True)
         for _ in range(2):
             await ws.send_str("once, and once more")
@@ -202,8 +202,8 @@ async def test_a_bomb_is_refused() -> None:
         await peer.send(b"\xc2\x7f", (len(bomb) - 4).to_bytes(8, "big"), bomb[:-4])
         codes.append(await peer.close_code())
 
-    answer = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
-    async with bare_server(handler, answer=answer) as port, connected(port, offer=15) as ws:
+    fields = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+    async with bare_server(handler, response_fields=fields) as port, connected(port, offer=15) as ws:
         message = await ws.receive()
         assert message.type is WSMsgType.ERROR
         assert message.data.code == ws.close_code == WSCloseCode.MESSAGE_TOO_BIG
@@ -235,7 +235,7 @@ async def test_a_bomb_is_refused() -> None:
     ],
 )
 @on_both_loops
-async def test_the_server_is_told_what_it_did_wrong(wire: bytes, code: int, text: str) -> None:
+async def test_the_close_frame_says_what_the_server_did_wrong(wire: bytes, code: int, text: str) -> None:
     codes: list[int] = []
 
     async def handler(peer: Peer) -> None:
@@ -256,15 +256,15 @@ async def test_the_server_is_told_what_it_did_wrong(wire: bytes, code: int, text
 
 
 @on_both_loops
-async def test_what_comes_after_an_error_is_dropped_and_what_came_before_can_be_answered() -> None:
+async def test_what_comes_after_an_error_is_dropped_and_what_came_before_can_be_replied_to() -> None:
     flooded = asyncio.Event()
-    answers: list[Any] = []
+    received: list[Any] = []
 
     async def handler(peer: Peer) -> None:
         # There is no receiver yet: it still has to be read, and not kept.
         await peer.send(b"\x41\x01x", b"A" * 4_000_000)
         flooded.set()
-        answers.append(await peer.frame())
+        received.append(await peer.frame())
         await peer.close_code()
 
     async with bare_server(handler, early=b"\x81\x04ping") as port, connected(port) as ws:
@@ -272,7 +272,7 @@ async def test_what_comes_after_an_error_is_dropped_and_what_came_before_can_be_
         assert await ws.receive_str() == "ping"
         await ws.send_str("pong")
         assert (await ws.receive()).type is WSMsgType.ERROR
-    assert answers == [(0x81, b"pong")]
+    assert received == [(0x81, b"pong")]
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -300,7 +300,7 @@ async def test_the_connection_ends_without_a_close_frame(reset: bool) -> None:
 
 
 @on_both_loops
-async def test_a_flood_is_not_read_before_it_is_asked_for() -> None:
+async def test_a_flood_is_not_read_before_it_is_received() -> None:
     count = 30_000
     sent = asyncio.Event()
 
@@ -328,7 +328,7 @@ async def test_many_tiny_messages_in_one_piece_all_come() -> None:
     async def handler(peer: Peer) -> None:
         await peer.send(b"\x81\x00" * count)
 
-    # The connection is lost long before they are asked for.
+    # The connection is lost long before they are received.
     async with bare_server(handler) as port, connected(port) as ws:
         await asyncio.sleep(0.1)
         seen = 0

@@ -1,4 +1,4 @@
-"""How a WebSocket ends, and how it is kept alive: close frames, time limits, pings and heartbeats."""
+"""How a WebSocket ends, and how it is kept alive: close frames, timeouts, pings and heartbeats."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def until_closed(ws: web.WebSocketResponse) -> None:
         pass
 
 
-async def answer_close(peer: Peer) -> None:
+async def reply_to_close(peer: Peer) -> None:
     await peer.close_code()
     await peer.send(b"\x88\x02\x03\xe8")
 
@@ -128,7 +128,7 @@ async def test_iteration_ends_with_the_close_frame() -> None:
 
 
 @on_both_loops
-async def test_a_receive_that_waits_is_told() -> None:
+async def test_a_receive_that_waits_returns() -> None:
     async with serving(until_closed) as port, connected(port) as ws:
         receiving = asyncio.create_task(ws.receive())
         await asyncio.sleep(0.05)
@@ -149,7 +149,7 @@ async def test_two_tasks_close_while_a_third_receives() -> None:
 
 
 @on_both_loops
-async def test_what_comes_before_the_answer_to_our_close_frame_is_dropped() -> None:
+async def test_what_comes_before_the_reply_to_our_close_frame_is_dropped() -> None:
     async def handler(peer: Peer) -> None:
         await peer.close_code()
         await peer.send(b"\x81\x04data" * 10_000, b"\x89\x00", b"\x88\x02\x03\xe9")
@@ -160,10 +160,10 @@ async def test_what_comes_before_the_answer_to_our_close_frame_is_dropped() -> N
 
 
 @on_both_loops
-async def test_a_server_that_does_not_answer_our_close_frame() -> None:
+async def test_a_server_that_does_not_reply_to_our_close_frame() -> None:
     async def handler(peer: Peer) -> None:
         await peer.close_code()
-        # It goes on and on, and that does not prolong it.
+        # The server keeps sending, and that does not prolong it.
         with contextlib.suppress(ConnectionError):
             while not peer.reader.at_eof():
                 await peer.send(b"\x81\x00")
@@ -205,7 +205,7 @@ async def test_a_close_that_is_cancelled() -> None:
         assert ws.exception() is None
 
 
-# Time limits of receive().
+# Timeouts of receive().
 
 
 @on_both_loops
@@ -269,7 +269,7 @@ async def test_pings_are_answered_unseen() -> None:
     async def handler(peer: Peer) -> None:
         await peer.send(b"\x89\x04ping", b"\x8a\x00", b"\x81\x04text")
         assert await peer.frame() == (0x8A, b"ping")
-        await answer_close(peer)
+        await reply_to_close(peer)
 
     async with bare_server(handler) as port, connected(port) as ws:
         assert await ws.receive_str() == "text"
@@ -350,7 +350,7 @@ async def test_any_byte_is_a_sign_of_life() -> None:
             await asyncio.sleep(0.02)
         # What comes first is this and no ping.
         assert await peer.frame() == (0x81, b"got it")
-        await answer_close(peer)
+        await reply_to_close(peer)
 
     async with bare_server(handler) as port, connected(port, heartbeat=0.5) as ws:
         assert await ws.receive_str() == "x" * 30

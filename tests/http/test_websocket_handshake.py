@@ -1,4 +1,4 @@
-"""What is asked of the server to open a WebSocket, and which answers are accepted."""
+"""What is requested of the server to open a WebSocket, and which responses are accepted."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from whorl.http.websocket_handshake import Agreement, Opening, check_handshake, 
 from whorl.http.websocket_messages import WSCloseCode, WSMessage, WSMsgType
 
 
-def answered(opening: Opening, status: int = 101, **headers: str | None) -> Agreement:
-    """What is agreed by an answer that is right but for ``headers``; None leaves one out."""
+def agreement_by(opening: Opening, status: int = 101, **headers: str | None) -> Agreement:
+    """What is agreed by a response that is right but for ``headers``; None leaves one out."""
     digest = hashlib.sha1(f"{opening.key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
     right = {
         "Upgrade": "websocket",
@@ -74,16 +74,19 @@ def test_windows_that_cannot_be_had(compress: int) -> None:
         ({"Sec_WebSocket_Accept": "asdf"}, "Invalid challenge response"),
     ],
 )
-def test_answers_that_are_refused(change: dict[str, Any], message: str) -> None:
+def test_responses_that_are_rejected(change: dict[str, Any], message: str) -> None:
     with pytest.raises(WSServerHandshakeError) as caught:
-        answered(prepare_handshake(), **change)
+        agreement_by(prepare_handshake(), **change)
     assert caught.value.message == message
     assert caught.value.status == change.get("status", 101)
     assert caught.value.headers is not None
 
 
 def test_names_in_headers_are_not_case_sensitive_and_a_list_is_a_list() -> None:
-    assert answered(prepare_handshake(), Upgrade="WebSocket", Connection="keep-alive, Upgrade") == Agreement()
+    assert (
+        agreement_by(prepare_handshake(), Upgrade="WebSocket", Connection="keep-alive, Upgrade")
+        == Agreement()
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,7 +94,7 @@ def test_names_in_headers_are_not_case_sensitive_and_a_list_is_a_list() -> None:
 )
 def test_the_subprotocol(header: str | None, protocol: str | None) -> None:
     opening = prepare_handshake(protocols=("a", "b"))
-    assert answered(opening, Sec_WebSocket_Protocol=header).protocol == protocol
+    assert agreement_by(opening, Sec_WebSocket_Protocol=header).protocol == protocol
 
 
 @pytest.mark.parametrize(
@@ -108,13 +111,13 @@ def test_the_subprotocol(header: str | None, protocol: str | None) -> None:
             "permessage-deflate; server_max_window_bits=9; server_no_context_takeover",
             (15, False, 9, True),
         ),
-        # What was not offered is not looked at.
+        # What was not offered is not checked.
         (0, "permessage-deflate", (0, False, 15, False)),
     ],
 )
 def test_compression(compress: int, header: str | None, agreed: tuple[int, bool, int, bool]) -> None:
     opening = prepare_handshake(compress=compress)
-    assert answered(opening, Sec_WebSocket_Extensions=header) == Agreement(None, *agreed)
+    assert agreement_by(opening, Sec_WebSocket_Extensions=header) == Agreement(None, *agreed)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +140,7 @@ def test_compression(compress: int, header: str | None, agreed: tuple[int, bool,
 )
 def test_compression_that_is_refused(compress: int, header: str, message: str) -> None:
     with pytest.raises(WSServerHandshakeError) as caught:
-        answered(prepare_handshake(compress=compress), Sec_WebSocket_Extensions=header)
+        agreement_by(prepare_handshake(compress=compress), Sec_WebSocket_Extensions=header)
     assert caught.value.message == message
 
 

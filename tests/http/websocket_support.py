@@ -35,7 +35,7 @@ class Response:
 
 
 class UpgradedConnection(asyncio.Protocol):
-    """What the WebSocket asks of a connection, on a socket of its own."""
+    """What the WebSocket uses of a connection, on a socket of its own."""
 
     def __init__(self) -> None:
         self.transport: Any = None
@@ -153,7 +153,7 @@ async def serving(handler: Handler, **options: Any) -> AsyncIterator[int]:
     """
     failures: list[BaseException] = []
 
-    async def answer(request: web.Request) -> web.WebSocketResponse:
+    async def serve(request: web.Request) -> web.WebSocketResponse:
         ws = web.WebSocketResponse(**options)
         await ws.prepare(request)
         try:
@@ -163,7 +163,7 @@ async def serving(handler: Handler, **options: Any) -> AsyncIterator[int]:
         return ws
 
     app = web.Application()
-    app.router.add_get("/", answer)
+    app.router.add_get("/", serve)
     runner = web.AppRunner(app, shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -207,12 +207,12 @@ class Peer:
 
 @contextlib.asynccontextmanager
 async def bare_server(
-    handler: Callable[[Peer], Awaitable[None]], *, early: bytes = b"", answer: str = ""
+    handler: Callable[[Peer], Awaitable[None]], *, early: bytes = b"", response_fields: str = ""
 ) -> AsyncIterator[int]:
     """A server that completes the handshake and then leaves every byte to ``handler``.
 
     :param early: what comes in one piece with the head of the response
-    :param answer: more header fields of the response
+    :param response_fields: more header fields of the response
     """
     failures: list[BaseException] = []
     running: set[asyncio.Task[Any] | None] = set()
@@ -225,7 +225,7 @@ async def bare_server(
             digest = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
             accept = base64.b64encode(digest).decode()
             lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
-            head = "\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}", f"{answer}\r\n"])
+            head = "\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}", f"{response_fields}\r\n"])
             writer.write(head.encode() + early)
             await handler(Peer(reader, writer))
         except Exception as error:

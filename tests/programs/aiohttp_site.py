@@ -61,7 +61,7 @@ async def digest(request: web.Request) -> web.Response:
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
-    """A chunked answer of as many MiB as the path says."""
+    """A chunked response of as many MiB as the path says."""
     response = web.StreamResponse()
     response.enable_chunked_encoding()
     await response.prepare(request)

@@ -9,7 +9,7 @@ It is plain ASGI, without a framework, so that the server is what is tested.
     GET  /stream/<n>      n chunks of 64 KiB
     websocket             every message back
 
-Told by the environment variable WHORL_TEST_LOG, it appends a line to that file for each lifespan event.
+With the environment variable WHORL_TEST_LOG it appends a line to that file for each lifespan event.
 """
 
 from __future__ import annotations

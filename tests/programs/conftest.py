@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run every test which asks for `loop_name` (or for `run`, which does) once on each loop."""
+    """Run every test which uses `loop_name` (or `run`, which does) once on each loop."""
     if "loop_name" in metafunc.fixturenames:
         metafunc.parametrize("loop_name", loop_names())
 

@@ -122,7 +122,7 @@ def running_postgres(authority: trustme.CA) -> Iterator[Postgres]:
         )  # fmt: skip
         if made.returncode:
             raise RuntimeError(f"initdb failed:\n{made.stdout.decode(errors='replace')}")
-        for _ in range(3):  # another process may take the port between our look and the server's bind
+        for _ in range(3):  # another process may take the port between our check and the server's bind
             port = free_port()
             log = home / "log"
             settings = {

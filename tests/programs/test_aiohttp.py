@@ -132,8 +132,8 @@ def test_files_are_sent(run: Harness, tls: Tls, tmp_path: Path, encrypted: bool)
             assert await get({}) == (200, file.read_bytes())
             assert await get({"Range": "bytes=5-99"}) == (206, file.read_bytes()[5:100])
             assert await get({"Range": "bytes=-3"}) == (206, b"end")
-            answers = await asyncio.gather(*(get({}) for _ in range(8)))
-            assert all(answer == (200, file.read_bytes()) for answer in answers)
+            responses = await asyncio.gather(*(get({}) for _ in range(8)))
+            assert all(response == (200, file.read_bytes()) for response in responses)
 
     run(main())
 
@@ -172,7 +172,7 @@ def test_forms_redirects_cookies_compression_and_100_continue(run: Harness) -> N
             response.enable_compression()
             return response
 
-        # Cookies of an address are kept only by a jar told to.
+        # Cookies of an address are kept only by an unsafe jar.
         routes = (web.post("/form", form), web.get("/result", result))
         jar = aiohttp.CookieJar(unsafe=True)
         async with serving(*routes) as (url, _), aiohttp.ClientSession(cookie_jar=jar) as session:

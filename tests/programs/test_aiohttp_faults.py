@@ -1,4 +1,4 @@
-"""aiohttp when things go wrong: peers that stall, leave or break off, cancellation, time limits, shutdown."""
+"""aiohttp when things go wrong: peers that stall, leave or break off, cancellation, timeouts, shutdown."""
 
 # ruff: noqa: E402 - the package is looked for before it is imported
 

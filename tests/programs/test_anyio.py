@@ -36,7 +36,7 @@ plugin = pytest.mark.anyio
 
 @pytest.fixture
 def anyio_backend(loop_name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The plugin's backend: asyncio's, on the loop under test. The guard looks for what is left open."""
+    """The plugin's backend: asyncio's, on the loop under test. The guard finds what is left open."""
     with guarded_harness(loop_name):
         yield "asyncio", {"loop_factory": loop_factory(loop_name)}
 

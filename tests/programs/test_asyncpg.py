@@ -119,14 +119,14 @@ def test_cancellation_and_timeout_leave_the_connection_usable(run: Harness, post
 
 def test_listen_and_notify(run: Harness, postgres: Postgres) -> None:
     async def main() -> None:
-        heard: asyncio.Queue[Any] = asyncio.Queue()
+        received: asyncio.Queue[Any] = asyncio.Queue()
         listener = await asyncpg.connect(**address(postgres))
         speaker = await asyncpg.connect(**address(postgres))
         try:
-            await listener.add_listener("news", lambda *what: heard.put_nowait(what[3]))
+            await listener.add_listener("news", lambda *what: received.put_nowait(what[3]))
             for number in range(50):
                 await speaker.execute(f"NOTIFY news, '{number}'")
-            assert [await heard.get() for _ in range(50)] == [str(number) for number in range(50)]
+            assert [await received.get() for _ in range(50)] == [str(number) for number in range(50)]
         finally:
             await listener.close()
             await speaker.close()
@@ -135,7 +135,7 @@ def test_listen_and_notify(run: Harness, postgres: Postgres) -> None:
 
 
 def test_tls(run: Harness, postgres: Postgres, tls: Tls) -> None:
-    """The server is asked for TLS in its own protocol, then the same connection is upgraded."""
+    """The client requests TLS in its own protocol, then the same connection is upgraded."""
 
     async def main() -> None:
         where = {**address(postgres), "ssl": tls.client}

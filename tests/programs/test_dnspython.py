@@ -109,7 +109,7 @@ def test_resolver(run: Harness, tls: Tls) -> None:
             resolver.nameservers, resolver.port = ["127.0.0.1"], port
             answers = await asyncio.gather(*(resolver.resolve(f"host{n}.test.", "A") for n in range(100)))
             assert all(str(found[0]) == "10.0.0.0" for found in answers)
-            assert len(await resolver.resolve("big.test.", "A")) == 300  # asked again by TCP
+            assert len(await resolver.resolve("big.test.", "A")) == 300  # sent again by TCP
             with pytest.raises(dns.resolver.NXDOMAIN):
                 await resolver.resolve("absent.test.", "A")
             with pytest.raises(dns.resolver.LifetimeTimeout):
@@ -143,7 +143,7 @@ def test_queries_by_each_transport(run: Harness, tls: Tls) -> None:
 
 
 def test_port_without_a_server(run: Harness) -> None:
-    """The ICMP refusal reaches the protocol as an error; the loop lives on."""
+    """The ICMP refusal reaches the protocol as an error; the loop continues."""
 
     async def main() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:

@@ -19,7 +19,7 @@ require_package("httpx")
 import httpx
 
 
-async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """A small HTTP/1.1 server: the body comes back; ``/slow`` never answers, ``/cut`` breaks off."""
     try:
         while head := await reader.readuntil(b"\r\n\r\n"):
@@ -54,7 +54,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 @asynccontextmanager
 async def session(tls: Tls | None = None, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client whose base URL is a server's."""
-    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls.server if tls else None) as server:
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls.server if tls else None) as server:
         port = server.sockets[0].getsockname()[1]
         base = f"http{'s' if tls else ''}://localhost:{port}"
         verify = tls.client if tls else False
@@ -70,8 +70,8 @@ def test_requests(run: Harness, tls: Tls, encrypted: bool) -> None:
         async with session(tls if encrypted else None, timeout=30) as client:
             for number in range(50):
                 assert (await client.post("/", content=str(number))).text == str(number)
-            answers = await asyncio.gather(*(client.post("/", content=str(n) * 1000) for n in range(60)))
-            assert [answer.text for answer in answers] == [str(n) * 1000 for n in range(60)]
+            responses = await asyncio.gather(*(client.post("/", content=str(n) * 1000) for n in range(60)))
+            assert [response.text for response in responses] == [str(n) * 1000 for n in range(60)]
             big = bytes(range(256)) * 16384
             assert (await client.post("/", content=big)).content == big
             async with client.stream("GET", "/chunked") as response:

@@ -50,13 +50,13 @@ def test_requests(run: Harness, tls: Tls, encrypted: bool) -> None:
             async with httpx.AsyncClient(
                 base_url=url, http2=encrypted, verify=tls.client, trust_env=False, timeout=30
             ) as client:
-                answer = await client.get("/loop")
-                assert answer.http_version == ("HTTP/2" if encrypted else "HTTP/1.1")
-                assert answer.json()["loop"].split(".")[0] == run.name
-                answers = await asyncio.gather(
+                response = await client.get("/loop")
+                assert response.http_version == ("HTTP/2" if encrypted else "HTTP/1.1")
+                assert response.json()["loop"].split(".")[0] == run.name
+                responses = await asyncio.gather(
                     *(client.post("/sum", json={"numbers": [n]}) for n in range(50))
                 )
-                assert [answer.json()["sum"] for answer in answers] == list(range(50))
+                assert [response.json()["sum"] for response in responses] == list(range(50))
                 assert (await client.post("/echo", content=CHUNK * 16)).content == CHUNK * 16
                 assert (await client.get("/stream/32")).content == CHUNK * 32
 

@@ -1,4 +1,4 @@
-"""A kernel of ipykernel in a process of its own, as Jupyter starts it, asked by jupyter_client.
+"""A kernel of ipykernel in a process of its own, as Jupyter starts it, with jupyter_client.
 
 ipykernel has a thread for its control channel and one for its subshells, and pyzmq's streams add and remove
 readers on loops that run in the others.
@@ -33,7 +33,7 @@ MODULE_OF_LOOP = {"asyncio": "asyncio.unix_events", "whorl": "whorl.event_loop",
 
 @contextmanager
 def kernel(loop_name: str, home: Path) -> Iterator[Any]:
-    """A kernel that is ready, and the client that asks it; the kernel has shut down by itself afterwards."""
+    """A kernel that is ready, and the client that uses it; the kernel has shut down by itself afterwards."""
     path, _ = write_connection_file(str(home / "connection.json"))
     command = python_command(loop_name, "-m", "ipykernel_launcher", "-f", path)
     with (home / "log").open("w+") as log:
@@ -57,7 +57,7 @@ def kernel(loop_name: str, home: Path) -> Iterator[Any]:
 
 
 def wait_for_answers(client: Any, process: subprocess.Popen[bytes]) -> None:
-    """Asks until both the answer and the news of it come, which is when both channels are connected.
+    """Sends requests until both the reply and its status come, which is when both channels are connected.
 
     The client's own ``wait_for_ready()`` gives up where a heartbeat is late, on any loop.
     """

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def test_a_site_with_database_cache_and_push(
     run: Harness, tls: Tls, postgres: Postgres, redis_server: Redis
 ) -> None:
-    """aiohttp serves over TLS from PostgreSQL, cached in Redis, and tells of each miss over a websocket."""
+    """aiohttp serves over TLS from PostgreSQL, cached in Redis, and reports each miss over a websocket."""
 
     async def main() -> None:
         where: dict[str, Any] = {"host": "localhost", "port": postgres.port, "user": postgres.user}
@@ -84,12 +84,12 @@ def test_a_site_with_database_cache_and_push(
                         assert await response.json() == {"square": number**2, "cached": False}
 
                 async def second(number: int) -> None:
-                    answer = (await by_httpx.get(f"{url}/square/{number}")).json()
-                    assert (answer["square"], answer["cached"]) == (number**2, True)
+                    response = (await by_httpx.get(f"{url}/square/{number}")).json()
+                    assert (response["square"], response["cached"]) == (number**2, True)
 
                 await asyncio.gather(*map(first, range(100)))
-                told = {int(await watcher.recv()) for _ in range(100)}
-                assert told == set(range(100))
+                reported = {int(await watcher.recv()) for _ in range(100)}
+                assert reported == set(range(100))
                 await asyncio.gather(*map(second, range(100)))
         await runner.cleanup()
 
@@ -150,12 +150,12 @@ def test_everything_at_once(run: Harness) -> None:
         async def threads() -> None:
             here = threading.get_ident()
 
-            async def answer() -> int:
+            async def served_number() -> int:
                 await asyncio.sleep(0.001)
                 return threading.get_ident()
 
             def work() -> bool:
-                return asyncio.run_coroutine_threadsafe(answer(), loop).result(60) == here
+                return asyncio.run_coroutine_threadsafe(served_number(), loop).result(60) == here
 
             assert all(await asyncio.gather(*(anyio.to_thread.run_sync(work) for _ in range(50))))
 

@@ -125,11 +125,11 @@ def test_notifications(run: Harness, postgres: Postgres) -> None:
             async def listen() -> list[str]:
                 return [notice.payload async for notice in listener.notifies(stop_after=20)]
 
-            heard = asyncio.ensure_future(listen())
+            listening = asyncio.ensure_future(listen())
             for number in range(20):
                 await speaker.execute("SELECT pg_notify('news', %s)", (str(number),))
             got: list[str] = []
-            got += await heard
+            got += await listening
             while len(got) < 20:  # those which came together count as one for stop_after
                 got += await listen()
             assert got == [str(number) for number in range(20)]

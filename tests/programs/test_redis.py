@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 async def connected(server: Redis, *, unix: bool = False, **options: Any) -> AsyncIterator[Any]:
     """A client, on an empty database."""
     where: dict[str, Any] = {"unix_socket_path": server.socket_path} if unix else {"port": server.port}
-    # No time limit and no second tries of its own: what a test waits for is to come from the server.
+    # No timeout and no second tries of its own: what a test waits for is to come from the server.
     settings = {"socket_timeout": None, "retry": Retry(NoBackoff(), 0), **where, **options}
     async with redis.asyncio.Redis(**settings) as client:
         await client.flushdb()
@@ -76,13 +76,13 @@ def test_publish_and_subscribe(run: Harness, redis_server: Redis) -> None:
         async with connected(redis_server) as client, client.pubsub() as channel:
             await channel.subscribe("news")
             await channel.psubscribe("n?ws")
-            heard: list[bytes] = []
+            received: list[bytes] = []
 
             async def listen() -> None:
                 async for message in channel.listen():
                     if message["type"] in ("message", "pmessage"):
-                        heard.append(message["data"])
-                        if len(heard) == 400:
+                        received.append(message["data"])
+                        if len(received) == 400:
                             return
 
             listening = asyncio.ensure_future(listen())
@@ -91,7 +91,7 @@ def test_publish_and_subscribe(run: Harness, redis_server: Redis) -> None:
             for number in range(200):
                 assert await client.publish("news", number) == 2
             await listening
-            assert heard == [str(number // 2).encode() for number in range(400)]
+            assert received == [str(number // 2).encode() for number in range(400)]
 
     run(main())
 

@@ -81,8 +81,10 @@ def test_requests(run: Harness, http: str) -> None:
             assert kind.startswith(MODULE_OF_LOOP[run.name])
             for numbers in ([], [1, 2, 3], list(range(10_000))):
                 assert (await client.post("/sum", json={"numbers": numbers})).json() == {"sum": sum(numbers)}
-            answers = await asyncio.gather(*(client.post("/sum", json={"numbers": [n]}) for n in range(100)))
-            assert [answer.json()["sum"] for answer in answers] == list(range(100))
+            responses = await asyncio.gather(
+                *(client.post("/sum", json={"numbers": [n]}) for n in range(100))
+            )
+            assert [response.json()["sum"] for response in responses] == list(range(100))
             assert (await client.get("/nothing")).status_code == 404
 
     run(main())
@@ -178,14 +180,14 @@ def test_starlette(run: Harness) -> None:
         ]  # fmt: skip
         async with serving(Starlette(routes=routes)) as url:
             async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
-                answer = await client.post("/items", json={"name": "whorl", "tags": ["a", "é"]})
-                assert (answer.status_code, answer.json()) == (
+                response = await client.post("/items", json={"name": "whorl", "tags": ["a", "é"]})
+                assert (response.status_code, response.json()) == (
                     201,
                     {"name": "whorl", "tags": ["a", "é"], "id": 7},
                 )
                 await done.wait()
-                answers = await asyncio.gather(*(client.get("/blocking") for _ in range(20)))
-                assert all(answer.json() == {"thread": True} for answer in answers)
+                responses = await asyncio.gather(*(client.get("/blocking") for _ in range(20)))
+                assert all(response.json() == {"thread": True} for response in responses)
                 assert (await client.get("/count")).text.splitlines() == [str(n) for n in range(100)]
 
     run(main())
@@ -206,8 +208,8 @@ def test_custom_loop_setting(loop_name: str) -> None:
                 if ended.wait(0.01):
                     return
             port = server.servers[0].sockets[0].getsockname()[1]
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/loop", timeout=20) as answer:
-                seen.append(json.load(answer)["loop"])
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/loop", timeout=20) as response:
+                seen.append(json.load(response)["loop"])
         finally:
             server.should_exit = True
 
@@ -249,13 +251,13 @@ def test_program_stops_gracefully(loop_name: str, tmp_path: Path, http: str, sto
     """A request under way when the signal comes is answered; then lifespan and process end."""
     log = tmp_path / "log"
     with program(loop_name, log, "--http", http, "--loop", "none") as (child, port):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/loop", timeout=30) as answer:
-            assert json.load(answer)["loop"].startswith(MODULE_OF_LOOP[loop_name])
-        answers: list[object] = []
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/loop", timeout=30) as response:
+            assert json.load(response)["loop"].startswith(MODULE_OF_LOOP[loop_name])
+        responses: list[object] = []
 
         def slow() -> None:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/slow/0.3", timeout=30) as answer:
-                answers.append(json.load(answer))
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/slow/0.3", timeout=30) as response:
+                responses.append(json.load(response))
 
         visitor = threading.Thread(target=slow)
         visitor.start()
@@ -266,7 +268,7 @@ def test_program_stops_gracefully(loop_name: str, tmp_path: Path, http: str, sto
         visitor.join()
         status = child.wait(30)
         output = (tmp_path / "output").read_text()
-        assert answers == [{"slept": 0.3}], output
+        assert responses == [{"slept": 0.3}], output
         # uvicorn raises the signal again once it has shut down: SIGTERM kills, SIGINT it swallows.
         assert status in ((-stop,) if stop == signal.SIGTERM else (0, 130, -stop)), output
         assert log.read_text().split() == ["lifespan.startup", "slow", "lifespan.shutdown"]
@@ -284,5 +286,5 @@ def test_program_runs_on_the_loop_whatever_its_loop_setting(
     if loop_name == "asyncio" and setting == "auto":
         setting = "asyncio"  # the control is not to run on uvloop
     with program(loop_name, tmp_path / "log", "--loop", setting) as (_, port):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/loop", timeout=30) as answer:
-            assert json.load(answer)["loop"].startswith(MODULE_OF_LOOP[loop_name])
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/loop", timeout=30) as response:
+            assert json.load(response)["loop"].startswith(MODULE_OF_LOOP[loop_name])

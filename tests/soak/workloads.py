@@ -113,7 +113,7 @@ async def connections(count: int) -> int:
 
 
 async def at_once(count: int) -> int:
-    """Holds connections open all at once; the clients are another process, for want of descriptors in one."""
+    """Holds connections open all at once; the clients are another process, as one has too few descriptors."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Echo, "127.0.0.1", 0, backlog=4096)
     port = server.sockets[0].getsockname()[1]
@@ -235,7 +235,7 @@ def close_with_waiters(
     async def middleware(request: Any, handler: Any) -> Any:
         return await handler(request)
 
-    async def ask(session: http.ClientSession, options: dict[str, Any], _payload: bytearray) -> None:
+    async def fetch(session: http.ClientSession, options: dict[str, Any], _payload: bytearray) -> None:
         await session.get("http://host/", **options)
 
     async def begin() -> None:
@@ -244,7 +244,7 @@ def close_with_waiters(
         session = http.ClientSession(connector=connector)
         # The fast path's request, and the coroutine's. Each has enough memory that a leak of one shows.
         for options in ({}, {}, {"middlewares": (middleware,)}):
-            loop.create_task(ask(session, options, bytearray(8192)))
+            loop.create_task(fetch(session, options, bytearray(8192)))
         while not connector._acquired:
             await asyncio.sleep(0)
         await asyncio.sleep(0)

@@ -67,7 +67,7 @@ def test_the_fixture(jumping_clock: asyncio.Runner) -> None:
     jumping_clock.run(asyncio.sleep(HOUR))
 
 
-def test_time_limits() -> None:
+def test_timeouts() -> None:
     async def main() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(HOUR):

@@ -12,10 +12,10 @@ from tests.http.raw_support import (
     OK,
     Peer,
     RawServer,
-    answer,
     assert_nothing_acquired,
     keeping_alive,
     once,
+    raw_response,
     until,
 )
 
@@ -29,7 +29,7 @@ WHOLE = CHUNKED + b"5;x=y\r\nhello\r\n6\r\n world\r\n0\r\nT: v\r\n\r\n"
 
 
 async def fetch(client: Any, server: RawServer, **options: Any) -> bytes:
-    """The body of an answer; fails unless the pool is as it was afterwards."""
+    """The body of a response; fails unless the pool is as it was afterwards."""
     async with client.ClientSession(timeout=client.ClientTimeout(total=10)) as session:
         try:
             async with session.get(server.url, **options) as response:
@@ -83,7 +83,7 @@ async def test_a_stall_after_any_byte_ends_by_sock_read(client: Any) -> None:
 
 
 @pytest.mark.parametrize("ending", ["close", "reset"])
-async def test_a_connection_that_ends_before_the_answer(client: Any, ending: str) -> None:
+async def test_a_connection_that_ends_before_the_response(client: Any, ending: str) -> None:
     expected = client.ServerDisconnectedError if ending == "close" else client.ClientOSError
     async with RawServer(once(then=ending)) as server:
         with pytest.raises(expected):
@@ -168,9 +168,9 @@ async def test_garbage_in_place_of_a_head(client: Any, response: bytes) -> None:
     assert raised.value.request_info.url.port == server.port
 
 
-async def test_a_length_beside_chunks_is_refused(ours: Any) -> None:
-    """Stricter than aiohttp's parser for responses: two who frame a message differently can be played off
-    against each other (RFC 9112, section 6.3)."""
+async def test_a_length_with_chunks_is_an_error(ours: Any) -> None:
+    """Stricter than aiohttp's parser for responses: two parsers that frame a message differently can be
+    played off against each other (RFC 9112, section 6.3)."""
     response = HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     async with RawServer(once(response, then="stall")) as server:
         with pytest.raises(ours.ClientResponseError):
@@ -188,7 +188,7 @@ async def test_broken_chunks(ours: Any, chunk: bytes) -> None:
 
 
 async def _check_broken_coding(client: Any, coding: str) -> None:
-    response = answer(b"this is not compressed at all", f"Content-Encoding: {coding}")
+    response = raw_response(b"this is not compressed at all", f"Content-Encoding: {coding}")
     async with RawServer(keeping_alive(response)) as server:
         with pytest.raises(client.ClientPayloadError):
             await fetch(client, server)
@@ -205,10 +205,10 @@ async def test_a_broken_coding_that_aiohttp_needs_packages_for(ours: Any, coding
 
 
 async def test_a_truncated_content_coding(ours: Any) -> None:
-    """aiohttp gives what there is: it cannot be told from the whole."""
+    """aiohttp gives what there is: it is not distinguishable from the whole."""
     import gzip
 
-    response = answer(gzip.compress(b"hello" * 1000)[:-12], "Content-Encoding: gzip")
+    response = raw_response(gzip.compress(b"hello" * 1000)[:-12], "Content-Encoding: gzip")
     async with RawServer(keeping_alive(response)) as server:
         with pytest.raises(ours.ClientPayloadError):
             await fetch(ours, server)
@@ -264,7 +264,7 @@ async def test_interim_responses_without_an_end(client: Any) -> None:
         await assert_nothing_acquired(session.connector)
 
 
-async def test_a_thousand_interim_responses_before_the_answer(client: Any) -> None:
+async def test_a_thousand_interim_responses_before_the_final_one(client: Any) -> None:
     async with RawServer(once(b"HTTP/1.1 102 Processing\r\n\r\n" * 1000 + OK)) as server:
         assert await fetch(client, server) == b"ok"
 
@@ -272,7 +272,7 @@ async def test_a_thousand_interim_responses_before_the_answer(client: Any) -> No
 # Connections that must not serve again.
 
 
-async def _ask_thrice(client: Any, response: bytes) -> int:
+async def _request_thrice(client: Any, response: bytes) -> int:
     """Sends three requests, one after the other; returns over how many connections."""
 
     async def script(peer: Peer) -> None:
@@ -291,21 +291,21 @@ async def _ask_thrice(client: Any, response: bytes) -> int:
 @pytest.mark.parametrize(
     "response",
     [
-        answer(b"ok", "Connection: close"),
+        raw_response(b"ok", "Connection: close"),
         b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
         OK + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged",
     ],
-    ids=["close", "1.0", "a forged answer"],
+    ids=["close", "1.0", "a forged response"],
 )
 async def test_a_connection_is_not_used_again(client: Any, response: bytes) -> None:
-    assert await _ask_thrice(client, response) == 3
+    assert await _request_thrice(client, response) == 3
 
 
 @pytest.mark.parametrize("rest", [b"garbage", b"\r\n\r\nx"])
-async def test_garbage_behind_an_answer(ours: Any, rest: bytes) -> None:
-    """The answer was whole, and is had; aiohttp raises if both come in one piece, and not if they come in
+async def test_garbage_behind_a_response(ours: Any, rest: bytes) -> None:
+    """The response was whole, and is had; aiohttp raises if both come in one piece, and not if they come in
     two."""
-    assert await _ask_thrice(ours, OK + rest) == 3
+    assert await _request_thrice(ours, OK + rest) == 3
 
 
 async def test_http_1_0_may_keep_alive(client: Any) -> None:
@@ -319,7 +319,7 @@ async def test_http_1_0_may_keep_alive(client: Any) -> None:
 
 @pytest.mark.parametrize("data", [b"x", b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged", b"\r\n"])
 async def test_an_idle_connection_that_speaks_is_closed(ours: Any, data: bytes) -> None:
-    """aiohttp takes what comes for the answer to the next request."""
+    """aiohttp takes what comes for the response to the next request."""
 
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -349,10 +349,10 @@ async def test_an_idle_connection_that_ends_is_forgotten(ours: Any, ending: str)
         assert server.accepted == 3
 
 
-async def test_an_answer_before_the_request_answers_nothing(ours: Any) -> None:
-    """Stricter than aiohttp, which takes what it finds for the answer: it was sent before anybody had
-    asked."""
-    forged = answer(b"forged")
+async def test_a_response_before_the_request_is_not_taken(ours: Any) -> None:
+    """Stricter than aiohttp, which takes what it finds for the response: it was sent before any client had
+    sent a request."""
+    forged = raw_response(b"forged")
 
     async def script(peer: Peer) -> None:
         await peer.send(forged)
@@ -370,12 +370,12 @@ async def test_an_answer_before_the_request_answers_nothing(ours: Any) -> None:
         await assert_nothing_acquired(session.connector)
 
 
-# Answers that come while the request is on its way out.
+# Responses that come while the request is on its way out.
 
 
 @pytest.mark.parametrize("status", ["200 OK", "413 Content Too Large"])
-async def test_an_early_answer_to_an_upload(client: Any, status: str) -> None:
-    """The answer is had, and the connection, on which half a request was sent, serves no other request."""
+async def test_an_early_response_to_an_upload(client: Any, status: str) -> None:
+    """The response is had, and the connection, on which half a request was sent, serves no other request."""
 
     async def body() -> Any:
         for _ in range(10_000):
@@ -383,7 +383,7 @@ async def test_an_early_answer_to_an_upload(client: Any, status: str) -> None:
 
     async def script(peer: Peer) -> None:
         head = await peer.reader.readuntil(b"\r\n\r\n")
-        await peer.send(answer(b"enough", status=status))
+        await peer.send(raw_response(b"enough", status=status))
         if b"POST" in head:
             await asyncio.sleep(0.2)
 
@@ -398,7 +398,8 @@ async def test_an_early_answer_to_an_upload(client: Any, status: str) -> None:
 
 
 async def test_an_upload_waits_for_a_server_that_does_not_read(ours: Any) -> None:
-    """On every loop: `writelines()` of asyncio in some releases of Python 3.12 and 3.13 pauses nobody."""
+    """On every loop: `writelines()` of asyncio in some releases of Python 3.12 and 3.13 does not call
+    `pause_writing()`."""
     most, taken = 2048, 0
 
     async def body() -> Any:
@@ -440,7 +441,7 @@ async def test_an_upload_to_a_server_that_resets(client: Any) -> None:
 
 
 async def test_redirects_in_a_loop(client: Any) -> None:
-    response = answer(b"round", "Location: /", status="302 Found")
+    response = raw_response(b"round", "Location: /", status="302 Found")
     async with RawServer(keeping_alive(response)) as server, client.ClientSession() as session:
         with pytest.raises(client.TooManyRedirects) as raised:
             await session.get(server.url, max_redirects=5)
