@@ -6,14 +6,19 @@ from tests.house import ROOT
 from tests.house.sources import files, name
 
 SUFFIXES = (".md", ".py", ".pyi", ".rs", ".sh", ".toml")
-# The glossary names the words, and the change log tells what was.
+# The glossary names the words, and the change log has the history.
 EXEMPT = {"CONTRIBUTING.md", "CHANGELOG.md"}
 
 
 def replaced_words(text: str) -> set[str]:
-    """What stands as `code` in the column of replaced words: the words that have left the sources."""
+    """The words that have left the sources: what is `code` in the columns of replaced words."""
+    return {word for cell in replaced_cells(text) for word in re.findall(r"`([^`]+)`", cell)}
+
+
+def replaced_cells(text: str) -> list[str]:
+    """The cells of the columns of replaced words."""
     section = text.partition("\n## Words\n")[2].partition("\n## ")[0]
-    words: set[str] = set()
+    found_cells: list[str] = []
     column = None
     for line in section.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -22,8 +27,8 @@ def replaced_words(text: str) -> set[str]:
         elif column is None:
             column = next(number for number, cell in enumerate(cells) if cell in ("replaces", "avoid"))
         else:
-            words |= set(re.findall(r"`([^`]+)`", cells[column]))
-    return words
+            found_cells.append(cells[column])
+    return found_cells
 
 
 def as_words(text: str) -> str:
@@ -48,8 +53,15 @@ def test_replaced_words_do_not_come_back() -> None:
     assert not back, "the glossary in CONTRIBUTING.md has the word to use"
 
 
+def test_no_replaced_word_is_only_announced() -> None:
+    """A word in italics would be one that nothing keeps out."""
+    cells = replaced_cells((ROOT / "CONTRIBUTING.md").read_text())
+    assert cells
+    assert not [cell for cell in cells if re.sub(r"`[^`]+`", "", cell).count("*")]
+
+
 def test_the_glossary_is_read() -> None:
-    table = "| term | meaning | replaces |\n|---|---|---|\n| a | `b` | `old word`, *later* |\n"
+    table = "| term | meaning | replaces |\n|---|---|---|\n| a | `b` | `old word`, other |\n"
     text = f"`no`\n## Words\n\n{table}\nnor `this`\n\n## Next\n{table.replace('old', 'other')}"
     assert replaced_words(text) == {"old word"}
 
