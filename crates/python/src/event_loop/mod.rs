@@ -26,14 +26,14 @@
 //! # The garbage collector
 //!
 //! A loop, its transports and its protocols show what they hold (`__traverse__`). Handles but timers are untracked while the
-//! loop runs, which saves the collector a look at each; the loop visits what a handle holds on its behalf where it has the only
+//! loop runs, which saves the collector a visit of each; the loop visits what a handle holds on its behalf where it has the only
 //! reference to it. Those that wait for a loop which does not run are tracked ([`rest`]). A handle refers to no loop. State that
-//! is open further up the stack cannot be looked into and is skipped, which only keeps objects alive.
+//! is open further up the stack cannot be visited and is skipped, which only keeps objects alive.
 //!
 //! # Exceptions of callbacks
 //!
 //! What a callback raises goes to the loop's exception handler. `KeyboardInterrupt` and `SystemExit` leave `run_forever()`; the
-//! rest of the batch stays at the front of what is ready, for the next run.
+//! rest of the batch stays at the front of the ready handles, for the next run.
 
 pub mod clock;
 mod guest;
@@ -132,7 +132,7 @@ pub struct LoopState {
     pub to_flush: Vec<IoHandle>,
     /// Whether `stop()` was called: the turn is finished, then `run_forever()` returns.
     pub stopping: bool,
-    /// When to look at the descriptors.
+    /// When to poll.
     pub pace: Pace,
     /// Which turn this is.
     pub turn: Turn,
@@ -354,16 +354,16 @@ impl EventLoop {
     pub fn register(&self, fd: i32, interest: Interest, source: Source) -> PyResult<Token> {
         self.check_closed()?;
         self.check_process()?;
-        let (outcome, former) = self.with(|state| {
+        let (outcome, previous) = self.with(|state| {
             state.pace.disturb();
-            let (token, former) = state.sources.insert(fd, interest, source);
+            let (token, previous) = state.sources.insert(fd, interest, source);
             let poller = state.poller.as_ref().filter(|_| !interest.is_none());
-            let Some(poller) = poller else { return (Ok(token), former) };
-            // SAFETY: who registers says with its source whose the descriptor is: a transport's own socket or pipe, the loop's
+            let Some(poller) = poller else { return (Ok(token), previous) };
+            // SAFETY: the caller says with its source whose the descriptor is: a transport's own socket or pipe, the loop's
             // waker, or a file object that the program has given to be watched. An event is taken for a hint: what follows it
             // is a call of the program, or an attempt that does not block.
             let added = match unsafe { poller.add(fd, token, interest) } {
-                // The kernel still has a former life of this descriptor, kept alive by a duplicate.
+                // The kernel still has the number's previous file, which a duplicate keeps open.
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                     // SAFETY: as above.
                     unsafe { poller.modify(fd, token, interest) }
@@ -371,17 +371,17 @@ impl EventLoop {
                 added => added,
             };
             match added {
-                Ok(()) => (Ok(token), former),
+                Ok(()) => (Ok(token), previous),
                 Err(error) => {
                     let failed = state.sources.remove(token).map(|(_, source)| source);
                     (Err(error), failed)
                 }
             }
         })?;
-        if let Some(Source::Watch(watch)) = &former {
+        if let Some(Source::Watch(watch)) = &previous {
             self.forget_callbacks(fd, watch);
         }
-        drop(former);
+        drop(previous);
         outcome.or_raise()
     }
 
@@ -421,9 +421,9 @@ impl EventLoop {
         })
     }
 
-    /// Makes a handle of `scheduled` and puts it behind what is ready.
+    /// Makes a handle of `scheduled` and puts it behind the ready handles.
     ///
-    /// On another thread than the loop's it goes through the injection queue. asyncio forbids the call there, but looks only in debug
+    /// On another thread than the loop's it goes through the injection queue. asyncio forbids the call there, but checks only in debug
     /// mode; futures call it after their state has changed, so that an error here would lose a wake-up for good.
     // Always: see `Call::new`.
     #[inline(always)]
@@ -461,7 +461,7 @@ impl EventLoop {
         Ok(handle)
     }
 
-    /// Puts `handle` behind what is ready; while another thread has the loop it goes through the injection queue.
+    /// Puts `handle` behind the ready handles; while another thread has the loop it goes through the injection queue.
     pub fn push_or_inject(slf: &Bound<'_, Self>, handle: Py<Handle>) -> PyResult<()> {
         let mut handle = Some(handle);
         let this = slf.get();
@@ -481,7 +481,7 @@ impl EventLoop {
         let this = slf.get();
         this.injection_queue.push(injected).or_raise()?;
         if this.has_closed() {
-            // Closed after the caller looked: `close()` may have emptied the queue before this came.
+            // Closed after the caller's check: `close()` may have emptied the queue before this came.
             this.abandon_injected(slf.py());
             this.watchers.clear(slf.py());
         } else if this.at_rest().is_some() {
@@ -521,7 +521,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Puts `handle` behind what is ready.
+    /// Puts `handle` behind the ready handles.
     #[inline]
     pub fn push_ready(&self, handle: Py<Handle>) -> PyResult<()> {
         self.with(|state| state.ready.push_back(handle))
@@ -612,7 +612,7 @@ impl EventLoop {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.watchers.visit(visit)?;
         self.loop_keyword.visit(Collector::of(&visit), |keyword, visit| visit.call(keyword))?;
-        // A loop that runs is alive anyway, and one that is open further up cannot be looked into: both are skipped,
+        // A loop that runs is alive anyway, and one that is open further up cannot be visited: both are skipped,
         // which only keeps what they hold.
         self.state
             .visit(Collector::of(&visit), |state, visit| {

@@ -1,4 +1,4 @@
-//! What every transport over a descriptor is made of: where its state lives, how it is watched, how it begins and ends.
+//! What every transport over a descriptor is made of: where its state lives, how it is watched, started and ended.
 //!
 //! A class is an [`IoTransport`] of its [`TransportKind`]. What it does as the others do is written once, in traits whose methods are
 //! provided: [`Transport`], [`Ending`], [`Reads`](super::flow::Reads) and [`Writes`](super::flow::Writes).
@@ -274,7 +274,7 @@ pub trait Transport: IoObject + PyClass<Frozen = True> + Sync {
         &self.io().context
     }
 
-    /// Where it is in its life; on any thread.
+    /// Its phase, on any thread.
     #[inline]
     fn phase(&self) -> TransportPhase {
         self.io().phase.load()
@@ -310,7 +310,7 @@ pub trait Transport: IoObject + PyClass<Frozen = True> + Sync {
         })
     }
 
-    /// Makes the object of a new transport, whose life begins in the next turn; `waiter` gets its result then.
+    /// Makes the object of a new transport, which starts in the next turn; `waiter` gets its result then.
     ///
     /// # Errors
     /// RuntimeError on the wrong thread.

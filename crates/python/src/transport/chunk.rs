@@ -56,7 +56,7 @@ impl Chunk {
     /// A bytes object, as it is.
     pub fn of_bytes(bytes: &Bound<'_, PyBytes>) -> Self {
         let content: *const [u8] = bytes.as_bytes();
-        // SAFETY: a bytes object never changes and never moves, and the reference beside the slice keeps it alive as long
+        // SAFETY: a bytes object never changes and never moves, and the reference stored with the slice keeps it alive as long
         // as the chunk; `as_ref` ties what it gives out to the chunk.
         Self(Content::Bytes { _object: bytes.clone().unbind(), content: unsafe { &*content } })
     }

@@ -1,4 +1,4 @@
-//! What every kind of transport does the same way: telling the exception handler, scheduling, and small look-ups.
+//! What every kind of transport does the same way: calling the exception handler, scheduling, and small look-ups.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
@@ -15,7 +15,7 @@ use crate::ffi::{Call, copy_context};
 /// Writes to a transport that is gone which are dropped without a word, before each is logged; asyncio's.
 const SILENT_DROPS: usize = 5;
 
-/// Tells the loop's exception handler of `error`.
+/// Calls the loop's exception handler with `error`.
 ///
 /// # Errors
 /// SystemExit and KeyboardInterrupt, which end `run_forever()`, and what the handler raises.
@@ -67,7 +67,7 @@ pub fn hand_over(
     EventLoop::push_or_inject(event_loop, Handle::make(py, scheduled, None)?.unbind())
 }
 
-/// Schedules `transport._start(waiter)`, with which a transport's life begins.
+/// Schedules `transport._start(waiter)`, which starts a transport.
 pub fn schedule_start(
     event_loop: &Bound<'_, EventLoop>,
     context: &Py<PyAny>,
@@ -79,7 +79,7 @@ pub fn schedule_start(
     schedule(event_loop, context, Call::of1(method, waiter.unwrap_or_else(|| py.None())))
 }
 
-/// Asks the protocol to pause or to go on: `method` is called in `context`, or in the caller's if that is within it, and
+/// Has the protocol pause or resume writing: `method` is called in `context`, or in the caller's if that is within it, and
 /// what it raises is reported.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use crate::ffi::call_in_context;
 /// What the transports that hold their protocol as a [`LateBound`] share.
 pub trait Delivers: Transport<Kind: TransportKind<Protocol = LateBound>> {
     /// Calls `receiver`, or the protocol's `method` where that was not looked up before. What it raises is reported, and the
-    /// transport lives on, as asyncio's does.
+    /// transport stays in use, as asyncio's does.
     ///
     /// # Errors
     /// SystemExit and KeyboardInterrupt from the protocol, and what the exception handler raises.

@@ -1,4 +1,4 @@
-//! What `get_extra_info()` tells of a transport over a socket.
+//! What `get_extra_info()` returns for a transport over a socket.
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -178,6 +178,6 @@ fn transport_socket<'py, T: SocketTransport>(
         py.import(intern!(py, "asyncio.trsock"))?.call_method1(intern!(py, "TransportSocket"), (socket,))?;
     let kept = wrapped.clone().unbind();
     // Making it ran Python, which may have asked as well.
-    let _former = transport.with(|state| state.kind.info().wrapped.replace(kept))?;
+    let _previous = transport.with(|state| state.kind.info().wrapped.replace(kept))?;
     Ok(Some(wrapped))
 }

@@ -26,9 +26,9 @@ const RETRY_SECONDS: f64 = 1.0;
 /// Connections accepted for one report of readiness: enough for a burst, few enough that others get their turn.
 const ACCEPTED_AT_ONCE: usize = 64;
 
-/// What a listener hears on.
+/// Where a listener accepts connections.
 #[derive(Debug)]
-enum State {
+enum ListenerState {
     /// Watched by the poller.
     Listening(Token),
     /// Out of descriptors; a timer starts it again.
@@ -49,7 +49,7 @@ pub struct Listener {
     server: Option<Py<PyAny>>,
     /// For connections under TLS.
     tls: Option<TlsOptions>,
-    state: OwnerCell<State>,
+    state: OwnerCell<ListenerState>,
 }
 
 impl IoObject for Listener {
@@ -63,7 +63,7 @@ impl IoObject for Listener {
     ) -> PyResult<()> {
         let this = slf.get();
         for _ in 0..ACCEPTED_AT_ONCE {
-            if !this.state.with(|state| matches!(state, State::Listening(_))).or_raise()? {
+            if !this.state.with(|state| matches!(state, ListenerState::Listening(_))).or_raise()? {
                 break;
             }
             match lend(this.fd, accept) {
@@ -147,16 +147,16 @@ impl Listener {
         error: Errno,
     ) -> PyResult<()> {
         let py = slf.py();
-        self.stop_listening(State::BackedOff)?;
+        self.stop_listening(ListenerState::BackedOff)?;
         let resume = slf.getattr(intern!(py, "_resume"))?;
         event_loop.call_method1(intern!(py, "call_later"), (RETRY_SECONDS, resume))?;
         self.report(slf, event_loop, "socket.accept() out of system resource", error.into_py_err())
     }
 
-    fn stop_listening(&self, next: State) -> PyResult<()> {
+    fn stop_listening(&self, next: ListenerState) -> PyResult<()> {
         let py_loop = &self.event_loop;
-        let former = self.state.with(|state| std::mem::replace(state, next)).or_raise()?;
-        if let State::Listening(token) = former {
+        let previous = self.state.with(|state| std::mem::replace(state, next)).or_raise()?;
+        if let ListenerState::Listening(token) = previous {
             drop(py_loop.get().unregister(token)?);
         }
         Ok(())
@@ -184,8 +184,8 @@ impl Listener {
         let this = slf.get();
         let source = Source::Io(IoHandle::new(slf));
         let token = this.event_loop.get().register(this.fd, Interest::READ, source)?;
-        let _former =
-            this.state.with(|state| std::mem::replace(state, State::Listening(token))).or_raise()?;
+        let _previous =
+            this.state.with(|state| std::mem::replace(state, ListenerState::Listening(token))).or_raise()?;
         Ok(())
     }
 }
@@ -195,7 +195,7 @@ fn accept(fd: BorrowedFd<'_>) -> Result<(Socket, Option<Address>), Errno> {
     let (socket, peer) = rustix::net::acceptfrom_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
     let family = peer.as_ref().map_or(AddressFamily::UNIX, |peer| peer.address_family());
     if matches!(family, AddressFamily::INET | AddressFamily::INET6) {
-        // Not TCP, or gone already: reading tells.
+        // Not TCP, or closed already: a read finds out.
         let _refused = sockopt::set_tcp_nodelay(&socket, true);
     }
     let address = peer.map_or(Address::Unnamed, |peer| Address::new(&peer));
@@ -207,7 +207,7 @@ impl Listener {
     /// Accept connections on `sock`, a listening socket, until `close()`.
     #[new]
     ///
-    /// Under TLS if `sslcontext` is given; the time limits are in seconds.
+    /// Under TLS if `sslcontext` is given; the timeouts are in seconds.
     #[pyo3(signature = (event_loop, sock, protocol_factory, server=None, sslcontext=None,
                         ssl_handshake_timeout=None, ssl_shutdown_timeout=None))]
     fn new(
@@ -231,7 +231,7 @@ impl Listener {
             protocol_factory,
             server,
             tls,
-            state: OwnerCell::new(std::sync::Arc::clone(event_loop.get().owner()), State::BackedOff),
+            state: OwnerCell::new(std::sync::Arc::clone(event_loop.get().owner()), ListenerState::BackedOff),
         };
         let listener = Bound::new(py, listener)?;
         Self::listen(&listener)?;
@@ -240,7 +240,7 @@ impl Listener {
 
     fn _resume(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
-        if this.state.with(|state| matches!(state, State::BackedOff)).or_raise()? {
+        if this.state.with(|state| matches!(state, ListenerState::BackedOff)).or_raise()? {
             Self::listen(slf)?;
         }
         Ok(())
@@ -248,10 +248,10 @@ impl Listener {
 
     /// Stop accepting. The socket is its owner's to close.
     fn close(&self) -> PyResult<()> {
-        if self.state.with(|state| matches!(state, State::Closed)).or_raise()? {
+        if self.state.with(|state| matches!(state, ListenerState::Closed)).or_raise()? {
             return Ok(());
         }
-        self.stop_listening(State::Closed)
+        self.stop_listening(ListenerState::Closed)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

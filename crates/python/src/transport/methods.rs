@@ -105,7 +105,7 @@ macro_rules! reading_methods {
                 Self::pause(slf)
             }
 
-            /// Go on calling the protocol with what arrives. Does nothing unless paused.
+            /// Resume calling the protocol with what arrives. Does nothing unless paused.
             fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
                 Self::resume(slf)
             }
@@ -134,7 +134,7 @@ macro_rules! writing_methods {
                 Self::force_close_with(slf, None)
             }
 
-            /// Set the water marks in bytes: above `high` the protocol is asked to pause writing, at `low` to go on.
+            /// Set the water marks in bytes: above `high` the protocol's `pause_writing()` is called, at `low` its `resume_writing()`.
             ///
             /// Defaults are 64 KiB and a quarter of `high`. Raises ValueError unless high >= low >= 0.
             #[pyo3(signature = (high=None, low=None))]

@@ -17,7 +17,7 @@
 //! that is looked up. The transport under TLS is no transport over a descriptor: it stands on a stream, and its state is its
 //! protocol's.
 //!
-//! A transport's life is a few enums side by side: its phase, whether it is watched, how it reads, how it writes, and what
+//! A transport's state is a few enums: its phase, whether it is watched, how it reads, how it writes, and what
 //! its output waits for. Each is changed by named steps. Only the phase is asked for on other threads, and is an atomic; it
 //! changes with the state open.
 //!

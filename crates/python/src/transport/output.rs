@@ -75,7 +75,7 @@ pub struct OutputSide<Q> {
 pub struct FlushReport {
     /// How far it came.
     pub outcome: io::Result<Flushed>,
-    /// Whether the poller has to be told that write readiness is wanted now, or no more.
+    /// Whether write readiness is to be added to the interest, or removed.
     pub interest_changed: bool,
 }
 

@@ -10,7 +10,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use super::base::Descriptor;
 use crate::interpreter::{Attached, CloneWith};
 
-/// Who owns the descriptor of a transport.
+/// The descriptor of a transport, by its owner.
 #[derive(Debug)]
 pub enum Socket {
     /// We do: an accepted connection whose socket object has not been asked for. Family and type are for when it is.
@@ -74,8 +74,8 @@ pub struct Unmade {
 }
 
 impl Unmade {
-    /// A `socket.socket` of the descriptor. The transport owns that until [`Socket::transition_to_python`], and so goes on while
-    /// the object is made: the class may be a program's own, and do with the transport what it likes.
+    /// A `socket.socket` of the descriptor. The transport owns that until [`Socket::transition_to_python`], and so stays in use
+    /// while the object is made: the class may be a program's own, and do with the transport what it likes.
     ///
     /// # Errors
     /// What the class raises; the descriptor is open all the same.

@@ -2,7 +2,7 @@
 
 use crossbeam_utils::atomic::AtomicCell;
 
-/// A transport's life. It changes only with the transport's state open, on the loop's thread, but every thread may ask for it:
+/// A transport's phase. It changes only with the transport's state open, on the loop's thread, but every thread may ask for it:
 /// a `StreamWriter` asks `is_closing()` when it is collected, wherever that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportPhase {
@@ -55,7 +55,7 @@ pub enum ReadState {
     On,
     /// `pause_reading()` was called.
     Paused,
-    /// The peer has sent its last byte, which only a stream's can tell without closing.
+    /// The peer has sent its last byte, which only a stream's can do without closing.
     Ended,
 }
 

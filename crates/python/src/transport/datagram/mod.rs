@@ -48,7 +48,7 @@ const RECEIVED_AT_ONCE: u32 = 32;
 /// Reports in a row that brought one datagram, after which a second is tried once.
 const PROBE: u32 = 8;
 
-/// What asyncio counts for each datagram that waits beside its content, in bytes; nothing before Python 3.13.
+/// What asyncio counts for each datagram that waits, in addition to its content, in bytes; nothing before Python 3.13.
 const HEADER: usize = 8;
 
 /// How datagrams have been coming.
@@ -297,7 +297,7 @@ impl DatagramTransport {
         };
         let address = address.unwrap_or_else(|| py.None().into_bound(py));
         let peer = Peer { native: from, python: address.clone().unbind() };
-        let _former = self.with(|state| state.kind.peer.replace(peer))?;
+        let _previous = self.with(|state| state.kind.peer.replace(peer))?;
         Ok(address)
     }
 
@@ -308,7 +308,7 @@ impl DatagramTransport {
         socket.bind(py).call_method1(intern!(py, "recvfrom"), (SIZE,))?.extract()
     }
 
-    /// Tells the protocol of an error of the network; it may be the protocol that is sending.
+    /// Gives the protocol an error of the network; the protocol may be sending.
     fn error_received(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
         let Some(protocol) = self.protocol(py)? else { return Ok(()) };
         let method = protocol.bind(py).getattr(intern!(py, "error_received"))?.unbind();
@@ -322,7 +322,7 @@ fn receive_from(fd: RawFd, buffer: &mut [u8]) -> Result<(usize, Option<SocketAdd
     lend(fd, |fd| rustix::net::recvfrom(fd, buffer, RecvFlags::DONTWAIT)).map(|(size, _, from)| (size, from))
 }
 
-/// What a datagram counts beside its content on this interpreter, in bytes.
+/// What a datagram counts in addition to its content on this interpreter, in bytes.
 const fn header() -> usize {
     if cfg!(Py_3_13) { HEADER } else { 0 }
 }

@@ -123,7 +123,7 @@ pub trait PipeKind: TransportKind<Descriptor = Pipe> {
     /// A new one on a file of kind `file`.
     fn new(file: FileKind, extra: Py<PyDict>) -> Self;
 
-    /// What `get_extra_info()` tells.
+    /// What `get_extra_info()` returns.
     fn extra(&self) -> Option<&Py<PyDict>>;
 }
 

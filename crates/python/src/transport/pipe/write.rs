@@ -49,7 +49,7 @@ impl TransportKind for WritePipe {
 
     fn interest(&self, phase: TransportPhase) -> Interest {
         Interest {
-            // The reader's going away; a device does not tell.
+            // The reader's end is closed; a device does not report that.
             read: self.file != FileKind::Device && phase != TransportPhase::Lost,
             write: self.output.is_blocked(),
         }

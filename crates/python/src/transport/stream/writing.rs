@@ -29,7 +29,7 @@ enum Written {
     Sent,
     /// It waits for a flush that is to come.
     Queued,
-    /// It waits for the end of the turn, of which the loop is to be told.
+    /// It waits for the end of the turn, for which the loop is to note it.
     Gathered,
     /// A flush has sent what it could, and has to be followed up.
     Flushed(FlushReport),
@@ -95,7 +95,7 @@ impl StreamTransport {
         }
     }
 
-    /// All is sent: wake who waits for that, then do what was put off until then.
+    /// All is sent: wakes the waiter for that, then does what was put off until then.
     fn drained(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         let py = slf.py();
         // `resume_writing()` may have written more.
@@ -122,7 +122,7 @@ impl StreamTransport {
             self.with(|state| lend(state.descriptor.fd(), |fd| rustix::net::shutdown(fd, Shutdown::Write)))?;
         match outcome {
             Ok(()) => Ok(()),
-            // The peer has gone meanwhile: reading tells the cause. Or the transport has.
+            // The peer has gone meanwhile: a read finds the cause. Or the transport has.
             Err(Errno::NOTCONN) => Ok(()),
             Err(Errno::BADF) if self.is_lost() => Ok(()),
             Err(error) => self.fatal(

@@ -1,4 +1,4 @@
-//! What a TLS connection asks of OpenSSL for its data, and who answers.
+//! The operations of a TLS connection on its data, and the engines that do them.
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub enum Stop {
     Full,
     /// The peer's close_notify: no more data will come.
     Closed,
-    /// The connection cannot go on.
+    /// The connection has failed.
     Failed(PyErr),
 }
 

@@ -58,7 +58,7 @@ impl TlsProtocol {
             // An interrupt: the handshake continues when the loop runs again.
             Err(error) if leaves_the_loop(py, &error) => self.send_outgoing(slf).and(Err(error)),
             Err(error) => {
-                // The alert that tells the peer why.
+                // The alert with the reason for the peer.
                 self.send_at_once(slf)?;
                 self.handshake_failed(slf, error)
             }
@@ -105,8 +105,8 @@ impl TlsProtocol {
         let (timer, began, transport, is_new) = self.with_attached(py, |state, at| {
             self.phase.store(TlsPhase::Open);
             state.extra = Some(extra);
-            let is_new = state.told == Notified::Nothing;
-            state.told = Notified::Made;
+            let is_new = state.notified == Notified::Nothing;
+            state.notified = Notified::Made;
             let transport = state.transport.as_ref().map(|transport| transport.clone_with(at));
             (state.handshake_timer.take(), state.handshake_began.take(), transport, is_new)
         })?;
@@ -119,7 +119,7 @@ impl TlsProtocol {
         self.send_outgoing(slf)?;
         let made = match transport {
             Some(transport) if is_new => {
-                self.tell(py, intern!(py, "connection_made"), [transport.bind(py).as_any()]).map(drop)
+                self.notify(py, intern!(py, "connection_made"), [transport.bind(py).as_any()]).map(drop)
             }
             _ => Ok(()),
         };
@@ -137,7 +137,7 @@ impl TlsProtocol {
         let py = slf.py();
         self.wake(py, Ok(()))?;
         self.write_backlog(slf)?;
-        // Who called `start_tls()` gets the new transport in the next turn. What the protocol answered before that would go to
+        // The caller of `start_tls()` gets the new transport in the next turn. What the protocol answered before that would go to
         // the old one, in clear text.
         if later && self.read_later(slf)? {
             return Ok(());

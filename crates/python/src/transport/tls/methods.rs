@@ -21,7 +21,7 @@ use crate::transport::protocol::HeldProtocol;
 impl TlsProtocol {
     /// Make a protocol that does a TLS handshake once it has a stream transport, then serves `protocol`.
     ///
-    /// Raises ValueError for a time limit that is not positive, TypeError for what is no SSLContext.
+    /// Raises ValueError for a timeout that is not positive, TypeError for what is no SSLContext.
     #[new]
     #[pyo3(signature = (event_loop, protocol, sslcontext, waiter, server_side=false, server_hostname=None,
                         call_connection_made=true, ssl_handshake_timeout=None, ssl_shutdown_timeout=None))]
@@ -45,9 +45,9 @@ impl TlsProtocol {
         };
         let side = if server_side { TlsSide::Server } else { TlsSide::Client(hostname) };
         let waiter = waiter.map_or(HandshakeWaiter::Notified, HandshakeWaiter::Future);
-        let told = if call_connection_made { Notified::Nothing } else { Notified::Made };
+        let notified = if call_connection_made { Notified::Nothing } else { Notified::Made };
         let context = copy_context(event_loop.py())?;
-        Self::make(event_loop, context, protocol, options, &side, waiter, told).map(Bound::unbind)
+        Self::make(event_loop, context, protocol, options, &side, waiter, notified).map(Bound::unbind)
     }
 
     /// The stream is connected: starts the handshake.
@@ -66,15 +66,15 @@ impl TlsProtocol {
     fn connection_lost(slf: &Bound<'_, Self>, exc: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let (tell, timers, _transport, _backlog) = this.with(|state| {
+        let (notifies, timers, _transport, _backlog) = this.with(|state| {
             this.phase.store(TlsPhase::Closed);
-            let tell = matches!(state.told, Notified::Made | Notified::Eof);
-            if tell {
-                state.told = Notified::Lost;
+            let notifies = matches!(state.notified, Notified::Made | Notified::Eof);
+            if notifies {
+                state.notified = Notified::Lost;
             }
             state.backlog_size = 0;
             (
-                tell,
+                notifies,
                 (state.handshake_timer.take(), state.shutdown_timer.take()),
                 state.transport.take(),
                 std::mem::take(&mut state.backlog),
@@ -82,7 +82,7 @@ impl TlsProtocol {
         })?;
         Self::cancel(py, timers.0)?;
         Self::cancel(py, timers.1)?;
-        if tell {
+        if notifies {
             this.call_soon(slf, intern!(py, "_connection_lost"), Some(exc.clone().unbind()))?;
         } else {
             let _protocol = this.with(|state| state.protocol.take())?;
@@ -98,11 +98,11 @@ impl TlsProtocol {
         this.wake(py, Err(&error))
     }
 
-    /// Tells the application; in a turn of its own, as asyncio does.
+    /// Calls the protocol's `connection_lost()`, in a turn of its own, as asyncio does.
     fn _connection_lost(slf: &Bound<'_, Self>, exc: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let outcome = this.tell(py, intern!(py, "connection_lost"), [exc]);
+        let outcome = this.notify(py, intern!(py, "connection_lost"), [exc]);
         let _protocol = this.with(|state| state.protocol.take())?;
         outcome.map(drop)
     }

@@ -1,10 +1,10 @@
 //! TLS: a protocol over a stream transport, and the transport that the application sees.
 //!
 //! The engine is the interpreter's own OpenSSL, through a real `ssl.SSLObject` of the user's `ssl.SSLContext`: everything that a
-//! context can be told (server names, ALPN, client certificates, key logging, ...) holds. Handshake and shutdown are methods of
+//! context can be set to (server names, ALPN, client certificates, key logging, ...) holds. Handshake and shutdown are methods of
 //! that module's, so that their exceptions are its own. Data goes through an [`engine::Engine`].
 //!
-//! Who may touch what: [`TlsProtocol`]'s state belongs to the loop's thread, as that of every transport. OpenSSL may call
+//! Threads: [`TlsProtocol`]'s state belongs to the loop's thread, as that of every transport. OpenSSL may call
 //! Python (a message callback, a server name callback), so nothing is asked of the engine while that state is open; what keeps
 //! other threads away from the engine is the guard of the loop's owner, which every use of it takes. What OpenSSL calls may
 //! write on the connection, or close it: the engine is for one use at a time ([`engine::EngineCell`]), and what would be a second

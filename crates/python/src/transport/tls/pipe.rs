@@ -73,7 +73,7 @@ impl Pipe {
         if self.lent.is_empty() {
             return &[];
         }
-        // SAFETY: not empty, so `with_lent` has put a slice there that lives until it takes it back; from then on `lent` is
+        // SAFETY: not empty, so `with_lent` has put a slice there that is valid until it takes it back; from then on `lent` is
         // empty. Nothing writes to it meanwhile.
         unsafe { &*self.lent }
     }

@@ -53,7 +53,7 @@ impl TlsProtocol {
         options: TlsOptions,
         side: &TlsSide<'_, 'py>,
         waiter: HandshakeWaiter,
-        told: Notified,
+        notified: Notified,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
         let (server_side, hostname) = match side {
@@ -64,7 +64,7 @@ impl TlsProtocol {
             engine::connect(options.sslcontext.bind(py), server_side, hostname, event_loop.get().owner())?;
         let marks = |high: usize| WaterMarks::new(None, Some(high), high).or_raise();
         let state = TlsState {
-            told,
+            notified,
             reading: TlsReading::On,
             stream_ended: false,
             protocol: Some(Protocol::new(protocol)?),
@@ -184,7 +184,7 @@ impl TlsProtocol {
     }
 
     /// Calls a method of the application's protocol; nothing once it is gone.
-    pub(super) fn tell<'py, const N: usize>(
+    pub(super) fn notify<'py, const N: usize>(
         &self,
         py: Python<'py>,
         method: &Bound<'py, PyString>,
@@ -236,7 +236,7 @@ impl TlsProtocol {
         }
     }
 
-    /// Tells who waits for the handshake how it went; once.
+    /// Gives the handshake's waiter its result; once.
     pub(super) fn wake(&self, py: Python<'_>, outcome: Result<(), &PyErr>) -> PyResult<()> {
         match (self.with(|state| std::mem::replace(&mut state.waiter, HandshakeWaiter::Notified))?, outcome) {
             (HandshakeWaiter::Future(future), outcome) => {
@@ -251,14 +251,14 @@ impl TlsProtocol {
                 .map(drop)
             }
             (HandshakeWaiter::Server, Err(error)) if self.loop_of(py).get().is_debug() => {
-                // asyncio says so in debug mode only: anybody may connect and not speak TLS.
+                // asyncio reports it in debug mode only: any peer may connect and not speak TLS.
                 self.report(py, "Error on transport creation for incoming connection", error)
             }
             (HandshakeWaiter::Server, _) | (HandshakeWaiter::Notified, _) => Ok(()),
         }
     }
 
-    /// Tells the loop's exception handler.
+    /// Calls the loop's exception handler.
     pub(super) fn report(&self, py: Python<'_>, message: &str, error: &PyErr) -> PyResult<()> {
         let context = PyDict::new(py);
         context.set_item("message", message)?;
@@ -324,7 +324,7 @@ impl TlsProtocol {
         method: &Bound<'_, PyString>,
     ) -> PyResult<()> {
         let is_new = self.with(|state| std::mem::replace(&mut state.flow, flow) != flow)?;
-        if is_new { self.tell(py, method, []).map(drop) } else { Ok(()) }
+        if is_new { self.notify(py, method, []).map(drop) } else { Ok(()) }
     }
 
     /// Writes a line of asyncio's debug log.

@@ -78,7 +78,7 @@ impl TlsProtocol {
         }
     }
 
-    /// Goes on with what waits in the engine's memory.
+    /// Continues with what waits in the engine's memory.
     pub(super) fn advance(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         match self.phase.load() {
             TlsPhase::Handshake => self.step_handshake(slf),
@@ -138,7 +138,7 @@ impl TlsProtocol {
                     self.fill_buffers(py, &get_buffer, &buffer_updated, data.as_bytes())
                 }
                 // It had no such method when it was set, as asyncio allows.
-                Some(_) => self.tell(py, intern!(py, "data_received"), [data.as_any()]).map(drop),
+                Some(_) => self.notify(py, intern!(py, "data_received"), [data.as_any()]).map(drop),
             };
             if let Err(error) = called {
                 self.fatal(slf, error, "Fatal error on SSL protocol")?;
@@ -211,7 +211,7 @@ impl TlsProtocol {
                 Ok(Next::Nothing)
             }
             Stop::Closed => {
-                self.tell_eof(slf)?;
+                self.notify_eof(slf)?;
                 self.start_shutdown(slf)?;
                 Ok(Next::Nothing)
             }
@@ -223,7 +223,7 @@ impl TlsProtocol {
         }
     }
 
-    /// What reading may have brought about: answers of OpenSSL's own, room for what was written, the end.
+    /// What reading may have brought about: records of OpenSSL's own, room for what was written, the end.
     fn after_reading(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let (ends, waits) = self.with(|state| {
             (
@@ -239,22 +239,23 @@ impl TlsProtocol {
     }
 
     /// `eof_received()`; once.
-    pub(super) fn tell_eof(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub(super) fn notify_eof(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let first = self.with(|state| {
-            let first = state.told == Notified::Made;
+            let first = state.notified == Notified::Made;
             if first {
-                state.told = Notified::Eof;
+                state.notified = Notified::Eof;
             }
             first
         })?;
         if !first {
             return Ok(());
         }
-        let keep_open = self.tell(py, intern!(py, "eof_received"), []).and_then(|answer| match answer {
-            Some(answer) => answer.is_truthy(),
-            None => Ok(false),
-        });
+        let keep_open =
+            self.notify(py, intern!(py, "eof_received"), []).and_then(|keeps_open| match keeps_open {
+                Some(keeps_open) => keeps_open.is_truthy(),
+                None => Ok(false),
+            });
         match keep_open {
             Ok(false) => Ok(()),
             Ok(true) => {
@@ -312,7 +313,7 @@ impl TlsProtocol {
         }
     }
 
-    /// Delivers what has arrived in the next turn, then goes on.
+    /// Delivers what has arrived in the next turn, then continues.
     pub(super) fn resume_reading(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let resumes = self.with(|state| {
             let resumes = state.reading == TlsReading::Paused;

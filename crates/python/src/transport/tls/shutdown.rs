@@ -42,7 +42,7 @@ impl TlsProtocol {
         if stream.get().is_lost() {
             return Ok(());
         }
-        // The peer's close_notify is waited for, or for the peer to take what waits: both have a time limit.
+        // The peer's close_notify is waited for, or for the peer to take what waits: both have a timeout.
         let timer =
             self.call_later(slf, &self.options.shutdown_timeout, intern!(py, "_check_shutdown_timeout"))?;
         self.with(|state| state.shutdown_timer = Some(timer))?;
@@ -64,8 +64,8 @@ impl TlsProtocol {
         let py = slf.py();
         if self.with(|state| state.stream_ended)? {
             // There is no peer to answer.
-            let told = self.tell_eof(slf);
-            return self.close_stream(slf).and(told);
+            let notified = self.notify_eof(slf);
+            return self.close_stream(slf).and(notified);
         }
         if let Err(error) = self.discard_late_data(py)? {
             return self.fatal(slf, error, "Fatal error on transport");
@@ -77,15 +77,15 @@ impl TlsProtocol {
         self.send_outgoing(slf)?;
         match outcome {
             Ok(_) => {
-                let told = self.tell_eof(slf);
-                self.close_stream(slf).and(told)
+                let notified = self.notify_eof(slf);
+                self.close_stream(slf).and(notified)
             }
             Err(error) if wants_more(py, &error)? => Ok(()),
             Err(error) => self.fatal(slf, error, "Fatal error on transport"),
         }
     }
 
-    /// Reads data that came after our end to nowhere: it is no error of the peer's, who may not have seen our
+    /// Reads data that came after our end to nowhere: it is no error of the peer's, which may not have seen our
     /// close_notify yet.
     fn discard_late_data(&self, py: Python<'_>) -> PyResult<Result<(), PyErr>> {
         let engine = self.engine()?;

@@ -18,7 +18,7 @@ pub const WRITE_HIGH: usize = 512 * 1024;
 /// The same of what has arrived.
 pub const READ_HIGH: usize = 256 * 1024;
 
-/// The connection's life; as with other transports, every thread may ask for it.
+/// The connection's phase; as with other transports, every thread may read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsPhase {
     /// There is no stream yet.
@@ -35,7 +35,7 @@ pub enum TlsPhase {
     Closed,
 }
 
-/// What the application has been told.
+/// The last of the protocol's methods that was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notified {
     /// Nothing.
@@ -88,7 +88,7 @@ impl Deferred {
     }
 }
 
-/// Who waits for the handshake.
+/// The waiter for the handshake.
 #[derive(Debug)]
 pub enum HandshakeWaiter {
     /// A future.
@@ -102,7 +102,7 @@ pub enum HandshakeWaiter {
 /// What belongs to the loop's thread.
 #[derive(Debug)]
 pub struct TlsState {
-    pub told: Notified,
+    pub notified: Notified,
     pub reading: TlsReading,
     /// Whether the stream has ended.
     pub stream_ended: bool,
@@ -146,8 +146,8 @@ pub enum TlsSide<'a, 'py> {
     /// A server.
     Server,
 }
-/// A time limit as the user gave it, or the default by its name in `asyncio.constants`.
-fn time_limit(
+/// A timeout as the user gave it, or the default by its name in `asyncio.constants`.
+fn timeout_or_default(
     py: Python<'_>,
     name: &str,
     given: Option<Bound<'_, PyAny>>,
@@ -166,7 +166,7 @@ impl TlsOptions {
     /// Checks what the user gave.
     ///
     /// # Errors
-    /// ValueError for a time limit that is not positive.
+    /// ValueError for a timeout that is not positive.
     pub fn new(
         sslcontext: Bound<'_, PyAny>,
         handshake_timeout: Option<Bound<'_, PyAny>>,
@@ -175,13 +175,13 @@ impl TlsOptions {
         let py = sslcontext.py();
         Ok(Self {
             sslcontext: sslcontext.unbind(),
-            handshake_timeout: time_limit(
+            handshake_timeout: timeout_or_default(
                 py,
                 "ssl_handshake_timeout",
                 handshake_timeout,
                 "SSL_HANDSHAKE_TIMEOUT",
             )?,
-            shutdown_timeout: time_limit(
+            shutdown_timeout: timeout_or_default(
                 py,
                 "ssl_shutdown_timeout",
                 shutdown_timeout,

@@ -56,8 +56,8 @@ impl TlsTransport {
         if matches!(protocol.phase.load(), TlsPhase::ShuttingDown | TlsPhase::Closed) {
             return true;
         }
-        // The stream closes by itself a turn before it tells us; on another thread, where it cannot be had, that turn is
-        // answered with False.
+        // The stream closes by itself a turn before it calls the TLS protocol; on another thread, where it cannot be had, the
+        // result is False in that turn.
         protocol.stream(py).is_ok_and(|stream| stream.is_some_and(|stream| stream.get().is_closing()))
     }
 }
@@ -91,7 +91,7 @@ impl TlsTransport {
     /// Set a new protocol; data goes to it from now on.
     fn set_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
         let protocol = Protocol::new(protocol)?;
-        let _former = self.protocol.get().with(|state| state.protocol.replace(protocol))?;
+        let _previous = self.protocol.get().with(|state| state.protocol.replace(protocol))?;
         Ok(())
     }
 
@@ -150,13 +150,13 @@ impl TlsTransport {
         protocol.get().pause_reading(protocol)
     }
 
-    /// Go on calling `data_received()`. Does nothing unless paused.
+    /// Resume calling `data_received()`. Does nothing unless paused.
     fn resume_reading(&self, py: Python<'_>) -> PyResult<()> {
         let protocol = self.protocol.bind(py);
         protocol.get().resume_reading(protocol)
     }
 
-    /// Set the water marks in bytes: above `high` the protocol is asked to pause writing, at `low` to go on.
+    /// Set the water marks in bytes: above `high` the protocol's `pause_writing()` is called, at `low` its `resume_writing()`.
     ///
     /// Defaults are 512 KiB and a quarter of `high`. Raises ValueError unless high >= low >= 0.
     #[pyo3(signature = (high=None, low=None))]
@@ -231,7 +231,7 @@ impl TlsTransport {
         false
     }
 
-    /// For CPython's tests only: plaintext that waits without anybody being told.
+    /// For CPython's tests only: plaintext that waits without a call of the protocol.
     #[pyo3(name = "_test__append_write_backlog")]
     fn append_to_backlog(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         self.protocol.get().keep(Chunk::new(data)?)
@@ -267,7 +267,7 @@ impl TlsTransport {
         self.protocol.get().with(|state| state.flow == Flow::Paused)
     }
 
-    /// The class that `isinstance()` sees beside the true one, so that it is an `asyncio.Transport`, and one of TLS.
+    /// The class that `isinstance()` sees in addition to the true one, so that it is an `asyncio.Transport`, and one of TLS.
     #[getter]
     fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.py()
