@@ -236,3 +236,45 @@ def test_the_end_of_a_connection_key_may_use_the_pool_and_wait_for_another_threa
         """
     )
     assert out == "[100]\n"
+
+
+def test_what_is_dropped_while_an_exception_is_raised(program: Any) -> None:
+    """The interpreter is in no state to be called then; the exception is what the caller gets."""
+    out = program(
+        """
+        HEAD = b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n"
+
+        async def serve(reader, writer):
+            try:
+                while True:
+                    head = await reader.readuntil(b"\\r\\n\\r\\n")
+                    writer.write(HEAD % 2 + b"ok" if b"whole" in head else HEAD % 10)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                writer.close()
+
+        def raises():
+            raise LookupError
+
+        def caught(make):
+            try:
+                print(make(), raises())
+            except LookupError as error:
+                return type(error).__name__
+
+        def begun(request):
+            request.send(None)
+            return request
+
+        async def use(url):
+            async with http.ClientSession() as session:
+                await (await session.get(url + "whole")).read()
+                # Collected where the call's arguments are dropped.
+                print(caught(lambda: begun(session.get(url))))
+                response = [await session.get(url)]
+                print(caught(response.pop))
+                await asyncio.sleep(0)
+
+        run(serving(serve, use))
+        """
+    )
+    assert out == "LookupError\nLookupError\n"

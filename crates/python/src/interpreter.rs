@@ -135,6 +135,16 @@ pub fn with_exception_aside<R>(py: Python<'_>, act: impl FnOnce() -> R) -> R {
     act()
 }
 
+/// What a destructor does by way of Python: there is no caller for what `act` raises, which is reported with `object`.
+pub fn in_destructor<T>(object: &Bound<'_, T>, act: impl FnOnce() -> PyResult<()>) {
+    let py = object.py();
+    with_exception_aside(py, || {
+        if let Err(error) = act() {
+            error.write_unraisable(py, Some(object.as_any()));
+        }
+    });
+}
+
 /// What a section over open state may have of the interpreter: a reference more, a bytes object, a weak reference's
 /// referent.
 ///

@@ -27,6 +27,7 @@ use super::clock;
 use super::run::{Caller, Step, StepFlow};
 use super::{EventLoop, Source};
 use crate::errors::OrRaise;
+use crate::interpreter::with_exception_aside;
 
 /// The turns of a loop within the main loop of a host. `whorl.guest.Guest` has one.
 #[pyclass(frozen, module = "whorl._core")]
@@ -211,7 +212,9 @@ impl Drop for GuestTurns {
         let resources = self.resources.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(resources) = resources else { return };
         Python::attach(|py| {
-            let _on_another_thread = resources.release(py, self.event_loop.get());
+            with_exception_aside(py, || {
+                let _on_another_thread = resources.release(py, self.event_loop.get());
+            });
         });
     }
 }

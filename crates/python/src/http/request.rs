@@ -24,7 +24,7 @@ use super::session::SessionBase;
 use whorl_core::sched::assert_nothing_open;
 
 use crate::event_loop::clock;
-use crate::interpreter::{CloneWith, Collector, Guarded};
+use crate::interpreter::{CloneWith, Collector, Guarded, in_destructor};
 
 /// A request that waits for another to give its connection back.
 #[derive(Debug)]
@@ -498,15 +498,13 @@ impl Drop for RequestContext {
         Python::attach(|py| match self.stage.replace(py, RequestStage::Over) {
             RequestStage::Awaiting(in_flight) => {
                 let exchange = in_flight.exchange.bind(py);
-                if let Err(error) = Exchange::finish(exchange, intern!(py, "abandon"), &PyTuple::empty(py)) {
-                    error.write_unraisable(py, Some(exchange));
-                }
+                in_destructor(exchange, || {
+                    Exchange::finish(exchange, intern!(py, "abandon"), &PyTuple::empty(py))
+                });
             }
             RequestStage::Waiting(waiting) => {
                 let waiter = waiting.waiter.bind(py);
-                if let Err(error) = PoolWaiter::leave(waiter) {
-                    error.write_unraisable(py, Some(waiter));
-                }
+                in_destructor(waiter, || PoolWaiter::leave(waiter));
             }
             RequestStage::New
             | RequestStage::Connecting(_)

@@ -13,7 +13,7 @@ use super::exchange::Exchange;
 use super::ready::Ready;
 use whorl_core::sched::assert_nothing_open;
 
-use crate::interpreter::{CloneWith, Collector, Guarded};
+use crate::interpreter::{CloneWith, Collector, Guarded, in_destructor};
 
 /// The native half of `whorl.http.ClientResponse`.
 #[pyclass(frozen, subclass, module = "whorl._core")]
@@ -207,11 +207,10 @@ impl Drop for ResponseBase {
                 None => request,
             };
             let (method, url) = request.unwrap_or_else(|| (py.None(), py.None()));
-            let outcome = PyTuple::new(py, [method, url])
-                .and_then(|args| Exchange::finish(&exchange, intern!(py, "_abandon_unclosed"), &args));
-            if let Err(error) = outcome {
-                error.write_unraisable(py, Some(&exchange));
-            }
+            in_destructor(&exchange, || {
+                let args = PyTuple::new(py, [method, url])?;
+                Exchange::finish(&exchange, intern!(py, "_abandon_unclosed"), &args)
+            });
         });
     }
 }
