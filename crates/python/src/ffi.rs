@@ -131,19 +131,28 @@ impl Call {
     }
 }
 
-#[cfg(Py_3_14)]
-use ffi::PyObject_Vectorcall;
-
+/// `PyObject_Vectorcall`, as a function that may unwind.
 #[cfg(not(Py_3_14))]
-unsafe extern "C-unwind" {
-    /// The same function, declared so that it may unwind.
-    fn PyObject_Vectorcall(
-        callable: *mut ffi::PyObject,
-        args: *const *mut ffi::PyObject,
-        nargs: usize,
-        names: *mut ffi::PyObject,
-    ) -> *mut ffi::PyObject;
-}
+type Vectorcall = unsafe extern "C-unwind" fn(
+    *mut ffi::PyObject,
+    *const *mut ffi::PyObject,
+    usize,
+    *mut ffi::PyObject,
+) -> *mut ffi::PyObject;
+
+// SAFETY: the same function; an ABI that may unwind allows more than the one it is declared with.
+#[cfg(not(Py_3_14))]
+static VECTORCALL: Vectorcall = unsafe {
+    std::mem::transmute::<
+        unsafe extern "C" fn(
+            *mut ffi::PyObject,
+            *const *mut ffi::PyObject,
+            usize,
+            *mut ffi::PyObject,
+        ) -> *mut ffi::PyObject,
+        Vectorcall,
+    >(ffi::PyObject_Vectorcall)
+};
 
 /// Stops the thread for good when it is dropped.
 #[cfg(not(Py_3_14))]
@@ -173,13 +182,20 @@ unsafe fn vectorcall(
     args: *const *mut ffi::PyObject,
     nargs: usize,
 ) -> *mut ffi::PyObject {
-    #[cfg(not(Py_3_14))]
-    let unwinds = StopThread;
+    #[cfg(Py_3_14)]
     // SAFETY: by the caller.
-    let result = unsafe { PyObject_Vectorcall(callable, args, nargs, ptr::null_mut()) };
+    return unsafe { ffi::PyObject_Vectorcall(callable, args, nargs, ptr::null_mut()) };
     #[cfg(not(Py_3_14))]
-    std::mem::forget(unwinds);
-    result
+    {
+        let unwinds = StopThread;
+        // SAFETY: a static. Volatile, as the compiler, which knows PyO3's declaration of the function, would take a call of a
+        // constant for one that does not unwind.
+        let function = unsafe { ptr::read_volatile(&raw const VECTORCALL) };
+        // SAFETY: by the caller.
+        let result = unsafe { function(callable, args, nargs, ptr::null_mut()) };
+        std::mem::forget(unwinds);
+        result
+    }
 }
 
 /// A context that has been entered, to be left again.
