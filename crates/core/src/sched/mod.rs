@@ -6,8 +6,10 @@
 
 mod fork;
 mod injection_queue;
+mod kept_guard;
 mod owner;
 mod pace;
+mod section;
 mod step;
 mod sync;
 mod timers;
@@ -15,13 +17,12 @@ mod turn;
 
 pub use fork::Process;
 pub use injection_queue::InjectionQueue;
-#[cfg(all(debug_assertions, not(loom)))]
-pub use owner::is_anything_open;
-pub use owner::{
-    BorrowError, KeptGuard, LoopOwner, OwnerCell, OwnerGuard, Section, SectionToken, assert_nothing_open,
-    this_thread,
-};
+pub use kept_guard::KeptGuard;
+pub use owner::{BorrowError, LoopOwner, OwnerCell, OwnerGuard, SectionToken, this_thread};
 pub use pace::Pace;
+#[cfg(all(debug_assertions, not(loom)))]
+pub use section::is_anything_open;
+pub use section::{Section, assert_nothing_open};
 pub use step::{Budget, Outlook, Sleep, StalePolls};
 pub use timers::{TimerKey, Timers};
 pub use turn::Turn;

@@ -14,7 +14,7 @@
 //! - A closure over open state is `Send`. What stands for "this thread is attached to the interpreter" (PyO3's `Python`,
 //!   `Bound`, `Borrowed`) is not, so the closure has none of them and can neither call Python nor detach. clippy refuses to
 //!   make one out of nothing (`Python::attach`) except where that is argued. An [`OwnerGuard`] is not `Send` either, nor is a
-//!   [`KeptGuard`], so no section can end the ownership that it relies on.
+//!   [`KeptGuard`](super::KeptGuard), so no section can end the ownership that it relies on.
 //! - What a section does need of the interpreter comes as an argument, a [`SectionToken`], whose methods are harmless.
 //! - [`OwnerCell::visit`] is for the garbage collector: it gives a shared reference, so a visit changes nothing.
 //!
@@ -22,7 +22,7 @@
 //! (`Option::take`, [`std::mem::replace`]) and returns it, to be dropped outside. A finaliser that runs all the same gets
 //! an error where it uses the loop ([`BorrowError::Reentered`]), and where it waits for another thread the process may
 //! stand still. Builds with debug assertions find it: the binding has the interpreter report every object that ends
-//! (`reference_tracer.rs`), and [`assert_nothing_open`] panics where foreign code is called and where the interpreter is
+//! (`reference_tracer.rs`), and [`assert_nothing_open`](super::assert_nothing_open) panics where foreign code is called and where the interpreter is
 //! detached from.
 //!
 //! # One guard at a time
@@ -33,11 +33,11 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::fork::{self, ProcessCell};
+use super::section::Section;
 pub use super::sync::this_thread;
 use super::sync::{AtomicUsize, Cell, UnsafeCell, yield_now};
 
@@ -122,6 +122,17 @@ impl LoopOwner {
         Ok(OwnerGuard { owner: self, on_this_thread: PhantomData })
     }
 
+    /// Whether the calling thread has the guard that [`OwnerGuard::keep`] returned as `guard`.
+    pub(super) fn has_kept(&self, guard: usize) -> bool {
+        self.follow_fork();
+        self.thread.load(Ordering::Relaxed) == this_thread() && self.guards.load(Ordering::Relaxed) == guard
+    }
+
+    /// The guard that the calling thread has kept, as [`LoopOwner::has_kept`] says.
+    pub(super) const fn kept(&self) -> OwnerGuard<'_> {
+        OwnerGuard { owner: self, on_this_thread: PhantomData }
+    }
+
     /// Takes the guard unless the calling thread holds it already, and then returns nothing.
     ///
     /// # Errors
@@ -204,6 +215,15 @@ pub struct OwnerGuard<'owner> {
     on_this_thread: PhantomData<*const ()>,
 }
 
+impl OwnerGuard<'_> {
+    /// Leaves the ownership with the thread, and returns which guard it was.
+    pub(super) fn keep(self) -> usize {
+        let guard = self.owner.guards.load(Ordering::Relaxed);
+        std::mem::forget(self);
+        guard
+    }
+}
+
 impl Drop for OwnerGuard<'_> {
     fn drop(&mut self) {
         self.owner.thread.store(NO_THREAD, Ordering::Release);
@@ -221,105 +241,6 @@ impl Drop for OneAccess<'_> {
         if let Some(owner) = self.taken {
             owner.thread.store(NO_THREAD, Ordering::Release);
         }
-    }
-}
-
-/// A guard that lasts from one call to the next: a guest of another main loop keeps it between its turns.
-///
-/// It is not `Send`, so no section comes by it:
-/// ```compile_fail,E0277
-/// use std::sync::Arc;
-/// use whorl_core::sched::{KeptGuard, LoopOwner, OwnerCell};
-/// let cell = OwnerCell::new(Arc::new(LoopOwner::new()), 7);
-/// let kept = KeptGuard::take(cell.owner()).unwrap();
-/// let _ = cell.with(move |_value| drop(kept));
-/// ```
-/// Nor a reference to it:
-/// ```compile_fail,E0277
-/// use std::sync::Arc;
-/// use whorl_core::sched::{KeptGuard, LoopOwner, OwnerCell};
-/// let cell = OwnerCell::new(Arc::new(LoopOwner::new()), 7);
-/// let kept = KeptGuard::take(cell.owner()).unwrap();
-/// let _ = cell.with(|_value| kept.release().is_ok());
-/// ```
-/// A Python object that holds one is bound to a thread: each use checks that this is the thread that took it.
-#[derive(Debug)]
-pub struct KeptGuard {
-    owner: Arc<LoopOwner>,
-    /// Which of the owner's guards it is: the same thread may take another later.
-    guard: usize,
-    /// How many calls have it.
-    lent: Cell<usize>,
-    on_this_thread: PhantomData<*const ()>,
-}
-
-impl KeptGuard {
-    /// Takes the guard of `owner` for the calling thread.
-    ///
-    /// # Errors
-    /// [`BorrowError::OtherThread`] while another thread holds it, [`BorrowError::Reentered`] while this one does.
-    pub fn take(owner: &Arc<LoopOwner>) -> Result<Self, BorrowError> {
-        std::mem::forget(owner.take()?);
-        let guard = owner.guards.load(Ordering::Relaxed);
-        Ok(Self { owner: Arc::clone(owner), guard, lent: Cell::new(0), on_this_thread: PhantomData })
-    }
-
-    /// Whether the calling thread has it.
-    #[must_use]
-    pub fn is_here(&self) -> bool {
-        self.owner.follow_fork();
-        self.owner.thread.load(Ordering::Relaxed) == this_thread()
-            && self.owner.guards.load(Ordering::Relaxed) == self.guard
-    }
-
-    /// Calls `act` with the guard.
-    ///
-    /// # Errors
-    /// [`BorrowError::OtherThread`] on another thread than the one that took it, and once it is released.
-    pub fn with<R>(&self, act: impl FnOnce(&OwnerGuard<'_>) -> R) -> Result<R, BorrowError> {
-        struct Lent<'a>(&'a Cell<usize>);
-        impl Drop for Lent<'_> {
-            fn drop(&mut self) {
-                self.0.set(self.0.get() - 1);
-            }
-        }
-        if !self.is_here() {
-            return Err(BorrowError::OtherThread);
-        }
-        self.lent.set(self.lent.get() + 1);
-        let _lent = Lent(&self.lent);
-        // The kept one is what gives it back.
-        let guard = ManuallyDrop::new(OwnerGuard { owner: &self.owner, on_this_thread: PhantomData });
-        Ok(act(&guard))
-    }
-
-    /// Drops the value on any thread, without giving the guard back.
-    pub fn abandon(self) {
-        let kept = ManuallyDrop::new(self);
-        // SAFETY: the field is read once, and its holder is not dropped.
-        drop(unsafe { std::ptr::read(&raw const kept.owner) });
-    }
-
-    /// Gives the guard back.
-    ///
-    /// # Errors
-    /// [`BorrowError::Reentered`] within [`KeptGuard::with`]; otherwise as there.
-    pub fn release(&self) -> Result<(), BorrowError> {
-        if !self.is_here() {
-            return Err(BorrowError::OtherThread);
-        }
-        if self.lent.get() > 0 {
-            return Err(BorrowError::Reentered);
-        }
-        self.owner.thread.store(NO_THREAD, Ordering::Release);
-        Ok(())
-    }
-}
-
-impl Drop for KeptGuard {
-    fn drop(&mut self) {
-        // An error where it was released already.
-        let _released = self.release();
     }
 }
 
@@ -493,52 +414,10 @@ impl<T> OwnerCell<T> {
     }
 }
 
-#[cfg(all(debug_assertions, not(loom)))]
-thread_local! {
-    static OPEN_SECTIONS: Cell<u32> = const { Cell::new(0) };
-}
-
-/// Counts the open sections of this thread where debug assertions are on; otherwise nothing. Not in a model, whose threads
-/// are one thread of the process.
-#[must_use]
-#[derive(Debug)]
-pub struct Section(());
-
-impl Section {
-    /// A section begins, until the value is dropped: of a cell, or of whatever else foreign code must not meet open.
-    #[inline]
-    pub fn enter() -> Self {
-        #[cfg(all(debug_assertions, not(loom)))]
-        OPEN_SECTIONS.with(|count| count.set(count.get() + 1));
-        Self(())
-    }
-}
-
-impl Drop for Section {
-    #[inline]
-    fn drop(&mut self) {
-        #[cfg(all(debug_assertions, not(loom)))]
-        OPEN_SECTIONS.with(|count| count.set(count.get() - 1));
-    }
-}
-
-/// Whether this thread has a cell open.
-#[cfg(all(debug_assertions, not(loom)))]
-#[must_use]
-pub fn is_anything_open() -> bool {
-    OPEN_SECTIONS.with(|count| count.get() > 0)
-}
-
-/// Panics if this thread has a cell open, where debug assertions are on: stands where foreign code is called or entered from.
-#[inline]
-pub fn assert_nothing_open() {
-    #[cfg(all(debug_assertions, not(loom)))]
-    assert!(!is_anything_open(), "foreign code meets open state of the loop");
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::super::fork::is_true_in_child;
+    use super::super::{KeptGuard, assert_nothing_open};
     use super::*;
 
     fn cell() -> Arc<OwnerCell<u32>> {
@@ -575,39 +454,6 @@ mod tests {
         let value = cell();
         assert_eq!(value.with(|_| value.with(|v| *v)), Ok(Err(BorrowError::Reentered)));
         assert_eq!(value.with(|v| *v), Ok(7));
-    }
-
-    #[test]
-    fn a_kept_guard_holds_between_its_uses() -> Result<(), BorrowError> {
-        let value = cell();
-        let kept = KeptGuard::take(value.owner())?;
-        assert!(matches!(KeptGuard::take(value.owner()), Err(BorrowError::Reentered)));
-        assert_eq!(kept.with(|guard| value.with_guard(guard, |v| *v)), Ok(Ok(7)));
-        assert!(value.owner().is_held());
-        let other = Arc::clone(&value);
-        let seen = std::thread::spawn(move || other.with(|v| *v)).join();
-        assert_eq!(seen.ok(), Some(Err(BorrowError::OtherThread)));
-        assert!(value.owner().is_held());
-        drop(kept);
-        assert!(!value.owner().is_held());
-        Ok(())
-    }
-
-    #[test]
-    fn a_kept_guard_is_released_once_and_not_while_it_is_lent() -> Result<(), BorrowError> {
-        let value = cell();
-        let kept = KeptGuard::take(value.owner())?;
-        assert_eq!(kept.with(|_| kept.release()), Ok(Err(BorrowError::Reentered)));
-        assert!(kept.is_here());
-        assert_eq!(kept.release(), Ok(()));
-        assert!(!value.owner().is_held());
-        assert_eq!(kept.with(|_| ()), Err(BorrowError::OtherThread));
-        let guard = value.owner().take()?;
-        assert_eq!(kept.release(), Err(BorrowError::OtherThread), "the same thread has another guard");
-        drop(kept);
-        assert!(value.owner().is_held());
-        drop(guard);
-        Ok(())
     }
 
     #[test]
@@ -719,6 +565,7 @@ mod tests {
 mod models {
     use loom::thread;
 
+    use super::super::KeptGuard;
     use super::*;
 
     /// Runs `model` under every interleaving, with a cell that its threads share. loom reports two threads that have the
