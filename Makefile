@@ -88,7 +88,7 @@ build: $(BUILT) ## Build the extension into the virtual environment (PROFILE=che
 test: lint test-core test-python ## Lint, then every test there is (PYTHON=… for another interpreter)
 
 .PHONY: lint
-lint: lint-rust lint-python ## Formatters, clippy, ruff, mypy, and the stubs against the built module
+lint: lint-rust lint-python ## Formatters, clippy, rustdoc, ruff, mypy, and the stubs against the built module
 
 .PHONY: test-core
 test-core: ## The tests of the Rust core: no Python needed, the quick way round

@@ -87,13 +87,13 @@ impl GuestResources {
     /// RuntimeError if the loop runs; OSError from the poller. The loop is as it was then.
     fn new(py: Python<'_>, event_loop: &EventLoop) -> PyResult<Self> {
         let guard = KeptGuard::take(event_loop.owner()).or_raise()?;
-        event_loop.leave_rest()?;
         let (alarm, outer) = (Alarm::new().or_raise()?, Poller::new().or_raise()?);
         let alarm_token = event_loop.register(alarm.fd(), Interest::READ, Source::Waker)?;
         let guard = GuestGuard(ManuallyDrop::new(guard));
         let resources = Self { guard, alarm, alarm_token, outer, inner: Mutex::new(None) };
+        let begun = resources.follow(event_loop).and_then(|()| event_loop.leave_rest());
         // The first turn is due.
-        match resources.follow(event_loop).and_then(|()| event_loop.injection_queue.wake().or_raise()) {
+        match begun.and_then(|()| event_loop.injection_queue.wake().or_raise()) {
             Ok(()) => Ok(resources),
             Err(error) => {
                 resources.release(py, event_loop)?;
