@@ -287,6 +287,17 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The TLS engine of the connections that a test makes: the fallback, unless the test sets another."""
+    name: str = getattr(request, "param", "object")
+    if name == "object":
+        monkeypatch.setenv("WHORL_TLS_ENGINE", "object")
+    else:
+        monkeypatch.delenv("WHORL_TLS_ENGINE", raising=False)
+    return name
+
+
 PRELUDE = """\
 import asyncio, contextlib, faulthandler, os, signal, socket, sys, threading, time
 

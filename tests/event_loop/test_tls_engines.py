@@ -33,18 +33,7 @@ from .tls_support import ENGINES, address_of, tls_client, tls_pair, tls_server
 
 Loop = asyncio.AbstractEventLoop
 
-pytestmark = whorl_only
-
-
-@pytest.fixture(autouse=True)
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The engine of the connections that a test makes: the fallback, unless the test sets another."""
-    name: str = getattr(request, "param", "object")
-    if name == "object":
-        monkeypatch.setenv("WHORL_TLS_ENGINE", "object")
-    else:
-        monkeypatch.delenv("WHORL_TLS_ENGINE", raising=False)
-    return name
+pytestmark = [whorl_only, pytest.mark.usefixtures("engine")]
 
 
 #: The same tests once more. The modules themselves run over the engine that users get.

@@ -22,17 +22,11 @@ from .tls_support import ENGINES, address_of, tls_client, tls_pair, tls_server
 
 Loop = asyncio.AbstractEventLoop
 
-pytestmark = whorl_only
-
-
-@pytest.fixture(autouse=True, params=ENGINES)
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    name: str = request.param
-    if name == "object":
-        monkeypatch.setenv("WHORL_TLS_ENGINE", "object")
-    else:
-        monkeypatch.delenv("WHORL_TLS_ENGINE", raising=False)
-    return name
+pytestmark = [
+    whorl_only,
+    pytest.mark.usefixtures("engine"),
+    pytest.mark.parametrize("engine", ENGINES, indirect=True),
+]
 
 
 class MessageCallback:
