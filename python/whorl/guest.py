@@ -1,10 +1,14 @@
 """A loop that runs inside the main loop of another program: a GUI toolkit, a game, another event loop.
 
 The host watches one descriptor, :attr:`Guest.fd`, for reading, and calls :meth:`Guest.turn` whenever it is
-readable. That is all an adapter has to do::
+readable. An adapter does little more (:mod:`whorl.gui` has those of Tk, Qt and GLib)::
 
-    def start(root, main):
-        guest = whorl.guest.Guest(main, done=lambda guest: root.quit())
+    def start(main):
+        def done(guest):
+            root.deletefilehandler(guest.fd)
+            root.quit()
+
+        guest = whorl.guest.Guest(main, done=done)
         root.createfilehandler(guest.fd, tkinter.READABLE, lambda fd, mask: guest.turn())
 
 A host that cannot watch descriptors calls :meth:`Guest.turn` when the time comes that the last call returned,
@@ -14,15 +18,12 @@ and often enough in between (once a frame).
 from __future__ import annotations
 
 import asyncio
-import sys
-import threading
 from asyncio import events, tasks
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from whorl import _core
 from whorl.event_loop import EventLoop
-from whorl.patches import handle_run_is_replaced
+from whorl.turns import BUDGET, Turns, resume, suspend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -32,16 +33,14 @@ __all__ = ["BUDGET", "Guest"]
 
 _T = TypeVar("_T")
 
-#: Seconds that the callbacks of one turn may take: it leaves a host time for 60 frames a second.
-BUDGET = 0.004
-
 
 class Guest(Generic[_T]):
     """Runs the coroutine *main* by turns that a host calls.
 
     The counterpart of :func:`whorl.run`: when *main* is done, the tasks that are left are cancelled,
     asynchronous generators and the default executor are shut down, by further turns, and the loop is closed.
-    Then :attr:`done` is true and *done* is called with the guest; the host stops to watch :attr:`fd`.
+    Then :attr:`done` is true and *done* is called with the guest; the host stops to watch :attr:`fd`, which
+    is closed when *done* has returned.
 
     Unless the host is an event loop itself, the guest's loop is the running loop of this thread from here
     to the end: a handler of the host's may call :func:`asyncio.create_task`, ``transport.write()`` or
@@ -64,9 +63,6 @@ class Guest(Generic[_T]):
         if not asyncio.iscoroutine(main):
             raise ValueError(f"a coroutine was expected, got {main!r}")
         self._done_callback = done
-        self._thread = threading.get_ident()
-        #: The loop that runs in this thread between the turns: none, or that of an asyncio host.
-        self._host = events._get_running_loop()
         self._error: BaseException | None = None
         self._ending: asyncio.Task[None] | None = None
         self._closed = False
@@ -77,14 +73,8 @@ class Guest(Generic[_T]):
             undo.callback(self._loop.close)
             if debug is not None:
                 self._loop.set_debug(debug)
-            self._hooks = sys.get_asyncgen_hooks()
-            undo.callback(self._restore_thread)
-            self._loop._claim_wakeup_fd("run")
-            self._loop._thread_id = self._thread
-            self._turns = _core.GuestTurns(self._loop)
+            self._turns = Turns(self._loop)
             undo.callback(self._turns.end)
-            if self._host is None:
-                self._install()
             self._main: asyncio.Task[_T] = self._loop.create_task(main)
             undo.pop_all()
         self._main.add_done_callback(lambda _: self._begin_end())
@@ -97,7 +87,7 @@ class Guest(Generic[_T]):
 
     @property
     def fd(self) -> int:
-        """The descriptor to watch for reading, the same until the guest is done.
+        """The descriptor to watch for reading, the same until *done* has returned, and closed then.
 
         It is readable when a descriptor of the loop is ready, a timer is due, another thread has called
         :meth:`~asyncio.loop.call_soon_threadsafe`, or the last turn has left something to do.
@@ -132,17 +122,16 @@ class Guest(Generic[_T]):
 
         Raises :exc:`RuntimeError` on another thread than the one that made the guest.
         """
-        if threading.get_ident() != self._thread:
-            raise RuntimeError("a guest's turns are called on the thread that made it")
+        turns = self._turns
+        turns.check_thread("a guest's turns are called")
         if self._closed:
             return None
-        with _PutAside(self):
-            delay = self._turns.turn(budget)
-            if self._turns.stopped and self._ending is None:
-                self._error = RuntimeError("Event loop stopped before Future completed.")
-                _ending = self._begin_end()
+        with turns.put_aside():
+            delay = turns.run(budget)
+            if turns.stopped and self._ending is None:
+                self._fail(RuntimeError("Event loop stopped before Future completed."))
                 delay = 0.0
-        if self._ending is not None and self._ending.done() and not self._turns.depth:
+        if self._ending is not None and self._ending.done() and not turns.under_way:
             self._finish()
             return None
         return delay
@@ -170,19 +159,19 @@ class Guest(Generic[_T]):
         """
         if self._closed:
             return
-        if threading.get_ident() != self._thread:
-            raise RuntimeError("a guest is closed on the thread that made it")
-        self._leave()
-        outer = _suspend(events._get_running_loop())
+        self._turns.check_thread("a guest is closed")
+        self._turns.end()
+        host = self._turns.host
+        outer = suspend(host)
         events._set_running_loop(None)
         try:
             self._loop.run_until_complete(self._begin_end())
         finally:
             self._loop.close()
-            events._set_running_loop(self._host)
-            _resume(self._host, outer)
+            events._set_running_loop(host)
+            resume(host, outer)
             self._closed = True
-        self._notify()
+            self._notify()
 
     def __enter__(self) -> Self:
         """Nothing but the guest."""
@@ -208,11 +197,15 @@ class Guest(Generic[_T]):
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        seen = self._error
+        if seen is None:
+            # What main raises is the result.
+            left = [task for task in left if task is not self._main]
+        elif self._main not in left:
+            left.append(self._main)
         for task in left:
-            if task is self._main or task.cancelled():
-                continue
-            error = task.exception()
-            if error is not None:
+            error = None if task.cancelled() else task.exception()
+            if error is not None and error is not seen:
                 loop.call_exception_handler(
                     {
                         "message": "unhandled exception while a guest ended",
@@ -223,92 +216,26 @@ class Guest(Generic[_T]):
         await loop.shutdown_asyncgens()
         await loop.shutdown_default_executor()
 
+    @property
+    def _has_failed(self) -> bool:
+        return self._error is not None
+
+    def _fail(self, error: BaseException) -> None:
+        """End the guest by further turns; :meth:`result` raises the error, or one that came before."""
+        self._error = self._error or error
+        _ending = self._begin_end()
+
     def _finish(self) -> None:
         """End the guest: restore the thread's state, and notify the host."""
-        self._leave()
+        self._turns.end()
         self._loop.close()
         self._closed = True
         self._notify()
 
-    def _leave(self) -> None:
-        self._turns.end()
-        self._restore_thread()
-
-    def _restore_thread(self) -> None:
-        """Undo what a running loop changes in its thread and process."""
-        self._loop._thread_id = None
-        if self._host is None:
-            self._uninstall()
-        self._loop._release_wakeup_fd("run")
-
     def _notify(self) -> None:
         callback, self._done_callback = self._done_callback, None
-        if callback is not None:
-            callback(self)
-
-    # -- the state of a running loop in its thread -----------------------------------------------------------
-
-    def _install(self) -> None:
-        sys.set_asyncgen_hooks(
-            firstiter=self._loop._asyncgen_firstiter_hook, finalizer=self._loop._asyncgen_finalizer_hook
-        )
-        self._loop._set_coroutine_origin_tracking(self._loop.get_debug())
-        self._loop._set_native_handle_run_replaced(handle_run_is_replaced())
-        events._set_running_loop(self._loop)
-
-    def _uninstall(self) -> None:
-        events._set_running_loop(self._host)
-        self._loop._set_coroutine_origin_tracking(False)
-        sys.set_asyncgen_hooks(*self._hooks)
-
-
-class _PutAside:
-    """Puts the task that is running, and the loop of an asyncio host, aside for the length of a turn."""
-
-    __slots__ = ("_guest", "_outer", "_switch", "_task")
-
-    def __init__(self, guest: Guest[Any]) -> None:
-        self._guest = guest
-
-    def __enter__(self) -> None:
-        guest = self._guest
-        self._outer = events._get_running_loop()
-        self._task = _suspend(self._outer)
-        # Within a turn, and in a host that is no loop, it is the guest's already.
-        self._switch = self._outer is not guest._loop
-        if self._switch:
-            guest._hooks = sys.get_asyncgen_hooks()
-            guest._install()
-
-    def __exit__(self, *exc: object) -> None:
-        guest = self._guest
-        if self._switch:
-            guest._uninstall()
-            events._set_running_loop(self._outer)
-        _resume(self._outer, self._task)
-
-
-def _suspend(loop: Any) -> asyncio.Task[Any] | None:
-    """Make no task the current one of ``loop``, which is running; return the one that was."""
-    if loop is None:
-        return None
-    task = asyncio.current_task(loop)
-    if task is None:
-        return None
-    swap = getattr(tasks, "_swap_current_task", None)
-    if swap is not None:
-        swap(loop, None)
-    else:
-        tasks._leave_task(loop, task)
-    return task
-
-
-def _resume(loop: Any, task: asyncio.Task[Any] | None) -> None:
-    """Make ``task`` the current one of ``loop`` again."""
-    if task is None:
-        return
-    swap = getattr(tasks, "_swap_current_task", None)
-    if swap is not None:
-        swap(loop, task)
-    else:
-        tasks._enter_task(loop, task)
+        try:
+            if callback is not None:
+                callback(self)
+        finally:
+            self._turns.close_fd()

@@ -39,6 +39,8 @@ pub struct GuestTurns {
     stopped: AtomicBool,
     /// Until the guest ends. Locked for the length of a move only, on an attached thread that does not detach meanwhile.
     resources: Mutex<Option<Arc<GuestResources>>>,
+    /// What the host watches, until it has stopped to. Locked as `resources`.
+    outer: Mutex<Option<Arc<Poller>>>,
 }
 
 /// The loop's guard, in an object that any thread may have and drop.
@@ -75,7 +77,7 @@ struct GuestResources {
     alarm: Alarm,
     alarm_token: Token,
     /// What the host watches.
-    outer: Poller,
+    outer: Arc<Poller>,
     /// The loop's poller that is in it. Locked for the length of a comparison or a move.
     inner: Mutex<Option<Arc<Poller>>>,
 }
@@ -87,7 +89,7 @@ impl GuestResources {
     /// RuntimeError if the loop runs; OSError from the poller. The loop is as it was then.
     fn new(py: Python<'_>, event_loop: &EventLoop) -> PyResult<Self> {
         let guard = KeptGuard::take(event_loop.owner()).or_raise()?;
-        let (alarm, outer) = (Alarm::new().or_raise()?, Poller::new().or_raise()?);
+        let (alarm, outer) = (Alarm::new().or_raise()?, Arc::new(Poller::new().or_raise()?));
         let alarm_token = event_loop.register(alarm.fd(), Interest::READ, Source::Waker)?;
         let guard = GuestGuard(ManuallyDrop::new(guard));
         let resources = Self { guard, alarm, alarm_token, outer, inner: Mutex::new(None) };
@@ -143,13 +145,18 @@ impl Drop for Entered<'_> {
     }
 }
 
+fn ended() -> PyErr {
+    PyRuntimeError::new_err("the guest has ended")
+}
+
 impl GuestTurns {
     fn resources(&self) -> PyResult<Arc<GuestResources>> {
         let resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
-        resources.clone().ok_or_else(|| PyRuntimeError::new_err("the guest has ended"))
+        resources.clone().ok_or_else(ended)
     }
 
-    /// Runs steps without waiting, until nothing is ready or the budget is used up.
+    /// Runs steps without waiting, until nothing is ready or the budget is used up. A poll that has found something is followed by
+    /// another one, which costs less than to return to the host and come back.
     fn run_steps(
         &self,
         event_loop: &Bound<'_, EventLoop>,
@@ -162,7 +169,7 @@ impl GuestTurns {
         let mut first = true;
         loop {
             let sleep = step.prepare(event_loop)?;
-            if sleep.is_idle() && !first {
+            if sleep.is_idle() && !first && !step.has_found_events() {
                 return Ok(());
             }
             first = false;
@@ -231,15 +238,16 @@ impl GuestTurns {
             event_loop: event_loop.clone().unbind(),
             depth: AtomicU32::new(0),
             stopped: AtomicBool::new(false),
+            outer: Mutex::new(Some(Arc::clone(&resources.outer))),
             resources: Mutex::new(Some(Arc::new(resources))),
         })
     }
 
-    /// The descriptor that is readable when there is something to do.
+    /// The descriptor that is readable when there is something to do, until it is closed.
     #[getter]
     fn fd(&self) -> PyResult<i32> {
-        self.event_loop.get().check_closed()?;
-        Ok(self.resources()?.outer.as_raw_fd())
+        let outer = self.outer.lock().unwrap_or_else(PoisonError::into_inner);
+        outer.as_ref().map(|outer| outer.as_raw_fd()).ok_or_else(ended)
     }
 
     /// How many turns are under way.
@@ -275,7 +283,7 @@ impl GuestTurns {
         outcome.or_raise()?
     }
 
-    /// Gives the loop back, to be run or closed.
+    /// Gives the loop back, to be run or closed. The descriptor stays open.
     fn end(&self, py: Python<'_>) -> PyResult<()> {
         if self.depth() > 0 {
             return Err(PyRuntimeError::new_err("a guest cannot end within a turn of its own"));
@@ -284,6 +292,11 @@ impl GuestTurns {
         let _descriptors = self.resources.lock().unwrap_or_else(PoisonError::into_inner).take();
         EventLoop::come_to_rest(self.event_loop.bind(py));
         Ok(())
+    }
+
+    /// Closes the descriptor, which the host does not watch any more.
+    fn close_fd(&self) {
+        let _descriptor = self.outer.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {

@@ -125,6 +125,8 @@ pub struct Step<'guard, 'owner> {
     /// Handles to be used again, until there is a lot of them or the turn ends.
     recycled: Vec<Py<Handle>>,
     has_polled: bool,
+    /// Whether the last poll brought events of descriptors.
+    has_found: bool,
     caller: Caller,
 }
 
@@ -136,8 +138,16 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
             events: Events::with_capacity(EVENTS),
             recycled: Vec::with_capacity(RECYCLE_LOT),
             has_polled: false,
+            has_found: false,
             caller,
         }
+    }
+
+    /// Whether the step has polled and found events of descriptors: the next poll may well find more, such as what a peer on
+    /// the same loop has answered.
+    #[must_use]
+    pub const fn has_found_events(&self) -> bool {
+        self.has_polled && self.has_found
     }
 
     /// Takes what other threads left, and says how long the poll may wait.
@@ -239,7 +249,7 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
     /// After a poll: dispatches the events, or keeps them until the batch is over, and takes due timers.
     // Never: a turn without a poll would pay for its locals.
     #[inline(never)]
-    fn hand_out(&self, event_loop: &Bound<'_, EventLoop>, budget: Option<Budget>) -> PyResult<()> {
+    fn hand_out(&mut self, event_loop: &Bound<'_, EventLoop>, budget: Option<Budget>) -> PyResult<()> {
         let this = event_loop.get();
         let stale = self.hand_out_events(event_loop, budget)?;
         let renew =
@@ -253,7 +263,7 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
         let now = EventLoop::now(event_loop)?;
         let polled_at = if this.clock.kind() == Clock::System { now } else { clock::monotonic() };
         // A guest's waker stays readable, and its event says nothing of the descriptors.
-        let has_events = self.events.len() > usize::from(self.caller != Caller::Run);
+        let has_events = if self.caller == Caller::Run { !self.events.is_empty() } else { self.has_found };
         this.state.with_guard(self.guard, |state| state.pace.note_poll(polled_at, has_events)).or_raise()?;
         loop {
             let timer = this.timers.with_guard(self.guard, |timers| timers.pop_due(now)).or_raise()?;
@@ -265,11 +275,15 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
 
     /// Dispatches the events, or keeps them until the batch is over if there is one. True if an event came for a source
     /// that is gone.
-    fn hand_out_events(&self, event_loop: &Bound<'_, EventLoop>, budget: Option<Budget>) -> PyResult<bool> {
+    fn hand_out_events(
+        &mut self,
+        event_loop: &Bound<'_, EventLoop>,
+        budget: Option<Budget>,
+    ) -> PyResult<bool> {
         let py = event_loop.py();
         let this = event_loop.get();
         let events = &self.events;
-        let mut stale = false;
+        let (mut stale, mut found) = (false, false);
         let later = !events.is_empty() && this.with(|state| !state.ready.is_empty())?;
         for index in 0..events.len() {
             let Some(event) = events.get(index) else { break };
@@ -277,6 +291,7 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
                 Some(source) => source.dispatch(at, event.readiness, &mut state.ready),
                 None => Dispatch::Stale,
             })?;
+            found |= !matches!(dispatch, Dispatch::Waker | Dispatch::Stale);
             match dispatch {
                 Dispatch::Nothing => {}
                 Dispatch::Stale => stale = true,
@@ -295,6 +310,7 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
                 }
             }
         }
+        self.has_found = found;
         Ok(stale)
     }
 
