@@ -116,7 +116,7 @@ miri: ## The core's tests under miri, which finds undefined behaviour; needs a n
 	    --skip only_the_child --skip client::coding --skip websocket::deflate
 
 .PHONY: test-python
-test-python: $(STAMPS)/dev $(STAMPS)/programs $(BUILT) ## The Python tests (TESTS=tests/event_loop ARGS="-k timers")
+test-python: $(STAMPS)/dev $(STAMPS)/programs $(STAMPS)/gui $(BUILT) ## The Python tests (TESTS=tests/event_loop ARGS="-k timers")
 	$(call say,running pytest on $(TAG))
 	@$(PY) -m pytest $(TESTS) $(ARGS)
 
@@ -215,6 +215,16 @@ GIL_ONLY := $(if $(filter %t,$(TAG)),,requirements/programs-gil.txt)
 $(STAMPS)/programs: requirements/programs.txt requirements/examples.txt $(GIL_ONLY) $(STAMPS)/venv
 	$(call say,installing the programs that the tests run)
 	@$(PIP) -r $< $(addprefix -r ,$(GIL_ONLY))
+	@touch $@
+
+# Free-threaded builds have Tk alone. PyGObject is compiled, which fails where its libraries are missing: its tests say so.
+GUI_ONLY := $(if $(filter %t,$(TAG)),,requirements/gui.txt requirements/gui-glib.txt)
+$(STAMPS)/gui: $(GUI_ONLY) $(STAMPS)/venv
+ifneq ($(GUI_ONLY),)
+	$(call say,installing the GUI toolkits)
+	@$(PIP) -r requirements/gui.txt
+	@$(PIP) -r requirements/gui-glib.txt || echo 'PyGObject could not be compiled: GTK goes untested'
+endif
 	@touch $@
 
 $(STAMPS)/compat: requirements/compat.txt requirements/examples.txt $(STAMPS)/venv

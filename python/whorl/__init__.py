@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["EventLoop", "EventLoopPolicy", "__version__", "install", "new_event_loop", "run"]
 
 # Public packages below this one. Not in `__all__`: `from whorl import *` does not import them.
-_PACKAGES = ("guest", "http", "testing")
+_PACKAGES = ("guest", "gui", "http", "testing")
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,1 @@
+"""``whorl.gui`` in the main loops of real toolkits."""

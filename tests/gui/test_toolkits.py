@@ -1,0 +1,131 @@
+"""``whorl.gui`` in the main loop of each toolkit; each case is a process (:mod:`tests.gui.cases`)."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.event_loop.support import PATIENCE
+from tests.gui.toolkits import MODULES, TOOLKITS
+from tests.programs.support import missing_service
+
+ROOT = Path(__file__).parents[2]
+
+#: What each case prints.
+EVERYWHERE = {
+    "results": "ok",
+    "network": "ok",
+    "handlers": "ok",
+    "started": "ok",
+    "runner": "ok",
+    "modal": "ok",
+    "exits_in_a_task": "cancelled True\nexit 3",
+    "exits_in_a_callback": "cancelled True\nexit 3",
+    "exits_within_a_dialog": "cancelled True\nexit 3",
+    "window_closed": "cancelled\nok",
+    "window_closed_by_a_task": "ok",
+    "busy": "ok",
+    "busy_toolkit": "ok",
+    "idle": "turns 1",
+}
+SOME = {
+    ("PySide6", "qt_decorated"): "ok",
+    ("PyQt6", "qt_decorated"): "ok",
+    ("gtk3", "gtk_awaitables"): "ok",
+    ("gtk3", "gtk_application"): "cancelled\nok",
+    ("gtk4", "gtk_application"): "cancelled\nok",
+    ("tk", "tk_many_descriptors"): "Tk before version 9 watches descriptors by s\nok",
+}
+#: Without GLib Qt has a dispatcher of its own.
+DISPATCHED = ("modal", "busy", "busy_toolkit", "idle", "exits_within_a_dialog")
+
+#: The child's exit in a task is reported as on asyncio, as no other task has seen it.
+EXPECTED_ERRORS = ("SystemExit: 3",)
+
+
+@pytest.fixture(params=TOOLKITS)
+def toolkit(request: pytest.FixtureRequest) -> str:
+    """The name of a toolkit that is there."""
+    name: str = request.param
+    module, needed = MODULES[name]
+    package = module.partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        free_threaded = "t" in sys.abiflags
+        reason = f"{name} is not there: it takes {needed}"
+        if free_threaded and name != "tk":
+            pytest.skip(f"{name} has no wheel for the free-threaded build")
+        missing_service(reason)
+    return name
+
+
+def start(display: str, toolkit: str, case: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.gui.cases", toolkit, case],
+        env={**os.environ, "DISPLAY": display, "GTK_A11Y": "none", **environment},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Return the exit status, the output, and the errors that Python has printed."""
+    try:
+        output, errors = process.communicate(timeout=3 * PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        output, errors = process.communicate()
+        pytest.fail(f"no end after:\n{output}\n{errors}")
+    return process.returncode, output, python_errors(errors)
+
+
+def python_errors(errors: str) -> str:
+    """Leave out what toolkits say of a machine without a desktop."""
+    if re.search(r"Traceback|Error|Exception|never (awaited|retrieved)", errors):
+        return errors
+    return ""
+
+
+@pytest.mark.parametrize("case", EVERYWHERE)
+def test_case(display: str, toolkit: str, case: str) -> None:
+    status, output, errors = finish(start(display, toolkit, case))
+    if any(expected in errors for expected in EXPECTED_ERRORS) and case.startswith("exits"):
+        errors = ""
+    assert (status, output, errors) == (0, EVERYWHERE[case] + "\n", "")
+
+
+@pytest.mark.parametrize("case", sorted({case for _, case in SOME}))
+def test_case_of_one_toolkit(display: str, toolkit: str, case: str) -> None:
+    if (toolkit, case) not in SOME:
+        pytest.skip(f"{toolkit} has nothing of the kind")
+    assert finish(start(display, toolkit, case)) == (0, SOME[toolkit, case] + "\n", "")
+
+
+@pytest.mark.parametrize("case", DISPATCHED)
+def test_case_without_glib(display: str, toolkit: str, case: str) -> None:
+    if toolkit not in ("PySide6", "PyQt6"):
+        pytest.skip("Qt alone has another dispatcher")
+    status, output, errors = finish(
+        start(display, toolkit, case, QT_NO_GLIB="1", QT_QPA_PLATFORM="offscreen")
+    )
+    assert (status, output, errors) == (0, EVERYWHERE[case] + "\n", "")
+
+
+@pytest.mark.parametrize("case", ["ctrl_c", "ctrl_c_twice"])
+def test_ctrl_c(display: str, toolkit: str, case: str) -> None:
+    process = start(display, toolkit, case)
+    assert process.stdout is not None
+    for _ in range(2 if case == "ctrl_c_twice" else 1):
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+    status, output, errors = finish(process)
+    expected = "cancelled\ninterrupted\n" if case == "ctrl_c" else "interrupted\n"
+    assert (status, output, errors) == (0, expected, "")
