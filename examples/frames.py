@@ -3,8 +3,9 @@
     python -m examples.frames                  until the window is closed
     python -m examples.frames --frames 120     for two seconds
 
-A toolkit that cannot watch descriptors needs nothing but :meth:`whorl.guest.Guest.turn`, called once a frame. Tasks that take
-longer than a frame together continue in the next one, so that none comes late. Needs ``pip install pygame-ce``.
+A toolkit that cannot watch descriptors needs nothing but :meth:`whorl.guest.Guest.turn`, called once a
+frame. Tasks that take longer than a frame together continue in the next one, so that none comes late. Needs
+``pip install pygame-ce``.
 """
 
 import argparse
@@ -40,9 +41,7 @@ async def roll_all(balls: list[Ball]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--frames", type=int, default=0, help="how many to draw (default: until it is closed)"
-    )
+    parser.add_argument("--frames", type=int, default=0, help="how many to draw (default: no limit)")
     options = parser.parse_args()
     pygame.init()
     screen = pygame.display.set_mode(SIZE)

@@ -550,7 +550,7 @@ def tk_many_descriptors(toolkit: Toolkit) -> None:
 
 @case
 def busy(toolkit: Toolkit) -> None:
-    """A loop that always has something to do leaves the toolkit its idle callbacks, which redraw, and its timers."""
+    """A loop that always has something to do leaves the toolkit its redraws and its timers."""
     calls: list[str] = []
 
     async def main() -> None:

@@ -31,7 +31,7 @@ class Toolkit(ABC):
 
     @abstractmethod
     def dialog(self) -> tuple[Callable[[], object], Callable[[], object]]:
-        """Make a dialog; returns what runs it until it is closed, by a main loop of its own, and what closes it."""
+        """Make a dialog; returns what runs it by a main loop of its own, and what closes it."""
 
     @abstractmethod
     def close_window(self) -> None:
