@@ -74,7 +74,7 @@ RUST_SOURCES := Cargo.toml $(wildcard Cargo.lock) $(shell find crates -name '*.r
 .PHONY: help
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## "; print "make <target> [PYTHON=3.14t] [ARGS=…]\n" } \
-	      /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	      /^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: $(STAMPS)/examples $(BUILT) ## Fetch the pages of a local site in three ways; URLS="https://… …" for others
@@ -129,6 +129,10 @@ soak: $(STAMPS)/dev $(STAMPS)/programs $(BUILT) ## The long tests, which look fo
 conformance: $(STAMPS)/dev $(BUILT) ## CPython's own asyncio test-suite on whorl's loop
 	$(call say,running the asyncio test-suite of CPython $(VERSION))
 	@$(PY) -m tests.conformance $(ARGS)
+
+.PHONY: gui-conformance
+gui-conformance: $(STAMPS)/dev $(STAMPS)/gui $(BUILT) ## The same in the main loops of Tk, PySide6, PyQt6 and GLib
+	@for loop in tk pyside6 pyqt6 glib; do $(PY) -m tests.conformance --loop $$loop $(ARGS) || exit 1; done
 
 .PHONY: compat
 compat: $(STAMPS)/dev $(STAMPS)/compat $(BUILT) ## aiohttp's own tests with whorl's HTTP client

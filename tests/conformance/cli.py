@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conformance import check, rows
 from tests.conformance.loops import CONTROL, LOOPS, why_unavailable
 from tests.conformance.worker import PACKAGE, job
+from tests.gui.display import NoDisplayError, virtual_display
 from tests.harness import report
 from tests.harness.check import rows_match
 from tests.harness.rows import RowError, row_for
@@ -120,7 +123,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(
         f"asyncio's own test-suite of {report.python_name()} on {' and '.join(loops)}: {len(modules)} modules"
     )
-    results = _run(modules, loops, options, with_not_applicable=comparing)
+    try:
+        with _display_for(options.loop):
+            results = _run(modules, loops, options, with_not_applicable=comparing)
+    except NoDisplayError as error:
+        print(f"conformance: cannot run on {options.loop}: {error}", file=sys.stderr)
+        return 2
 
     problems = rows_match(known, results[0])
     if comparing:
@@ -141,6 +149,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             json.dumps(report.as_json(results, problems, COUNTED), indent=1), encoding="utf-8"
         )
     return 1 if problems or any(result.bad for column in results for result in column) else 0
+
+
+@contextmanager
+def _display_for(loop: str) -> Iterator[None]:
+    """Give the workers the display that ``loop`` needs."""
+    if loop != "tk":
+        yield
+        return
+    with virtual_display() as name:
+        os.environ["DISPLAY"] = name
+        yield
 
 
 def _run(

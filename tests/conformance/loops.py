@@ -15,7 +15,14 @@ LOOPS: dict[str, tuple[str, str]] = {
     "whorl": ("whorl", "EventLoop"),
     "asyncio": ("asyncio", "SelectorEventLoop"),
     "uvloop": ("uvloop", "Loop"),
+    "tk": ("tests.gui.loops", "TkLoop"),
+    "pyside6": ("tests.gui.loops", "PySide6Loop"),
+    "pyqt6": ("tests.gui.loops", "PyQt6Loop"),
+    "glib": ("tests.gui.loops", "GLibLoop"),
 }
+
+#: What a loop of tests.gui.loops needs in addition.
+TOOLKITS = {"tk": "tkinter", "pyside6": "PySide6", "pyqt6": "PyQt6", "glib": "gi"}
 
 #: The loop that every other one is compared with.
 CONTROL = "asyncio"
@@ -23,7 +30,7 @@ CONTROL = "asyncio"
 
 def why_unavailable(name: str) -> str | None:
     """Say in one line why the loop ``name`` cannot be used in this interpreter, or return None if it can."""
-    package = LOOPS[name][0]
+    package = TOOLKITS.get(name) or LOOPS[name][0]
     if importlib.util.find_spec(package) is None:
         return f"{package} is not installed in this interpreter"
     return None

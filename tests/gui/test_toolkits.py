@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import signal
@@ -13,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.event_loop.support import PATIENCE
-from tests.gui.toolkits import MODULES, TOOLKITS
-from tests.programs.support import missing_service
+from tests.gui.support import require_toolkit
+from tests.gui.toolkits import PACKAGES, TOOLKITS
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,22 +49,8 @@ DISPATCHED = ("modal", "busy", "busy_toolkit", "idle", "exits_within_a_dialog")
 EXPECTED_ERRORS = ("SystemExit: 3",)
 
 
-@pytest.fixture(params=TOOLKITS)
-def toolkit(request: pytest.FixtureRequest) -> str:
-    """The name of a toolkit that is there."""
-    name: str = request.param
-    module, needed = MODULES[name]
-    package = module.partition(".")[0]
-    if importlib.util.find_spec(package) is None:
-        free_threaded = "t" in sys.abiflags
-        reason = f"{name} is not there: it takes {needed}"
-        if free_threaded and name != "tk":
-            pytest.skip(f"{name} has no wheel for the free-threaded build")
-        missing_service(reason)
-    return name
-
-
 def start(display: str, toolkit: str, case: str, **environment: str) -> subprocess.Popen[str]:
+    require_toolkit(PACKAGES[toolkit])
     return subprocess.Popen(
         [sys.executable, "-m", "tests.gui.cases", toolkit, case],
         env={**os.environ, "DISPLAY": display, "GTK_A11Y": "none", **environment},
@@ -94,6 +79,7 @@ def python_errors(errors: str) -> str:
     return ""
 
 
+@pytest.mark.parametrize("toolkit", TOOLKITS)
 @pytest.mark.parametrize("case", EVERYWHERE)
 def test_case(display: str, toolkit: str, case: str) -> None:
     status, output, errors = finish(start(display, toolkit, case))
@@ -102,23 +88,21 @@ def test_case(display: str, toolkit: str, case: str) -> None:
     assert (status, output, errors) == (0, EVERYWHERE[case] + "\n", "")
 
 
-@pytest.mark.parametrize("case", sorted({case for _, case in SOME}))
+@pytest.mark.parametrize(("toolkit", "case"), SOME)
 def test_case_of_one_toolkit(display: str, toolkit: str, case: str) -> None:
-    if (toolkit, case) not in SOME:
-        pytest.skip(f"{toolkit} has nothing of the kind")
     assert finish(start(display, toolkit, case)) == (0, SOME[toolkit, case] + "\n", "")
 
 
+@pytest.mark.parametrize("toolkit", ["PySide6", "PyQt6"])
 @pytest.mark.parametrize("case", DISPATCHED)
 def test_case_without_glib(display: str, toolkit: str, case: str) -> None:
-    if toolkit not in ("PySide6", "PyQt6"):
-        pytest.skip("Qt alone has another dispatcher")
     status, output, errors = finish(
         start(display, toolkit, case, QT_NO_GLIB="1", QT_QPA_PLATFORM="offscreen")
     )
     assert (status, output, errors) == (0, EVERYWHERE[case] + "\n", "")
 
 
+@pytest.mark.parametrize("toolkit", TOOLKITS)
 @pytest.mark.parametrize("case", ["ctrl_c", "ctrl_c_twice"])
 def test_ctrl_c(display: str, toolkit: str, case: str) -> None:
     process = start(display, toolkit, case)

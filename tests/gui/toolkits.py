@@ -205,11 +205,5 @@ TOOLKITS: dict[str, Callable[[], Toolkit]] = {
     "gtk4": lambda: Gtk("4.0"),
 }
 
-#: The modules without which a toolkit is not there, and what they need.
-MODULES = {
-    "tk": ("tkinter", "a Python built with Tk (Debian: python3-tk, or tk-dev before it is built)"),
-    "PySide6": ("PySide6.QtWidgets", "requirements/gui.txt and Debian's libegl1 libgl1 libxkbcommon-x11-0"),
-    "PyQt6": ("PyQt6.QtWidgets", "requirements/gui.txt and Debian's libegl1 libgl1 libxkbcommon-x11-0"),
-    "gtk3": ("gi", "requirements/gui-glib.txt and Debian's gir1.2-gtk-3.0"),
-    "gtk4": ("gi", "requirements/gui-glib.txt and Debian's gir1.2-gtk-4.0"),
-}
+#: The package that each is in.
+PACKAGES = {"tk": "tkinter", "PySide6": "PySide6", "PyQt6": "PyQt6", "gtk3": "gi", "gtk4": "gi"}

@@ -61,7 +61,8 @@ class GLibHost(Host):
         if application is None:
             main_loop = self._glib.MainLoop(self._context)
             with _pushed(self._ours, main_loop.quit):
-                main_loop.run()
+                # Not PyGObject's own run(), which handles SIGINT itself: signals wake the guest.
+                super(type(main_loop), main_loop).run()
             return
         handlers = []
         if hasattr(application, "get_windows"):

@@ -66,7 +66,7 @@ class Host(ABC):
 
         Raises :exc:`RuntimeError` on another thread than the host's.
         """
-        self._check_thread()
+        self.check_thread()
         result: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
 
         def call() -> None:
@@ -111,7 +111,8 @@ class Host(ABC):
     def adopt(self, loop: EventLoop) -> None:  # noqa: B027 - most have nothing to give
         """Give ``loop``, which is to run in this main loop, what the toolkit's libraries look for."""
 
-    def _check_thread(self) -> None:
+    def check_thread(self) -> None:
+        """Raise :exc:`RuntimeError` on another thread than the host's."""
         if threading.get_ident() != self._thread:
             raise RuntimeError(f"the main loop of {self.toolkit} belongs to another thread")
 

@@ -49,11 +49,12 @@ class GuiEventLoop(EventLoop):
         Raises as :meth:`whorl.EventLoop.run_forever`. Source: :meth:`asyncio.loop.run_forever`.
         """
         host = self._gui_host
+        self._check_closed()
+        self._check_running()
+        host.check_thread()
         if host.has_ended:
             super().run_forever()
             return
-        self._check_closed()
-        self._check_running()
         turns = Turns(self)
         errors: list[BaseException] = []
 

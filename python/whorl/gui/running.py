@@ -126,6 +126,7 @@ class _Session(Generic[_T]):
             if asyncio._get_running_loop() is not None:
                 raise RuntimeError("whorl.gui runs no main loop within a running event loop")
             self._host = chosen_host(host)
+            self._host.check_thread()
             self.guest = Guest(main, done=self._ended, debug=debug)
             undo.pop_all()
             undo.callback(self.guest.close)
