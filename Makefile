@@ -74,7 +74,7 @@ RUST_SOURCES := Cargo.toml $(wildcard Cargo.lock) $(shell find crates -name '*.r
 .PHONY: help
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## "; print "make <target> [PYTHON=3.14t] [ARGS=…]\n" } \
-	      /^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	      /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: $(STAMPS)/examples $(BUILT) ## Fetch the pages of a local site in three ways; URLS="https://… …" for others

@@ -61,8 +61,7 @@ class GLibHost(Host):
         if application is None:
             main_loop = self._glib.MainLoop(self._context)
             with _pushed(self._ours, main_loop.quit):
-                # Not PyGObject's own run(), which handles SIGINT itself: signals wake the guest.
-                super(type(main_loop), main_loop).run()
+                _run(main_loop)
             return
         handlers = []
         if hasattr(application, "get_windows"):
@@ -120,6 +119,12 @@ def _pushed(stack: list[Callable[[], object]], end: Callable[[], object]) -> Ite
         yield
     finally:
         stack.pop()
+
+
+def _run(main_loop: Any) -> None:
+    # Not PyGObject's own run(), which handles SIGINT itself: signals wake the guest.
+    native: Any = super(type(main_loop), main_loop)
+    native.run()
 
 
 class _GLibWatch(Watch):
