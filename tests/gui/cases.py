@@ -337,6 +337,50 @@ def ctrl_c_twice(toolkit: Toolkit) -> None:
 
 
 @case
+def ctrl_c_started(toolkit: Toolkit) -> None:
+    """In a main loop that the program runs itself."""
+
+    async def main() -> None:
+        try:
+            say("ready")
+            await forever()
+        finally:
+            await asyncio.sleep(0.001)
+            say("cancelled")
+
+    with whorl.gui.start(main(), toolkit.host) as guest:
+        toolkit.main_loop()
+    with pytest.raises(KeyboardInterrupt):
+        guest.result()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    say("interrupted")
+
+
+@case
+def ctrl_c_often(toolkit: Toolkit) -> None:
+    """Signals that come at any moment, between turns and within, in a run and in ``run_forever()``."""
+
+    async def busy() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    for seconds in (number / 1000 for number in range(1, 25)):
+        timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            timer.start()
+            whorl.gui.run(busy() if round(seconds * 1000) % 2 else forever(), toolkit.host)
+        timer.join()
+        loop = whorl.gui.new_event_loop(toolkit.host)
+        timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            timer.start()
+            loop.run_forever()
+        timer.join()
+        loop.close()
+    say("ok")
+
+
+@case
 def exits_in_a_task(toolkit: Toolkit) -> None:
     """SystemExit leaves the toolkit's main loop, whatever the toolkit does with exceptions."""
     _exits(toolkit, lambda loop, leave: loop.create_task(leave()))

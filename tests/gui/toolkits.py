@@ -98,12 +98,7 @@ class Qt(Toolkit):
         self.host = whorl.gui.qt(self.app)
 
     def after(self, milliseconds: int, function: Callable[[], object]) -> None:
-        # Not QTimer.singleShot(), by which PySide6 6.12 loses references of None.
-        timer = self.core.QTimer(self.app)
-        timer.setSingleShot(True)
-        timer.timeout.connect(function)
-        timer.timeout.connect(timer.deleteLater)
-        timer.start(milliseconds)
+        self.core.QTimer.singleShot(milliseconds, function)
 
     def when_idle(self, function: Callable[[], object]) -> None:
         self.after(0, function)

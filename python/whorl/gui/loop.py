@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from whorl.event_loop import EventLoop
 from whorl.gui.driver import Driver
+from whorl.gui.interrupts import Interrupts
 from whorl.gui.running import chosen_host
 from whorl.turns import BUDGET, Turns
 
@@ -68,14 +70,11 @@ class GuiEventLoop(EventLoop):
             errors.append(error)
             host.quit()
 
-        try:
-            driver = Driver(host, turns.fd, turn, failed, self.time)
-            try:
-                host.run()
-            finally:
-                driver.close()
-        finally:
-            turns.end()
-            turns.close_fd()
+        with ExitStack() as undo:
+            undo.callback(turns.close_fd)
+            undo.callback(turns.end)
+            undo.callback(Interrupts(turns, failed).restore)
+            undo.callback(Driver(host, turns.fd, turn, failed, self.time).close)
+            host.run()
         if errors:
             raise errors[0]

@@ -89,36 +89,41 @@ class QtHost(Host):
         return _QtWatch(self._core, self._app, fd, function)
 
     def post(self, function: Callable[[], None]) -> None:
-        # Not QTimer.singleShot(), by which PySide6 6.12 loses references of None.
-        timer = self._core.QTimer(self._app)
-        timer.setSingleShot(True)
-        timer.timeout.connect(function)
-        timer.timeout.connect(timer.deleteLater)
-        timer.start(0)
+        self._core.QTimer.singleShot(0, function)
 
     @property
     def has_ended(self) -> bool:
         return self._core.QCoreApplication.instance() is None
 
 
+def _without_arguments(core: Any, function: Callable[[], None]) -> Any:
+    """Make a slot of ``function`` for which the arguments of no signal are converted.
+
+    A notifier's are enums, which Python code makes: a signal handler that runs in there, and raises, ends the
+    process (PySide6).
+    """
+
+    def due() -> None:
+        function()
+
+    return core.pyqtSlot()(due) if hasattr(core, "pyqtSlot") else due
+
+
 class _QtWatch(Watch):
     """A notifier; at rest, a timer of length 0, which comes when the main loop is idle, and another."""
 
     def __init__(self, core: Any, app: Any, fd: int, function: Callable[[], None]) -> None:
-        self._function = function
         self._core = core
         # As children of the application they are deleted by Qt, and not within their own signals by Python.
         self._notifier = core.QSocketNotifier(fd, core.QSocketNotifier.Type.Read, app)
         self._timers = [core.QTimer(app) for _ in range(2)]
+        due = _without_arguments(core, function)
         for timer, milliseconds in zip(self._timers, (0, round(AGE_LIMIT * 1000)), strict=True):
             timer.setSingleShot(True)
             timer.setInterval(milliseconds)
-            timer.timeout.connect(self._due)
-        self._notifier.activated.connect(self._due)
+            timer.timeout.connect(due)
+        self._notifier.activated.connect(due)
         self._closed = False
-
-    def _due(self, *args: object) -> None:
-        self._function()
 
     def let_others_go_first(self) -> None:
         self._notifier.setEnabled(False)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
-import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from whorl.guest import Guest
 from whorl.gui.driver import Driver
 from whorl.gui.glib_host import glib
 from whorl.gui.host import Host
+from whorl.gui.interrupts import Interrupts
 from whorl.gui.qt_host import application, qt
 from whorl.gui.tk_host import tk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
+    from types import FrameType
 
 __all__ = ["chosen_host", "run", "start"]
 
@@ -48,7 +48,7 @@ def run(main: Coroutine[Any, Any, _T], host: Host | None = None, *, debug: bool 
     already, :exc:`ValueError` for a *main* that is no coroutine, and what *main* raises.
     """
     session = _Session(main, host, None, debug)
-    with session.guest, _cancelled_by_ctrl_c(session):
+    with session.guest:
         session.run()
     return session.result()
 
@@ -105,6 +105,22 @@ def chosen_host(host: Host | None) -> Host:
     return found[0]()
 
 
+class _CancelledByFirst(Interrupts):
+    """Cancels the guest's coroutine on the first SIGINT, as :class:`asyncio.Runner` does."""
+
+    def __init__(self, guest: Guest[Any], quit_with: Callable[[BaseException], object]) -> None:
+        self._guest = guest
+        self.has_cancelled = False
+        super().__init__(guest._turns, quit_with)
+
+    def interrupt(self, frame: FrameType | None) -> None:
+        if not self.has_cancelled:
+            self.has_cancelled = True
+            if self._guest.cancel():
+                return
+        super().interrupt(frame)
+
+
 class _Session(Generic[_T]):
     """A guest and the host that runs it."""
 
@@ -118,7 +134,6 @@ class _Session(Generic[_T]):
         self._done = done
         self._driver: Driver | None = None
         self._running = False
-        self._interrupted = False
         self._host_ended_first = False
         with ExitStack() as undo:
             if asyncio.iscoroutine(main):
@@ -130,9 +145,10 @@ class _Session(Generic[_T]):
             self.guest = Guest(main, done=self._ended, debug=debug)
             undo.pop_all()
             undo.callback(self.guest.close)
+            self._interrupts = _CancelledByFirst(self.guest, self._failed)
             self._host.adopt(self.guest.loop)
             guest = self.guest
-            self._driver = Driver(self._host, guest.fd, self._turn, self._failed, guest.loop.time)
+            self._driver = Driver(self._host, guest.fd, guest.turn, self._failed, guest.loop.time)
             undo.pop_all()
 
     def run(self) -> None:
@@ -145,68 +161,34 @@ class _Session(Generic[_T]):
         self._host_ended_first = not self.guest.done
         self.guest.close()
 
-    def interrupt(self) -> None:
-        """Cancel *main*, or if it has been before, end all of it."""
-        first, self._interrupted = not self._interrupted, True
-        if first and self.guest.cancel():
-            return
-        # Some toolkits print an exception that a handler of theirs raises, and continue.
-        self._host.quit()
-        raise KeyboardInterrupt
-
     def result(self) -> _T | None:
         """Return what *main* returned, and None if it was cancelled because the host has ended."""
-        guest = self.guest
         try:
-            return guest.result()
+            return self.guest.result()
         except asyncio.CancelledError:
-            if self._interrupted and guest._main.uncancel() == 0:
-                raise KeyboardInterrupt from None
             if self._host_ended_first:
                 return None
             raise
 
-    def _turn(self) -> None:
-        self.guest.turn()
-        self._close_failed()
-
     def _failed(self, error: BaseException) -> None:
-        """End the guest and the host."""
+        """End the guest, by further turns, and the host."""
         self.guest._fail(error)
-        self._host.quit()
-        self._close_failed()
-
-    def _close_failed(self) -> None:
-        # Within a turn, which runs a main loop, it is left to that turn.
-        if self.guest._has_failed and not self.guest._turns.under_way:
-            self.guest.close()
+        if self._driver is not None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
+            # A fault, which further turns would repeat.
+            self._driver.close()
+            self._host.quit()
+        if self._running or self.guest._turns.under_way:
+            # At once: run() waits for the rest, and the main loop of a dialog ends before the turn that has
+            # opened it.
+            self._host.quit()
 
     def _ended(self, guest: Guest[_T]) -> None:
+        self._interrupts.restore()
         if self._driver is not None:
             self._driver.close()
-        if self._running:
+        if self._interrupts.has_cancelled and guest._main.cancelled() and guest._main.uncancel() == 0:
+            guest._fail(KeyboardInterrupt())
+        if self._running or guest._has_failed:
             self._host.quit()
         if self._done is not None:
             self._done(guest)
-
-
-@contextmanager
-def _cancelled_by_ctrl_c(session: _Session[Any]) -> Iterator[None]:
-    """Have SIGINT cancel the session's coroutine, unless the program has a handler of its own."""
-    handler = signal.default_int_handler
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not handler
-    ):
-        yield
-        return
-
-    def interrupt(signum: int, frame: object) -> None:
-        session.interrupt()
-
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGINT) is interrupt:
-            signal.signal(signal.SIGINT, handler)
