@@ -5,14 +5,15 @@ from __future__ import annotations
 import gc
 import ssl
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, ExitStack
+from typing import TypeVar
 
 import pytest
 
 from tests.programs.support import Harness, Tls, guarded_harness, loop_names, missing_service
+from tools.services import Postgres, Redis, ServiceMissingError, running_postgres, running_redis
 
-if TYPE_CHECKING:
-    from tests.programs.services import Postgres, Redis
+T = TypeVar("T")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -62,23 +63,23 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     return Tls(server, client, authority, *paths)
 
 
+def started(server: AbstractContextManager[T]) -> Iterator[T]:
+    """The server while it runs. Skips the test, or fails it, where this machine cannot run one."""
+    with ExitStack() as stack:
+        try:
+            running = stack.enter_context(server)
+        except ServiceMissingError as error:
+            missing_service(str(error))
+        yield running
+
+
 @pytest.fixture(scope="session")
 def postgres(tls: Tls) -> Iterator[Postgres]:
     """A PostgreSQL server of our own, for the whole run."""
-    try:
-        from tests.programs.services import running_postgres
-    except ImportError as error:
-        missing_service(f"PostgreSQL cannot be set up: {error}")
-    with running_postgres(tls.authority) as server:
-        yield server
+    yield from started(running_postgres(tls.authority))
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[Redis]:
     """A Redis server of our own, for the whole run."""
-    try:
-        from tests.programs.services import running_redis
-    except ImportError as error:
-        missing_service(f"Redis cannot be set up: {error}")
-    with running_redis() as server:
-        yield server
+    yield from started(running_redis())

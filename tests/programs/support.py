@@ -10,10 +10,8 @@ import asyncio
 import gc
 import importlib.util
 import os
-import socket
 import ssl
 import sys
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -118,28 +116,6 @@ def missing_service(reason: str) -> NoReturn:
     if REQUIRE_SERVICES:
         pytest.fail(f"{reason}; WHORL_REQUIRE_SERVICES=1 forbids skipping", pytrace=False)
     pytest.skip(reason)
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port of 127.0.0.1 that was free a moment ago, for a process which cannot be handed a bound socket."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait_for_port(port: int, alive: Callable[[], bool], limit: float = DEFAULT_LIMIT) -> bool:
-    """Wait until 127.0.0.1:`port` accepts; false when `alive` turns false or `limit` seconds pass first."""
-    deadline = time.monotonic() + limit
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return True
-        except OSError:
-            if not alive():
-                return False
-            time.sleep(0.02)
-    return False
 
 
 def kernel_objects() -> dict[int, str]:

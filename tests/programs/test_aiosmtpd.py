@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.programs.support import Harness, Tls, require_package
+from tools.services import free_port
 
 require_package("aiosmtpd")
 
@@ -95,8 +96,6 @@ def test_controller_in_a_thread(run: Harness) -> None:
     mailbox = Mailbox()
     controller = Controller(mailbox, loop=run.factory(), hostname="127.0.0.1", port=0)
     # The controller visits its server once to see it answer; that takes the port from the attribute.
-    from tests.programs.support import free_port
-
     controller.port = free_port()
     controller.start()
     try:

@@ -16,7 +16,7 @@ require_package("asyncpg")
 import asyncpg  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
-    from tests.programs.services import Postgres
+    from tools.services import Postgres
 
 
 def address(server: Postgres, *, unix: bool = False) -> dict[str, Any]:

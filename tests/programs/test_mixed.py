@@ -29,7 +29,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 if TYPE_CHECKING:
-    from tests.programs.services import Postgres, Redis
+    from tools.services import Postgres, Redis
 
 
 def test_a_site_with_database_cache_and_push(

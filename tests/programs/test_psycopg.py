@@ -24,7 +24,7 @@ except ImportError as error:
     pytest.skip(f"libpq not found (Debian: apt-get install libpq5): {error}", allow_module_level=True)
 
 if TYPE_CHECKING:
-    from tests.programs.services import Postgres
+    from tools.services import Postgres
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 

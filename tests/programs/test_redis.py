@@ -21,7 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 if TYPE_CHECKING:
-    from tests.programs.services import Redis
+    from tools.services import Redis
 
 
 @asynccontextmanager

@@ -20,14 +20,8 @@ from typing import Any
 
 import pytest
 
-from tests.programs.support import (
-    Harness,
-    Tls,
-    free_port,
-    python_command,
-    require_package,
-    wait_for_port,
-)
+from tests.programs.support import Harness, Tls, python_command, require_package
+from tools.services import free_port, wait_for_port
 
 require_package("uvicorn", "httptools", "h11", "websockets", "wsproto", "httpx")
 

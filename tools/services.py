@@ -1,8 +1,8 @@
-"""Private PostgreSQL and Redis servers for the tests, from the distribution's packages.
+"""Private PostgreSQL and Redis servers for tests and measurements, from the distribution's packages.
 
 Each is one child process on a loopback port and a unix socket of its own, with its data in a directory that
-is removed afterwards. It is stopped by its pid; should the test run be killed, the kernel stops it
-(`setpriv --pdeathsig`).
+is removed afterwards. It is stopped by its pid; should the process that started it be killed, the kernel
+stops it (`setpriv --pdeathsig`).
 """
 
 from __future__ import annotations
@@ -15,22 +15,26 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import trustme
-
-from tests.programs.support import free_port, missing_service, wait_for_port
+if TYPE_CHECKING:
+    import trustme
 
 # Removed from the children's environment: these would point the programs at another server.
 _FOREIGN_SETTINGS = ("PGDATA", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGSERVICE")
 
 
+class ServiceMissingError(Exception):
+    """This machine lacks a server's programs, or an account to run them as; the text says which."""
+
+
 @dataclass(frozen=True)
 class Postgres:
-    """A running server. TLS is on, with a certificate of the test authority for ``localhost``.
+    """A running server. If it was given an authority, TLS is on, with a certificate of it for ``localhost``.
 
     Attributes:
         port: its port on 127.0.0.1, also the suffix of its unix socket.
@@ -51,6 +55,28 @@ class Redis:
 
     port: int
     socket_path: str
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """A port of 127.0.0.1 that was free a moment ago, for a process which cannot be handed a bound socket."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for_port(port: int, alive: Callable[[], bool], limit: float = 60.0) -> bool:
+    """Wait until 127.0.0.1:`port` accepts; false when `alive` turns false or `limit` seconds pass first."""
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return True
+        except OSError:
+            if not alive():
+                return False
+            time.sleep(0.02)
+    return False
 
 
 def _bound_to_us(command: Sequence[str], stop: str) -> list[str]:
@@ -80,7 +106,7 @@ def _newest_postgres_programs() -> Path:
     on_path = shutil.which("postgres")
     if on_path:
         return Path(on_path).resolve().parent
-    missing_service("PostgreSQL server programs not found (Debian: apt-get install postgresql)")
+    raise ServiceMissingError("PostgreSQL server programs not found (Debian: apt-get install postgresql)")
 
 
 def _unprivileged_account() -> pwd.struct_passwd | None:
@@ -92,12 +118,17 @@ def _unprivileged_account() -> pwd.struct_passwd | None:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    missing_service("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody")
+    raise ServiceMissingError(
+        "PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody"
+    )
 
 
 @contextmanager
-def running_postgres(authority: trustme.CA) -> Iterator[Postgres]:
-    """Start a server on a new data directory; stop it and remove the directory afterwards."""
+def running_postgres(authority: trustme.CA | None = None) -> Iterator[Postgres]:
+    """Start a server on a new data directory; stop it and remove the directory afterwards.
+
+    Raises ServiceMissingError where this machine cannot run one.
+    """
     programs = _newest_postgres_programs()
     account = _unprivileged_account()
     # Not pytest's temporary directory: that is closed to the account the server runs as. And short: the
@@ -105,10 +136,9 @@ def running_postgres(authority: trustme.CA) -> Iterator[Postgres]:
     home = Path(tempfile.mkdtemp(prefix="whorl-pg-", dir="/tmp"))
     try:
         data = home / "data"
-        authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(home / "server.pem")
-        (home / "server.pem").chmod(0o600)
+        tls = _tls_settings(authority, home) if authority is not None else {}
         if account is not None:
-            for path in (home, home / "server.pem"):
+            for path in (home, *home.iterdir()):
                 os.chown(path, account.pw_uid, account.pw_gid)
         user = account.pw_uid if account is not None else None
         group = account.pw_gid if account is not None else None
@@ -126,9 +156,8 @@ def running_postgres(authority: trustme.CA) -> Iterator[Postgres]:
             port = free_port()
             log = home / "log"
             settings = {
-                "fsync": "off", "max_connections": "50", "shared_buffers": "16MB", "ssl": "on",
-                "ssl_cert_file": str(home / "server.pem"), "ssl_key_file": str(home / "server.pem"),
-                "listen_addresses": "127.0.0.1", "unix_socket_directories": str(home), "port": str(port),
+                "fsync": "off", "max_connections": "50", "shared_buffers": "16MB", "port": str(port),
+                "listen_addresses": "127.0.0.1", "unix_socket_directories": str(home), **tls,
             }  # fmt: skip
             command = [str(programs / "postgres"), "-D", str(data)]
             command += [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
@@ -147,6 +176,14 @@ def running_postgres(authority: trustme.CA) -> Iterator[Postgres]:
         raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text(errors='replace')}")
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _tls_settings(authority: trustme.CA, home: Path) -> dict[str, str]:
+    """Write a certificate for ``localhost``; returns the settings that name it."""
+    pem = home / "server.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(pem)
+    pem.chmod(0o600)
+    return {"ssl": "on", "ssl_cert_file": str(pem), "ssl_key_file": str(pem)}
 
 
 def _accepts_queries(server: subprocess.Popen[bytes], home: Path, port: int) -> bool:
@@ -171,10 +208,13 @@ def _accepts_queries(server: subprocess.Popen[bytes], home: Path, port: int) -> 
 
 @contextmanager
 def running_redis() -> Iterator[Redis]:
-    """Start a server which keeps nothing on disk; stop it afterwards."""
+    """Start a server which keeps nothing on disk; stop it afterwards.
+
+    Raises ServiceMissingError where this machine cannot run one.
+    """
     program = shutil.which("redis-server") or shutil.which("valkey-server")
     if program is None:
-        missing_service("redis-server not found (Debian: apt-get install redis-server)")
+        raise ServiceMissingError("redis-server not found (Debian: apt-get install redis-server)")
     with tempfile.TemporaryDirectory(prefix="whorl-redis-", dir="/tmp") as home:
         output = b""
         for _ in range(3):
