@@ -22,6 +22,8 @@ TESTS ?= tests
 PROFILE ?= release
 # The pages that `make run` fetches; empty: those of a local site that it starts.
 URLS ?=
+# The database that `make database` uses; empty: SQLite, in a temporary file.
+DATABASE ?=
 # The set of measurements that `make bench` takes.
 BENCH ?= loop
 # Seconds for each fuzz target.
@@ -80,6 +82,11 @@ help: ## List the targets
 run: $(STAMPS)/examples $(BUILT) ## Fetch the pages of a local site in three ways; URLS="https://… …" for others
 	$(call say,running the demonstration on $(TAG))
 	@$(PY) -m examples.demo $(ARGS) $(foreach url,$(URLS),'$(url)')
+
+.PHONY: database
+database: $(STAMPS)/examples $(BUILT) ## Make 1,000 queries in three ways, on asyncio's loop and on whorl's (DATABASE=postgresql://…)
+	$(call say,making queries on $(TAG))
+	@$(PY) -m examples.database_demo $(ARGS) $(if $(DATABASE),'$(DATABASE)')
 
 .PHONY: build
 build: $(BUILT) ## Build the extension into the virtual environment (PROFILE=checked: with assertions)

@@ -14,13 +14,12 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from examples.children import WHORL_RUN, child, end_children_on_termination
 from examples.fetch import Page, report, summary
 
 EXAMPLES = Path(__file__).parent
@@ -30,27 +29,12 @@ DROP_IN = "whorl.http on whorl's loop"
 #: What comes before the program on Python's command line.
 WAYS = {
     "aiohttp on asyncio": (),
-    "aiohttp on whorl's loop": ("-m", "whorl", "run"),
-    DROP_IN: ("-m", "whorl", "run", "--drop-in"),
+    "aiohttp on whorl's loop": WHORL_RUN,
+    DROP_IN: (*WHORL_RUN, "--drop-in"),
 }
 
 #: How many small pages are fetched at once.
 CONNECTIONS = 32
-
-
-@contextlib.contextmanager
-def child(*command: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Run *command*, and see to it that the process is gone on leaving, however that happens."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(timeout=5)
-                except subprocess.TimeoutExpired:
-                    process.kill()
 
 
 @contextlib.contextmanager
@@ -126,8 +110,7 @@ def main() -> int:
     parser.add_argument("--pages", type=int, default=100, help="how many pages the local site has (100)")
     parser.add_argument("--small", type=int, default=5000, help="how many small pages it has (5000)")
     options = parser.parse_args()
-    # Without a handler, SIGTERM would end this process and leave its children.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    end_children_on_termination()
 
     small: dict[str, Run] = {}
     with contextlib.ExitStack() as stack:

@@ -1,7 +1,8 @@
-"""The examples as ``make run`` runs them, with fewer pages."""
+"""The examples as ``make run`` and ``make database`` run them, with fewer pages and queries."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -17,15 +18,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from examples.database import DatabaseError, check, price
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REPOSITORY = Path(__file__).parents[2]
 FETCH = REPOSITORY / "examples" / "fetch.py"
+DATABASE = REPOSITORY / "examples" / "database.py"
 SITE = REPOSITORY / "examples" / "site.py"
 
 pytest.importorskip("aiohttp", reason="the examples need aiohttp, which is not installed")
 pytest.importorskip("rich", reason="the examples need rich, which is not installed")
+pytest.importorskip("aiosqlite", reason="the examples need aiosqlite, which is not installed")
+pytest.importorskip("asyncpg", reason="the examples need asyncpg, which is not installed")
+
+#: What comes before a program on Python's command line.
+EACH_LOOP = pytest.mark.parametrize("start", [(), ("-m", "whorl", "run")], ids=["python", "whorl run"])
 
 
 @pytest.fixture
@@ -62,16 +71,21 @@ def run(environment: dict[str, str], *command: str) -> subprocess.CompletedProce
     )
 
 
-def test_the_program_knows_nothing_of_whorl() -> None:
-    source = FETCH.read_text()
+@pytest.mark.parametrize("program", [FETCH, DATABASE], ids=lambda program: program.name)
+def test_the_program_knows_nothing_of_whorl(program: Path) -> None:
+    source = program.read_text()
     assert "whorl" not in source.lower()
+    assert "asyncio.run(main(" in source
+
+
+def test_the_program_is_a_classic() -> None:
+    source = FETCH.read_text()
     for classic in (
         "async def fetch_data(url",
         "aiohttp.ClientSession(",
         "session.get(url)",
         "await response.text(",
         "asyncio.gather(*tasks)",
-        "asyncio.run(main(",
     ):
         assert classic in source
 
@@ -226,3 +240,78 @@ def test_the_site_does_not_outlive_a_demo_that_was_killed(environment: dict[str,
     with demo_under_way(environment) as (process, mark):
         process.kill()
         wait_until(lambda: marked(mark) == [])
+
+
+@EACH_LOOP
+def test_database(environment: dict[str, str], start: tuple[str, ...]) -> None:
+    result = run(environment, *start, str(DATABASE), "--queries", "40", "--connections", "3")
+    assert (result.returncode, result.stderr) == (0, "")
+    heading, *ways = result.stdout.partition("\n\n")[0].splitlines()
+    assert heading == "SQLite, in a temporary file: 40 queries, every result checked"
+    measured = r" +\d+\.\d{3} s +[\d,]+ queries/s +\d+ µs of CPU time each"
+    for way, line in zip(
+        ("one by one", "together on one connection", "through a pool of 3"), ways, strict=True
+    ):
+        assert re.fullmatch(re.escape(way) + measured, line)
+
+
+def test_database_checks_each_result() -> None:
+    async def wrong(item: int) -> int:
+        return price(item) + (item == 7)
+
+    async def main() -> None:
+        for item in range(7):
+            await check(wrong, item)
+        with pytest.raises(DatabaseError, match="the price of item 7 is 50, not 51"):
+            await check(wrong, 7)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "message"),
+    [
+        ("mysql://host/shop", 2, "the scheme is 'mysql'; use postgresql://user@host/database, or no URL"),
+        ("postgresql://[::1", 2, "malformed URL: "),
+        ("postgresql://ada:secret@127.0.0.1:{port}/shop", 1, "database.py: 127.0.0.1/shop cannot be used: "),
+        ("postgresql://127.0.0.1:none/shop", 1, "database.py: 127.0.0.1/shop cannot be used: "),
+    ],
+    ids=["scheme", "malformed", "unreachable", "port"],
+)
+def test_database_says_what_is_wrong_with_a_url(
+    environment: dict[str, str], free_port: int, url: str, status: int, message: str
+) -> None:
+    result = run(environment, str(DATABASE), url.format(port=free_port))
+    assert (result.returncode, result.stdout) == (status, "")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "secret" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("driver", "arguments"), [("aiosqlite", ()), ("asyncpg", ("postgresql://127.0.0.1/",))]
+)
+def test_database_names_the_driver_to_install(
+    environment: dict[str, str], tmp_path: Path, driver: str, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / f"{driver}.py").write_text("raise ImportError\n")
+    path = os.pathsep.join(filter(None, (str(tmp_path), environment.get("PYTHONPATH"))))
+    result = run(environment | {"PYTHONPATH": path}, str(DATABASE), *arguments)
+    assert result.returncode == 1
+    assert result.stderr == f"database.py: {driver} is not installed: pip install {driver}\n"
+
+
+def test_database_demo(environment: dict[str, str]) -> None:
+    result = run(environment, "-m", "examples.database_demo", "--queries", "40", "--connections", "3")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("SQLite, in a temporary file: 40 queries, every result checked")
+    assert re.search(r"^ +on asyncio +on whorl$", result.stdout, re.MULTILINE)
+    measured = r" +\d+\.\d{3} s +[\d,]+ queries/s +\d+ µs CPU"
+    for way in ("one by one", "together on one connection", "through a pool of 3"):
+        assert re.search(rf"^{way}{measured}{measured}$", result.stdout, re.MULTILINE)
+
+
+def test_database_demo_ends_as_a_run_that_failed(environment: dict[str, str], free_port: int) -> None:
+    result = run(environment, "-m", "examples.database_demo", f"postgresql://127.0.0.1:{free_port}/shop")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("database.py: 127.0.0.1/shop cannot be used: ")
