@@ -1,4 +1,4 @@
-"""Private PostgreSQL and Redis servers for tests and measurements, from the distribution's packages.
+"""Private PostgreSQL, MariaDB and Redis servers for tests and measurements, from the distribution's packages.
 
 Each is one child process on a loopback port and a unix socket of its own, with its data in a directory that
 is removed afterwards. It is stopped by its pid; should the process that started it be killed, the kernel
@@ -47,6 +47,25 @@ class Postgres:
     socket_dir: str
     user: str = "whorl"
     database: str = "postgres"
+
+
+@dataclass(frozen=True)
+class MariaDb:
+    """A running server. TLS is on, with a certificate of the test authority for ``localhost``.
+
+    Attributes:
+        port: its port on 127.0.0.1.
+        socket_path: its unix socket.
+        user: may do everything, with the password.
+        password: of the user.
+        database: an empty database.
+    """
+
+    port: int
+    socket_path: str
+    user: str = "whorl"
+    password: str = "pass word"
+    database: str = "whorl"
 
 
 @dataclass(frozen=True)
@@ -204,6 +223,72 @@ def _accepts_queries(server: subprocess.Popen[bytes], home: Path, port: int) -> 
                 pass
         time.sleep(0.05)
     return False
+
+
+#: Small files that nothing waits for: the server is to start quickly, and its data is thrown away.
+_MARIADB_SETTINGS = (
+    "--innodb-log-file-size=4M", "--innodb-buffer-pool-size=16M", "--innodb-flush-method=nosync",
+    "--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--aria-log-file-size=8M", "--sync-frm=0",
+)  # fmt: skip
+
+
+@contextmanager
+def running_mariadb(authority: trustme.CA) -> Iterator[MariaDb]:
+    """Start a server on a new data directory; stop it and remove the directory afterwards.
+
+    Raises ServiceMissingError where this machine cannot run one.
+    """
+    install, program = shutil.which("mariadb-install-db"), shutil.which("mariadbd", path=_with_sbin())
+    if install is None or program is None:
+        raise ServiceMissingError(
+            "MariaDB server programs not found (Debian: apt-get install mariadb-server)"
+        )
+    with tempfile.TemporaryDirectory(prefix="whorl-mariadb-", dir="/tmp") as home:
+        data, log, path = f"{home}/data", Path(home, "log"), f"{home}/server.sock"
+        issued = authority.issue_cert("localhost", "127.0.0.1")
+        issued.private_key_and_cert_chain_pem.write_to_path(f"{home}/server.pem")
+        accounts = [f"'{MariaDb.user}'@'{host}'" for host in ("localhost", "127.0.0.1")]
+        Path(home, "init.sql").write_text(
+            f"CREATE DATABASE {MariaDb.database};\n"
+            + "".join(
+                f"CREATE USER {account} IDENTIFIED BY '{MariaDb.password}';\nGRANT ALL ON *.* TO {account};\n"
+                for account in accounts
+            )
+        )
+        common = ["--no-defaults", f"--datadir={data}", *_MARIADB_SETTINGS]
+        if os.geteuid() == 0:
+            common.append("--user=root")  # without it, the server refuses root
+        made = subprocess.run(
+            [install, *common, "--auth-root-authentication-method=normal", "--skip-test-db"], cwd=home,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+        if made.returncode:
+            raise RuntimeError(f"mariadb-install-db failed:\n{made.stdout.decode(errors='replace')}")
+        for _ in range(3):
+            port = free_port()
+            command = [
+                program, *common, f"--port={port}", "--bind-address=127.0.0.1", f"--socket={path}",
+                f"--pid-file={home}/pid", f"--init-file={home}/init.sql", "--skip-name-resolve",
+                "--max-allowed-packet=64M", f"--ssl-cert={home}/server.pem", f"--ssl-key={home}/server.pem",
+            ]  # fmt: skip
+            with log.open("wb") as output:
+                server = subprocess.Popen(
+                    _bound_to_us(command, "TERM"), cwd=home, stdin=subprocess.DEVNULL, stdout=output,
+                    stderr=subprocess.STDOUT, start_new_session=True,
+                )  # fmt: skip
+            try:
+                # It listens after the init file has run.
+                if wait_for_port(port, lambda server=server: server.poll() is None):  # type: ignore[misc]
+                    yield MariaDb(port, path)
+                    return
+            finally:
+                _stop(server, signal.SIGTERM)
+        raise RuntimeError(f"MariaDB did not start:\n{log.read_text(errors='replace')}")
+
+
+def _with_sbin() -> str:
+    """The PATH with the directory of the distribution's servers, which is root's alone."""
+    return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
 
 
 @contextmanager

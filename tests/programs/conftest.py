@@ -11,7 +11,15 @@ from typing import TypeVar
 import pytest
 
 from tests.programs.support import Harness, Tls, guarded_harness, loop_names, missing_service
-from tools.services import Postgres, Redis, ServiceMissingError, running_postgres, running_redis
+from tools.services import (
+    MariaDb,
+    Postgres,
+    Redis,
+    ServiceMissingError,
+    running_mariadb,
+    running_postgres,
+    running_redis,
+)
 
 T = TypeVar("T")
 
@@ -77,6 +85,12 @@ def started(server: AbstractContextManager[T]) -> Iterator[T]:
 def postgres(tls: Tls) -> Iterator[Postgres]:
     """A PostgreSQL server of our own, for the whole run."""
     yield from started(running_postgres(tls.authority))
+
+
+@pytest.fixture(scope="session")
+def mariadb(tls: Tls) -> Iterator[MariaDb]:
+    """A MariaDB server of our own, for the whole run."""
+    yield from started(running_mariadb(tls.authority))
 
 
 @pytest.fixture(scope="session")
