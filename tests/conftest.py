@@ -12,6 +12,8 @@ import pytest
 #: For the tear-down of a test, and for the end of the interpreter, in seconds: only a hang takes as long.
 LIMIT = 300
 
+pytest.register_assert_rewrite("tests.guides")
+
 _stderr = pytest.StashKey[int]()
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import os
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,42 +15,15 @@ import pytest
 pytest.importorskip("aiohttp", reason="the servers are aiohttp's (requirements/examples.txt)")
 pytest.importorskip("trustme", reason="trustme makes the certificates (requirements/programs.txt)")
 
+from tests.guides import DOCS, Program, check_program, every_program, hosts, programs, sections
 from tests.http.docs_server import Ports, servers
 from whorl import http
 
-DOCS = Path(__file__).parents[2] / "docs"
 GUIDE = DOCS / "http-client.md"
 TROUBLESHOOTING = DOCS / "troubleshooting.md"
 
-# A program, and what it prints where the guide shows that right behind it.
-_BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
-_HEADING = re.compile(r"^## (.*)$", re.MULTILINE)
-
 # The functions that warn and log.
 _REPORTS = re.compile(r"(?:\A|\.)(?:warn|debug|warning|error|exception)\Z")
-
-
-class Program(NamedTuple):
-    """A program of the guide."""
-
-    line: int
-    section: str
-    text: str
-    output: str | None
-
-
-def programs() -> list[Program]:
-    """The guide's programs, in their order."""
-    text = GUIDE.read_text()
-    return [
-        Program(
-            text.count("\n", 0, match.start()) + 2,
-            _HEADING.findall(text, 0, match.start())[-1],
-            match[1],
-            match[2],
-        )
-        for match in _BLOCK.finditer(text)
-    ]
 
 
 class Site(NamedTuple):
@@ -93,37 +63,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("program", programs(), ids=lambda program: f"{program.section}, line {program.line}")
+@every_program(GUIDE)
 def test_a_program_of_the_guide(program: Program, site: Site) -> None:
-    script = site.directory / "program.py"
-    script.write_text(site.ports.put_into(program.text))
-    # No proxy of this machine's may come in between.
-    environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", script.name],
-        cwd=site.directory,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    if program.output is not None:
-        assert done.stdout == program.output
+    check_program(program, site.ports.put_into(program.text), site.directory)
 
 
 def test_every_section_has_a_program() -> None:
-    text = GUIDE.read_text()
-    assert {program.section for program in programs()} == set(_HEADING.findall(text))
-    # None is passed over because it is fenced in another way.
-    assert len(programs()) == text.count("```python")
+    assert {program.section for program in programs(GUIDE)} == sections(GUIDE)
 
 
-@pytest.mark.parametrize("program", programs(), ids=lambda program: f"{program.section}, line {program.line}")
+@every_program(GUIDE)
 def test_no_program_needs_the_network(program: Program) -> None:
-    hosts = set(re.findall(r"\w+://(?:\w+:\w+@)?([\w.-]+)", program.text))
-    assert hosts <= {"localhost", "127.0.0.1", "service"}
+    assert hosts(program) <= {"localhost", "127.0.0.1", "service"}
 
 
 def _fixed_part(message: ast.expr) -> str:
