@@ -152,7 +152,7 @@ matrix: $(STAMPS)/dev ## make test on every interpreter that is found
 	@$(PY) tools/matrix.py $(ARGS)
 
 .PHONY: bench
-bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/built-dist ## Measure against the peers (BENCH=loop for event loops, BENCH=http for HTTP clients)
+bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/built-dist ## Measure against the peers (BENCH=loop for event loops, http for HTTP clients, db for databases)
 	@# As pip does when it installs: what imports cost is measured.
 	@$(PY) -m compileall -q python/whorl
 	$(call say,measuring $(BENCH) on $(TAG))
@@ -243,9 +243,9 @@ $(STAMPS)/compat: requirements/compat.txt requirements/examples.txt $(STAMPS)/ve
 	@$(PIP) -r $<
 	@touch $@
 
-$(STAMPS)/bench: requirements/bench.txt requirements/programs.txt requirements/examples.txt $(STAMPS)/venv
+$(STAMPS)/bench: requirements/bench.txt requirements/programs.txt requirements/examples.txt $(GIL_ONLY) $(STAMPS)/venv
 	$(call say,installing the peers)
-	@$(PIP) -r $<
+	@$(PIP) -r $< $(addprefix -r ,$(GIL_ONLY))
 	@touch $@
 
 # Builds of one file by several profiles: each takes the others' stamps away.

@@ -31,11 +31,18 @@ class Peer:
     client: str = ""
     #: A reference in Rust: the crate it is made of. The runner starts it without an interpreter.
     crate: str = ""
+    #: A reference in Python: it does what bench.workloads.bare has under the name of the row's workload.
+    bare: bool = False
 
     @property
     def native(self) -> bool:
         """Whether it is a reference in Rust."""
         return bool(self.crate)
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is shown without a verdict, in the rows that name it."""
+        return self.native or self.bare
 
     @property
     def loop_name(self) -> str:

@@ -112,12 +112,12 @@ def cell(row: Row, peer: Peer, samples: Sequence[Sample], subject: Sequence[Samp
     )
 
 
-def judge(row: Row, cells: Mapping[str, Cell], natives: Collection[str]) -> list[Judgement]:
+def judge(row: Row, cells: Mapping[str, Cell], references: Collection[str]) -> list[Judgement]:
     """Whether the subject is behind any Python peer, and the verdict on each of the row's targets.
 
-    `cells` are the row's by peer, `natives` the peers that are references in Rust.
+    `cells` are the row's by peer, `references` the peers that are shown without a verdict.
     """
-    peers = {name: one for name, one in cells.items() if name != SUBJECT and name not in natives}
+    peers = {name: one for name, one in cells.items() if name != SUBJECT and name not in references}
     judgements = [_judge_peers(peers, cells.get(SUBJECT))]
     for target in row.targets:
         match target:
@@ -268,9 +268,13 @@ class Results:
         """The peers that are references in Rust."""
         return {name for name, peer in SUITES[self.suite].peers.items() if peer.native}
 
+    def references(self) -> set[str]:
+        """The peers that are shown without a verdict, those in Rust among them."""
+        return {name for name, peer in SUITES[self.suite].peers.items() if peer.is_reference}
+
     def judgements(self, row: Row) -> list[Judgement]:
         """The verdict on each target of a row."""
-        return judge(row, self.of_row(row.name), self.natives())
+        return judge(row, self.of_row(row.name), self.references())
 
     def of_row(self, row: str) -> dict[str, Cell]:
         """The cells of one row, by peer."""

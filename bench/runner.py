@@ -8,9 +8,11 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.databases import running_databases
 from bench.native import ROOT, find_or_build
 from bench.peers import SUBJECT, Peer
 from bench.results import Cell, Results, Status, Verdict, cell, environment, worst
@@ -95,7 +97,9 @@ def run(suite: Suite, arguments: argparse.Namespace) -> int:
     if arguments.profile_row:
         [row] = suite.matching(arguments.profile_row)
         plan = Plan(suite.name, find_or_build(), 0.0, arguments.seconds, measured_core, load_core)
-        return _profile(row, suite.named(arguments.peers)[0] if arguments.peers else peers[0], plan)
+        with running_databases([row], load_core) as databases:
+            peer = suite.named(arguments.peers)[0] if arguments.peers else peers[0]
+            return _profile(row, peer, replace(plan, databases=databases.urls))
     plan = Plan(suite.name, find_or_build(), warm_up, window, measured_core, load_core)
     if load_core is None:
         print("only one core: both sides take turns on it, which costs both", flush=True)
@@ -108,12 +112,15 @@ def run(suite: Suite, arguments: argparse.Namespace) -> int:
     output = arguments.output or _RESULTS / ("partial.json" if partial else f"{suite.name}.json")
     started = time.monotonic()
     print(heading(peers), flush=True)
-    for row in rows:
-        cells = _measure_row(row, peers, rounds_of(row, peers, rounds, is_fixed), plan)
-        results.cells += cells.values()
-        print(terminal_line(row, peers, cells, results.judgements(row)), flush=True)
-        # After every row, so that a run that is cut short leaves what it has.
-        results.write(output)
+    with running_databases(rows, load_core) as databases:
+        plan = replace(plan, databases=databases.urls)
+        about["versions"] |= databases.versions
+        for row in rows:
+            cells = _measure_row(row, peers, rounds_of(row, peers, rounds, is_fixed), plan)
+            results.cells += cells.values()
+            print(terminal_line(row, peers, cells, results.judgements(row)), flush=True)
+            # After every row, so that a run that is cut short leaves what it has.
+            results.write(output)
     _summary(results, output, time.monotonic() - started)
     return 1 if results.failed() else 0
 
@@ -152,7 +159,7 @@ def _measure_row(row: Row, peers: Sequence[Peer], rounds: Mapping[str, int], pla
     samples: dict[str, list[Sample]] = {}
     by_name = {peer.name: peer for peer in peers}
     for peer in peers:
-        if peer.native and peer.name not in row.references:
+        if peer.is_reference and peer.name not in row.references:
             continue
         reason = peer.reason_against(row.name)
         if reason is None:
@@ -196,7 +203,7 @@ def _profile(row: Row, peer: Peer, plan: Plan) -> int:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="whorl-bench-")))
         plan.native.write_certificate(directory)
-        target = ""
+        target = plan.databases.get(row.database, "")
         if row.method is Method.AGAINST_SERVER:
             command = server_command(row, plan, directory)
             target = url_of(row, stack.enter_context(running(command, plan.timeout)).line())

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from bench.native import ROOT, Native
 from bench.suite import Method, Row, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from bench.peers import Peer
 
@@ -61,6 +61,8 @@ class Plan:
     load_core: int | None
     #: For what is not the warm-up or the window: start-up, connecting, an unlucky machine.
     allowance: float = 60.0
+    #: The URL of each database server that runs for the suite.
+    databases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def timeout(self) -> float:
@@ -163,6 +165,10 @@ def take(row: Row, peer: Peer, plan: Plan) -> Sample:
                 return _loaded(row, peer, plan, directory)
             case Method.AGAINST_SERVER:
                 return _against_server(row, peer, plan, directory)
+            case Method.AGAINST_DATABASE:
+                target = plan.databases[row.database]
+                with running(worker_command(row, peer, plan, directory, target), plan.timeout) as client:
+                    return _cpu_sample(client.line())
             case Method.HELD:
                 return _held(row, peer, plan, directory)
             case Method.IMPORT:

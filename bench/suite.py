@@ -22,6 +22,9 @@ class Method(Enum):
     LOADED = "loaded"
     #: The measured process is a client of the native HTTP server, and reads its own clock or memory.
     AGAINST_SERVER = "against a server"
+    #: The measured process is a client of a database server that runs for the whole suite; it reads its own
+    #: clock.
+    AGAINST_DATABASE = "against a database"
     #: A native client opens connections and holds them; the measured process reads its own memory.
     HELD = "held"
     #: A fresh interpreter imports the peer and reads its own CPU clock.
@@ -71,7 +74,8 @@ class Row:
     """One line of the table. In each the subject is not to be behind any Python peer; `targets` require more.
 
     `workload` names a function in bench.workloads, and for native references a kind of whorl-bench-client;
-    `load` is a kind of whorl-bench-load, `path` a page of whorl-bench-serve's HTTP server, `size` in bytes.
+    `load` is a kind of whorl-bench-load, `path` a page of whorl-bench-serve's HTTP server, `database` one of
+    bench.databases, `size` in bytes.
     """
 
     name: str
@@ -80,6 +84,7 @@ class Row:
     method: Method = Method.ITSELF
     load: str = ""
     path: str = ""
+    database: str = ""
     size: int = 0
     connections: int = 8
     unit: Unit = Unit.CPU_US
@@ -88,7 +93,7 @@ class Row:
     tls: bool = False
     #: Operations per second are shown with the figure.
     throughput: bool = False
-    #: Native references that this row also has.
+    #: References that this row also has.
     references: tuple[str, ...] = ()
     #: In a process whose allocator has seen a large block freed; see bench.worker.age_heap.
     aged_heap: bool = False

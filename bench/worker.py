@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.loops import loop_factory
+from bench.peers import Peer
 from bench.suite import Method, Row, Unit
 from bench.suites import SUITES
-from bench.workloads import Batch, Setting, callbacks, memory, network, programs, requests
+from bench.workloads import Batch, Setting, bare, callbacks, databases, memory, network, programs, requests
 
 _LARGE_BLOCK = 1024 * 1024
 
@@ -52,22 +53,22 @@ def measure(batch: Batch, warm_up: float, seconds: float, with_children: bool) -
     say(operations=operations, seconds=elapsed, cpu_seconds=cpu)
 
 
-def workload_of(row: Row) -> Any:
-    """The function a row names."""
-    for module in (callbacks, network, programs, requests):
+def workload_of(row: Row, peer: Peer) -> Any:
+    """The function a row names; a bare peer has its own under that name."""
+    for module in (bare,) if peer.bare else (callbacks, network, programs, requests, databases):
         if hasattr(module, row.workload):
             return getattr(module, row.workload)
     raise LookupError(f"no workload is called {row.workload}")
 
 
-async def serve(row: Row, setting: Setting) -> None:
+async def serve(row: Row, peer: Peer, setting: Setting) -> None:
     """Serves one row until the process is ended."""
     if row.method is Method.HELD:
         server = memory.IdleConnections(setting)
         say(target=await server.start())
         say(value=await server.bytes_per_connection())
     else:
-        say(target=await workload_of(row)(setting))
+        say(target=await workload_of(row, peer)(setting))
     await asyncio.Event().wait()
 
 
@@ -93,14 +94,14 @@ def run(arguments: argparse.Namespace) -> None:
         setting = Setting(loop, row.size, row.connections, directory, arguments.target, peer.client)
         try:
             if row.method in (Method.LOADED, Method.HELD):
-                runner.run(serve(row, setting))
+                runner.run(serve(row, peer, setting))
                 return
             if row.unit is not Unit.CPU_US:
-                say(value=runner.run(workload_of(row)(setting)))
+                say(value=runner.run(workload_of(row, peer)(setting)))
                 os._exit(0)
             # Batches run the loop themselves; what they call may get it.
             asyncio.set_event_loop(loop)
-            batch: Batch = workload_of(row)(setting)
+            batch: Batch = workload_of(row, peer)(setting)
             measure(batch, arguments.warm_up, arguments.seconds, row.workload == "spawn_true")
         except NotImplementedError as error:
             say(unavailable=f"not implemented: {error}" if str(error) else "not implemented")

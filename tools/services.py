@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _FOREIGN_SETTINGS = ("PGDATA", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGSERVICE")
 
 
-class ServiceMissingError(Exception):
+class ServiceMissingError(RuntimeError):
     """This machine lacks a server's programs, or an account to run them as; the text says which."""
 
 
@@ -41,10 +42,12 @@ class Postgres:
         socket_dir: the directory of its unix socket.
         user: a superuser who needs no password.
         database: an empty database.
+        version: of the server.
     """
 
     port: int
     socket_dir: str
+    version: str
     user: str = "whorl"
     database: str = "postgres"
 
@@ -70,10 +73,11 @@ class MariaDb:
 
 @dataclass(frozen=True)
 class Redis:
-    """A running server: its port on 127.0.0.1, and its unix socket's path."""
+    """A running server: its port on 127.0.0.1, its unix socket's path, and its version."""
 
     port: int
     socket_path: str
+    version: str
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
@@ -96,6 +100,15 @@ def wait_for_port(port: int, alive: Callable[[], bool], limit: float = 60.0) -> 
                 return False
             time.sleep(0.02)
     return False
+
+
+def _version(program: str | Path) -> str:
+    """The first thing like a version in what the program says of itself."""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"\d+(?:\.\d+)+", said)
+    if found is None:
+        raise RuntimeError(f"{program} --version says no version: {said}")
+    return found[0]
 
 
 def _bound_to_us(command: Sequence[str], stop: str) -> list[str]:
@@ -188,7 +201,7 @@ def running_postgres(authority: trustme.CA | None = None) -> Iterator[Postgres]:
                 )  # fmt: skip
             try:
                 if _accepts_queries(server, home, port):
-                    yield Postgres(port, str(home))
+                    yield Postgres(port, str(home), _version(programs / "postgres"))
                     return
             finally:
                 _stop(server, signal.SIGINT)  # "fast shutdown": sessions are ended
@@ -316,7 +329,7 @@ def running_redis() -> Iterator[Redis]:
             )  # fmt: skip
             try:
                 if wait_for_port(port, lambda server=server: server.poll() is None) and os.path.exists(path):  # type: ignore[misc]
-                    yield Redis(port, path)
+                    yield Redis(port, path, _version(program))
                     return
             finally:
                 _stop(server, signal.SIGTERM)

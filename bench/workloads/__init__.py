@@ -8,16 +8,20 @@ returns the row's figure.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import asyncio
     from pathlib import Path
 
 #: Runs the loop for a while; returns the number of operations done.
 Batch = Callable[[], int]
+
+#: Seconds that a growing batch is to take, so that starting and ending its tasks is nothing against its work.
+_LONG_ENOUGH = 0.04
 
 #: What the JSON rows send; bench/native has the same one.
 DOCUMENT: dict[str, Any] = {
@@ -42,3 +46,27 @@ class Setting:
 MakeBatch = Callable[[Setting], Batch]
 StartServer = Callable[[Setting], Awaitable[str]]
 TakeReading = Callable[[Setting], Awaitable[float]]
+
+
+def growing_batch(
+    setting: Setting, work: Callable[[int, int], Awaitable[None]], *, operations: int = 1
+) -> Batch:
+    """Batches of `setting.connections` tasks at once; `work` gets a task's number, and how often to do it.
+
+    In the first batch that is once, and the next ones grow until they are long enough: a client may be a
+    hundred times slower than another. `operations` is how many there are each time.
+    """
+    at_once, each = setting.connections, 1
+
+    async def main() -> None:
+        await asyncio.gather(*[work(number, each) for number in range(at_once)])
+
+    def batch() -> int:
+        nonlocal each
+        started, done = time.perf_counter(), at_once * each * operations
+        setting.loop.run_until_complete(main())
+        if time.perf_counter() - started < _LONG_ENOUGH:
+            each *= 2
+        return done
+
+    return batch

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 from bench.clients import PIECE, Client, open_client
-from bench.workloads import DOCUMENT
+from bench.workloads import DOCUMENT, growing_batch
 from bench.workloads.memory import BEFORE, peak_since_reset, raise_file_limit, reset_peak, resident_bytes
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from bench.workloads import Batch, Setting
 
-#: Seconds that a batch is to take, so that starting and ending its tasks is nothing against its requests.
-_LONG_ENOUGH = 0.04
 #: Bodies streamed before the peak of memory is read.
 _STREAMED = 5
 #: Collections are counted in rounds of so many requests of each task, for so many requests in all or, where a
@@ -44,26 +42,9 @@ def post_json(setting: Setting) -> Batch:
 
 
 def _batch(setting: Setting, requests: Callable[[Client, int], Awaitable[None]]) -> Batch:
-    """One client; in a batch, `setting.connections` tasks make as many requests each.
-
-    The first batch is one request each, and the next ones grow until they are long enough: a client may be a
-    hundred times slower than another.
-    """
-    at_once, each = setting.connections, 1
+    """One client; in a batch, `setting.connections` tasks make as many requests each."""
     client = setting.loop.run_until_complete(_open(setting))
-
-    async def main() -> None:
-        await asyncio.gather(*[requests(client, each) for _ in range(at_once)])
-
-    def batch() -> int:
-        nonlocal each
-        started, done = time.perf_counter(), at_once * each
-        setting.loop.run_until_complete(main())
-        if time.perf_counter() - started < _LONG_ENOUGH:
-            each *= 2
-        return done
-
-    return batch
+    return growing_batch(setting, lambda _, times: requests(client, times))
 
 
 async def _open(setting: Setting) -> Client:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import chart, summary
+from bench.databases import DATABASES
 from bench.peers import SUBJECT, Peer
 from bench.results import Cell, Judgement, Results, ResultsError, Spread, Status, Verdict, cell, judge, worst
 from bench.runner import rounds_of
@@ -17,6 +18,7 @@ from bench.sampling import Sample
 from bench.suite import Limit, Median, Method, Ratio, Row, Suite, Target, Unit
 from bench.suites import SUITES
 from bench.tables import markdown
+from bench.workloads import bare
 from tests.house import ROOT
 
 EVERY_SUITE = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
@@ -29,7 +31,11 @@ def test_a_suite_fits_together(suite: Suite) -> None:
     assert SUBJECT in suite.peers
     assert not suite.peers[SUBJECT].cannot, "the subject is to run every row"
     for row in suite.rows:
-        assert set(row.references) <= {name for name, peer in suite.peers.items() if peer.native}
+        assert set(row.references) <= {name for name, peer in suite.peers.items() if peer.is_reference}
+        assert (row.method is Method.AGAINST_DATABASE) == bool(row.database), row.name
+        assert row.database in ("", *DATABASES), row.name
+        for peer in row.references:
+            assert not suite.peers[peer].bare or callable(getattr(bare, row.workload)), row.name
         for target in row.targets:
             assert isinstance(target, Limit) or target.against in suite.peers, row.name
         if row.method in (Method.AGAINST_SERVER, Method.START_UP):
@@ -53,6 +59,13 @@ def test_names_that_fit_nothing_are_refused(suite: Suite) -> None:
 def test_the_rows_of_the_summary_are_rows() -> None:
     assert len(summary.ROWS) <= 10
     assert set(summary.ROWS) <= {(name, row.name) for name, suite in SUITES.items() for row in suite.rows}
+
+
+def test_a_reference_gives_no_verdict(tmp_path: Path) -> None:
+    row = row_with()
+    figures = cells(row, whorl=OURS, asyncio=[20.0] * 5, socket=[1.0] * 5)
+    results = written(tmp_path, "db", row, figures)
+    assert results.judgements(results.rows[0]) == [Judgement(Verdict.NOT_BEHIND)]
 
 
 def test_the_documents_show_the_kept_results() -> None:

@@ -111,6 +111,17 @@ def require_package(*modules: str) -> None:
     pytest.skip(reason, allow_module_level=True)
 
 
+def require_psycopg() -> None:
+    """The same for psycopg, which needs libpq: its own, or where it has no compiled part, the machine's."""
+    require_package("psycopg")
+    try:
+        importlib.import_module("psycopg")
+    except ImportError as error:
+        if REQUIRE_SERVICES:
+            raise
+        pytest.skip(f"libpq not found (Debian: apt-get install libpq5): {error}", allow_module_level=True)
+
+
 def missing_service(reason: str) -> NoReturn:
     """Skip with the reason, or fail with it when ``WHORL_REQUIRE_SERVICES=1``."""
     if REQUIRE_SERVICES:

@@ -3,6 +3,8 @@
 Its compiled part waits by the same Python code as the pure one, which stands in where it has no wheel.
 """
 
+# ruff: noqa: E402 - the package is looked for before it is imported
+
 from __future__ import annotations
 
 import asyncio
@@ -12,16 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.programs.support import REQUIRE_SERVICES, Harness, Tls, require_package
+from tests.programs.support import Harness, Tls, require_psycopg
 
-require_package("psycopg")
+require_psycopg()
 
-try:
-    import psycopg
-except ImportError as error:
-    if REQUIRE_SERVICES:
-        raise
-    pytest.skip(f"libpq not found (Debian: apt-get install libpq5): {error}", allow_module_level=True)
+import psycopg
 
 if TYPE_CHECKING:
     from tools.services import Postgres
