@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from bench import chart, summary  # noqa: E402
+from bench import chart, costs, summary  # noqa: E402
 from bench.results import Results, ResultsError  # noqa: E402
 from bench.suites import SUITES  # noqa: E402
 from bench.tables import made_at, markdown  # noqa: E402
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: Which document holds which tables.
-TABLES = {"README.md": ("summary",), "docs/benchmarks.md": tuple(SUITES)}
+TABLES = {
+    "README.md": ("summary",),
+    "docs/benchmarks.md": tuple(SUITES),
+    "docs/databases.md": ("costs",),
+}
 PICTURE = "docs/measured.svg"
 
 
@@ -46,7 +50,8 @@ def with_table(text: str, name: str, table: str) -> str:
 def written(results: Mapping[str, Results]) -> dict[str, str]:
     """The text that each document and the picture should have, by its path in the repository."""
     rows = summary.rows(results)
-    tables = {name: markdown(one) for name, one in results.items()} | {"summary": summary.table(rows)}
+    tables = {name: markdown(one) for name, one in results.items()}
+    tables |= {"summary": summary.table(rows), "costs": costs.table(results["db"])}
     texts = {PICTURE: chart.svg(rows, made_at(results["loop"].environment))}
     for document, names in TABLES.items():
         text = (REPOSITORY / document).read_text()

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import chart, summary
+from bench import chart, costs, summary
 from bench.databases import DATABASES
 from bench.peers import SUBJECT, Peer
 from bench.results import Cell, Judgement, Results, ResultsError, Spread, Status, Verdict, cell, judge, worst
@@ -59,6 +59,27 @@ def test_names_that_fit_nothing_are_refused(suite: Suite) -> None:
 def test_the_rows_of_the_summary_are_rows() -> None:
     assert len(summary.ROWS) <= 10
     assert set(summary.ROWS) <= {(name, row.name) for name, suite in SUITES.items() for row in suite.rows}
+
+
+def test_the_costs_are_of_rows() -> None:
+    rows = {row.name: row for row in SUITES["db"].rows}
+    for cost in costs.COSTS:
+        assert cost.row in rows
+        assert cost.above in ("", *rows)
+        peer = SUITES["db"].peers[cost.peer]
+        assert not peer.is_reference or cost.peer in rows[cost.row].references
+
+
+def test_a_cost_is_above_that_of_another_row() -> None:
+    figures = [
+        Cell(row, SUBJECT, Status.MEASURED, value=Spread(value, value, value))
+        for row, value in (("whole", 30.0), ("part", 12.0))
+    ]
+    results = Results("db", ENVIRONMENT, [], figures)
+    assert costs.Cost("all", "whole").value(results) == 30.0
+    assert costs.Cost("the rest", "whole", above="part").value(results) == 18.0
+    with pytest.raises(ResultsError, match="no figure of socket in whole"):
+        costs.Cost("without a driver", "whole", "socket").value(results)
 
 
 def test_a_reference_gives_no_verdict(tmp_path: Path) -> None:
