@@ -41,7 +41,8 @@ def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
     """
     if asyncio._get_running_loop() is not None:
         # Runner would say so too, but only after it has made a loop for nothing.
-        raise RuntimeError(f"whorl.run() cannot be called from a running event loop{nesting_hint()}")
+        hint = nesting_hint() or ": await the coroutine instead"
+        raise RuntimeError(f"whorl.run() cannot be called from a running event loop{hint}")
     with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
         return runner.run(main)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import queue
 import subprocess
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,3 +105,61 @@ def test_a_cell_awaits(loop_name: str, tmp_path: Path) -> None:
             server.close()
         """
         assert execute(client, code.replace("\n            ", "\n")) == "['slept', b'']\n"
+
+
+def cell(code: str) -> str:
+    return textwrap.dedent(code).strip()
+
+
+def test_the_client_in_cells(loop_name: str, tmp_path: Path) -> None:
+    """whorl's client on the kernel's own loop, whichever it is: a session lives from one cell to the next."""
+    with kernel(loop_name, tmp_path) as client:
+        execute(
+            client,
+            cell("""
+                import asyncio
+                import whorl.http as http
+
+                async def serve(reader, writer):
+                    while (await reader.readline()).strip():
+                        pass
+                    writer.write(b"HTTP/1.1 200 OK\\r\\ncontent-length: 5\\r\\n\\r\\nhello")
+                    writer.close()
+
+                server = await asyncio.start_server(serve, "127.0.0.1", 0)
+                url = "http://%s:%d/" % server.sockets[0].getsockname()
+                session = http.ClientSession()
+            """),
+        )
+        pages = cell("""
+            async def page():
+                async with session.get(url) as response:
+                    return await response.text()
+
+            print(await asyncio.gather(*(page() for _ in range(3))))
+        """)
+        assert execute(client, pages) == "['hello', 'hello', 'hello']\n"
+        # A task that a cell leaves continues, and the next one awaits it.
+        execute(client, "task = asyncio.create_task(page())")
+        assert execute(client, "print(await task)") == "hello\n"
+        assert execute(client, "await session.close(); server.close(); print(session.closed)") == "True\n"
+
+
+def test_autoawait(loop_name: str, tmp_path: Path) -> None:
+    """``%autoawait`` says what awaits, and switches it off and on."""
+    with kernel(loop_name, tmp_path) as client:
+        assert "`on`, and set to use `asyncio`" in execute(client, "%autoawait")
+        execute(client, "%autoawait off")
+        reply = client.execute_interactive("import asyncio; await asyncio.sleep(0)", timeout=DEFAULT_LIMIT)
+        assert reply["content"]["ename"] == "SyntaxError"
+        execute(client, "%autoawait asyncio")
+        assert execute(client, "print(await asyncio.sleep(0, 'awaited'))") == "awaited\n"
+
+
+def test_a_run_within_a_cell_says_what_to_do(loop_name: str, tmp_path: Path) -> None:
+    """A cell runs on the kernel's loop already."""
+    with kernel(loop_name, tmp_path) as client:
+        code = "import asyncio, whorl; whorl.run(asyncio.sleep(0))"
+        reply = client.execute_interactive(code, timeout=DEFAULT_LIMIT)
+        assert reply["content"]["ename"] == "RuntimeError"
+        assert "await" in reply["content"]["evalue"]
