@@ -166,8 +166,8 @@ def test_dir_shows_the_public_names_and_nothing_else(run_python: Run) -> None:
         import whorl
         before = dir(whorl)
         import whorl.cli, whorl.policy
-        whorl.http.ClientSession, whorl.guest.Guest, whorl.testing.EventLoop
-        public = [*whorl.__all__, "guest", "http", "testing"]
+        whorl.http.ClientSession, whorl.guest.Guest, whorl.gui.run, whorl.testing.EventLoop
+        public = [*whorl.__all__, "guest", "gui", "http", "testing"]
         assert dir(whorl) == before == sorted(public), dir(whorl)
         import whorl.http
         assert dir(whorl.http) == sorted(whorl.http.__all__), dir(whorl.http)

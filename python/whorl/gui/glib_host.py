@@ -105,6 +105,7 @@ class GLibHost(Host):
         It calls these methods of such a loop around each main loop that a program runs
         (``gi._ossighelper.get_event_loop``), in place of watching for signals itself.
         """
+        super().adopt(loop)
         adopted: Any = loop
         adopted._context = self._context
         adopted.running = partial(_pushed, self._reported)

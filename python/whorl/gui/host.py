@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypeVar
 
@@ -52,6 +53,7 @@ class Host(ABC):
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
+        self._loops: weakref.WeakSet[EventLoop] = weakref.WeakSet()
 
     async def modal(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Call ``function(*args, **kwargs)``, which runs a main loop of its own, and return its result.
@@ -64,10 +66,15 @@ class Host(ABC):
         What the function raises is raised here. If the task is cancelled meanwhile, the dialog stays open,
         and its result is dropped.
 
-        Raises :exc:`RuntimeError` on another thread than the host's.
+        Raises :exc:`RuntimeError` on another thread, and on a loop that does not run in this host.
         """
         self.check_thread()
-        result: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if loop not in self._loops:
+            raise RuntimeError(
+                f"modal() is for tasks that run in the main loop of {self.toolkit}, by whorl.gui.run()"
+            )
+        result: asyncio.Future[_T] = loop.create_future()
 
         def call() -> None:
             if result.cancelled():
@@ -108,8 +115,9 @@ class Host(ABC):
     def has_ended(self) -> bool:
         """Whether the toolkit is gone, and its main loop cannot be run any more."""
 
-    def adopt(self, loop: EventLoop) -> None:  # noqa: B027 - most have nothing to give
-        """Give ``loop``, which is to run in this main loop, what the toolkit's libraries look for."""
+    def adopt(self, loop: EventLoop) -> None:
+        """Take note of ``loop``, which is to run in this main loop."""
+        self._loops.add(loop)
 
     def check_thread(self) -> None:
         """Raise :exc:`RuntimeError` on another thread than the host's."""
