@@ -572,6 +572,34 @@ def gtk_application(toolkit: Toolkit) -> None:
 
 
 @case
+def gtk_signals(toolkit: Toolkit) -> None:
+    """A signal handler of the loop is called in a dialog, and in a main loop of the program's own."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(2):
+            received: asyncio.Future[None] = loop.create_future()
+            loop.add_signal_handler(signal.SIGUSR1, received.set_result, None)
+            run, close = toolkit.dialog()
+            received.add_done_callback(lambda _, close=close: close())
+            loop.call_later(0.001, os.kill, os.getpid(), signal.SIGUSR1)
+            await toolkit.host.modal(run)
+            assert received.done()
+        loop.remove_signal_handler(signal.SIGUSR1)
+
+    whorl.gui.run(main(), toolkit.host)
+    main_loop, end = toolkit.main_loop, toolkit.end_main_loop
+    if toolkit.name == "gtk3":
+        gtk = toolkit.gtk  # type: ignore[attr-defined]
+        main_loop, end = gtk.main, gtk.main_quit
+    guest = whorl.gui.start(main(), toolkit.host, done=lambda _: end())
+    main_loop()
+    guest.result()
+    assert signal.set_wakeup_fd(-1) == -1
+    say("ok")
+
+
+@case
 def tk_many_descriptors(toolkit: Toolkit) -> None:
     """``select()`` would end the process."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (2000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))

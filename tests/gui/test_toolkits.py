@@ -41,6 +41,8 @@ SOME = {
     ("gtk3", "gtk_awaitables"): "ok",
     ("gtk3", "gtk_application"): "cancelled\nok",
     ("gtk4", "gtk_application"): "cancelled\nok",
+    ("gtk3", "gtk_signals"): "ok",
+    ("gtk4", "gtk_signals"): "ok",
     ("tk", "tk_many_descriptors"): "Tk before version 9 watches descriptors by s\nok",
 }
 #: Without GLib Qt has a dispatcher of its own.
