@@ -299,10 +299,12 @@ def test_another_thread(host: SelectHost) -> None:
     async def modal() -> None:
         await host.modal(print)
 
+    loop = whorl.gui.new_event_loop(host)
+
     def elsewhere() -> None:
         for attempt in (
             lambda: whorl.gui.run(forever(), host),
-            lambda: whorl.gui.new_event_loop(host).run_forever(),
+            loop.run_forever,
             lambda: asyncio.run(modal()),
         ):
             try:
@@ -313,6 +315,7 @@ def test_another_thread(host: SelectHost) -> None:
     thread = threading.Thread(target=elsewhere)
     thread.start()
     thread.join()
+    loop.close()
     assert errors == ["the main loop of select belongs to another thread"] * 3
 
 
