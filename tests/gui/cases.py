@@ -360,20 +360,22 @@ def ctrl_c_started(toolkit: Toolkit) -> None:
 def ctrl_c_often(toolkit: Toolkit) -> None:
     """Signals that come at any moment, between turns and within, in a run and in ``run_forever()``."""
 
-    async def busy() -> None:
-        while True:
+    async def main(number: int) -> None:
+        timer.start()
+        while number % 2:
             await asyncio.sleep(0)
+        await forever()
 
-    for seconds in (number / 1000 for number in range(1, 25)):
+    for number in range(24):
+        seconds = number / 1000
         timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
-            timer.start()
-            whorl.gui.run(busy() if round(seconds * 1000) % 2 else forever(), toolkit.host)
+            whorl.gui.run(main(number), toolkit.host)
         timer.join()
         loop = whorl.gui.new_event_loop(toolkit.host)
         timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+        loop.call_soon(timer.start)
         with pytest.raises(KeyboardInterrupt):
-            timer.start()
             loop.run_forever()
         timer.join()
         loop.close()
