@@ -12,6 +12,7 @@ import importlib.util
 import os
 import ssl
 import sys
+import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -198,3 +199,23 @@ def guarded_harness(name: str) -> Iterator[Harness]:
     assert not harness.complaints, "\n".join(harness.complaints)
     left = {fd: what for fd, what in kernel_objects().items() if before.get(fd) != what}
     assert not left, f"descriptors left open: {left}"
+
+
+def collected_after_its_loop(run: Harness, connect: Callable[[], Coroutine[Any, Any, object]]) -> list[str]:
+    """Make a connection, close its loop, then have it collected; returns the exceptions out of finalisers."""
+    kept: list[object] = []
+    raised: list[str] = []
+
+    async def main() -> None:
+        kept.append(await connect())
+
+    run(main())
+    hook, sys.unraisablehook = sys.unraisablehook, lambda args: raised.append(repr(args.exc_value))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # it was left open
+            kept.clear()
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    return raised
