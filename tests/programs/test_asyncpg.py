@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.programs.support import Harness, Tls, require_package
+from tests.programs.support import Harness, Tls, collected_after_its_loop, require_package
 
 require_package("asyncpg")
 
@@ -171,3 +171,90 @@ def test_server_that_ends_the_session(run: Harness, postgres: Postgres) -> None:
             await other.close()
 
     run(main())
+
+
+async def kill(other: asyncpg.Connection, victim: asyncpg.Connection) -> None:
+    """Have the server end the session of `victim`, and wait until it has."""
+    number = victim.get_server_pid()
+    assert await other.fetchval("SELECT pg_terminate_backend($1)", number)
+    while await other.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", number):
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("noticed", [False, True], ids=["unnoticed", "noticed"])
+def test_write_to_a_connection_that_the_server_killed(
+    run: Harness, postgres: Postgres, tls: Tls, noticed: bool, encrypted: bool
+) -> None:
+    """The driver's error, not the loop's (https://github.com/aio-libs/aiomysql/issues/966)."""
+
+    async def main() -> None:
+        where = {**address(postgres), "ssl": tls.client if encrypted else False}
+        # The last one: a query after the server's message and before the end of the connection.
+        errors = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+        victim = await asyncpg.connect(**where)
+        other = await asyncpg.connect(**address(postgres))
+        try:
+            killing = asyncio.ensure_future(kill(other, victim))
+            if noticed:
+                await killing
+                while not victim.is_closed():
+                    await asyncio.sleep(0)
+            for _ in range(3):
+                with pytest.raises(errors):
+                    while True:  # the server ends the session after some of these
+                        await victim.execute("SELECT 1")
+            await killing
+        finally:
+            await victim.close()
+            await other.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+def test_cancellation_ends_the_query_on_the_server(
+    run: Harness, postgres: Postgres, tls: Tls, encrypted: bool
+) -> None:
+    """asyncpg opens a second connection for the request, which the cancelled task does not wait for."""
+
+    async def main() -> None:
+        connection = await asyncpg.connect(**{**address(postgres), "ssl": tls.client if encrypted else False})
+        other = await asyncpg.connect(**address(postgres))
+        running = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND state = 'active'"
+        number = connection.get_server_pid()
+        try:
+            for _ in range(5):
+                query = asyncio.ensure_future(connection.fetchval("SELECT pg_sleep(1000)"))
+                while not await other.fetchval(running, number):
+                    await asyncio.sleep(0.01)
+                query.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await query
+                while await other.fetchval(running, number):
+                    await asyncio.sleep(0.01)
+                assert await connection.fetchval("SELECT 7") == 7
+        finally:
+            await connection.close()
+            await other.close()
+
+    run(main())
+
+
+def test_tls_after_one_plain_byte(run: Harness, postgres: Postgres, tls: Tls) -> None:
+    """The server answers to the request for TLS with one byte, in whose turn `start_tls()` follows."""
+
+    async def main() -> None:
+        where = {**address(postgres), "ssl": tls.client}
+        for _ in range(10):
+            connections = await asyncio.gather(*(asyncpg.connect(**where) for _ in range(4)))
+            for connection in connections:
+                assert await connection.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+                await connection.close()
+
+    run(main())
+
+
+def test_connection_collected_after_its_loop_is_closed(run: Harness, postgres: Postgres) -> None:
+    """What its transport does then does not raise (https://github.com/hail-is/hail/issues/13863)."""
+    assert collected_after_its_loop(run, lambda: asyncpg.connect(**address(postgres))) == []

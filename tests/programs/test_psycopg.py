@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.programs.support import Harness, Tls, require_psycopg
+from tests.programs.support import Harness, Tls, collected_after_its_loop, require_package, require_psycopg
 
 require_psycopg()
+require_package("psycopg_pool")
 
 import psycopg
+import psycopg_pool
 
 if TYPE_CHECKING:
     from tools.services import Postgres
@@ -26,14 +28,18 @@ if TYPE_CHECKING:
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 
+def address(server: Postgres, *, unix: bool = False, **options: Any) -> dict[str, Any]:
+    """Arguments of `connect` for the server."""
+    return {
+        "host": server.socket_dir if unix else "localhost", "port": server.port, "user": server.user,
+        "dbname": server.database, "sslmode": "disable", "autocommit": True, **options,
+    }  # fmt: skip
+
+
 @asynccontextmanager
 async def connected(server: Postgres, *, unix: bool = False, **options: Any) -> AsyncIterator[Connection]:
     """A connection of its own, closed afterwards whatever the transaction's state."""
-    connection = await psycopg.AsyncConnection.connect(
-        host=server.socket_dir if unix else "localhost",
-        port=server.port, user=server.user, dbname=server.database,
-        **{"sslmode": "disable", "autocommit": True, **options},
-    )  # fmt: skip
+    connection = await psycopg.AsyncConnection.connect(**address(server, unix=unix, **options))
     try:
         yield connection
     finally:
@@ -159,3 +165,112 @@ def test_server_that_ends_the_session(run: Harness, postgres: Postgres) -> None:
             assert await value(other, "SELECT 1") == 1
 
     run(main())
+
+
+@pytest.mark.parametrize("noticed", [False, True], ids=["unnoticed", "noticed"])
+def test_write_to_a_connection_that_the_server_killed(
+    run: Harness, postgres: Postgres, noticed: bool
+) -> None:
+    """The driver's error, not the loop's (https://github.com/aio-libs/aiomysql/issues/966)."""
+
+    async def main() -> None:
+        async with connected(postgres) as victim, connected(postgres) as other:
+            await value(other, "SELECT pg_terminate_backend(%s)", victim.info.backend_pid)
+            if noticed:
+                listed = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+                while await value(other, listed, victim.info.backend_pid):
+                    await asyncio.sleep(0.01)
+            for _ in range(3):
+                with pytest.raises(psycopg.OperationalError):
+                    while True:  # the server ends the session after some of these
+                        await value(victim, "SELECT 1")
+
+    run(main())
+
+
+def test_copy_out_of_a_large_table(run: Harness, postgres: Postgres) -> None:
+    """libpq has several rows for each readable socket, and the socket has more than one read takes."""
+
+    async def main() -> None:
+        query = b"COPY (SELECT n, repeat('x', 100) FROM generate_series(1, 20000) AS n) TO STDOUT"
+        async with connected(postgres) as connection, connection.cursor() as cursor:
+            async with cursor.copy(query) as copy:
+                numbers = [int(bytes(row).split(b"\t")[0]) async for row in copy]
+            assert numbers == list(range(1, 20001))
+
+    run(main())
+
+
+def test_pool(run: Harness, postgres: Postgres) -> None:
+    """Its workers are tasks, and it replaces what the server has ended."""
+
+    async def main() -> None:
+        check = psycopg_pool.AsyncConnectionPool.check_connection
+        pool: psycopg_pool.AsyncConnectionPool[Connection] = psycopg_pool.AsyncConnectionPool(
+            kwargs=address(postgres), min_size=2, max_size=6, open=False, check=check
+        )
+        async with pool:
+
+            async def work(number: int) -> int:
+                async with pool.connection() as connection:
+                    result: int = await value(connection, "SELECT %s FROM pg_sleep(0.001)", number)
+                    return result
+
+            assert await asyncio.gather(*map(work, range(200))) == list(range(200))
+            async with connected(postgres) as other, pool.connection() as connection:
+                await value(other, "SELECT pg_terminate_backend(%s)", connection.info.backend_pid)
+                with pytest.raises(psycopg.OperationalError):
+                    while True:
+                        await value(connection, "SELECT 1")
+            assert await asyncio.gather(*map(work, range(20))) == list(range(20))
+
+    run(main())
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+def test_idle_connection_while_transports_come_and_go(
+    run: Harness, postgres: Postgres, tls: Tls, encrypted: bool
+) -> None:
+    """libpq's descriptor is watched in each wait only, among those that transports open and close.
+
+    A loop that keeps something of a closed descriptor takes it for the next one of that number:
+    https://github.com/MagicStack/uvloop/issues/645, and "SSL unexpected EOF" under TLS.
+    """
+
+    async def main() -> None:
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while line := await reader.readline():
+                writer.write(line)
+            writer.close()
+
+        async def come_and_go(number: int) -> None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"%d\n" % number)
+            assert await reader.readline() == b"%d\n" % number
+            writer.close()
+            await writer.wait_closed()
+
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        options = {"sslmode": "verify-full", "sslrootcert": tls.authority_path} if encrypted else {}
+        async with connected(postgres, **options) as idle, connected(postgres, **options) as listener:
+            await listener.execute("LISTEN news")
+            for round_number in range(40):
+                notified = asyncio.ensure_future(anext(listener.notifies()))
+                await asyncio.gather(*(come_and_go(number) for number in range(10)))
+                # A new connection of libpq has a number that a transport had just now, and gives it back.
+                async with connected(postgres, **options) as passing:
+                    assert await value(passing, "SELECT %s", round_number) == round_number
+                await asyncio.gather(*(come_and_go(number) for number in range(10)))
+                await idle.execute("SELECT pg_notify('news', %s)", (str(round_number),))
+                assert (await notified).payload == str(round_number)
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_connection_collected_after_its_loop_is_closed(run: Harness, postgres: Postgres) -> None:
+    """What it then does with the loop does not raise (https://github.com/hail-is/hail/issues/13863)."""
+    connect = psycopg.AsyncConnection.connect
+    assert collected_after_its_loop(run, lambda: connect(**address(postgres))) == []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.programs.support import Harness, require_package
+from tests.programs.support import Harness, collected_after_its_loop, require_package
 
 require_package("redis")
 
@@ -165,3 +165,33 @@ def test_server_that_hangs_up(run: Harness, redis_server: Redis) -> None:
             assert await client.ping()  # on a new connection
 
     run(main())
+
+
+def test_write_to_a_connection_that_the_server_killed(run: Harness, redis_server: Redis) -> None:
+    """The driver's error, not the loop's (https://github.com/aio-libs/aiomysql/issues/966)."""
+
+    async def main() -> None:
+        async with (
+            connected(redis_server, single_connection_client=True) as victim,
+            connected(redis_server) as other,
+        ):
+            connection = victim.connection
+            await other.client_kill_filter(_id=await victim.client_id())
+            with pytest.raises(redis.exceptions.ConnectionError):
+                while True:
+                    await connection.send_command("PING", check_health=False)
+                    await connection.read_response()
+            assert await victim.ping()  # on a new connection
+
+    run(main())
+
+
+def test_connection_collected_after_its_loop_is_closed(run: Harness, redis_server: Redis) -> None:
+    """A finaliser that closes the transport then does not raise (https://github.com/hail-is/hail/issues/13863)."""
+
+    async def connect() -> object:
+        client = redis.asyncio.Redis(port=redis_server.port)
+        assert await client.ping()
+        return client
+
+    assert collected_after_its_loop(run, connect) == []
