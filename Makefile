@@ -146,6 +146,11 @@ compat: $(STAMPS)/dev $(STAMPS)/compat $(BUILT) ## aiohttp's own tests with whor
 	$(call say,running aiohttp's own tests on $(TAG))
 	@$(PY) -m tests.compat $(ARGS)
 
+.PHONY: db-compat
+db-compat: $(STAMPS)/dev $(STAMPS)/programs $(BUILT) ## The suites of database drivers on whorl's loop and asyncio's (ARGS="--suite redis")
+	$(call say,running the suites of the database drivers on $(TAG): several minutes)
+	@$(PY) -m tests.foreign --group databases $(ARGS)
+
 .PHONY: matrix
 matrix: $(STAMPS)/dev ## make test on every interpreter that is found
 	$(call say,testing on every interpreter found)

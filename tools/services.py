@@ -16,10 +16,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _stop(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
             process.wait()
 
 
-def _newest_postgres_programs() -> Path:
+def newest_postgres_programs() -> Path:
     """The directory of the newest server's programs, the distribution's before whatever the PATH holds."""
     installed = sorted(
         (path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")),
@@ -141,7 +142,7 @@ def _newest_postgres_programs() -> Path:
     raise ServiceMissingError("PostgreSQL server programs not found (Debian: apt-get install postgresql)")
 
 
-def _unprivileged_account() -> pwd.struct_passwd | None:
+def unprivileged_account() -> pwd.struct_passwd | None:
     """Whom to run PostgreSQL as: it refuses root. None: we are not root, so as ourselves."""
     if os.geteuid() != 0:
         return None
@@ -161,8 +162,8 @@ def running_postgres(authority: trustme.CA | None = None) -> Iterator[Postgres]:
 
     Raises ServiceMissingError where this machine cannot run one.
     """
-    programs = _newest_postgres_programs()
-    account = _unprivileged_account()
+    programs = newest_postgres_programs()
+    account = unprivileged_account()
     # Not pytest's temporary directory: that is closed to the account the server runs as. And short: the
     # path of a unix socket has at most 107 bytes.
     home = Path(tempfile.mkdtemp(prefix="whorl-pg-", dir="/tmp"))
@@ -305,8 +306,8 @@ def _with_sbin() -> str:
 
 
 @contextmanager
-def running_redis() -> Iterator[Redis]:
-    """Start a server which keeps nothing on disk; stop it afterwards.
+def running_redis(more: Mapping[str, str] = MappingProxyType({})) -> Iterator[Redis]:
+    """Start a server which keeps nothing on disk, with `more` settings; stop it afterwards.
 
     Raises ServiceMissingError where this machine cannot run one.
     """
@@ -321,6 +322,7 @@ def running_redis() -> Iterator[Redis]:
             settings = {
                 "port": str(port), "bind": "127.0.0.1", "unixsocket": path, "dir": home,
                 "logfile": f"{home}/log", "save": "", "appendonly": "no", "daemonize": "no",
+                **more,
             }  # fmt: skip
             command = [program, *(part for key, value in settings.items() for part in (f"--{key}", value))]
             server = subprocess.Popen(

@@ -15,13 +15,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.foreign.databases import DATABASES
 from tests.foreign.environment import TAG, fetch_tests, install_packages, make_environment
 from tests.foreign.programs import PROGRAMS
 from tests.foreign.report import only_on_whorl, table
 from tests.foreign.run import Outcome, run_suite, ways_of
 from tests.foreign.suite import CONTROL, REPOSITORY, WAYS, Suite, SuiteError
 
-GROUPS: dict[str, dict[str, Suite]] = {"programs": PROGRAMS}
+GROUPS: dict[str, dict[str, Suite]] = {"programs": PROGRAMS, "databases": DATABASES}
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

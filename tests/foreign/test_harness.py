@@ -13,7 +13,7 @@ pytest.importorskip("trustme", reason="trustme makes the servers' certificates (
 
 from tests.foreign import cli
 from tests.foreign.cli import GROUPS
-from tests.foreign.environment import install_packages
+from tests.foreign.environment import install_packages, requirement_files
 from tests.foreign.report import only_on_whorl, table
 from tests.foreign.run import Outcome, run_modules
 from tests.foreign.suite import Setting, Suite, SuiteError
@@ -165,3 +165,17 @@ def test_what_every_suite_needs_is_packages() -> None:
     for suite in (suite for suites in GROUPS.values() for suite in suites.values()):
         assert isinstance(suite.needs, tuple)
         assert isinstance(suite.sha256, str)
+
+
+@pytest.mark.parametrize(("name", "suite"), GROUPS["databases"].items())
+def test_the_suites_of_databases_are_pinned(name: str, suite: Suite) -> None:
+    if suite.not_run:
+        return
+    if not suite.own and not suite.installed:
+        assert re.fullmatch("[0-9a-f]{64}", suite.sha256)
+    files = (
+        requirement_files(suite)
+        if suite.requirements
+        else requirement_files(Suite("", requirements="programs.txt"))
+    )
+    assert suite.package in {line for path in files for line in path.read_text().splitlines()}

@@ -60,6 +60,7 @@ def test_every_target_is_in_the_help() -> None:
         "lint",
         "compat",
         "conformance",
+        "db-compat",
         "matrix",
         "soak",
         "fuzz",
