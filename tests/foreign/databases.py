@@ -13,19 +13,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-import trustme
-
 from tests.foreign.suite import Servers, Setting, Suite, SuiteError
-from tests.programs import services
+from tools import services
 
 
 @contextlib.contextmanager
 def _services() -> Iterator[None]:
-    """The services skip a test, or fail it, where a program is missing: here that is an error."""
+    """A suite whose server is missing cannot be run."""
     try:
         yield
-    except (pytest.skip.Exception, pytest.fail.Exception) as error:
+    except services.ServiceMissingError as error:
         raise SuiteError(str(error)) from None
 
 
@@ -62,7 +59,7 @@ _SCHEMAS = (
 
 @contextlib.contextmanager
 def _postgres(driver: str) -> Iterator[Setting]:
-    with _services(), services.running_postgres(trustme.CA()) as server:
+    with _services(), services.running_postgres() as server:
         psql = services.newest_postgres_programs() / "psql"
         for database, statements in ((server.database, _ROLE), ("test", _SCHEMAS)):
             command = [str(psql), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", server.socket_dir]
