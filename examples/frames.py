@@ -22,7 +22,7 @@ class Ball:
     """A ball that a task moves."""
 
     def __init__(self, row: int, seconds: float) -> None:
-        self.x = 0
+        self.moves = 0
         self.y = 40 + 50 * row
         self._seconds = seconds
 
@@ -30,7 +30,11 @@ class Ball:
         """Move by one step after the other, each after a time of its own."""
         while True:
             await asyncio.sleep(self._seconds)
-            self.x = (self.x + 8) % SIZE[0]
+            self.moves += 1
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return 8 * self.moves % SIZE[0], self.y
 
 
 async def roll_all(balls: list[Ball]) -> None:
@@ -53,13 +57,14 @@ def main() -> None:
             guest.turn()
             screen.fill("white")
             for ball in balls:
-                pygame.draw.circle(screen, "steelblue", (ball.x, ball.y), 15)
+                pygame.draw.circle(screen, "steelblue", ball.place, 15)
             pygame.display.flip()
             clock.tick(60)
             drawn += 1
             if drawn == options.frames:
                 break
-    print(f"{drawn} frames; the balls are at {', '.join(str(ball.x) for ball in balls)}")
+    *first, last = (str(ball.moves) for ball in balls)
+    print(f"{drawn} frames; the balls have moved {', '.join(first)} and {last} times")
     pygame.quit()
 
 
