@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.foreign.suite import Setting, Suite, SuiteError
-from tests.programs.support import wait_for_port
+from tools.services import wait_for_port
 
 HTTPBIN_PORT = 8642
 
