@@ -20,10 +20,12 @@ ARGS ?=
 TESTS ?= tests
 # The profile that the extension is built by. `checked` has assertions in it, and a panic ends the process.
 PROFILE ?= release
-# The pages that `make run` fetches; empty: those of a local site that it starts.
+# The pages that `make run` and `make gui` fetch; empty: those of a local site that it starts.
 URLS ?=
 # The database that `make database` uses; empty: SQLite, in a temporary file.
 DATABASE ?=
+# The toolkit of the window that `make gui` opens: tk or qt.
+GUI ?= tk
 # The set of measurements that `make bench` takes.
 BENCH ?= loop
 # Seconds for each fuzz target.
@@ -87,6 +89,10 @@ run: $(STAMPS)/examples $(BUILT) ## Fetch the pages of a local site in three way
 database: $(STAMPS)/examples $(BUILT) ## Make 1,000 queries in three ways, on asyncio's loop and on whorl's (DATABASE=postgresql://…)
 	$(call say,making queries on $(TAG))
 	@$(PY) -m examples.database_demo $(ARGS) $(if $(DATABASE),'$(DATABASE)')
+.PHONY: gui
+gui: $(STAMPS)/examples $(if $(filter qt,$(GUI)),$(STAMPS)/qt) $(BUILT) ## A window that stays responsive while it fetches and computes (GUI=qt)
+	$(call say,opening a window on $(TAG))
+	@$(PY) -m examples.window --toolkit $(GUI) $(ARGS) $(foreach url,$(URLS),'$(url)')
 
 .PHONY: build
 build: $(BUILT) ## Build the extension into the virtual environment (PROFILE=checked: with assertions)
@@ -225,6 +231,11 @@ $(STAMPS)/dev: requirements/dev.txt $(STAMPS)/venv
 $(STAMPS)/examples: requirements/examples.txt $(STAMPS)/venv
 	$(call say,installing what the examples use)
 	@$(PIP) -r $<
+	@touch $@
+
+$(STAMPS)/qt: requirements/gui.txt $(STAMPS)/venv
+	$(call say,installing PySide6)
+	@$(PIP) PySide6_Essentials -c $<
 	@touch $@
 
 GIL_ONLY := $(if $(filter %t,$(TAG)),,requirements/programs-gil.txt)

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from examples.window.display import DisplayError, virtual_display
 from tests.conformance import check, rows
 from tests.conformance.loops import CONTROL, LOOPS, why_unavailable
 from tests.conformance.worker import PACKAGE, job
-from tests.gui.display import NoDisplayError, virtual_display
 from tests.harness import report
 from tests.harness.check import rows_match
 from tests.harness.rows import RowError, row_for
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _display_for(options.loop):
             results = _run(modules, loops, options, with_not_applicable=comparing)
-    except NoDisplayError as error:
+    except DisplayError as error:
         print(f"conformance: cannot run on {options.loop}: {error}", file=sys.stderr)
         return 2
 
