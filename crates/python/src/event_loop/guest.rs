@@ -176,7 +176,7 @@ impl GuestTurns {
             step.poll(event_loop, sleep.without_waiting())?;
             let outcome = step.dispatch(event_loop, Some(budget));
             // After an exception as well: the host may continue, and nothing else would bring them back.
-            if caller == Caller::Host {
+            if caller == Caller::Host && this.has_entered(guard)? {
                 this.take_entered()?;
             }
             if outcome? == StepFlow::Stop {

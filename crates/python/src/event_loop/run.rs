@@ -354,7 +354,7 @@ impl<'guard, 'owner> Step<'guard, 'owner> {
                 }
             }
             ran += 1;
-            if is_used_up(budget) && this.with(|state| state.progress.batch > 0)? {
+            if budget.is_some() && this.has_more_of_batch(self.guard)? && is_used_up(budget) {
                 this.recycle(self.guard, &mut self.recycled)?;
                 return Ok(None);
             }
@@ -428,6 +428,11 @@ impl EventLoop {
         changes.iter().try_for_each(|change| Self::make_change(slf, change))
     }
 
+    /// Whether nested steps have left handles to the outermost one.
+    pub fn has_entered(&self, guard: &OwnerGuard<'_>) -> PyResult<bool> {
+        self.state.with_guard(guard, |state| !state.progress.entered.is_empty()).or_raise()
+    }
+
     /// Takes the handles that nested steps left to the outermost one, where their contexts are free again.
     pub fn take_entered(&self) -> PyResult<()> {
         self.with(|state| {
@@ -492,6 +497,11 @@ impl EventLoop {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the batch is to run further handles.
+    fn has_more_of_batch(&self, guard: &OwnerGuard<'_>) -> PyResult<bool> {
+        self.state.with_guard(guard, |state| state.progress.batch > 0).or_raise()
     }
 
     fn recycle(&self, guard: &OwnerGuard<'_>, recycled: &mut Vec<Py<Handle>>) -> PyResult<()> {
