@@ -163,7 +163,7 @@ matrix: $(STAMPS)/dev ## make test on every interpreter that is found
 	@$(PY) tools/matrix.py $(ARGS)
 
 .PHONY: bench
-bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/built-dist ## Measure against the peers (BENCH=loop for event loops, http for HTTP clients, db for databases)
+bench: $(STAMPS)/dev $(STAMPS)/bench $(if $(filter gui,$(BENCH)),$(STAMPS)/gui) $(STAMPS)/built-dist ## Measure against the peers (BENCH=loop for event loops, http for HTTP clients, db for databases, gui for GUI main loops)
 	@# As pip does when it installs: what imports cost is measured.
 	@$(PY) -m compileall -q python/whorl
 	$(call say,measuring $(BENCH) on $(TAG))

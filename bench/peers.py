@@ -29,6 +29,10 @@ class Peer:
     loop: str = ""
     #: What bench.clients makes; none where it is the loop that is measured.
     client: str = ""
+    #: Distributions that are not called after a module, whose versions are shown too.
+    distributions: tuple[str, ...] = ()
+    #: Shown without a verdict, as references in Rust are.
+    reference: bool = False
     #: A reference in Rust: the crate it is made of. The runner starts it without an interpreter.
     crate: str = ""
     #: A reference in Python: it does what bench.workloads.bare has under the name of the row's workload.
@@ -42,7 +46,7 @@ class Peer:
     @property
     def is_reference(self) -> bool:
         """Whether it is shown without a verdict, in the rows that name it."""
-        return self.native or self.bare
+        return self.native or self.bare or self.reference
 
     @property
     def loop_name(self) -> str:
@@ -65,7 +69,7 @@ class Peer:
         if self.native:
             return {self.crate: _locked(self.crate)}
         found = {}
-        for name in (module.partition(".")[0] for module in self.modules):
+        for name in (*(module.partition(".")[0] for module in self.modules), *self.distributions):
             try:
                 found[name] = importlib.metadata.version(name)
             except importlib.metadata.PackageNotFoundError:

@@ -136,6 +136,8 @@ def _judge_peers(peers: Mapping[str, Cell], ours: Cell | None) -> Judgement:
     if ours.value.greatest == 0:
         # No ratio can be taken to it, and none is needed.
         return Judgement(Verdict.NOT_BEHIND)
+    if not peers:
+        return Judgement(Verdict.NOT_BEHIND)
     measured = [(name, one.ratio, one.rounds) for name, one in peers.items() if one.ratio is not None]
     if not measured:
         return Judgement(Verdict.UNKNOWN, "no figure of a peer")

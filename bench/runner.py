@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,18 +30,20 @@ from bench.sampling import (
     url_of,
     worker_command,
 )
-from bench.suite import Method, Row, Suite, Unit
+from bench.suite import Method, Row, Suite
 from bench.tables import heading, terminal_line, unavailable
+from examples.window.display import virtual_display
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _RESULTS = ROOT / "bench" / "results"
 #: Rounds, seconds of warm-up, seconds of the window.
 _FULL = (5, 0.2, 0.6)
 #: Load average above which other work on the machine shows in the figures.
 _BUSY = 0.7
-_QUICK = (2, 0.1, 0.2)
+#: Seconds of warm-up, seconds of the window.
+_QUICK = (0.1, 0.2)
 
 
 def add_arguments(parser: argparse.ArgumentParser, suite: Suite) -> None:
@@ -56,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser, suite: Suite) -> None:
         "--rounds", type=_positive, metavar="N", help=f"samples of each peer in each row ({_FULL[0]})"
     )
     parser.add_argument(
-        "--quick", action="store_true", help=f"{_QUICK[0]} short rounds: an estimate, not a measurement"
+        "--quick",
+        action="store_true",
+        help=f"{suite.quick_rounds} short rounds: an estimate, not a measurement",
     )
     parser.add_argument(
         "--output",
@@ -87,17 +91,18 @@ def run(suite: Suite, arguments: argparse.Namespace) -> int:
         for row in suite.rows:
             print(f"{row.name:<32}{row.title}")
         return 0
-    rounds, warm_up, window = _QUICK if arguments.quick else _FULL
+    rounds, warm_up, window = (suite.quick_rounds, *_QUICK) if arguments.quick else _FULL
     rounds = arguments.rounds or rounds
     is_fixed = bool(arguments.quick or arguments.rounds)
     rows = suite.matching(arguments.rows) if arguments.rows else list(suite.rows)
     peers, missing = _present(suite, arguments.peers)
+    rows = _with_toolkits(rows, missing)
     print("building the native programs ...", flush=True)
     measured_core, load_core = cores()
     if arguments.profile_row:
         [row] = suite.matching(arguments.profile_row)
         plan = Plan(suite.name, find_or_build(), 0.0, arguments.seconds, measured_core, load_core)
-        with running_databases([row], load_core) as databases:
+        with _display([row]), running_databases([row], load_core) as databases:
             peer = suite.named(arguments.peers)[0] if arguments.peers else peers[0]
             return _profile(row, peer, replace(plan, databases=databases.urls))
     plan = Plan(suite.name, find_or_build(), warm_up, window, measured_core, load_core)
@@ -110,17 +115,23 @@ def run(suite: Suite, arguments: argparse.Namespace) -> int:
     results = Results(suite.name, about, rows, [])
     partial = bool(arguments.rows or arguments.peers or arguments.quick)
     output = arguments.output or _RESULTS / ("partial.json" if partial else f"{suite.name}.json")
+    with _display(rows), running_databases(rows, load_core) as databases:
+        about["versions"] |= databases.versions
+        plan = replace(plan, databases=databases.urls)
+        return _measure(results, peers, plan, output, rounds, is_fixed)
+
+
+def _measure(
+    results: Results, peers: Sequence[Peer], plan: Plan, output: Path, rounds: int, is_fixed: bool
+) -> int:
     started = time.monotonic()
     print(heading(peers), flush=True)
-    with running_databases(rows, load_core) as databases:
-        plan = replace(plan, databases=databases.urls)
-        about["versions"] |= databases.versions
-        for row in rows:
-            cells = _measure_row(row, peers, rounds_of(row, peers, rounds, is_fixed), plan)
-            results.cells += cells.values()
-            print(terminal_line(row, peers, cells, results.judgements(row)), flush=True)
-            # After every row, so that a run that is cut short leaves what it has.
-            results.write(output)
+    for row in results.rows:
+        cells = _measure_row(row, peers, rounds_of(row, peers, rounds, is_fixed), plan)
+        results.cells += cells.values()
+        print(terminal_line(row, peers, cells, results.judgements(row)), flush=True)
+        # After every row, so that a run that is cut short leaves what it has.
+        results.write(output)
     _summary(results, output, time.monotonic() - started)
     return 1 if results.failed() else 0
 
@@ -144,6 +155,32 @@ def _present(suite: Suite, names: str | None) -> tuple[list[Peer], dict[str, str
     return present, missing
 
 
+def _with_toolkits(rows: Sequence[Row], missing: dict[str, str]) -> list[Row]:
+    """The rows whose toolkit is here; why one is not is said, and put among what is missing."""
+    if not any(row.toolkit for row in rows):
+        return list(rows)
+    # Imported here: it imports whorl, and suites without toolkits need not have it.
+    from bench.gui_loops import missing as missing_toolkit
+
+    for toolkit in dict.fromkeys(row.toolkit for row in rows if row.toolkit):
+        reason = missing_toolkit(toolkit)
+        if reason is not None:
+            missing[toolkit] = reason
+            print(f"without {toolkit}: {reason}", flush=True)
+    return [row for row in rows if row.toolkit not in missing]
+
+
+@contextmanager
+def _display(rows: Sequence[Row]) -> Iterator[None]:
+    """A virtual display for the processes of a block, if one of the rows needs it."""
+    if not any(row.toolkit for row in rows):
+        yield
+        return
+    with virtual_display() as display:
+        os.environ |= {"DISPLAY": display, "QT_QPA_PLATFORM": "xcb", "GDK_BACKEND": "x11", "GTK_A11Y": "none"}
+        yield
+
+
 def rounds_of(row: Row, peers: Sequence[Peer], rounds: int, is_fixed: bool) -> dict[str, int]:
     """The rounds of each peer: more than `rounds` for the subject and a peer that a target needs more of."""
     if is_fixed:
@@ -160,6 +197,8 @@ def _measure_row(row: Row, peers: Sequence[Peer], rounds: Mapping[str, int], pla
     by_name = {peer.name: peer for peer in peers}
     for peer in peers:
         if peer.is_reference and peer.name not in row.references:
+            continue
+        if row.peers is not None and peer.name not in (SUBJECT, *row.peers):
             continue
         reason = peer.reason_against(row.name)
         if reason is None:
@@ -198,7 +237,7 @@ def _summary(results: Results, output: Path, elapsed: float) -> None:
 
 def _profile(row: Row, peer: Peer, plan: Plan) -> int:
     """Keeps one row's process busy for the window, and says which process that is."""
-    if row.method in (Method.IMPORT, Method.HELD, Method.START_UP) or row.unit is not Unit.CPU_US:
+    if row.method in (Method.IMPORT, Method.HELD, Method.START_UP) or row.takes_reading:
         raise ValueError(f"{row.name} has no steady load to profile")
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="whorl-bench-")))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.native import ROOT, Native
-from bench.suite import Method, Row, Unit
+from bench.suite import Method, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -161,6 +161,9 @@ def take(row: Row, peer: Peer, plan: Plan) -> Sample:
             case Method.ITSELF:
                 with running(worker_command(row, peer, plan, directory), plan.timeout) as worker:
                     return _cpu_sample(worker.line())
+            case Method.READING:
+                with running(worker_command(row, peer, plan, directory), plan.timeout) as worker:
+                    return _reading(worker.line())
             case Method.LOADED:
                 return _loaded(row, peer, plan, directory)
             case Method.AGAINST_SERVER:
@@ -233,7 +236,7 @@ def _against_server(row: Row, peer: Peer, plan: Plan, directory: Path) -> Sample
         url = url_of(row, server.line())
         with running(worker_command(row, peer, plan, directory, url), plan.timeout) as client:
             said = client.line()
-            return _cpu_sample(said) if row.unit is Unit.CPU_US else _reading(said)
+            return _reading(said) if row.takes_reading else _cpu_sample(said)
 
 
 def _held(row: Row, peer: Peer, plan: Plan, directory: Path) -> Sample:

@@ -18,6 +18,8 @@ class Method(Enum):
 
     #: The measured process runs batches of work and reads its own CPU clock.
     ITSELF = "itself"
+    #: The measured process does all of its work once, and what it says is the figure.
+    READING = "reading"
     #: A native client drives a server in the measured process, and reads that process's CPU clock.
     LOADED = "loaded"
     #: The measured process is a client of the native HTTP server, and reads its own clock or memory.
@@ -37,6 +39,8 @@ class Unit(Enum):
     """Of a row's figures; less is better in each."""
 
     CPU_US = "us"
+    #: Of the clock on the wall.
+    MS = "ms"
     BYTES = "B"
     COUNT = ""
 
@@ -97,6 +101,15 @@ class Row:
     references: tuple[str, ...] = ()
     #: In a process whose allocator has seen a large block freed; see bench.worker.age_heap.
     aged_heap: bool = False
+    #: Of tests.gui.toolkits: loops that run in a main loop run in this one's.
+    toolkit: str = ""
+    #: The only peers that have this row, with the subject; all of them unless given.
+    peers: tuple[str, ...] | None = None
+
+    @property
+    def takes_reading(self) -> bool:
+        """Whether the measured process says the figure, and not operations and their CPU time."""
+        return self.method is Method.READING or self.unit is not Unit.CPU_US
 
     def rounds_with(self, peer: str) -> int:
         """How many rounds the targets require against one peer; 0 where none of them does."""
@@ -112,6 +125,8 @@ class Suite:
     title: str
     rows: tuple[Row, ...]
     peers: Mapping[str, Peer]
+    #: Of an estimate.
+    quick_rounds: int = 2
 
     def matching(self, patterns: str) -> list[Row]:
         """The rows whose name matches one of the comma-separated globs.

@@ -72,6 +72,8 @@ def figure(value: float, unit: Unit) -> str:
             return f"{value:,.0f} B" if value < _MIB else f"{value / _MIB:.1f} MiB"
         case Unit.COUNT:
             return f"{value:.2f}"
+        case Unit.MS:
+            return f"{value:.3f} ms"
         case Unit.CPU_US if value >= 10_000:
             return f"{value / 1000:.1f} ms"
         case Unit.CPU_US:

@@ -8,19 +8,34 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import os
 import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.loops import loop_factory
-from bench.peers import Peer
-from bench.suite import Method, Row, Unit
+from bench.loops import LoopFactory, loop_factory
+from bench.suite import Method, Row
 from bench.suites import SUITES
-from bench.workloads import Batch, Setting, bare, callbacks, databases, memory, network, programs, requests
+from bench.workloads import (
+    Batch,
+    Setting,
+    bare,
+    callbacks,
+    databases,
+    gui,
+    memory,
+    network,
+    programs,
+    requests,
+)
+
+if TYPE_CHECKING:
+    from bench.peers import Peer
+    from tests.gui.toolkits import Toolkit
 
 _LARGE_BLOCK = 1024 * 1024
 
@@ -55,7 +70,7 @@ def measure(batch: Batch, warm_up: float, seconds: float, with_children: bool) -
 
 def workload_of(row: Row, peer: Peer) -> Any:
     """The function a row names; a bare peer has its own under that name."""
-    for module in (bare,) if peer.bare else (callbacks, network, programs, requests, databases):
+    for module in (bare,) if peer.bare else (callbacks, network, programs, requests, databases, gui):
         if hasattr(module, row.workload):
             return getattr(module, row.workload)
     raise LookupError(f"no workload is called {row.workload}")
@@ -82,21 +97,34 @@ def age_heap() -> None:
     bytes(_LARGE_BLOCK)
 
 
+def loop_of(peer: Peer, row: Row) -> tuple[LoopFactory, Toolkit | None]:
+    """What makes the peer's loop; and if it runs in a toolkit's main loop, a window of the row's toolkit."""
+    if row.toolkit:
+        # Imported here: it imports whorl, which is not to be in another peer's process.
+        from bench.gui_loops import GUI_LOOPS, open_window
+
+        if peer.loop_name in GUI_LOOPS:
+            window = open_window(row.toolkit)
+            return functools.partial(GUI_LOOPS[peer.loop_name], window), window
+    return loop_factory(peer.loop_name), None
+
+
 def run(arguments: argparse.Namespace) -> None:
     """One row on one peer."""
     suite = SUITES[arguments.suite]
     [row], [peer] = suite.matching(arguments.row), suite.named(arguments.peer)
     if row.aged_heap:
         age_heap()
-    with asyncio.Runner(loop_factory=loop_factory(peer.loop_name)) as runner:
+    factory, window = loop_of(peer, row)
+    with asyncio.Runner(loop_factory=factory) as runner:
         loop = runner.get_loop()
         directory = Path(arguments.directory)
-        setting = Setting(loop, row.size, row.connections, directory, arguments.target, peer.client)
+        setting = Setting(loop, row.size, row.connections, directory, arguments.target, peer.client, window)
         try:
             if row.method in (Method.LOADED, Method.HELD):
                 runner.run(serve(row, peer, setting))
                 return
-            if row.unit is not Unit.CPU_US:
+            if row.takes_reading:
                 say(value=runner.run(workload_of(row, peer)(setting)))
                 os._exit(0)
             # Batches run the loop themselves; what they call may get it.

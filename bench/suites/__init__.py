@@ -2,7 +2,8 @@
 
 from bench.suite import Suite
 from bench.suites.db import DB
+from bench.suites.gui import GUI
 from bench.suites.http import HTTP
 from bench.suites.loop import LOOP
 
-SUITES: dict[str, Suite] = {suite.name: suite for suite in (LOOP, HTTP, DB)}
+SUITES: dict[str, Suite] = {suite.name: suite for suite in (LOOP, HTTP, DB, GUI)}

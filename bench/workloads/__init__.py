@@ -41,6 +41,8 @@ class Setting:
     target: str
     #: Of bench.clients, for a client's row.
     client: str
+    #: Of tests.gui.toolkits, for a loop that runs in its main loop.
+    window: Any = None
 
 
 MakeBatch = Callable[[Setting], Batch]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 
-class DisplayError(Exception):
+class DisplayError(RuntimeError):
     """There is no display, and none can be started; the text says why."""
 
 

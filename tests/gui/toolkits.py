@@ -98,7 +98,13 @@ class Qt(Toolkit):
         self.host = whorl.gui.qt(self.app)
 
     def after(self, milliseconds: int, function: Callable[[], object]) -> None:
-        self.core.QTimer.singleShot(milliseconds, function)
+        # Not QTimer.singleShot(), whose timers are coarse.
+        timer = self.core.QTimer(self.app)
+        timer.setSingleShot(True)
+        timer.setTimerType(self.core.Qt.TimerType.PreciseTimer)
+        timer.timeout.connect(function)
+        timer.timeout.connect(timer.deleteLater)
+        timer.start(milliseconds)
 
     def when_idle(self, function: Callable[[], object]) -> None:
         self.after(0, function)

@@ -11,6 +11,7 @@ import pytest
 
 from bench import chart, costs, summary
 from bench.databases import DATABASES
+from bench.gui_loops import GUI_LOOPS
 from bench.peers import SUBJECT, Peer
 from bench.results import Cell, Judgement, Results, ResultsError, Spread, Status, Verdict, cell, judge, worst
 from bench.runner import rounds_of
@@ -19,6 +20,7 @@ from bench.suite import Limit, Median, Method, Ratio, Row, Suite, Target, Unit
 from bench.suites import SUITES
 from bench.tables import markdown
 from bench.workloads import bare
+from tests.gui.toolkits import TOOLKITS
 from tests.house import ROOT
 
 EVERY_SUITE = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
@@ -282,3 +284,32 @@ def test_the_summary_names_a_peer_of_each_kind() -> None:
     assert max(float(one.attrib["cx"]) for one in picture.findall("c:circle", names)) > max(
         float(one.attrib["x"]) for one in picture.findall("c:rect[@class='closest']", names)
     )
+
+
+def test_a_reference_is_shown_without_a_verdict() -> None:
+    """The suite of the main loops has two in Python: loops without a toolkit."""
+    suite = SUITES["gui"]
+    row = next(row for row in suite.rows if row.name == "call-soon-chain-tk")
+    figures = cells(row, **{"whorl": OURS, "whorl-loop": [8.5] * 5, "async-tkinter-loop": [40.0] * 5})
+    found = Results("gui", ENVIRONMENT, [row], list(figures.values()))
+    assert {judgement.verdict for judgement in found.judgements(row)} == {Verdict.NOT_BEHIND}
+    figures = cells(row, **{"whorl": OURS, "whorl-loop": [7.5] * 5, "async-tkinter-loop": [40.0] * 5})
+    found = Results("gui", ENVIRONMENT, [row], list(figures.values()))
+    assert Judgement(Verdict.BEHIND, "whorl-loop x0.83 (x0.75)", "whorl-loop") in found.judgements(row)
+
+
+def test_a_row_of_a_toolkit_has_the_peers_that_run_in_it() -> None:
+    for row in SUITES["gui"].rows:
+        assert row.toolkit in TOOLKITS
+        assert row.peers is not None
+        assert set(row.peers) <= set(SUITES["gui"].peers)
+        loops = {SUITES["gui"].peers[name].loop_name for name in (SUBJECT, *row.peers)}
+        assert loops <= {*GUI_LOOPS, "whorl", "asyncio"}
+        # Where a window is needed, no peer is without one.
+        if "frames" in row.name:
+            assert loops <= set(GUI_LOOPS)
+
+
+def test_without_other_peers_there_is_none_to_be_behind() -> None:
+    row = row_with()
+    assert judge(row, cells(row, whorl=OURS, native=[1.0] * 5), ["native"]) == [Judgement(Verdict.NOT_BEHIND)]
