@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import whorl.gui
-from tests.gui.toolkits import MODULES, TOOLKITS
+from tests.gui.toolkits import NEEDED, PACKAGES, TOOLKITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def missing(toolkit: str) -> str | None:
     """Why the toolkit has no window here, or None."""
-    module, needed = MODULES[toolkit]
-    return None if find_spec(module.partition(".")[0]) else f"it takes {needed}"
+    package = PACKAGES[toolkit]
+    return None if find_spec(package) else f"it takes {NEEDED[package]}"
 
 
 def open_window(toolkit: str) -> Toolkit:

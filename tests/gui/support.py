@@ -7,16 +7,8 @@ import sys
 
 import pytest
 
+from tests.gui.toolkits import NEEDED
 from tests.programs.support import missing_service
-
-#: What each package needs.
-NEEDED = {
-    "tkinter": "a Python that was built with Tk (Debian: python3-tk, or tk-dev before it is built)",
-    "PySide6": "requirements/gui.txt, and Debian's libegl1 libgl1 libxkbcommon-x11-0 and others (.ci/run)",
-    "PyQt6": "requirements/gui.txt, and Debian's libegl1 libgl1 libxkbcommon-x11-0 and others (.ci/run)",
-    "gi": "requirements/gui-glib.txt, and Debian's gir1.2-gtk-3.0 gir1.2-gtk-4.0",
-    "pygame": "requirements/gui.txt",
-}
 
 
 def require_toolkit(package: str) -> None:
