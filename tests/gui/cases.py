@@ -293,6 +293,35 @@ def modal(toolkit: Toolkit) -> None:
     say("ok")
 
 
+@case
+def events_in_tasks(toolkit: Toolkit) -> None:
+    """Tasks handle the toolkit's events while others are busy: it ends, and none is within the other."""
+    depth = deepest = 0
+
+    async def busy() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    async def handles() -> None:
+        nonlocal depth, deepest
+        for _ in range(3):
+            depth += 1
+            deepest = max(depth, deepest)
+            toolkit.handle_events()
+            depth -= 1
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        other = asyncio.create_task(busy())
+        await asyncio.gather(*(handles() for _ in range(300)))
+        other.cancel()
+        # One is in the other where it takes longer than a dialog is waited for.
+        assert deepest < 30, deepest
+
+    whorl.gui.run(main(), toolkit.host)
+    say("ok")
+
+
 # -- exceptions and the end ----------------------------------------------------------------------------------
 
 

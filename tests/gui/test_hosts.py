@@ -32,6 +32,11 @@ class SelectWatch(Watch):
         self.host.order.append("others")
         self.host.posted.append(self.function)
 
+    def pause(self) -> None:
+        del self.host.readers[self.fd]
+        self.host.order.append("pause")
+        self.host.posted.append(self.function)
+
     def resume(self) -> None:
         self.host.readers[self.fd] = self.function
 
@@ -126,6 +131,32 @@ def test_a_turn_within_a_rest_is_watched(host: SelectHost) -> None:
     for _ in range(4):
         _once(host)
     assert watched == [True] * 4
+    driver.close()
+    reading.close()
+    writing.close()
+
+
+def test_turns_within_a_turn_begin_after_a_pause(host: SelectHost) -> None:
+    """A main loop that handles what there is and returns has ended by then; a dialog's lasts."""
+    depth = rounds = 0
+
+    def turn() -> None:
+        nonlocal depth
+        depth += 1
+        host.order.append(f"turn {depth}")
+        if depth == 1:
+            for _ in range(rounds):
+                _once(host)
+        depth -= 1
+
+    reading, writing = _readable_pipe()
+    driver = Driver(host, reading, turn, pytest.fail, lambda: 0.0)
+    for each in (1, 3):
+        rounds = each
+        _once(host)
+        assert host.readers, "the watch has not been resumed"
+        host.posted.clear()
+    assert host.order == ["turn 1", "pause", "turn 1", "pause", "turn 2", "turn 2"]
     driver.close()
     reading.close()
     writing.close()
@@ -295,6 +326,7 @@ def test_a_run_within_a_loop(host: SelectHost) -> None:
 
 def test_another_thread(host: SelectHost) -> None:
     errors: list[str] = []
+    loop = whorl.gui.new_event_loop(host)
 
     async def modal() -> None:
         await host.modal(print)

@@ -25,6 +25,7 @@ EVERYWHERE = {
     "started": "ok",
     "runner": "ok",
     "modal": "ok",
+    "events_in_tasks": "ok",
     "exits_in_a_task": "cancelled True\nexit 3",
     "exits_in_a_callback": "cancelled True\nexit 3",
     "exits_within_a_dialog": "cancelled True\nexit 3",

@@ -34,6 +34,10 @@ class Toolkit(ABC):
         """Make a dialog; returns what runs it by a main loop of its own, and what closes it."""
 
     @abstractmethod
+    def handle_events(self) -> None:
+        """Handle the events that there are, and return."""
+
+    @abstractmethod
     def close_window(self) -> None:
         """Close the only window, as its user does."""
 
@@ -75,6 +79,9 @@ class Tk(Toolkit):
             window.wait_window()
 
         return run, window.destroy
+
+    def handle_events(self) -> None:
+        self.root.update()
 
     def close_window(self) -> None:
         self.root.destroy()
@@ -119,6 +126,9 @@ class Qt(Toolkit):
     def dialog(self) -> tuple[Callable[[], object], Callable[[], object]]:
         dialog = self.widgets.QDialog(self.window)
         return dialog.exec, dialog.accept
+
+    def handle_events(self) -> None:
+        self.app.processEvents()
 
     def close_window(self) -> None:
         self.window.close()
@@ -186,6 +196,11 @@ class Gtk(Toolkit):
             dialog.destroy()
 
         return run, lambda: dialog.response(1)
+
+    def handle_events(self) -> None:
+        context = self.glib.MainContext.default()
+        while context.pending():
+            context.iteration(False)
 
     def close_window(self) -> None:
         self.window.close()

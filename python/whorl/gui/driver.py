@@ -21,6 +21,12 @@ class Driver:
     from being drawn. So the toolkit goes first each time that the turns have taken BUDGET seconds of *time*
     together.
 
+    **Within a turn** a callback may run a main loop, which calls the next turns: a dialog's, or one that
+    handles what there is and returns (``root.update()``, ``app.processEvents()``). The second kind would
+    return only once the loop has nothing to do, and each task that runs one would do so on top of the one
+    before. So the turns within a turn begin after AGE_LIMIT, and pause for as long whenever they have taken
+    BUDGET.
+
     An exception that leaves *turn* goes to *failed*: none leaves the function that the toolkit calls, as some
     print it and continue, and others end the process.
     """
@@ -39,6 +45,9 @@ class Driver:
         self._spent = 0.0
         self._rests = False
         self._closed = False
+        #: How many turns are under way, and within how many of them a main loop has lasted for AGE_LIMIT.
+        self._depth = 0
+        self._lasting = 0
         self._watch = host.watch(fd, self._call)
 
     def close(self) -> None:
@@ -49,19 +58,37 @@ class Driver:
     def _call(self) -> None:
         if self._closed:
             return
+        depth = self._depth
         if self._rests:
             # Before the turn: it may run a dialog with a main loop of its own, which calls the next ones.
-            self._rests = False
-            self._watch.resume()
+            self._resume()
+            self._lasting = depth
+        elif depth > self._lasting:
+            self._rest(self._watch.pause)
+            return
+        self._depth = depth + 1
         start = self._time()
         try:
             self._turn()
         except BaseException as error:
             self._failed(error)
+        finally:
+            self._depth = depth
+            self._lasting = min(self._lasting, depth)
         if self._closed:
             return
+        if self._rests:
+            # A main loop within this turn has ended meanwhile.
+            self._resume()
         self._spent += self._time() - start
-        if self._spent >= BUDGET and not self._rests:
-            self._spent = 0.0
-            self._rests = True
-            self._watch.let_others_go_first()
+        if self._spent >= BUDGET:
+            self._rest(self._watch.pause if depth else self._watch.let_others_go_first)
+
+    def _rest(self, how: Callable[[], None]) -> None:
+        self._spent = 0.0
+        self._rests = True
+        how()
+
+    def _resume(self) -> None:
+        self._rests = False
+        self._watch.resume()

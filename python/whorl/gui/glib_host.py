@@ -140,12 +140,16 @@ class _GLibWatch(Watch):
         self._priority = priority
         self._function = function
         self._late: Any = None
-        self._source = glib.unix_fd_source_new(fd, glib.IOCondition.IN)
-        self._source.set_priority(priority)
+        self._fd = fd
+        self._watch()
+
+    def _watch(self) -> None:
+        self._source = self._glib.unix_fd_source_new(self._fd, self._glib.IOCondition.IN)
+        self._source.set_priority(self._priority)
         # A main loop that is run within a turn watches as well.
         self._source.set_can_recurse(True)
         self._source.set_callback(self._due)
-        self._source.attach(context)
+        self._source.attach(self._context)
 
     def _due(self, *args: object) -> bool:
         self._function()
@@ -158,12 +162,22 @@ class _GLibWatch(Watch):
 
     def let_others_go_first(self) -> None:
         self._source.set_priority(max(self._priority, _BEHIND_REDRAWS))
+        self._call_late()
+
+    def pause(self) -> None:
+        # At any priority it would keep MainContext.pending() true.
+        self._source.destroy()
+        self._call_late()
+
+    def _call_late(self) -> None:
         self._late = self._glib.Timeout(round(AGE_LIMIT * 1000))
         self._late.set_priority(self._priority)
         self._late.set_callback(self._is_late)
         self._late.attach(self._context)
 
     def resume(self) -> None:
+        if self._source.is_destroyed():
+            self._watch()
         self._source.set_priority(self._priority)
         self._destroy_late()
 

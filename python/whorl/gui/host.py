@@ -33,6 +33,13 @@ class Watch(ABC):
         """
 
     @abstractmethod
+    def pause(self) -> None:
+        """Call the function after AGE_LIMIT, and not before, though nothing else may be to be done.
+
+        Meanwhile the main loop sees nothing of the descriptor. The watch rests until :meth:`resume`.
+        """
+
+    @abstractmethod
     def resume(self) -> None:
         """Call the function whenever the descriptor is readable, as at the beginning."""
 

@@ -130,6 +130,10 @@ class _QtWatch(Watch):
         for timer in self._timers:
             timer.start()
 
+    def pause(self) -> None:
+        self._notifier.setEnabled(False)
+        self._timers[-1].start()
+
     def resume(self) -> None:
         for timer in self._timers:
             timer.stop()

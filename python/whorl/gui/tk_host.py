@@ -100,6 +100,10 @@ class _TkWatch(Watch):
             call("after", round(AGE_LIMIT * 1000), self._command),
         ]
 
+    def pause(self) -> None:
+        self._tk.deletefilehandler(self._fd)
+        self._waiting = [self._tk.call("after", round(AGE_LIMIT * 1000), self._command)]
+
     def resume(self) -> None:
         from _tkinter import READABLE
 
