@@ -106,6 +106,9 @@ class EventLoop(_core.EventLoop, SocketMethods):
     _ssock: Any = None
     _csock: Any = None
 
+    #: Whether another main loop calls its turns (:class:`whorl.turns.Turns`).
+    _runs_by_turns: bool = False
+
     def __init__(self) -> None:
         # Not SelectorEventLoop's: it would make a selector, which the native poller stands for.
         base_events.BaseEventLoop.__init__(self)

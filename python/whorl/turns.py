@@ -40,6 +40,7 @@ class Turns:
             undo.callback(self._restore_thread)
             loop._claim_wakeup_fd("run")
             loop._thread_id = self._thread
+            loop._runs_by_turns = True
             self._native = _core.GuestTurns(loop)
             undo.callback(self._native.end)
             if self._host is None:
@@ -97,6 +98,7 @@ class Turns:
     def _restore_thread(self) -> None:
         """Undo what a running loop changes in its thread and process."""
         self._loop._thread_id = None
+        self._loop._runs_by_turns = False
         if self._host is None:
             self._uninstall()
         self._loop._release_wakeup_fd("run")

@@ -244,6 +244,28 @@ def test_modal_when_cancelled(host: SelectHost) -> None:
     assert called == [2]
 
 
+def test_modal_after_the_main_loop_has_ended(host: SelectHost) -> None:
+    """Nothing would call the function."""
+    errors: list[str] = []
+
+    async def main() -> None:
+        host.post(host.quit)
+        try:
+            await forever()
+        finally:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await host.modal(print)
+            except RuntimeError as error:
+                errors.append(str(error))
+
+    whorl.gui.run(main(), host)
+    guest = whorl.gui.start(main(), host)
+    host.run()
+    guest.close()
+    assert errors == ["the main loop of select has ended: call the function itself"] * 2
+
+
 def test_arguments_that_a_slot_has_no_parameter_for(host: SelectHost) -> None:
     seen: list[Any] = []
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,14 +73,18 @@ class Host(ABC):
         What the function raises is raised here. If the task is cancelled meanwhile, the dialog stays open,
         and its result is dropped.
 
-        Raises :exc:`RuntimeError` on another thread, and on a loop that does not run in this host.
+        Raises :exc:`RuntimeError` on another thread, on a loop that does not run in this host, and once the
+        main loop has ended, while the coroutine of :func:`whorl.gui.run` deals with its cancellation: the
+        function may be called itself there, as long as the toolkit is there.
         """
         self.check_thread()
-        loop = asyncio.get_running_loop()
+        loop: Any = asyncio.get_running_loop()
         if loop not in self._loops:
             raise RuntimeError(
                 f"modal() is for tasks that run in the main loop of {self.toolkit}, by whorl.gui.run()"
             )
+        if not loop._runs_by_turns:
+            raise RuntimeError(f"the main loop of {self.toolkit} has ended: call the function itself")
         result: asyncio.Future[_T] = loop.create_future()
 
         def call() -> None:
