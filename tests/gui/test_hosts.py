@@ -225,6 +225,36 @@ def test_a_main_that_is_cancelled_by_itself(host: SelectHost) -> None:
         whorl.gui.run(main(), host)
 
 
+def test_what_done_raises(host: SelectHost, caplog: pytest.LogCaptureFixture) -> None:
+    """It is reported, and the main loop continues; SystemExit ends the main loop."""
+
+    async def fails() -> None:
+        raise LookupError("of main")
+
+    continued: list[None] = []
+
+    def done(guest: Any) -> None:
+        host.post(lambda: continued.append(None))
+        host.post(host.quit)
+        guest.result()
+
+    guest = whorl.gui.start(fails(), host, done=done)
+    host.run()
+    assert continued
+    (record,) = caplog.records
+    assert "done" in record.message
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], LookupError)
+    with pytest.raises(LookupError, match="of main"):
+        guest.result()
+
+    guest = whorl.gui.start(asyncio.sleep(0), host, done=lambda guest: sys.exit(3))
+    host.run()
+    with pytest.raises(SystemExit):
+        guest.result()
+    assert len(caplog.records) == 1
+
+
 def test_modal_when_cancelled(host: SelectHost) -> None:
     called: list[int] = []
 

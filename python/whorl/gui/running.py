@@ -69,10 +69,11 @@ def start(
 
     When *main* is done and all that follows, as with :func:`run`, *done* is called with the
     :class:`whorl.guest.Guest`: :meth:`~whorl.guest.Guest.result` has the outcome. The main loop continues. If
-    it ends first, the program closes the guest (the ``with`` statement does), which cancels *main*.
+    it ends first, the program closes the guest (the ``with`` statement does), which cancels *main*. What
+    *done* raises goes to the loop's exception handler.
 
-    :exc:`KeyboardInterrupt` and :exc:`SystemExit` that a task or a callback raises end the guest and the
-    main loop, and ``result()`` raises them.
+    :exc:`KeyboardInterrupt` and :exc:`SystemExit` that a task, a callback or *done* raises end the guest and
+    the main loop, and ``result()`` raises them.
 
     *host*, *debug* and the exceptions are those of :func:`run`. The semantics are those of Trio's
     ``start_guest_run``, without the thread.
@@ -191,4 +192,11 @@ class _Session(Generic[_T]):
         if self._running or guest._has_failed:
             self._host.quit()
         if self._done is not None:
-            self._done(guest)
+            try:
+                self._done(guest)
+            except (KeyboardInterrupt, SystemExit):
+                self._host.quit()
+                raise
+            except Exception as error:
+                message = "unhandled exception in done(), which was given to whorl.gui.start()"
+                guest.loop.call_exception_handler({"message": message, "exception": error})
