@@ -66,6 +66,8 @@ class Guest(Generic[_T]):
         self._error: BaseException | None = None
         self._ending: asyncio.Task[None] | None = None
         self._closed = False
+        #: How often the end has cancelled *main*.
+        self._cancellations = 0
         with ExitStack() as undo:
             # Or the interpreter warns that it was never awaited.
             undo.callback(main.close)
@@ -196,6 +198,7 @@ class Guest(Generic[_T]):
         left = [task for task in tasks.all_tasks(loop) if task is not asyncio.current_task()]
         for task in left:
             task.cancel()
+        self._cancellations = left.count(self._main)
         await asyncio.gather(*left, return_exceptions=True)
         seen = self._error
         if seen is None:

@@ -67,6 +67,11 @@ class Turns:
         """Whether a turn is under way, further up the stack."""
         return bool(self._native.depth)
 
+    @property
+    def have_ended(self) -> bool:
+        """Whether :meth:`end` was called."""
+        return not self._loop._runs_by_turns
+
     def check_thread(self, what: str) -> None:
         """Raise :exc:`RuntimeError` on another thread than the one that the turns belong to."""
         if threading.get_ident() != self._thread:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import signal
 import subprocess
 import sys
 import textwrap
@@ -253,6 +254,44 @@ def test_what_done_raises(host: SelectHost, caplog: pytest.LogCaptureFixture) ->
     with pytest.raises(SystemExit):
         guest.result()
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("first", ["window", "ctrl_c"])
+def test_ctrl_c_at_the_end(host: SelectHost, first: str) -> None:
+    """A window that is closed and Ctrl-C, in either order: the run was interrupted."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ends = [lambda: host.post(host.quit), lambda: signal.raise_signal(signal.SIGINT)]
+        if first == "ctrl_c":
+            ends.reverse()
+        ends.pop(0)()
+        try:
+            await forever()
+        finally:
+            loop.call_soon(ends.pop())
+            await forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        whorl.gui.run(main(), host)
+
+
+def test_the_second_ctrl_c_after_the_main_loop(host: SelectHost) -> None:
+    """It does not wait for a coroutine that goes on."""
+    seen: list[str] = []
+
+    async def main() -> None:
+        host.post(host.quit)
+        for number in range(5):
+            try:
+                await forever()
+            except asyncio.CancelledError:
+                seen.append(f"cancelled {number}")
+                asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        whorl.gui.run(main(), host)
+    assert seen == ["cancelled 0", "cancelled 1"]
 
 
 def test_modal_when_cancelled(host: SelectHost) -> None:

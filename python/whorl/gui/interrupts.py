@@ -23,7 +23,8 @@ class Interrupts:
     """Ends a run in a toolkit's main loop on SIGINT, from now until :meth:`restore`.
 
     Only in the main thread, and not if the program has a handler of its own. *turns* are those of the run.
-    Where :exc:`KeyboardInterrupt` arrives in the driver of these turns it is raised. Elsewhere it could leave
+    Where :exc:`KeyboardInterrupt` arrives in the driver of these turns it is raised, and so it is once the
+    main loop has ended, while the loop runs by itself to its own end. Elsewhere it could leave
     a function that a toolkit has called; some print it then and continue, and others end the process. There
     *quit_with* is called with it, which is to end the main loop; and if that has not helped, the next one is
     raised anywhere.
@@ -49,7 +50,8 @@ class Interrupts:
     def interrupt(self, frame: FrameType | None) -> None:
         """End the run, which SIGINT has interrupted in *frame*."""
         error = KeyboardInterrupt()
-        if self._has_quit or (self._turns.under_way and not _is_ours(frame)):
+        turns = self._turns
+        if self._has_quit or turns.have_ended or (turns.under_way and not _is_ours(frame)):
             raise error
         self._has_quit = True
         self._quit_with(error)

@@ -187,7 +187,9 @@ class _Session(Generic[_T]):
         self._interrupts.restore()
         if self._driver is not None:
             self._driver.close()
-        if self._interrupts.has_cancelled and guest._main.cancelled() and guest._main.uncancel() == 0:
+        # As asyncio.Runner, which leaves CancelledError where the program has cancelled it as well.
+        only_ours = guest._main.cancelling() <= guest._cancellations + 1
+        if self._interrupts.has_cancelled and guest._main.cancelled() and only_ours:
             guest._fail(KeyboardInterrupt())
         if self._running or guest._has_failed:
             self._host.quit()
