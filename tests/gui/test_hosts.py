@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import select
 import signal
 import subprocess
@@ -385,6 +386,86 @@ def test_a_slot_of_equal_objects(host: SelectHost) -> None:
 
     whorl.gui.run(main(), host)
     assert started == [id(one), id(two)]
+
+
+def test_a_slot_of_any_coroutine_function(host: SelectHost) -> None:
+    """Of a partial function, a bound method, a static and a class method; each is one handler."""
+    started: list[object] = []
+
+    class Window:
+        async def bound(self, *args: object) -> None:
+            await start("bound")
+
+        @staticmethod
+        @whorl.gui.slot(one_at_a_time=True)
+        async def static(*args: object) -> None:
+            await start("static")
+
+        @classmethod
+        @whorl.gui.slot(one_at_a_time=True)
+        async def of_class(cls, *args: object) -> None:
+            await start("of class")
+
+    async def start(name: object, *args: object) -> None:
+        started.append(name)
+        await forever()
+
+    one_at_a_time = whorl.gui.slot(one_at_a_time=True)
+
+    async def main() -> None:
+        window = Window()
+        handlers = [
+            one_at_a_time(functools.partial(start, "partial")),
+            one_at_a_time(functools.partial(window.bound, "partial")),
+            one_at_a_time(window.bound),
+            window.static,
+            window.of_class,
+        ]
+        for handler in handlers:
+            # Arguments as toolkits give them, of which each is another object.
+            handler(object())
+            handler(object())
+        await asyncio.sleep(0)
+
+    whorl.gui.run(main(), host)
+    assert started == ["partial", "bound", "bound", "static", "of class"]
+
+
+def test_a_slot_that_is_called_wrongly(host: SelectHost) -> None:
+    """A call that fails does not count as one that is being worked on."""
+    started: list[int] = []
+
+    @whorl.gui.slot(one_at_a_time=True)
+    async def handler(number: int) -> None:
+        started.append(number)
+
+    async def main() -> None:
+        with pytest.raises(TypeError, match="number"):
+            handler()
+        handler(1)
+        await asyncio.sleep(0)
+
+    whorl.gui.run(main(), host)
+    assert started == [1]
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks came with Python 3.12")
+def test_an_eager_slot_that_calls_itself(host: SelectHost) -> None:
+    """Its task runs before there is one to wait for."""
+    started: list[None] = []
+
+    @whorl.gui.slot(one_at_a_time=True)
+    async def handler() -> None:
+        started.append(None)
+        if len(started) < 3:
+            handler()
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+        handler()
+
+    whorl.gui.run(main(), host)
+    assert len(started) == 1
 
 
 # -- errors --------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
@@ -85,10 +85,13 @@ class _Tasks:
 
     def __init__(self, function: Callable[..., Coroutine[Any, Any, Any]], one_at_a_time: bool) -> None:
         self._function = function
-        self._name = function.__qualname__
         self._one_at_a_time = one_at_a_time
-        scope, _, _ = self._name.rpartition(".")
-        self._is_method = bool(scope) and not scope.endswith("<locals>")
+        plain: Any = function
+        while isinstance(plain, partial):
+            plain = plain.func
+        self._name = getattr(plain, "__qualname__", type(plain).__qualname__)
+        #: The name of the class whose methods have their objects as first arguments here, or an empty one.
+        self._scope = self._name.rpartition(".")[0] if inspect.isfunction(function) else ""
         #: By the object whose method it is. A task keeps its object alive, and so no other has its id.
         self._running: dict[int, set[asyncio.Task[Any]]] = {}
 
@@ -100,19 +103,32 @@ class _Tasks:
                 f"the handler {self._name}() was called while no event loop runs in this thread; "
                 "whorl.gui.run() and whorl.gui.start() run one"
             ) from None
-        key = id(args[0]) if self._is_method and args else 0
-        running = self._running.setdefault(key, set())
-        if self._one_at_a_time and running:
+        key = self._key(args)
+        if self._one_at_a_time and key in self._running:
             return
-        task = loop.create_task(self._function(*args, **kwargs), name=self._name)
+        # Before the task, which may be an eager one that comes here again.
+        running = self._running.setdefault(key, set())
+        try:
+            task = loop.create_task(self._function(*args, **kwargs), name=self._name)
+        except BaseException:
+            if not running:
+                self._running.pop(key, None)
+            raise
         running.add(task)
-        task.add_done_callback(lambda task: self._done(key, task))
+        task.add_done_callback(lambda task: self._done(key, running, task))
 
-    def _done(self, key: int, task: asyncio.Task[Any]) -> None:
-        running = self._running[key]
+    def _key(self, args: tuple[Any, ...]) -> int:
+        """The object whose method is called, by its id; 0 if it is no method, or a static one."""
+        if not self._scope or not args:
+            return 0
+        first = args[0]
+        classes = first.__mro__ if isinstance(first, type) else type(first).__mro__
+        return id(first) if any(each.__qualname__ == self._scope for each in classes) else 0
+
+    def _done(self, key: int, running: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:
         running.discard(task)
         if not running:
-            del self._running[key]
+            self._running.pop(key, None)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             task.get_loop().call_exception_handler(
