@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import whorl.gui
+from tests.event_loop.support import PATIENCE
 from tests.gui.toolkits import TOOLKITS, Toolkit
 
 CASES: dict[str, Callable[[Toolkit], object]] = {}
@@ -628,6 +629,37 @@ def gtk_signals(toolkit: Toolkit) -> None:
     guest.result()
     assert signal.set_wakeup_fd(-1) == -1
     say("ok")
+
+
+@case
+def gtk_second_instance(toolkit: Toolkit) -> None:
+    """The second process of an application ends at once, once it has reached the first."""
+    from gi.repository import Gio
+
+    def application() -> Any:
+        made = toolkit.gtk.Application(application_id="org.example.Whorl", flags=Gio.ApplicationFlags(0))  # type: ignore[attr-defined]
+        made.connect("activate", lambda application: say("activated"))
+        return made
+
+    async def first() -> None:
+        await asyncio.sleep(0)
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.gui.cases", toolkit.name, "gtk_second_instance", "second"
+        )
+        try:
+            async with asyncio.timeout(PATIENCE):
+                assert await child.wait() == 0
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+
+    if sys.argv[3:] == ["second"]:
+        result = whorl.gui.run(forever(), whorl.gui.glib(application=application()))
+        say("second", result)
+    else:
+        whorl.gui.run(first(), whorl.gui.glib(application=application()))
+        say("ok")
 
 
 @case

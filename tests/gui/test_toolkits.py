@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from tests.event_loop.support import PATIENCE
 from tests.gui.support import require_toolkit
 from tests.gui.toolkits import PACKAGES, TOOLKITS
+from tests.programs.support import missing_service
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,10 +55,12 @@ DISPATCHED = ("modal", "busy", "busy_toolkit", "idle", "exits_within_a_dialog")
 EXPECTED_ERRORS = ("SystemExit: 3",)
 
 
-def start(display: str, toolkit: str, case: str, **environment: str) -> subprocess.Popen[str]:
+def start(
+    display: str, toolkit: str, case: str, within: tuple[str, ...] = (), **environment: str
+) -> subprocess.Popen[str]:
     require_toolkit(PACKAGES[toolkit])
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.gui.cases", toolkit, case],
+        [*within, sys.executable, "-m", "tests.gui.cases", toolkit, case],
         env={**os.environ, "DISPLAY": display, "GTK_A11Y": "none", **environment},
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -95,6 +99,17 @@ def test_case(display: str, toolkit: str, case: str) -> None:
 @pytest.mark.parametrize(("toolkit", "case"), SOME)
 def test_case_of_one_toolkit(display: str, toolkit: str, case: str) -> None:
     assert finish(start(display, toolkit, case)) == (0, SOME[toolkit, case] + "\n", "")
+
+
+@pytest.mark.parametrize("toolkit", ["gtk3", "gtk4"])
+def test_a_second_instance(display: str, toolkit: str) -> None:
+    bus = shutil.which("dbus-run-session")
+    if bus is None:
+        missing_service("there is no dbus-run-session (Debian: dbus-daemon)")
+    process = start(display, toolkit, "gtk_second_instance", within=(bus, "--"), NO_AT_BRIDGE="1")
+    status, output, errors = finish(process)
+    errors = "".join(line for line in errors.splitlines(True) if not line.startswith("dbus-daemon"))
+    assert (status, output, errors) == (0, "activated\nactivated\nsecond None\nok\n", "")
 
 
 @pytest.mark.parametrize("toolkit", ["PySide6", "PyQt6"])

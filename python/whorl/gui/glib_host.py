@@ -63,16 +63,18 @@ class GLibHost(Host):
             with _pushed(self._ours, main_loop.quit):
                 _run(main_loop)
             return
-        handlers = []
+        handlers = [application.connect("startup", _hold)]
         if hasattr(application, "get_windows"):
             handlers.append(application.connect("window-removed", self._window_removed))
-        # It would end at once without a window, and with its last one, whatever the guest has yet to do.
-        application.hold()
+        if application.get_is_registered() and not application.get_is_remote():
+            # It has started up before.
+            _hold(application)
         try:
             with _pushed(self._ours, application.quit):
                 application.run(None)
         finally:
-            application.release()
+            if application.get_is_registered() and not application.get_is_remote():
+                application.release()
             for handler in handlers:
                 application.disconnect(handler)
 
@@ -111,6 +113,14 @@ class GLibHost(Host):
         adopted.running = partial(_pushed, self._reported)
         # An iteration of the main context runs the guest's turns as well.
         adopted.paused = nullcontext
+
+
+def _hold(application: Any) -> None:
+    """Have the application run whatever the guest has yet to do: it would end without a window.
+
+    Not where another process has the application: there it would never end.
+    """
+    application.hold()
 
 
 @contextmanager
