@@ -314,6 +314,26 @@ def test_modal_when_cancelled(host: SelectHost) -> None:
     assert called == [2]
 
 
+def test_modal_by_another_object_of_the_same_main_loop() -> None:
+    """As ``whorl.gui.qt()`` in a task makes one."""
+
+    async def main() -> str:
+        host = SelectHost()
+        with pytest.raises(RuntimeError, match="main loop of select"):
+            await OtherHost().modal(str)
+        # What it posts goes to the main loop that runs.
+        host.posted = running.posted
+        return await host.modal(str, "result")
+
+    class OtherHost(SelectHost):
+        pass
+
+    running = SelectHost()
+    assert whorl.gui.run(main(), running) == "result"
+    with asyncio.Runner(loop_factory=lambda: whorl.gui.new_event_loop(running)) as runner:
+        assert runner.run(main()) == "result"
+
+
 def test_modal_after_the_main_loop_has_ended(host: SelectHost) -> None:
     """Nothing would call the function."""
     errors: list[str] = []

@@ -101,6 +101,10 @@ class GLibHost(Host):
     def has_ended(self) -> bool:
         return False
 
+    def is_same_as(self, other: Host) -> bool:
+        """A thread may have several main contexts."""
+        return super().is_same_as(other) and isinstance(other, GLibHost) and other._context == self._context
+
     def adopt(self, loop: EventLoop) -> None:
         """Make PyGObject's awaitables work, which want a running loop of their main context.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import weakref
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
@@ -60,7 +59,6 @@ class Host(ABC):
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
-        self._loops: weakref.WeakSet[EventLoop] = weakref.WeakSet()
 
     async def modal(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Call ``function(*args, **kwargs)``, which runs a main loop of its own, and return its result.
@@ -79,7 +77,8 @@ class Host(ABC):
         """
         self.check_thread()
         loop: Any = asyncio.get_running_loop()
-        if loop not in self._loops:
+        host = getattr(loop, "_gui_host", None)
+        if host is None or not self.is_same_as(host):
             raise RuntimeError(
                 f"modal() is for tasks that run in the main loop of {self.toolkit}, by whorl.gui.run()"
             )
@@ -128,7 +127,12 @@ class Host(ABC):
 
     def adopt(self, loop: EventLoop) -> None:
         """Take note of ``loop``, which is to run in this main loop."""
-        self._loops.add(loop)
+        hosted: Any = loop
+        hosted._gui_host = self
+
+    def is_same_as(self, other: Host) -> bool:
+        """Whether ``other`` is the same main loop: a toolkit has one in each thread."""
+        return type(other) is type(self) and other._thread == self._thread
 
     def check_thread(self) -> None:
         """Raise :exc:`RuntimeError` on another thread than the host's."""

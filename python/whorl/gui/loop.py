@@ -34,9 +34,11 @@ def new_event_loop(host: Host | None = None) -> GuiEventLoop:
 class GuiEventLoop(EventLoop):
     """An event loop whose :meth:`run_forever` runs the main loop of *host*."""
 
+    #: Set by the host.
+    _gui_host: Host
+
     def __init__(self, host: Host) -> None:
         super().__init__()
-        self._gui_host = host
         host.adopt(self)
 
     @property
