@@ -6,12 +6,14 @@ A case prints what the test expects, line by line, and asserts the rest.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -99,6 +101,30 @@ def results(toolkit: Toolkit) -> None:
     assert threading.active_count() == 1
     # The host is found.
     assert whorl.gui.run(returns()) == 42
+    say("ok")
+
+
+@case
+def freed(toolkit: Toolkit) -> None:
+    """A loop that is closed is freed without the collector, and with it the memory that it reads into."""
+
+    async def main() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await asyncio.sleep(0)
+
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+    gc.collect()
+    gc.disable()
+    whorl.gui.run(main(), toolkit.host)
+    whorl.gui.start(main(), toolkit.host, done=lambda _: toolkit.after(1, toolkit.end_main_loop))
+    toolkit.main_loop()
+    with asyncio.Runner(loop_factory=lambda: whorl.gui.new_event_loop(toolkit.host)) as runner:
+        runner.run(main())
+    del runner
+    # Qt's objects are deleted by the next turn of a main loop.
+    toolkit.after(1, toolkit.end_main_loop)
+    toolkit.main_loop()
+    assert [loop() for loop in loops] == [None] * 3
     say("ok")
 
 

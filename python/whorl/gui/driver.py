@@ -52,8 +52,13 @@ class Driver:
 
     def close(self) -> None:
         """Call no more turns."""
+        if self._closed:
+            return
         self._closed = True
         self._watch.close()
+        # What the watch calls refers to this object: without these it is no more than that, and not a cycle
+        # with the loop in it and the memory that it reads into.
+        del self._turn, self._failed, self._time
 
     def _call(self) -> None:
         if self._closed:
@@ -68,10 +73,11 @@ class Driver:
             return
         self._depth = depth + 1
         start = self._time()
+        failed = self._failed
         try:
             self._turn()
         except BaseException as error:
-            self._failed(error)
+            failed(error)
         finally:
             self._depth = depth
             self._lasting = min(self._lasting, depth)

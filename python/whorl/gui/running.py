@@ -184,12 +184,15 @@ class _Session(Generic[_T]):
             self._host.quit()
 
     def _ended(self, guest: Guest[_T]) -> None:
-        self._interrupts.restore()
+        interrupts = self._interrupts
+        interrupts.restore()
+        # It has a method of this object, which has the guest.
+        del self._interrupts
         if self._driver is not None:
             self._driver.close()
         # As asyncio.Runner, which leaves CancelledError where the program has cancelled it as well.
         only_ours = guest._main.cancelling() <= guest._cancellations + 1
-        if self._interrupts.has_cancelled and guest._main.cancelled() and only_ours:
+        if interrupts.has_cancelled and guest._main.cancelled() and only_ours:
             guest._fail(KeyboardInterrupt())
         if self._running or guest._has_failed:
             self._host.quit()
