@@ -277,6 +277,25 @@ def test_ctrl_c_at_the_end(host: SelectHost, first: str) -> None:
         whorl.gui.run(main(), host)
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_before_the_main_loop(times: int) -> None:
+    """Its handler is there already, and the main loop cannot be ended yet."""
+
+    class Interrupted(SelectHost):
+        def run(self) -> None:
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+            super().run()
+
+    with pytest.raises(KeyboardInterrupt):
+        whorl.gui.run(forever(), Interrupted())
+    if times == 1:
+        loop = whorl.gui.new_event_loop(Interrupted())
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+        loop.close()
+
+
 def test_the_second_ctrl_c_after_the_main_loop(host: SelectHost) -> None:
     """It does not wait for a coroutine that goes on."""
     seen: list[str] = []

@@ -65,7 +65,8 @@ class GuiEventLoop(EventLoop):
         def turn() -> None:
             with turns.put_aside():
                 turns.run(BUDGET)
-            if turns.stopped and not turns.under_way:
+            # An error may have come before the main loop: the first turn, which is due at once, ends it.
+            if errors or (turns.stopped and not turns.under_way):
                 host.quit()
 
         def failed(error: BaseException) -> None:
