@@ -169,6 +169,10 @@ class Guest(Generic[_T]):
         try:
             self._loop.run_until_complete(self._begin_end())
         finally:
+            ending: Any = self._ending
+            if ending is not None:
+                # KeyboardInterrupt or SystemExit may have left it pending; it is no task of the user's.
+                ending._log_destroy_pending = False
             self._loop.close()
             events._set_running_loop(host)
             resume(host, outer)

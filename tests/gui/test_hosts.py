@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import select
 import signal
 import subprocess
@@ -296,7 +297,7 @@ def test_ctrl_c_before_the_main_loop(times: int) -> None:
         loop.close()
 
 
-def test_the_second_ctrl_c_after_the_main_loop(host: SelectHost) -> None:
+def test_the_second_ctrl_c_after_the_main_loop(host: SelectHost, caplog: pytest.LogCaptureFixture) -> None:
     """It does not wait for a coroutine that goes on."""
     seen: list[str] = []
 
@@ -312,6 +313,10 @@ def test_the_second_ctrl_c_after_the_main_loop(host: SelectHost) -> None:
     with pytest.raises(KeyboardInterrupt):
         whorl.gui.run(main(), host)
     assert seen == ["cancelled 0", "cancelled 1"]
+    gc.collect()
+    # Of main and no other task, as on asyncio.
+    (record,) = (record for record in caplog.records if "destroyed" in record.message)
+    assert "main()" in record.message
 
 
 def test_modal_when_cancelled(host: SelectHost) -> None:
