@@ -518,6 +518,12 @@ def window_closed_by_a_task(toolkit: Toolkit) -> None:
         return "result"
 
     assert whorl.gui.run(main(), toolkit.host) == "result"
+    if toolkit.name == "tk":
+        # Nothing is left to run in.
+        with pytest.raises(RuntimeError, match="Tk has ended"):
+            whorl.gui.run(forever(), toolkit.host)
+        with asyncio.Runner(loop_factory=lambda: whorl.gui.new_event_loop(toolkit.host)) as runner:
+            runner.run(asyncio.sleep(0))
     say("ok")
 
 

@@ -44,8 +44,9 @@ def run(main: Coroutine[Any, Any, _T], host: Host | None = None, *, debug: bool 
     *host* is :func:`whorl.gui.tk`, :func:`whorl.gui.qt` or :func:`whorl.gui.glib`; unless given, that of the
     toolkit that has been imported and has an application. *debug* is that of :class:`asyncio.Runner`.
 
-    Raises :exc:`RuntimeError` if no toolkit is found or more than one, or an event loop runs in this thread
-    already, :exc:`ValueError` for a *main* that is no coroutine, and what *main* raises.
+    Raises :exc:`RuntimeError` if no toolkit is found or more than one, if the application of the *host* has
+    ended (Tk's root window is destroyed), or if an event loop runs in this thread already; :exc:`ValueError`
+    for a *main* that is no coroutine; and what *main* raises.
     """
     session = _Session(main, host, None, debug)
     with session.guest:
@@ -143,6 +144,8 @@ class _Session(Generic[_T]):
                 raise RuntimeError("whorl.gui runs no main loop within a running event loop")
             self._host = chosen_host(host)
             self._host.check_thread()
+            if self._host.has_ended:
+                raise RuntimeError(f"the application of {self._host.toolkit} has ended: make another one")
             self.guest = Guest(main, done=self._ended, debug=debug)
             undo.pop_all()
             undo.callback(self.guest.close)
