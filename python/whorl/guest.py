@@ -126,7 +126,8 @@ class Guest(Generic[_T]):
         """
         turns = self._turns
         turns.check_thread("a guest's turns are called")
-        if self._closed:
+        if self._closed or turns.have_ended:
+            # Or it is being closed, and a task runs the host's main loop.
             return None
         with turns.put_aside():
             delay = turns.run(budget)

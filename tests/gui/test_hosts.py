@@ -338,6 +338,36 @@ def test_modal_when_cancelled(host: SelectHost) -> None:
     assert called == [2]
 
 
+@pytest.mark.parametrize("way", ["run", "start"])
+def test_a_dialog_after_the_main_loop_has_ended(host: SelectHost, way: str) -> None:
+    """It runs a main loop, which is not to call turns: the loop runs by itself to its end."""
+    watched: list[bool] = []
+
+    async def main() -> None:
+        host.post(host.quit)
+        try:
+            await forever()
+        finally:
+            # So that there is something to do.
+            reading, writing = _readable_pipe()
+            asyncio.get_running_loop().add_reader(reading, lambda: None)
+            for _ in range(2):
+                _once(host)
+            watched.append(bool(host.readers))
+            asyncio.get_running_loop().remove_reader(reading)
+            reading.close()
+            writing.close()
+
+    if way == "run":
+        assert whorl.gui.run(main(), host) is None
+    else:
+        with whorl.gui.start(main(), host) as guest:
+            host.run()
+        with pytest.raises(asyncio.CancelledError):
+            guest.result()
+    assert watched == [False]
+
+
 def test_modal_by_another_object_of_the_same_main_loop() -> None:
     """As ``whorl.gui.qt()`` in a task makes one."""
 

@@ -152,7 +152,7 @@ class _Session(Generic[_T]):
             self._interrupts = _CancelledByFirst(self.guest, self._failed)
             self._host.adopt(self.guest.loop)
             guest = self.guest
-            self._driver = Driver(self._host, guest.fd, guest.turn, self._failed, guest.loop.time)
+            self._driver = Driver(self._host, guest.fd, self._turn, self._failed, guest.loop.time)
             undo.pop_all()
 
     def run(self) -> None:
@@ -173,6 +173,13 @@ class _Session(Generic[_T]):
             if self._host_ended_first:
                 return None
             raise
+
+    def _turn(self) -> None:
+        if not self.guest._turns.have_ended:
+            self.guest.turn()
+        elif self._driver is not None:
+            # A dialog that a task runs while the guest is closed: the loop runs by itself.
+            self._driver.close()
 
     def _failed(self, error: BaseException) -> None:
         """End the guest, by further turns, and the host."""
