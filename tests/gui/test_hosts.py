@@ -298,7 +298,7 @@ def test_ctrl_c_before_the_main_loop(times: int) -> None:
 
 
 def test_the_second_ctrl_c_after_the_main_loop(host: SelectHost, caplog: pytest.LogCaptureFixture) -> None:
-    """It does not wait for a coroutine that goes on."""
+    """It does not wait for a coroutine that continues."""
     seen: list[str] = []
 
     async def main() -> None:
