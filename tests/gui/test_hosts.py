@@ -436,6 +436,25 @@ def test_arguments_that_a_slot_has_no_parameter_for(host: SelectHost) -> None:
     assert none.__name__ == "none"
 
 
+def test_a_handler_whose_task_has_just_ended(host: SelectHost) -> None:
+    """What it has woken may call it again at once, before the callbacks of the task's end have run."""
+    started: list[asyncio.Future[None]] = []
+
+    @whorl.gui.slot(one_at_a_time=True)
+    async def clicked(ended: asyncio.Future[None]) -> None:
+        started.append(ended)
+        ended.set_result(None)
+
+    async def main() -> None:
+        for _ in range(3):
+            ended = asyncio.get_running_loop().create_future()
+            clicked(ended)
+            await ended
+
+    whorl.gui.run(main(), host)
+    assert len(started) == 3
+
+
 def test_a_slot_of_equal_objects(host: SelectHost) -> None:
     """Objects that are equal, or cannot be hashed, are different ones all the same."""
 

@@ -104,7 +104,7 @@ class _Tasks:
                 "whorl.gui.run() and whorl.gui.start() run one"
             ) from None
         key = self._key(args)
-        if self._one_at_a_time and key in self._running:
+        if self._one_at_a_time and self._is_running(key):
             return
         # Before the task, which may be an eager one that comes here again.
         running = self._running.setdefault(key, set())
@@ -116,6 +116,11 @@ class _Tasks:
             raise
         running.add(task)
         task.add_done_callback(lambda task: self._done(key, running, task))
+
+    def _is_running(self, key: int) -> bool:
+        running = self._running.get(key)
+        # None in it yet: it is being made.
+        return running is not None and (not running or not all(task.done() for task in running))
 
     def _key(self, args: tuple[Any, ...]) -> int:
         """The object whose method is called, by its id; 0 if it is no method, or a static one."""
