@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import random
 import resource
 import signal
 import sys
@@ -15,6 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -564,6 +566,47 @@ def qt_decorated(toolkit: Toolkit) -> None:
 
     whorl.gui.run(main(), toolkit.host)
     assert sorted(seen) == ["here", "here 1", "there", "there 2"], seen
+    say("ok")
+
+
+@case
+def qt_closed_in_nested_dialogs(toolkit: Toolkit) -> None:
+    """The last window is closed while tasks open dialogs and handle events on top of each other."""
+    core, widgets, app = toolkit.core, toolkit.widgets, toolkit.app  # type: ignore[attr-defined]
+    toolkit.close_window()
+    chosen = random.Random(1)
+
+    async def act(window: Any) -> None:
+        def dialog() -> None:
+            made = widgets.QDialog(window)
+            core.QTimer.singleShot(chosen.randrange(30), made.reject)
+            made.exec()
+            made.deleteLater()
+
+        while window.isVisible():
+            what = chosen.randrange(4)
+            if what == 0:
+                dialog()
+            elif what == 1:
+                # The main loop may have ended meanwhile.
+                with suppress(RuntimeError):
+                    await toolkit.host.modal(dialog)
+            elif what == 2:
+                app.processEvents()
+            await asyncio.sleep(chosen.random() * 0.005)
+        await forever()
+
+    async def main(window: Any) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(5):
+                group.create_task(act(window))
+            asyncio.get_running_loop().call_later(chosen.random() * 0.06, window.close)
+
+    for _ in range(20):
+        window = widgets.QWidget()
+        window.show()
+        assert whorl.gui.run(main(window), toolkit.host) is None
+        window.deleteLater()
     say("ok")
 
 

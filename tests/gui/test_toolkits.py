@@ -42,6 +42,8 @@ EVERYWHERE = {
 SOME = {
     ("PySide6", "qt_decorated"): "ok",
     ("PyQt6", "qt_decorated"): "ok",
+    ("PySide6", "qt_closed_in_nested_dialogs"): "ok",
+    ("PyQt6", "qt_closed_in_nested_dialogs"): "ok",
     ("gtk3", "gtk_awaitables"): "ok",
     ("gtk3", "gtk_application"): "cancelled\nok",
     ("gtk4", "gtk_application"): "cancelled\nok",

@@ -69,7 +69,19 @@ class QtHost(Host):
             inner = self._core.QEventLoop()
             self._run(inner, inner.exec)
         else:
-            self._run(None, self._app.exec)
+            # The event by which Qt itself then quits gets lost where dialogs and processEvents() are nested
+            # in turns.
+            closed = getattr(self._app, "lastWindowClosed", None)
+            connection = closed.connect(self._last_window_closed) if closed is not None else None
+            try:
+                self._run(None, self._app.exec)
+            finally:
+                if closed is not None and self._core.QCoreApplication.instance() is not None:
+                    closed.disconnect(connection)
+
+    def _last_window_closed(self) -> None:
+        if self._app.quitOnLastWindowClosed():
+            self.quit()
 
     def _run(self, loop: Any, execute: Callable[[], object]) -> None:
         self._running.append(loop)
