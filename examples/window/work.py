@@ -68,6 +68,8 @@ class Work:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         # It waits for the steps that have begun.
         await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
 
