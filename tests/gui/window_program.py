@@ -44,6 +44,9 @@ async def cancels(work: Work, view: Any) -> None:
             await asyncio.sleep(0.001)
         assert work.steps_done < work.steps
         view.click()
+        # The tasks of the handlers begin in the next turn, and clear what is left of the first.
+        while not work.busy:
+            await asyncio.sleep(0.001)
         while len(work.pages) < len(work.urls):
             await asyncio.sleep(0.001)
 
