@@ -238,11 +238,8 @@ def test_python_imports_the_standard_library_whorl_and_what_is_declared() -> Non
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in project.get("dependencies", [])}
     known = sys.stdlib_module_names | {"whorl"} | declared
-    # The plugin is imported by pytest alone, PyGObject by programs that use GTK.
-    of_hosts = {
-        ("python/whorl/testing/pytest_plugin.py", "pytest"),
-        ("python/whorl/gui/glib_host.py", "gi.repository"),
-    }
+    # The plugin is imported by pytest alone.
+    of_hosts = {("python/whorl/testing/pytest_plugin.py", "pytest")}
     # Every type checker brings these; at run time no module imports them.
     for_type_checkers = {"_typeshed", "typing_extensions"}
     strange: set[tuple[str, str]] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from whorl.gui.host import AGE_LIMIT, Host, Watch
@@ -29,15 +30,15 @@ def glib(context: Any = None, *, application: Any = None, priority: int = 0) -> 
 
     Raises :exc:`ImportError` without PyGObject, and :exc:`TypeError` for other objects.
     """
-    from gi.repository import Gio, GLib  # type: ignore[import-untyped]
-
+    # By name: type checkers have no stubs of them, and no need to have them installed.
+    gio, native = import_module("gi.repository.Gio"), import_module("gi.repository.GLib")
     if application is not None and context is not None:
         raise TypeError("an application has the default context: pass one of the two")
-    if application is not None and not isinstance(application, Gio.Application):
+    if application is not None and not isinstance(application, gio.Application):
         raise TypeError(f"glib() takes a Gio.Application or Gtk.Application, got {application!r}")
-    if context is not None and not isinstance(context, GLib.MainContext):
+    if context is not None and not isinstance(context, native.MainContext):
         raise TypeError(f"glib() takes a GLib.MainContext, got {context!r}")
-    return GLibHost(GLib, context or GLib.MainContext.default(), application, priority)
+    return GLibHost(native, context or native.MainContext.default(), application, priority)
 
 
 class GLibHost(Host):
