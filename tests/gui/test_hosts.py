@@ -596,8 +596,6 @@ def test_another_thread(host: SelectHost) -> None:
     async def modal() -> None:
         await host.modal(print)
 
-    loop = whorl.gui.new_event_loop(host)
-
     def elsewhere() -> None:
         for attempt in (
             lambda: whorl.gui.run(forever(), host),
