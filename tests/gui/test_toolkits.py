@@ -37,6 +37,7 @@ EVERYWHERE = {
     "ctrl_c_often": "ok",
     "busy": "ok",
     "busy_toolkit": "ok",
+    "busy_with_threads": "ok",
     "idle": "turns 1",
 }
 SOME = {

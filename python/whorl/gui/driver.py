@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from time import sleep
 from typing import TYPE_CHECKING
 
 from whorl.turns import BUDGET
@@ -12,6 +14,11 @@ if TYPE_CHECKING:
     from whorl.gui.host import Host
 
 __all__ = ["Driver"]
+
+#: Seconds that other threads are given after BUDGET. The main loop detaches for a moment more often than the
+#: interpreter's switch interval, and then a thread that waits to attach never asks for it: it would wait as
+#: long as the loop is busy.
+_FOR_THREADS = 0.0001
 
 
 class Driver:
@@ -94,6 +101,8 @@ class Driver:
         self._spent = 0.0
         self._rests = True
         how()
+        if threading.active_count() > 1:
+            sleep(_FOR_THREADS)
 
     def _resume(self) -> None:
         self._rests = False

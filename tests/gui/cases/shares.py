@@ -82,6 +82,25 @@ def busy_toolkit(toolkit: Toolkit) -> None:
 
 
 @case
+def busy_with_threads(toolkit: Toolkit) -> None:
+    """A loop that always has something to do leaves other threads their share of the interpreter."""
+
+    def work() -> int:
+        for _ in range(50):
+            time.sleep(0.0001)
+        return 3
+
+    async def main() -> int:
+        done = asyncio.get_running_loop().run_in_executor(None, work)
+        while not done.done():
+            await asyncio.sleep(0)
+        return await done
+
+    assert whorl.gui.run(main(), toolkit.host) == 3
+    say("ok")
+
+
+@case
 def idle(toolkit: Toolkit) -> None:
     """A loop with nothing to do takes no turns."""
 
