@@ -89,6 +89,7 @@ run: $(STAMPS)/examples $(BUILT) ## Fetch the pages of a local site in three way
 database: $(STAMPS)/examples $(BUILT) ## Make 1,000 queries in three ways, on asyncio's loop and on whorl's (DATABASE=postgresql://…)
 	$(call say,making queries on $(TAG))
 	@$(PY) -m examples.database_demo $(ARGS) $(if $(DATABASE),'$(DATABASE)')
+
 .PHONY: gui
 gui: $(STAMPS)/examples $(if $(filter qt,$(GUI)),$(STAMPS)/qt) $(BUILT) ## A window that stays responsive while it fetches and computes (GUI=qt)
 	$(call say,opening a window on $(TAG))

@@ -36,7 +36,7 @@ def test_passes(): pass
 
 def test_fails_on_both(): assert False
 
-@pytest.mark.skip("no reason needed")
+@pytest.mark.skip("one of each outcome: this is the skipped one")
 def test_skips(): pass
 
 def test_fails_on_whorl(): assert not loop_module().startswith("whorl")

@@ -23,10 +23,11 @@ class Interrupts:
     """Ends a run in a toolkit's main loop on SIGINT, from now until :meth:`restore`.
 
     Only in the main thread, and not if the program has a handler of its own. *turns* are those of the run.
-    Where :exc:`KeyboardInterrupt` arrives in the driver of these turns it is raised, and so it is once the
-    main loop has ended, while the loop runs by itself to its own end. Elsewhere it could leave
-    a function that a toolkit has called; some print it then and continue, and others end the process. There
-    *quit_with* is called with it, which is to end the main loop; and if that has not helped, the next one is
+
+    In a callback of a turn :exc:`KeyboardInterrupt` is raised, and reaches the driver of the turns. It is
+    raised as well once the main loop has ended, while the loop runs by itself to its own end. Anywhere else
+    it could leave a function that a toolkit has called, which some print and others end the process for:
+    *quit_with* is called with it, which is to end the main loop. If that has not helped, the next one is
     raised anywhere.
     """
 
