@@ -8,12 +8,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import whorl.gui
-from tests.gui.toolkits import NEEDED, PACKAGES, TOOLKITS
+from tools.toolkits import NEEDED, PACKAGES, TOOLKITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.gui.toolkits import Toolkit
+    from tools.toolkits import Toolkit
 
 
 def missing(toolkit: str) -> str | None:
@@ -32,15 +32,20 @@ def _whorl(window: Toolkit) -> asyncio.AbstractEventLoop:
 
 
 def _qasync(window: Any) -> asyncio.AbstractEventLoop:
-    return import_module("qasync").QEventLoop(window.app)  # type: ignore[no-any-return]
+    loop: asyncio.AbstractEventLoop = import_module("qasync").QEventLoop(window.app)
+    return loop
 
 
 def _qtinter(window: Toolkit) -> asyncio.AbstractEventLoop:
-    return import_module("qtinter").new_event_loop()  # type: ignore[no-any-return]
+    loop: asyncio.AbstractEventLoop = import_module("qtinter").new_event_loop()
+    return loop
 
 
 def _gi_events(window: Any) -> asyncio.AbstractEventLoop:
-    return import_module("gi.events").GLibEventLoop(window.glib.MainContext.default())  # type: ignore[no-any-return]
+    loop: asyncio.AbstractEventLoop = import_module("gi.events").GLibEventLoop(
+        window.glib.MainContext.default()
+    )
+    return loop
 
 
 def _async_tkinter_loop(window: Any) -> asyncio.AbstractEventLoop:

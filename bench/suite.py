@@ -101,7 +101,7 @@ class Row:
     references: tuple[str, ...] = ()
     #: In a process whose allocator has seen a large block freed; see bench.worker.age_heap.
     aged_heap: bool = False
-    #: Of tests.gui.toolkits: loops that run in a main loop run in this one's.
+    #: Of tools.toolkits: loops that run in a main loop run in this one's.
     toolkit: str = ""
     #: The only peers that have this row, with the subject; all of them unless given.
     peers: tuple[str, ...] | None = None

@@ -35,7 +35,7 @@ from bench.workloads import (
 
 if TYPE_CHECKING:
     from bench.peers import Peer
-    from tests.gui.toolkits import Toolkit
+    from tools.toolkits import Toolkit
 
 _LARGE_BLOCK = 1024 * 1024
 

@@ -41,7 +41,7 @@ class Setting:
     target: str
     #: Of bench.clients, for a client's row.
     client: str
-    #: Of tests.gui.toolkits, for a loop that runs in its main loop.
+    #: Of tools.toolkits, for a loop that runs in its main loop.
     window: Any = None
 
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tests.gui.toolkits import NEEDED
 from tests.programs.support import missing_service
+from tools.toolkits import NEEDED
 
 
 def require_toolkit(package: str) -> None:

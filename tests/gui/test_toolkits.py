@@ -14,8 +14,8 @@ import pytest
 
 from tests.event_loop.support import PATIENCE
 from tests.gui.support import require_toolkit
-from tests.gui.toolkits import PACKAGES, TOOLKITS
 from tests.programs.support import missing_service
+from tools.toolkits import PACKAGES, TOOLKITS
 
 ROOT = Path(__file__).parents[2]
 

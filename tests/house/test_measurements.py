@@ -20,8 +20,8 @@ from bench.suite import Limit, Median, Method, Ratio, Row, Suite, Target, Unit
 from bench.suites import SUITES
 from bench.tables import markdown
 from bench.workloads import bare
-from tests.gui.toolkits import TOOLKITS
 from tests.house import ROOT
+from tools.toolkits import TOOLKITS
 
 EVERY_SUITE = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 

@@ -4,7 +4,7 @@ import sys
 
 from tests.gui.cases import ends, of_one_toolkit, programs, shares
 from tests.gui.cases.registry import CASES
-from tests.gui.toolkits import TOOLKITS
+from tools.toolkits import TOOLKITS
 
 #: Imported for the cases that they register.
 _MODULES = (ends, of_one_toolkit, programs, shares)

@@ -14,23 +14,24 @@ import pytest
 
 import whorl.gui
 from tests.gui.cases.registry import case, forever, say
-from tests.gui.toolkits import Toolkit
+from tools.toolkits import Toolkit
+
+
+async def until_cancelled() -> None:
+    try:
+        say("ready")
+        await forever()
+    finally:
+        await asyncio.sleep(0.001)
+        say("cancelled")
 
 
 @case
 def ctrl_c(toolkit: Toolkit) -> None:
     """The coroutine is cancelled, and may still await."""
 
-    async def main() -> None:
-        try:
-            say("ready")
-            await forever()
-        finally:
-            await asyncio.sleep(0.001)
-            say("cancelled")
-
     try:
-        whorl.gui.run(main(), toolkit.host)
+        whorl.gui.run(until_cancelled(), toolkit.host)
     except KeyboardInterrupt:
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         say("interrupted")
@@ -61,15 +62,7 @@ def ctrl_c_twice(toolkit: Toolkit) -> None:
 def ctrl_c_started(toolkit: Toolkit) -> None:
     """In a main loop that the program runs itself."""
 
-    async def main() -> None:
-        try:
-            say("ready")
-            await forever()
-        finally:
-            await asyncio.sleep(0.001)
-            say("cancelled")
-
-    with whorl.gui.start(main(), toolkit.host) as guest:
+    with whorl.gui.start(until_cancelled(), toolkit.host) as guest:
         toolkit.main_loop()
     with pytest.raises(KeyboardInterrupt):
         guest.result()

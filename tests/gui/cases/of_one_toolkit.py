@@ -9,26 +9,29 @@ import resource
 import signal
 import sys
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import whorl.gui
 from tests.event_loop.support import PATIENCE
 from tests.gui.cases.registry import case, forever, say, ticking
-from tests.gui.toolkits import Toolkit
+from tools.toolkits import Gtk, Qt, Toolkit
 
 
 @case
-def qt_decorated(toolkit: Toolkit) -> None:
+def qt_decorated(toolkit: Qt) -> None:
     """Qt's own decorator above ``slot``, a method of a QObject, and a signal from another thread."""
-    core = toolkit.core  # type: ignore[attr-defined]
+    core = toolkit.core
     signal_class = core.Signal if toolkit.name == "PySide6" else core.pyqtSignal
     decorator = core.Slot if toolkit.name == "PySide6" else core.pyqtSlot
     seen: list[str] = []
 
-    class Receiver(core.QObject):  # type: ignore[misc]
+    base: Any = core.QObject
+
+    class Receiver(base):
         sent = signal_class(str, int)
 
-        @decorator(str, int)  # type: ignore[untyped-decorator]
+        @decorator(str, int)
         @whorl.gui.slot
         async def both(self, text: str, number: int) -> None:
             await asyncio.sleep(0.001)
@@ -55,9 +58,9 @@ def qt_decorated(toolkit: Toolkit) -> None:
 
 
 @case
-def qt_closed_in_nested_dialogs(toolkit: Toolkit) -> None:
+def qt_closed_in_nested_dialogs(toolkit: Qt) -> None:
     """The last window is closed while tasks open dialogs and handle events on top of each other."""
-    core, widgets, app = toolkit.core, toolkit.widgets, toolkit.app  # type: ignore[attr-defined]
+    core, widgets, app = toolkit.core, toolkit.widgets, toolkit.app
     toolkit.close_window()
     chosen = random.Random(1)
 
@@ -96,13 +99,13 @@ def qt_closed_in_nested_dialogs(toolkit: Toolkit) -> None:
 
 
 @case
-def gtk_awaitables(toolkit: Toolkit) -> None:
+def gtk_awaitables(toolkit: Gtk) -> None:
     """PyGObject's own awaitables, which want a running loop of their main context."""
-    from gi.repository import Gio  # type: ignore[import-untyped]
+    gio = import_module("gi.repository.Gio")
 
     async def main() -> None:
-        file = Gio.File.new_for_path(__file__)
-        information = await file.query_info_async("standard::size", Gio.FileQueryInfoFlags.NONE, 0)
+        file = gio.File.new_for_path(__file__)
+        information = await file.query_info_async("standard::size", gio.FileQueryInfoFlags.NONE, 0)
         assert information.get_size() == os.path.getsize(__file__)
 
     whorl.gui.run(main(), toolkit.host)
@@ -112,7 +115,7 @@ def gtk_awaitables(toolkit: Toolkit) -> None:
         ticks: list[None] = []
         ticker = asyncio.create_task(ticking(ticks))
         while len(ticks) < 5:
-            toolkit.glib.MainContext.default().iteration(True)  # type: ignore[attr-defined]
+            toolkit.glib.MainContext.default().iteration(True)
             # Iterations without a turn of this task's: the ticking task continues all the same.
         ticker.cancel()
 
@@ -121,15 +124,15 @@ def gtk_awaitables(toolkit: Toolkit) -> None:
 
 
 @case
-def gtk_application(toolkit: Toolkit) -> None:
+def gtk_application(toolkit: Gtk) -> None:
     """``Gtk.Application``: the main loop of its ``run()`` ends with its last window."""
-    from gi.repository import Gio
+    gio = import_module("gi.repository.Gio")
 
-    gtk = toolkit.gtk  # type: ignore[attr-defined]
+    gtk = toolkit.gtk
     windows: list[Any] = []
 
     def application() -> Any:
-        made = gtk.Application(flags=Gio.ApplicationFlags.NON_UNIQUE)
+        made = gtk.Application(flags=gio.ApplicationFlags.NON_UNIQUE)
         made.connect("activate", activated)
         return made
 
@@ -164,7 +167,7 @@ def gtk_application(toolkit: Toolkit) -> None:
 
 
 @case
-def gtk_signals(toolkit: Toolkit) -> None:
+def gtk_signals(toolkit: Gtk) -> None:
     """A signal handler of the loop is called in a dialog, and in a main loop of the program's own."""
 
     async def main() -> None:
@@ -182,7 +185,7 @@ def gtk_signals(toolkit: Toolkit) -> None:
     whorl.gui.run(main(), toolkit.host)
     main_loop, end = toolkit.main_loop, toolkit.end_main_loop
     if toolkit.name == "gtk3":
-        gtk = toolkit.gtk  # type: ignore[attr-defined]
+        gtk = toolkit.gtk
         main_loop, end = gtk.main, gtk.main_quit
     guest = whorl.gui.start(main(), toolkit.host, done=lambda _: end())
     main_loop()
@@ -192,12 +195,12 @@ def gtk_signals(toolkit: Toolkit) -> None:
 
 
 @case
-def gtk_second_instance(toolkit: Toolkit) -> None:
+def gtk_second_instance(toolkit: Gtk) -> None:
     """The second process of an application ends at once, once it has reached the first."""
-    from gi.repository import Gio
+    gio = import_module("gi.repository.Gio")
 
     def application() -> Any:
-        made = toolkit.gtk.Application(application_id="org.example.Whorl", flags=Gio.ApplicationFlags(0))  # type: ignore[attr-defined]
+        made = toolkit.gtk.Application(application_id="org.example.Whorl", flags=gio.ApplicationFlags(0))
         made.connect("activate", lambda application: say("activated"))
         return made
 

@@ -14,7 +14,7 @@ import pytest
 
 import whorl.gui
 from tests.gui.cases.registry import case, forever, say, ticked, ticking
-from tests.gui.toolkits import Toolkit
+from tools.toolkits import Toolkit
 
 
 @case

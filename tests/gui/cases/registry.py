@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any, TypeVar
 
-from tests.gui.toolkits import Toolkit
+#: Each takes a toolkit, or one of the class that it is for.
+CASES: dict[str, Callable[[Any], object]] = {}
 
-CASES: dict[str, Callable[[Toolkit], object]] = {}
+_Case = TypeVar("_Case", bound=Callable[..., object])
 
 
-def case(function: Callable[[Toolkit], object]) -> Callable[[Toolkit], object]:
+def case(function: _Case) -> _Case:
+    """Have the case run by its name."""
     CASES[function.__name__] = function
     return function
 

@@ -6,10 +6,12 @@ import asyncio
 import os
 import time
 from typing import Any
+from unittest.mock import patch
 
 import whorl.gui
 from tests.gui.cases.registry import case, say
-from tests.gui.toolkits import Toolkit
+from tools.toolkits import Toolkit
+from whorl.turns import Turns
 
 
 @case
@@ -114,13 +116,10 @@ def idle(toolkit: Toolkit) -> None:
             turns += 1
             return original(*args)
 
-        from whorl.turns import Turns
-
         original = Turns.run
-        Turns.run = count  # type: ignore[method-assign]
         before = time.process_time()
-        await asyncio.sleep(2)
-        Turns.run = original  # type: ignore[method-assign]
+        with patch.object(Turns, "run", count):
+            await asyncio.sleep(2)
         say("turns", turns)
         assert time.process_time() - before < 0.2, "a busy wait"
         assert loop.is_running()

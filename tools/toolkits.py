@@ -1,4 +1,4 @@
-"""What the cases need of each toolkit: an application with a window, a button, a dialog, a timer."""
+"""Toolkits for tests and measurements: an application with a window, a button, a dialog, a timer."""
 
 from __future__ import annotations
 
