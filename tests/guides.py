@@ -16,6 +16,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 # A program, and what it prints where the guide shows that right behind it.
 _BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^## (.*)$", re.MULTILINE)
+_TITLE = re.compile(r"^#{1,2} (.*)$", re.MULTILINE)
 
 
 class Program(NamedTuple):
@@ -33,7 +34,7 @@ def programs(guide: Path) -> list[Program]:
     found = [
         Program(
             text.count("\n", 0, match.start()) + 2,
-            _HEADING.findall(text, 0, match.start())[-1],
+            _TITLE.findall(text, 0, match.start())[-1],
             match[1],
             match[2],
         )
