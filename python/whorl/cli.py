@@ -123,7 +123,7 @@ def _run(target: str, arguments: Sequence[str], *, is_module: bool, drop_in: boo
 
     make_default()
     if drop_in:
-        from whorl.http.drop_in import install
+        from whorl.http.compat.drop_in import install
 
         install()
     if is_module:

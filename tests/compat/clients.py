@@ -43,7 +43,7 @@ class SessionCount:
 
 def substitute() -> None:
     """Put whorl's client in aiohttp's place, as ``whorl run --drop-in`` does."""
-    from whorl.http import drop_in
+    from whorl.http.compat import drop_in
 
     drop_in.install()
 
@@ -56,7 +56,7 @@ def use_own_exceptions() -> None:
     import aiohttp
     from aiohttp import client, client_exceptions
 
-    from whorl.http.substitution import counterparts, exceptions
+    from whorl.http.compat.substitution import counterparts, exceptions
 
     modules = [aiohttp, client, client_exceptions]
     for name, (mine, _) in exceptions(counterparts(), modules).items():

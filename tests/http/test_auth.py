@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 from yarl import URL
 
-from whorl.http.auth import (
+from whorl.http.auth.basic import (
     BasicAuth,
     basicauth_from_netrc,
     encode_basic_auth,
@@ -20,9 +20,9 @@ from whorl.http.auth import (
     netrc_from_env,
     strip_auth_from_url,
 )
+from whorl.http.connect.fingerprint import Fingerprint
+from whorl.http.connect.proxies import get_env_proxy_for_url, proxies_from_env
 from whorl.http.exceptions import ServerFingerprintMismatch
-from whorl.http.fingerprint import Fingerprint
-from whorl.http.proxies import get_env_proxy_for_url, proxies_from_env
 
 
 @pytest.fixture(autouse=True)

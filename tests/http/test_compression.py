@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.http.body_support import cut
-from whorl.http.compression import (
+from whorl.http.body.compression import (
     MAX_DECOMPRESS_MEMBERS,
     TooManyMembersError,
     ZLibBackend,

@@ -247,7 +247,7 @@ async def test_a_method_that_is_replaced_later_decides(
 
 async def test_a_connector_that_brings_its_own_transport(client: Any, tls: Any) -> None:
     """As those that go by SOCKS do: the protocol takes over a transport that another one has used."""
-    protocols = "aiohttp.client_proto" if client.__name__ == "aiohttp" else "whorl.http.connection"
+    protocols = "aiohttp.client_proto" if client.__name__ == "aiohttp" else "whorl.http.connect.connection"
     response_handler = importlib.import_module(protocols).ResponseHandler
 
     class Handler(response_handler):  # type: ignore[misc]

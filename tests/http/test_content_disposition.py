@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from whorl.http.content_disposition import (
+from whorl.http.body.content_disposition import (
     BadContentDispositionHeader,
     BadContentDispositionParam,
     content_disposition_filename,

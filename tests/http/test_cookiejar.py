@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from whorl.http import cookiejar
-from whorl.http.cookiejar import CookieJar, DummyCookieJar, filter_request_cookies
+from whorl.http.cookies import jar as cookiejar
+from whorl.http.cookies.jar import CookieJar, DummyCookieJar, filter_request_cookies
 
 SITE = URL("https://www.example.com/a/b")
 

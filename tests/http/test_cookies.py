@@ -9,7 +9,7 @@ from http.cookies import CookieError, Morsel, SimpleCookie
 
 import pytest
 
-from whorl.http.cookies import (
+from whorl.http.cookies.header import (
     build_cookie_header,
     parse_cookie_date,
     parse_cookie_header,

@@ -11,10 +11,10 @@ import pytest
 from multidict import CIMultiDict
 from yarl import URL
 
-from whorl.http import digest_auth
-from whorl.http.digest_auth import DigestAuthMiddleware, DigestFunctions, parse_challenges, parse_header_pairs
+from whorl.http.auth import digest as digest_auth
+from whorl.http.auth.digest import DigestAuthMiddleware, DigestFunctions, parse_challenges, parse_header_pairs
 from whorl.http.exceptions import ClientError
-from whorl.http.middlewares import build_client_middlewares
+from whorl.http.hooks.middlewares import build_client_middlewares
 
 SITE = URL("http://www.example.org/dir/index.html")
 

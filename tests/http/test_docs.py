@@ -89,7 +89,7 @@ def _fixed_part(message: ast.expr) -> str:
 
 def _messages() -> Iterator[tuple[str, str]]:
     """Where a message of ours is, and its fixed part."""
-    for path in sorted(Path(http.__file__).parent.glob("*.py")):
+    for path in sorted(Path(http.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             call = node.exc if isinstance(node, ast.Raise) else node
             if not isinstance(call, ast.Call) or not call.args:

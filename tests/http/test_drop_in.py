@@ -146,7 +146,7 @@ def test_the_client_is_whorls_under_every_name() -> None:
         assert aiohttp.CookieJar is CookieJar is whorl.http.CookieJar
         assert client_reqrep.ClientRequest is whorl.http.ClientRequest
         from aiohttp.client_proto import ResponseHandler
-        assert ResponseHandler is whorl.http.connection.HttpConnection
+        assert ResponseHandler is whorl.http.connect.connection.HttpConnection
         from aiohttp.test_utils import TestClient
         import aiohttp.test_utils
         assert aiohttp.test_utils.ClientSession is whorl.http.ClientSession
@@ -187,7 +187,7 @@ def test_no_exception_with_a_counterpart_is_left_out() -> None:
     python("""
         import aiohttp, aiohttp.http, aiohttp.http_exceptions, aiohttp.payload, aiohttp.streams
         from whorl.http.exception_type import ExceptionType
-        from whorl.http.substitution import counterparts
+        from whorl.http.compat.substitution import counterparts
         modules = (aiohttp, aiohttp.http, aiohttp.http_exceptions, aiohttp.payload, aiohttp.streams)
         left_out = [
             name for name, mine in counterparts().items()

@@ -11,9 +11,9 @@ import pytest
 from multidict import MultiDict, MultiDictProxy
 
 from tests.http.body_support import MemoryWriter, stream_of
-from whorl.http.formdata import FormData, is_form
-from whorl.http.multipart import BodyPartReader, MultipartReader
-from whorl.http.payload import BytesPayload
+from whorl.http.body.formdata import FormData, is_form
+from whorl.http.body.multipart import BodyPartReader, MultipartReader
+from whorl.http.body.payload import BytesPayload
 
 FIELDS = [("name", "Märchen & more"), ("name", "again"), ("empty", ""), ("a=b", "1+1")]
 

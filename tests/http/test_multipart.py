@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 from tests.http.body_support import MemoryWriter, Source, cut, feed, stream_of
-from whorl.http.http_exceptions import BadHttpMessage, InvalidHeader, LineTooLong
-from whorl.http.multipart import (
+from whorl.http.body.multipart import (
     BodyPartReader,
     BodyPartReaderPayload,
     MultipartReader,
     MultipartResponseWrapper,
     MultipartWriter,
 )
-from whorl.http.payload import StringPayload, get_payload
+from whorl.http.body.payload import StringPayload, get_payload
+from whorl.http.http_exceptions import BadHttpMessage, InvalidHeader, LineTooLong
 from whorl.http.streams import StreamReader
 
 TEXT = b"Some text, with\r\n--a line that is no boundary\r\nand more. " * 400

@@ -17,8 +17,8 @@ import pytest
 from multidict import CIMultiDict
 
 from tests.http.body_support import MemoryWriter, stream_of
-from whorl.http import payload as payloads
-from whorl.http.payload import (
+from whorl.http.body import payload as payloads
+from whorl.http.body.payload import (
     AsyncIterablePayload,
     BytesPayload,
     IOBasePayload,
@@ -31,7 +31,7 @@ from whorl.http.payload import (
     TextIOPayload,
     get_payload,
 )
-from whorl.http.payload_streamer import streamer
+from whorl.http.body.streamer import streamer
 
 BODY = bytes(range(256)) * 2500  # more than one piece, less than what warns
 STORY = "Ein Märchen\n" * 40_000

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from whorl.http.abc import AbstractResolver, ResolveResult
-from whorl.http.dns_cache import DNSCache
+from whorl.http.connect.dns_cache import DNSCache
+from whorl.http.connect.resolver import AsyncResolver, DefaultResolver, ThreadedResolver
 from whorl.http.exceptions import ClientConnectionError, InvalidUrlClientError
-from whorl.http.resolver import AsyncResolver, DefaultResolver, ThreadedResolver
-from whorl.http.tracing import Trace, TraceConfig
+from whorl.http.hooks.tracing import Trace, TraceConfig
 
 
 async def test_the_default_resolver_finds_what_the_system_knows() -> None:

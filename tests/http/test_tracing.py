@@ -10,9 +10,9 @@ import pytest
 from multidict import CIMultiDict
 from yarl import URL
 
-from whorl.http import tracing
-from whorl.http.signals import Signal
-from whorl.http.tracing import Trace, TraceConfig, TraceRequestStartParams
+from whorl.http.hooks import tracing
+from whorl.http.hooks.signals import Signal
+from whorl.http.hooks.tracing import Trace, TraceConfig, TraceRequestStartParams
 
 SENDERS = sorted(name for name in vars(Trace) if name.startswith("send_"))
 

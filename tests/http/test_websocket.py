@@ -13,7 +13,7 @@ from aiohttp import web
 
 from tests.http.websocket_support import Peer, bare_server, connected, on_both_loops, serving
 from whorl.http.exceptions import ClientConnectionResetError, WSMessageTypeError
-from whorl.http.websocket_messages import (
+from whorl.http.websocket.messages import (
     WebSocketError,
     WSCloseCode,
     WSMessage,

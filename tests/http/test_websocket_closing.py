@@ -12,8 +12,8 @@ from aiohttp import web
 
 from tests.http.websocket_support import Peer, bare_server, connected, on_both_loops, serving
 from whorl.http.exceptions import ClientConnectionResetError, ServerTimeoutError
-from whorl.http.websocket import ClientWSTimeout
-from whorl.http.websocket_messages import WSCloseCode, WSMsgType
+from whorl.http.websocket.client import ClientWSTimeout
+from whorl.http.websocket.messages import WSCloseCode, WSMsgType
 
 #: Time is what is tested, or is waited for: it takes none.
 pytestmark = pytest.mark.jumping_clock

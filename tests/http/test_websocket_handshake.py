@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 
 from tests.http.websocket_support import Response
-from whorl.http import websocket_messages
 from whorl.http.exceptions import WSServerHandshakeError
-from whorl.http.websocket_handshake import Agreement, Opening, check_handshake, prepare_handshake
-from whorl.http.websocket_messages import WSCloseCode, WSMessage, WSMsgType
+from whorl.http.websocket import messages as websocket_messages
+from whorl.http.websocket.handshake import Agreement, Opening, check_handshake, prepare_handshake
+from whorl.http.websocket.messages import WSCloseCode, WSMessage, WSMsgType
 
 
 def agreement_by(opening: Opening, status: int = 101, **headers: str | None) -> Agreement:

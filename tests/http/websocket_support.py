@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDict
 
-from whorl.http.websocket import ClientWebSocketResponse
-from whorl.http.websocket_handshake import check_handshake, prepare_handshake
+from whorl.http.websocket.client import ClientWebSocketResponse
+from whorl.http.websocket.handshake import check_handshake, prepare_handshake
 
 #: Runs a coroutine test on whorl's loop and on stock asyncio's.
 on_both_loops = pytest.mark.usefixtures("both_loops")
@@ -82,7 +82,7 @@ class UpgradedConnection(asyncio.Protocol):
         if self.sink is not None:
             self.sink.resume_writing()
 
-    # whorl.http.websocket_stream.Connection
+    # whorl.http.websocket.stream.Connection
 
     def upgrade(self, sink: Any) -> None:
         self.sink = sink

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from yarl import URL
 
-from .cookies import parse_set_cookie_headers
+from .cookies.header import parse_set_cookie_headers
 
 if TYPE_CHECKING:
     from multidict import CIMultiDict

@@ -15,8 +15,9 @@ from yarl import URL
 from whorl import _core
 
 from . import hdrs
-from .auth import BasicAuth, strip_auth_from_url
-from .cookiejar import CookieJar, filter_request_cookies
+from .auth.basic import BasicAuth, strip_auth_from_url
+from .connect.proxies import get_env_proxy_for_url
+from .cookies.jar import CookieJar, filter_request_cookies
 from .exceptions import (
     ClientConnectionError,
     ClientConnectorCertificateError,
@@ -32,21 +33,20 @@ from .exceptions import (
     TooManyRedirects,
 )
 from .helpers import is_canonical_ipv4_address, is_ip_address
-from .middlewares import build_client_middlewares
-from .proxies import get_env_proxy_for_url
+from .hooks.middlewares import build_client_middlewares
+from .hooks.tracing import Trace
 from .timeouts import ClientTimeout, deadline, is_timeout
-from .tracing import Trace
 
 if TYPE_CHECKING:
     from multidict import CIMultiDict
 
-    from .middlewares import ClientMiddlewareType
+    from .body.upload import UploadTracker
+    from .connect.tls import SSLSetting
+    from .hooks.middlewares import ClientMiddlewareType
     from .request import ClientRequest
     from .response import ClientResponse
     from .session import ClientSession
-    from .tls import SSLSetting
     from .typedefs import LooseCookies, Query
-    from .upload import UploadTracker
 
 _REDIRECT_SCHEMES: Final = frozenset({"http", "https", ""})
 # URL parsers drop these before they parse a URL.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from .response import ClientResponse
     from .session import ClientSession
-    from .websocket import ClientWebSocketResponse
+    from .websocket.client import ClientWebSocketResponse
 
 __all__: list[str] = []
 

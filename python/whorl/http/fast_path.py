@@ -17,9 +17,9 @@ from multidict import CIMultiDict
 from whorl import _core
 
 from . import hdrs
-from .auth import is_basic_auth
-from .connector import BaseConnector, TCPConnector, UnixConnector
-from .cookiejar import CookieJar, DummyCookieJar
+from .auth.basic import is_basic_auth
+from .connect.connector import BaseConnector, TCPConnector, UnixConnector
+from .cookies.jar import CookieJar, DummyCookieJar
 from .exceptions import (
     ClientOSError,
     ClientResponseError,
@@ -35,7 +35,7 @@ from .response import ClientResponse, sent_request_info
 from .timeouts import deadline, request_timeout
 
 if TYPE_CHECKING:
-    from .connection import HttpConnection
+    from .connect.connection import HttpConnection
     from .session import ClientSession
     from .typedefs import StrOrURL
 

@@ -17,23 +17,24 @@ from yarl import URL
 
 from whorl import __version__
 
-from . import hdrs, payload
-from .auth import BasicAuth, is_basic_auth
-from .cookies import build_cookie_header
+from . import hdrs
+from .auth.basic import BasicAuth, is_basic_auth
+from .body import payload
+from .body.formdata import FormData, is_form
+from .body.writer import StreamWriter
+from .connect.tls import SSL_SCHEMES, SSLSetting
+from .cookies.header import build_cookie_header
 from .exceptions import ClientConnectionError, ClientOSError, InvalidURL
-from .formdata import FormData, is_form
 from .helpers import HttpVersion, HttpVersion10, HttpVersion11, Sentinel, TimerNoop, sentinel
 from .timeouts import is_timeout
-from .tls import SSL_SCHEMES, SSLSetting
-from .writer import StreamWriter
 
 if TYPE_CHECKING:
-    from .connector import Connection
+    from .body.upload import UploadTracker
+    from .connect.connector import Connection
+    from .hooks.tracing import Trace
     from .response import ClientResponse
     from .session import ClientSession
-    from .tracing import Trace
     from .typedefs import Byteish, LooseCookies, LooseHeaders, Query
-    from .upload import UploadTracker
 
 __all__ = ["ClientRequest", "ConnectionKey", "RequestInfo"]
 

@@ -21,9 +21,10 @@ from yarl import URL
 
 from whorl import _core
 
-from . import content_disposition, hdrs
-from .connection import HttpConnection
-from .cookies import parse_set_cookie_headers
+from . import hdrs
+from .body import content_disposition
+from .connect.connection import HttpConnection
+from .cookies.header import parse_set_cookie_headers
 from .exceptions import ClientConnectionError, ClientResponseError, ContentTypeError
 from .helpers import (
     HttpVersion,
@@ -40,11 +41,11 @@ from .typedefs import DEFAULT_JSON_DECODER
 if TYPE_CHECKING:
     import datetime
 
-    from .connector import Connection
+    from .body.writer import StreamWriter
+    from .connect.connector import Connection
+    from .hooks.tracing import Trace
     from .session import ClientSession
-    from .tracing import Trace
     from .typedefs import JSONDecoder, RawHeaders
-    from .writer import StreamWriter
 
 __all__ = ["ClientResponse", "ContentDisposition"]
 
@@ -116,13 +117,6 @@ def sent_request_info(method: str, url: URL, head: bytes) -> RequestInfo:
             headers.add(name, value)
     bare = url.with_fragment(None) if url.raw_fragment else url
     return RequestInfo(bare, method, CIMultiDictProxy(headers), url)
-
-
-def warn_unclosed(loop: asyncio.AbstractEventLoop, method: str, url: URL) -> None:
-    """In debug mode: a response that was not released."""
-    text = f"Unclosed response <ClientResponse({url})> to {method}"
-    warnings.warn(text, ResourceWarning, stacklevel=2)
-    loop.call_exception_handler({"message": text})
 
 
 class _Content(StreamReader):
@@ -266,7 +260,7 @@ class ClientResponse(_core.ResponseBase):
         connector, protocol = session._connector, exchange.connection
         if connector is None or not isinstance(protocol, HttpConnection):
             return None
-        from .connector import Connection
+        from .connect.connector import Connection
 
         return Connection(connector, protocol.key, protocol, connector._loop)
 

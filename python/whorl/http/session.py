@@ -15,12 +15,14 @@ from yarl import URL
 
 from whorl import _core
 
-from . import fast_path, hdrs, payload
-from .auth import BasicAuth, basicauth_from_netrc, netrc_from_env
+from . import fast_path, hdrs
+from .auth.basic import BasicAuth, basicauth_from_netrc, netrc_from_env
+from .body import payload
 from .call import Call, Options
-from .connector import BaseConnector, TCPConnector
+from .connect.connector import BaseConnector, TCPConnector
+from .connect.tls import SSLSetting, merge_ssl_params
 from .context import _RequestContextManager, _SessionRequestContextManager, _WSRequestContextManager
-from .cookiejar import CookieJar
+from .cookies.jar import CookieJar
 from .exceptions import (
     InvalidURL,
     InvalidUrlClientError,
@@ -36,18 +38,17 @@ from .helpers import (
 from .request import ClientRequest
 from .response import ClientResponse
 from .timeouts import ClientTimeout, request_timeout, session_timeout
-from .tls import SSLSetting, merge_ssl_params
 from .typedefs import DEFAULT_JSON_ENCODER
-from .websocket import ClientWebSocketResponse
+from .websocket.client import ClientWebSocketResponse
 
 if TYPE_CHECKING:
     import ssl as ssl_module
 
     from .abc import AbstractCookieJar
-    from .middlewares import ClientMiddlewareType
-    from .tracing import TraceConfig
+    from .body.upload import UploadTracker
+    from .hooks.middlewares import ClientMiddlewareType
+    from .hooks.tracing import TraceConfig
     from .typedefs import JSONBytesEncoder, JSONEncoder, LooseCookies, LooseHeaders, Query, StrOrURL
-    from .upload import UploadTracker
 
 __all__ = ["ClientSession", "request"]
 
@@ -528,14 +529,14 @@ class ClientSession(_core.SessionBase):
     def ws_connect(self, url: StrOrURL, **kwargs: Any) -> _WSRequestContextManager:
         """Open a WebSocket (RFC 6455); the result is awaited, or entered with ``async with``.
 
-        See :func:`whorl.http.websocket_connect.connect` for the parameters.
+        See :func:`whorl.http.websocket.connect.connect` for the parameters.
 
         :raises WSServerHandshakeError: if the server does not agree
         """
         return _WSRequestContextManager(self._ws_connect(url, **kwargs))
 
     async def _ws_connect(self, url: StrOrURL, **kwargs: Any) -> ClientWebSocketResponse[Any]:
-        from .websocket_connect import connect
+        from .websocket.connect import connect
 
         return await connect(self, url, **kwargs)
 

@@ -14,7 +14,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from .data_queue import (
+from .helpers import DEFAULT_CHUNK_SIZE, BaseTimerContext
+from .http_exceptions import LineTooLong
+from .log import internal_logger
+from .websocket.data_queue import (
     AsyncStreamIterator,
     DataQueue,
     EofStream,
@@ -23,9 +26,6 @@ from .data_queue import (
     fail,
     wake,
 )
-from .helpers import DEFAULT_CHUNK_SIZE, BaseTimerContext
-from .http_exceptions import LineTooLong
-from .log import internal_logger
 
 __all__ = [
     "EMPTY_PAYLOAD",

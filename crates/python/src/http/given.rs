@@ -10,7 +10,7 @@ struct Given {
     exceptions: Py<PyAny>,
     /// `whorl.http.http_exceptions`
     http_exceptions: Py<PyAny>,
-    /// `whorl.http.response.warn_unclosed`
+    /// `whorl.http.connect.connection._warn_unclosed`
     warn_unclosed: Py<PyAny>,
 }
 

@@ -1,0 +1,1 @@
+"""Credentials: Basic and Digest."""

@@ -1,0 +1,1 @@
+"""Bodies of requests: payloads, forms, multipart, and how they are written."""

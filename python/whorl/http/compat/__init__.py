@@ -1,0 +1,1 @@
+"""aiohttp under its own name: ``import aiohttp`` gives this client."""

@@ -1,0 +1,1 @@
+"""Connecting: connectors, lookups, addresses, proxies and TLS."""

@@ -1,0 +1,199 @@
+"""Connects to the first of a host's addresses that accepts (RFC 8305, Happy Eyeballs)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..abc import ResolveResult
+
+__all__ = ["AddrInfoType", "SocketFactoryType", "addr_infos", "dial", "interleaved"]
+
+AddrInfoType = tuple[int, int, int, str, tuple[Any, ...]]
+"""An address as :func:`socket.getaddrinfo` gives it: family, type, protocol, name, address."""
+
+SocketFactoryType = Callable[[AddrInfoType], socket.socket]
+"""Makes the socket for an address."""
+
+Attempt = Callable[[], Coroutine[Any, Any, socket.socket]]
+"""Connects to one address."""
+
+
+def addr_infos(results: Sequence[ResolveResult], family: int) -> list[AddrInfoType]:
+    """The addresses of a lookup, those of ``family`` only unless it is 0."""
+    infos: list[AddrInfoType] = []
+    for result in results:
+        host, port = result["host"], result["port"]
+        is_ipv6 = ":" in host
+        found = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+        if family and family != found:
+            continue
+        address: tuple[Any, ...] = (host, port)
+        if is_ipv6:
+            # A scope of a link-local address ("fe80::1%eth0") is a number in the address.
+            bare, _, scope = host.partition("%")
+            address = (bare, port, 0, _scope(scope))
+        infos.append((found, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address))
+    return infos
+
+
+def _scope(name: str) -> int:
+    if not name:
+        return 0
+    return int(name) if name.isdigit() else socket.if_nametoindex(name)
+
+
+def interleaved(infos: Sequence[AddrInfoType], first: int) -> list[AddrInfoType]:
+    """The addresses with the families in turn: ``first`` of the first family, then one of each (RFC 8305,
+    section 4)."""
+    families: dict[int, list[AddrInfoType]] = {}
+    for info in infos:
+        families.setdefault(info[0], []).append(info)
+    lists = list(families.values())
+    if not lists:
+        return []
+    ahead, lists[0] = lists[0][: first - 1], lists[0][max(first - 1, 0) :]
+    return ahead + [info for row in zip_longest(*lists) for info in row if info is not None]
+
+
+def dial(
+    infos: Sequence[AddrInfoType],
+    *,
+    loop: asyncio.AbstractEventLoop,
+    local_infos: Sequence[AddrInfoType] | None,
+    delay: float | None,
+    interleave: int | None,
+    socket_factory: SocketFactoryType | None,
+) -> Coroutine[Any, Any, socket.socket]:
+    """Connect to the first address that accepts.
+
+    :param delay: seconds before the next address is tried along with those still pending; None: one
+        after the other
+    :raises OSError: if none accepts: the one error, or one that names them all
+    """
+    errors: list[OSError] = []
+    if len(infos) == 1:
+        return _connect(infos[0], loop, local_infos, socket_factory, errors)
+    attempts = [
+        partial(_connect, info, loop, local_infos, socket_factory, errors)
+        for info in (interleaved(infos, interleave) if interleave else infos)
+    ]
+    return _dial_some(attempts, errors, loop, delay)
+
+
+async def _dial_some(
+    attempts: Sequence[Attempt], errors: list[OSError], loop: asyncio.AbstractEventLoop, delay: float | None
+) -> socket.socket:
+    if delay is None:
+        for attempt in attempts:
+            try:
+                return await attempt()
+            except OSError:
+                continue
+    else:
+        sock = await _race(attempts, loop, delay)
+        if sock is not None:
+            return sock
+    raise _summary(errors)
+
+
+async def _race(
+    attempts: Sequence[Attempt],
+    loop: asyncio.AbstractEventLoop,
+    delay: float,
+) -> socket.socket | None:
+    """The socket that connects first; None if none does. No attempt stays running, and no other socket open.
+
+    An attempt begins ``delay`` seconds after the one before it, or when one fails. asyncio has such a race
+    too, but a socket that it leaves when it is cancelled has no owner.
+    """
+    running: set[asyncio.Task[socket.socket]] = set()
+    waiting = list(reversed(attempts))
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(loop.create_task(waiting.pop()()))
+            done, running_on = await asyncio.wait(
+                running, timeout=delay if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                if task.exception() is None:
+                    running.discard(task)
+                    return task.result()
+            for task in done:
+                error = task.exception()
+                if error is not None and not isinstance(error, OSError):
+                    raise error
+            running = running_on
+        return None
+    finally:
+        for task in running:
+            task.cancel()
+            task.add_done_callback(_close_loser)
+
+
+def _close_loser(task: asyncio.Task[socket.socket]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
+def _summary(errors: list[OSError]) -> OSError:
+    """The error for the failed attempts, as asyncio words it."""
+    if not errors:
+        return OSError("there is no address to connect to")
+    if len(errors) == 1 or all(str(error) == str(errors[0]) for error in errors):
+        return errors[0]
+    text = f"Multiple exceptions: {', '.join(map(str, errors))}"
+    numbers = {error.errno for error in errors}
+    return OSError(numbers.pop(), text) if len(numbers) == 1 else OSError(text)
+
+
+async def _connect(
+    info: AddrInfoType,
+    loop: asyncio.AbstractEventLoop,
+    local_infos: Sequence[AddrInfoType] | None,
+    socket_factory: SocketFactoryType | None,
+    errors: list[OSError],
+) -> socket.socket:
+    """Connects to one address; an error is added to ``errors`` too."""
+    family, kind, protocol, _, address = info
+    sock: socket.socket | None = None
+    try:
+        try:
+            sock = (
+                socket_factory(info) if socket_factory is not None else socket.socket(family, kind, protocol)
+            )
+            sock.setblocking(False)
+            if local_infos is not None:
+                _bind(sock, family, local_infos)
+            await loop.sock_connect(sock, address)
+        except OSError as error:
+            if error.strerror is not None and str(address) not in error.strerror:
+                number, text = error.errno, error.strerror.lower()
+                error = type(error)(number, f"Connect call failed {address}") if number else OSError(text)
+            errors.append(error)
+            raise error from None
+        return sock
+    except BaseException:
+        if sock is not None:
+            sock.close()
+        raise
+
+
+def _bind(sock: socket.socket, family: int, local_infos: Sequence[AddrInfoType]) -> None:
+    problem: OSError | None = None
+    for local_family, _, _, _, address in local_infos:
+        if local_family != family:
+            continue
+        try:
+            sock.bind(address)
+            return
+        except OSError as error:
+            text = f"error while attempting to bind on address {address!r}: {str(error.strerror).lower()}"
+            problem = OSError(error.errno, text)
+    raise problem or OSError(f"no matching local address with family={family!r} found")

@@ -1,0 +1,1 @@
+"""Cookies: the jar, its fields and its files."""

@@ -1,0 +1,1 @@
+"""What a program attaches to requests: tracing and middlewares."""

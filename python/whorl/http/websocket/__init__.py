@@ -1,0 +1,1 @@
+"""The WebSocket client (RFC 6455)."""
