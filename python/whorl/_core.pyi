@@ -21,26 +21,29 @@ from yarl import URL
 from whorl.http.response import ClientResponse
 
 __all__ = [
-    "CONTENT_FIELDS",
-    "CREDENTIAL_FIELDS",
-    "CachedTarget",
+    "CallScope",
     "ConnectionPool",
     "DatagramTransport",
     "EventLoop",
     "Exchange",
     "GuestTurns",
     "Handle",
+    "HopAwaitable",
     "HttpConnection",
     "Listener",
     "PoolSlot",
     "PoolWaiter",
     "ReadPipeTransport",
     "Ready",
+    "RequestBase",
     "RequestDeadlines",
+    "RequestHandler",
+    "RequestTarget",
     "ResponseBase",
     "SessionBase",
     "StreamTransport",
     "ThreadSafeHandle",
+    "TimedTask",
     "TimerHandle",
     "TlsProtocol",
     "TlsTransport",
@@ -51,9 +54,8 @@ __all__ = [
     "__version__",
     "encode_head",
     "finish_on",
-    "give_http",
-    "is_idempotent",
-    "redirect",
+    "give_exceptions",
+    "give_steps",
     "websocket_agreement",
     "websocket_offer",
 ]
@@ -381,14 +383,8 @@ class Listener:
     def close(self) -> None: ...
     def _resume(self) -> None: ...
 
-CONTENT_FIELDS: list[str]
-CREDENTIAL_FIELDS: list[str]
-
-def redirect(
-    status: int, method: str, *, has_location: bool, consumed: bool, followed: int, max_redirects: int
-) -> Literal["no", "same", "get", "too many", "consumed"]: ...
-def is_idempotent(method: str) -> bool: ...
-def give_http(exceptions: object, http_exceptions: object, warn_unclosed: object) -> None: ...
+def give_exceptions(exceptions: object, http_exceptions: object) -> None: ...
+def give_steps(steps: object) -> None: ...
 def finish_on(
     event_loop: asyncio.AbstractEventLoop, finish: Callable[[*_Ts], object], *args: *_Ts
 ) -> None: ...
@@ -563,14 +559,21 @@ def websocket_agreement(compress: int, response: str) -> tuple[int, bool, int, b
 # The HTTP client
 
 @final
-class CachedTarget:
-    def __new__(cls, key: tuple[Any, ...], url: URL, target: str, host: str) -> Self: ...
+class RequestTarget:
+    def __new__(
+        cls,
+        key: tuple[Any, ...],
+        url: URL,
+        bare_url: URL,
+        auth: object | None,
+        path: str,
+        host: str,
+    ) -> Self: ...
     @property
     def connection_key(self) -> tuple[Any, ...]: ...
     @property
     def url(self) -> URL: ...
 
-@final
 class Ready:
     def __await__(self) -> Generator[Any, None, Any]: ...
     def __iter__(self) -> Self: ...
@@ -584,32 +587,82 @@ class RequestDeadlines:
 @disjoint_base
 class SessionBase:
     def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
-    def _allow_fast_path(
-        self,
-        *,
-        event_loop: asyncio.AbstractEventLoop,
-        pool: ConnectionPool,
-        connector: object,
-        classes: list[type],
-        headers: CIMultiDict[str],
-        given: list[tuple[str, str]],
-        automatic: list[tuple[str, str]],
-        auth: str | None,
-        json_serialize: Callable[[Any], str] | Callable[[Any], bytes],
-        cookie_jar: object,
-        cookies: dict[Any, Any],
-        response_class: type[ResponseBase],
-        decompress: bool,
-        buffer_size: int,
-        timeout: object,
-        raise_for_status: bool,
-        max_line_size: int,
-        max_field_size: int,
-        max_headers: int,
-    ) -> None: ...
-    def _forbid_fast_path(self) -> None: ...
+    def _configure(self, **options: Any) -> None: ...
+    def _end(self) -> None: ...
 
-@disjoint_base
+class RequestBase:
+    method: str
+    url: URL
+    original_url: URL
+    headers: CIMultiDict[str]
+    chunked: bool | None
+    compress: str | None
+    auth: Any
+    proxy: URL | None
+    proxy_auth: Any
+    proxy_headers: Any
+    server_hostname: str | None
+    _version: tuple[int, int]
+    _ssl: Any
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    def _build(
+        self,
+        method: str,
+        url: URL,
+        bare_url: URL,
+        *,
+        automatic: object,
+        headers: object,
+        skip_auto_headers: object | None,
+        data: object,
+        cookies: object,
+        auth: object,
+        version: tuple[int, int],
+        compress: object | None,
+        chunked: bool | None,
+        expect100: bool,
+        proxy: URL | None,
+        proxy_auth: object | None,
+        proxy_headers: object | None,
+        ssl: object,
+        server_hostname: str | None,
+    ) -> None: ...
+    def _set_headers(self, headers: object | None) -> None: ...
+    def _set_auth(self, auth: object) -> None: ...
+    def _replace_body(self, data: object) -> None: ...
+    def _content_length(self) -> int | None: ...
+    def _send(self, connection: object) -> HopAwaitable: ...
+    @property
+    def _body(self) -> Any: ...
+    @property
+    def _skipped(self) -> list[str]: ...
+    @property
+    def _continues(self) -> bool: ...
+    @property
+    def _session(self) -> Any: ...
+    @property
+    def _traces(self) -> list[Any]: ...
+    @property
+    def _upload_tracker(self) -> Any: ...
+    @property
+    def response(self) -> ClientResponse | None: ...
+    @property
+    def _bytes(self) -> bytes | None: ...
+
+class CallScope: ...
+class TimedTask: ...
+
+class HopAwaitable:
+    def __await__(self) -> Generator[Any, None, ClientResponse]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, arg: object) -> Any: ...
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any: ...
+    def close(self) -> None: ...
+
+class RequestHandler:
+    def __call__(self, request: RequestBase) -> HopAwaitable: ...
+
 class ResponseBase:
     def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
     _exchange: Exchange | None
@@ -617,7 +670,7 @@ class ResponseBase:
     _body: bytes | None
     _released: bool
     @property
-    def _sent(self) -> tuple[str, CachedTarget, bytes] | None: ...
+    def _sent(self) -> tuple[str, URL, bytes] | None: ...
     def _note(self, method: object, url: object) -> None: ...
     def read(self) -> Awaitable[bytes]: ...
     def _release_ended(self) -> bool: ...

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import whorl
-from whorl._core import CachedTarget, ConnectionPool, PoolSlot, PoolWaiter
+from whorl._core import ConnectionPool, PoolSlot, PoolWaiter, RequestTarget
 
 KEY = ("localhost", 80, False, True, None, None, None, None)
 
@@ -28,7 +28,7 @@ def pool_of(event_loop: asyncio.AbstractEventLoop) -> ConnectionPool:
 
 def test_a_url_that_knows_what_was_prepared_for_it() -> None:
     url: Any = Marked()
-    url.other = CachedTarget(KEY, url, "/", "localhost")
+    url.other = RequestTarget(KEY, url, url, None, "/", "localhost")
     reference = weakref.ref(url)
     del url
     gc.collect()

@@ -564,3 +564,37 @@ impl Drop for BytesWriter<'_> {
         unsafe { ffi::Py_XDECREF(self.object) };
     }
 }
+
+/// What an iterator of an awaitable gives when it is continued.
+#[derive(Debug)]
+pub enum Sent<'py> {
+    /// It waits for this.
+    Yielded(Bound<'py, PyAny>),
+    /// It is over, with this result.
+    Returned(Bound<'py, PyAny>),
+}
+
+/// `iterator.send(None)`, without an exception for its result.
+///
+/// # Errors
+/// What it raises.
+pub fn send_none<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
+    let py = iterator.py();
+    assert_nothing_open();
+    let mut result = ptr::null_mut();
+    // SAFETY: attached; the iterator is borrowed for the length of the call, None is immortal or counted by the callee, and
+    // `result` becomes a new reference unless the outcome is an error.
+    unsafe {
+        match ffi::PyIter_Send(iterator.as_ptr(), ffi::Py_None(), &raw mut result) {
+            ffi::PySendResult::PYGEN_NEXT => Bound::from_owned_ptr_or_err(py, result).map(Sent::Yielded),
+            ffi::PySendResult::PYGEN_RETURN => Bound::from_owned_ptr_or_err(py, result).map(Sent::Returned),
+            ffi::PySendResult::PYGEN_ERROR => Err(PyErr::fetch(py)),
+        }
+    }
+}
+
+/// Whether it is a coroutine of an `async def`, which can be continued as it is.
+pub fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: attached; the type of a living object is compared.
+    unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
+}

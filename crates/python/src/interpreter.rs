@@ -60,6 +60,15 @@ pub fn new_future<'py>(loop_keyword: &Bound<'py, PyDict>) -> PyResult<Bound<'py,
     future_type(loop_keyword.py())?.call((), Some(loop_keyword))
 }
 
+/// Marks `future` as being awaited, as `Future.__await__()` does.
+///
+/// # Errors
+/// The exception of the future.
+pub fn await_future(future: Py<PyAny>, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    future.setattr(py, intern!(py, "_asyncio_future_blocking"), true)?;
+    Ok(future)
+}
+
 /// `asyncio.Task(coro, loop=event_loop)`.
 ///
 /// # Errors

@@ -292,10 +292,10 @@ if TYPE_CHECKING:
     from .hooks.tracing import (
         TraceResponseChunkReceivedParams as TraceResponseChunkReceivedParams,
     )
-    from .request import (
+    from .client_request import (
         ClientRequest as ClientRequest,
     )
-    from .request import (
+    from .client_request import (
         RequestInfo as RequestInfo,
     )
     from .response import (
@@ -461,7 +461,7 @@ _NAMES = {
         "TraceRequestStartParams",
         "TraceResponseChunkReceivedParams",
     ),
-    "request": (
+    "client_request": (
         "ClientRequest",
         "RequestInfo",
     ),

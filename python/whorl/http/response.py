@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from http.cookies import SimpleCookie
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 from yarl import URL
@@ -34,7 +34,8 @@ from .helpers import (
     parse_mimetype,
 )
 from .http_exceptions import HttpProcessingError
-from .request import RequestInfo, finished
+from .lazy import lazy
+from .client_request import RequestInfo, finished
 from .streams import EMPTY_PAYLOAD, StreamReader
 from .typedefs import DEFAULT_JSON_DECODER
 
@@ -59,38 +60,6 @@ class ContentDisposition:
     type: str | None
     parameters: MappingProxyType[str, str]
     filename: str | None
-
-
-_T = TypeVar("_T")
-
-
-class _lazy(Generic[_T]):  # noqa: N801
-    """An attribute that is made on first use, and may be set: tools that make responses of their own do.
-
-    Unlike :func:`functools.cached_property` it has no lock, on any version.
-    """
-
-    def __init__(self, make: Callable[[Any], _T]) -> None:
-        self._make = make
-        self.__doc__ = make.__doc__
-
-    def __set_name__(self, owner: type[Any], name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, instance: None, owner: type[Any]) -> _lazy[_T]: ...
-    @overload
-    def __get__(self, instance: object, owner: type[Any]) -> _T: ...
-    def __get__(self, instance: object | None, owner: type[Any]) -> _lazy[_T] | _T:
-        if instance is None:
-            return self
-        value = self._make(instance)
-        instance.__dict__[self._name] = value
-        return value
-
-    if TYPE_CHECKING:
-
-        def __set__(self, instance: object, value: _T) -> None: ...
 
 
 class _Released:
@@ -206,13 +175,26 @@ class ClientResponse(_core.ResponseBase):
             self._session = session
             self._resolve_charset = session._resolve_charset
         if stream_writer is not None:
-            self._output_size = stream_writer.output_size
-            if writer is not None and not writer.done():
-                self._stream_writer = stream_writer
-                self._upload = writer
-                writer.add_done_callback(partial(_uploaded, weakref.ref(self)))
+            self._follow_upload(stream_writer, writer)
         if loop is not None and loop.get_debug():
             self._source_traceback = traceback.extract_stack(sys._getframe(1))
+
+    def _follow_upload(self, stream_writer: StreamWriter, task: asyncio.Task[None] | None) -> None:
+        """Its request was written by ``stream_writer``, or is being written by ``task``."""
+        self._output_size = stream_writer.output_size
+        if task is None or task.done():
+            return
+        self._stream_writer = stream_writer
+        self._upload = task
+        task.add_done_callback(partial(_uploaded, weakref.ref(self)))
+        exchange = self._exchange
+        if exchange is not None and exchange.phase != "waiting":
+            self._end_upload_with(exchange)
+
+    def _end_upload_with(self, exchange: _core.Exchange) -> None:
+        """A server that has responded wants no more of the body."""
+        if self._upload is not None and not exchange.upgraded:
+            exchange.on_end(self._upload.cancel)
 
     def _uploaded(self, task: asyncio.Task[None]) -> None:
         self._upload = None
@@ -222,37 +204,36 @@ class ClientResponse(_core.ResponseBase):
         if self._upload_complete is not None and not self._upload_complete.done():
             self._upload_complete.set_result(None)
 
-    # Its request. A response on the fast path is made without `__init__()`, with a record of the request.
+    # Its request. A session makes a response without `__init__()`, with a record of the request.
 
-    @_lazy
+    @lazy
     def method(self) -> str:
         """The method of the request."""
         assert self._sent is not None
         return self._sent[0]
 
-    @_lazy
+    @lazy
     def real_url(self) -> URL:
         """The requested URL."""
         assert self._sent is not None
-        return self._sent[1].url
+        return self._sent[1]
 
-    @_lazy
+    @lazy
     def request_info(self) -> RequestInfo:
         """The request."""
         if self._sent is None:
             raise RuntimeError("The response was made without a request")
-        method, prepared, head = self._sent
-        return sent_request_info(method, prepared.url, head)
+        return sent_request_info(*self._sent)
 
-    @_lazy
+    @lazy
     def _loop(self) -> asyncio.AbstractEventLoop | None:
         return None if self._exchange is None else self._exchange._loop
 
-    @_lazy
+    @lazy
     def _resolve_charset(self) -> Callable[[ClientResponse, bytes], str]:
         return _utf8 if self._session is None else self._session._resolve_charset
 
-    @_lazy
+    @lazy
     def _connection(self) -> Connection | None:
         session, exchange = self._session, self._exchange
         if self._sent is None or session is None or exchange is None:
@@ -266,26 +247,26 @@ class ClientResponse(_core.ResponseBase):
 
     # Its head.
 
-    @_lazy
+    @lazy
     def status(self) -> int:
         """The status code."""
         return self._head().status
 
-    @_lazy
+    @lazy
     def version(self) -> HttpVersion:
         """The version of HTTP that the server speaks."""
         return HttpVersion(*self._head().version)
 
-    @_lazy
+    @lazy
     def reason(self) -> str | None:
         """The reason phrase."""
         return self._head().reason
 
-    @_lazy
+    @lazy
     def _headers(self) -> CIMultiDictProxy[str]:
         return self._head().headers()
 
-    @_lazy
+    @lazy
     def _raw_headers(self) -> RawHeaders:
         return self._head().raw_headers()
 
@@ -294,12 +275,12 @@ class ClientResponse(_core.ResponseBase):
             raise RuntimeError("The response has not started: there is no answer to look at yet")
         return self._exchange
 
-    @_lazy
+    @lazy
     def _url(self) -> URL:
         url = self.real_url
         return url.with_fragment(None) if url.raw_fragment else url
 
-    @_lazy
+    @lazy
     def url(self) -> URL:
         """The URL of the response, without its fragment."""
         return self._url
@@ -311,12 +292,12 @@ class ClientResponse(_core.ResponseBase):
         assert host is not None
         return host
 
-    @_lazy
+    @lazy
     def headers(self) -> CIMultiDictProxy[str]:
         """The header fields, with their names as they came."""
         return self._headers
 
-    @_lazy
+    @lazy
     def raw_headers(self) -> RawHeaders:
         """The header fields as they came: pairs of bytes."""
         return self._raw_headers
@@ -325,14 +306,14 @@ class ClientResponse(_core.ResponseBase):
     def _request_info(self) -> RequestInfo:
         return self.request_info
 
-    @_lazy
+    @lazy
     def _raw_cookie_headers(self) -> tuple[str, ...] | None:
         if self._exchange is not None:
             return tuple(self._exchange.values("set-cookie")) or None
         # A tool that makes a response of its own sets them.
         return None
 
-    @_lazy
+    @lazy
     def _cookies(self) -> SimpleCookie:
         cookies: SimpleCookie = SimpleCookie()
         if self._raw_cookie_headers:
@@ -380,7 +361,7 @@ class ClientResponse(_core.ResponseBase):
         """The date of the Last-Modified field."""
         return parse_http_date(self.headers.get(hdrs.LAST_MODIFIED))
 
-    @_lazy
+    @lazy
     def content_disposition(self) -> ContentDisposition | None:
         """The Content-Disposition field in its parts, if there is one."""
         raw = self.headers.get(hdrs.CONTENT_DISPOSITION)
@@ -420,9 +401,7 @@ class ClientResponse(_core.ResponseBase):
         """
         self._connection = connection
         exchange = await self._wait_for_head()
-        if self._upload is not None and not exchange.upgraded:
-            # A server that has responded wants no more of the body.
-            exchange.on_end(self._upload.cancel)
+        self._end_upload_with(exchange)
         return self
 
     async def _wait_for_head(self) -> _core.Exchange:
@@ -530,7 +509,7 @@ class ClientResponse(_core.ResponseBase):
 
     # Its body.
 
-    @_lazy
+    @lazy
     def content(self) -> StreamReader:
         """The body as a stream. The bytes that have arrived go through it first."""
         exchange = self._head()

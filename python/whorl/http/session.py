@@ -15,19 +15,10 @@ from yarl import URL
 
 from whorl import _core
 
-from . import fast_path, hdrs
-from .auth.basic import BasicAuth, basicauth_from_netrc, netrc_from_env
-from .body import payload
-from .call import Call, Options
+from . import hdrs, steps
 from .connect.connector import BaseConnector, TCPConnector
-from .connect.tls import SSLSetting, merge_ssl_params
 from .context import _RequestContextManager, _SessionRequestContextManager, _WSRequestContextManager
 from .cookies.jar import CookieJar
-from .exceptions import (
-    InvalidURL,
-    InvalidUrlClientError,
-    NonHttpUrlClientError,
-)
 from .helpers import (
     DEFAULT_CHUNK_SIZE,
     HttpVersion,
@@ -35,17 +26,15 @@ from .helpers import (
     Sentinel,
     sentinel,
 )
-from .request import ClientRequest
+from .client_request import ClientRequest
 from .response import ClientResponse
 from .timeouts import ClientTimeout, request_timeout, session_timeout
 from .typedefs import DEFAULT_JSON_ENCODER
 from .websocket.client import ClientWebSocketResponse
 
 if TYPE_CHECKING:
-    import ssl as ssl_module
-
     from .abc import AbstractCookieJar
-    from .body.upload import UploadTracker
+    from .auth.basic import BasicAuth
     from .hooks.middlewares import ClientMiddlewareType
     from .hooks.tracing import TraceConfig
     from .typedefs import JSONBytesEncoder, JSONEncoder, LooseCookies, LooseHeaders, Query, StrOrURL
@@ -57,16 +46,6 @@ RequestContext: TypeAlias = _RequestContextManager | _core._RequestContextManage
 
 CharsetResolver = Callable[[ClientResponse, bytes], str]
 RaiseForStatus = bool | Callable[[ClientResponse], Awaitable[None]]
-
-_AUTH_TEXT: Final = (
-    "The 'auth' parameter is deprecated and will be removed in v4; pass headers={'Authorization': "
-    "aiohttp.encode_basic_auth(login, password)} instead"
-)
-_PROXY_AUTH_TEXT: Final = (
-    "The 'proxy_auth' parameter is deprecated and will be removed in v4; pass "
-    "proxy_headers={'Proxy-Authorization': aiohttp.encode_basic_auth(login, password)} instead"
-)
-
 
 def _utf8(response: ClientResponse, body: bytes) -> str:
     return "utf-8"
@@ -169,9 +148,9 @@ class ClientSession(_core.SessionBase):
             text = "The ssl_shutdown_timeout parameter is deprecated and will be removed in aiohttp 4.0"
             _deprecated(text, 2)
         if auth is not None:
-            _deprecated(_AUTH_TEXT, 2)
+            _deprecated(steps.DEPRECATED["auth"], 2)
         if proxy_auth is not None:
-            _deprecated(_PROXY_AUTH_TEXT, 2)
+            _deprecated(steps.DEPRECATED["proxy_auth"], 2)
         if connector is None:
             connector = TCPConnector(loop=loop, ssl_shutdown_timeout=ssl_shutdown_timeout)
         if connector._loop is not loop:
@@ -209,7 +188,7 @@ class ClientSession(_core.SessionBase):
             trace_config.freeze()
         # Last: with a connector, the session is one that has to be closed.
         self._connector = connector
-        self._set_fast_path()
+        steps.configure(self)
 
     def __init_subclass__(cls) -> None:
         text = f"Inheritance class {cls.__name__} from ClientSession is discouraged"
@@ -325,141 +304,12 @@ class ClientSession(_core.SessionBase):
 
     async def _request(self, method: str, str_or_url: StrOrURL, **options: Any) -> ClientResponse:
         """The override point of every request: tools replace it to respond themselves."""
-        return await self._call(method, str_or_url, **options).run()
-
-    def _call(
-        self,
-        method: str,
-        str_or_url: StrOrURL,
-        *,
-        params: Query = None,
-        data: Any = None,
-        json: Any = None,
-        cookies: LooseCookies | None = None,
-        headers: LooseHeaders | None = None,
-        skip_auto_headers: Iterable[str] | None = None,
-        auth: BasicAuth | None = None,
-        allow_redirects: bool = True,
-        max_redirects: int | None = 10,
-        compress: str | bool | None = None,
-        chunked: bool | None = None,
-        expect100: bool = False,
-        raise_for_status: RaiseForStatus | None = None,
-        read_until_eof: bool = True,
-        proxy: StrOrURL | None = None,
-        proxy_auth: BasicAuth | None = None,
-        timeout: ClientTimeout | float | Sentinel | None = sentinel,
-        verify_ssl: bool | None = None,
-        fingerprint: bytes | None = None,
-        ssl_context: ssl_module.SSLContext | None = None,
-        ssl: SSLSetting | None = True,
-        server_hostname: str | None = None,
-        proxy_headers: LooseHeaders | None = None,
-        trace_request_ctx: object = None,
-        read_bufsize: int | None = None,
-        auto_decompress: bool | None = None,
-        max_line_size: int | None = None,
-        max_field_size: int | None = None,
-        max_headers: int | None = None,
-        middlewares: Sequence[ClientMiddlewareType] | None = None,
-        upload_tracker: UploadTracker | None = None,
-        sent: bytes | None = None,
-        begun: bool = False,
-        retries: bool = True,
-        elapsed: float = 0,
-    ) -> Call:
-        """The call that :meth:`request` describes.
-
-        :param sent: the body, if it was sent before
-        :param begun: whether it has a response already, so that a closed session does not matter
-        :param retries: whether it may be sent again
-        :param elapsed: seconds since it began
-        """
-        if upload_tracker is not None:
-            upload_tracker._bind()
-        try:
-            if self.closed and not begun:
-                raise RuntimeError("Session is closed")
-            if auth is not None:
-                _deprecated(_AUTH_TEXT, 2)
-            if proxy_auth is not None:
-                _deprecated(_PROXY_AUTH_TEXT, 2)
-            if data is not None and json is not None:
-                raise ValueError("data and json parameters can not be used at the same time")
-            if json is not None:
-                data = (
-                    self._json_payload(json)
-                    if sent is None
-                    else payload.BytesPayload(sent, content_type="application/json")
-                )
-            if chunked is not None and not isinstance(chunked, bool):
-                _deprecated("Chunk size is deprecated #1615", 2)
-            proxy = self._default_proxy if proxy is None else proxy
-            options = Options(
-                cookies=cookies,
-                skip_auto_headers=self._skipped(skip_auto_headers),
-                allow_redirects=allow_redirects,
-                max_redirects=max_redirects,
-                compress=compress,
-                chunked=chunked,
-                expect100=expect100,
-                raise_for_status=self._raise_for_status if raise_for_status is None else raise_for_status,
-                read_until_eof=read_until_eof,
-                proxy=None if proxy is None else _proxy_url(proxy),
-                proxy_auth=self._default_proxy_auth if proxy_auth is None else proxy_auth,
-                proxy_headers=None if proxy is None else self._headers_for_proxy(proxy_headers),
-                timeout=self._timeout if isinstance(timeout, Sentinel) else request_timeout(timeout),
-                ssl=merge_ssl_params(ssl, verify_ssl, ssl_context, fingerprint),
-                server_hostname=server_hostname,
-                trace_request_ctx=trace_request_ctx,
-                read_bufsize=self._read_bufsize if read_bufsize is None else read_bufsize,
-                auto_decompress=self._auto_decompress if auto_decompress is None else auto_decompress,
-                max_line_size=self._max_line_size if max_line_size is None else max_line_size,
-                max_field_size=self._max_field_size if max_field_size is None else max_field_size,
-                max_headers=self._max_headers if max_headers is None else max_headers,
-                middlewares=self._middlewares if middlewares is None else middlewares,
-                upload_tracker=upload_tracker,
-            )
-            return Call(
-                self,
-                method.upper(),
-                self._checked_url(str_or_url),
-                params=params,
-                headers=self._prepare_headers(headers),
-                data=data,
-                auth=auth,
-                options=options,
-                retries=retries,
-                elapsed=elapsed,
-            )
-        except BaseException:
-            if upload_tracker is not None:
-                upload_tracker._finish()
-            raise
-
-    def _json_payload(self, value: Any) -> payload.Payload:
-        if self._json_serialize_bytes is not None:
-            return payload.JsonBytesPayload(value, dumps=self._json_serialize_bytes)
-        return payload.JsonPayload(value, dumps=self._json_serialize)
-
-    def _skipped(self, names: Iterable[str] | None) -> frozenset[str] | None:
-        skipped = self._skip_auto_headers if names is None else self._skip_auto_headers | frozenset(names)
-        return skipped or None
+        return await self._context(method, str_or_url, options)
 
     def _build_url(self, str_or_url: StrOrURL) -> URL:
         url = URL(str_or_url)
         if self._base_url is not None and not url.absolute:
             return self._base_url.join(url)
-        return url
-
-    def _checked_url(self, str_or_url: StrOrURL) -> URL:
-        try:
-            url = self._build_url(str_or_url)
-        except ValueError as error:
-            raise InvalidUrlClientError(str_or_url) from error
-        # A request that continues without a connector has been checked.
-        if self._connector is not None and url.scheme not in self._connector.allowed_protocol_schema_set:
-            raise NonHttpUrlClientError(url)
         return url
 
     def _prepare_headers(self, headers: LooseHeaders | None) -> CIMultiDict[str]:
@@ -475,56 +325,6 @@ class ClientSession(_core.SessionBase):
                     result[name] = value
                     own.add(name)
         return result
-
-    def _headers_for_proxy(self, headers: LooseHeaders | None) -> CIMultiDict[str]:
-        """As :meth:`_prepare_headers`; the session's credentials are for the servers, and no proxy's
-        business."""
-        result = self._prepare_headers(headers)
-        given = CIMultiDict(headers or ())
-        for name in (hdrs.AUTHORIZATION, hdrs.COOKIE):
-            if name not in given:
-                result.popall(name, None)
-        return result
-
-    def _get_netrc_auth(self, host: str) -> BasicAuth | None:
-        """Reads a file: to be called off the loop's thread."""
-        try:
-            return basicauth_from_netrc(netrc_from_env(), host)
-        except LookupError:
-            return None
-
-    # The native half calls these on the fast path.
-
-    def _set_fast_path(self) -> None:
-        fast_path.set_fast_path(self)
-
-    def _prepare(self, str_or_url: StrOrURL, ssl: object = True) -> _core.CachedTarget | None:
-        return fast_path.prepare(self, str_or_url, ssl)
-
-    def _connect(
-        self,
-        connector: BaseConnector,
-        cached: _core.CachedTarget,
-        grant: _core.PoolSlot | _core.PoolWaiter | None,
-        elapsed: float,
-        timeout: object = sentinel,
-    ) -> Coroutine[Any, Any, _core.HttpConnection]:
-        return fast_path.connect(self, connector, cached, grant, elapsed, timeout)
-
-    def _raise_unless_retried(
-        self, error: BaseException, method: str, cached: _core.CachedTarget, head: bytes
-    ) -> None:
-        fast_path.raise_unless_retried(self, error, method, cached, head)
-
-    async def _follow_up(
-        self, method: str, url: StrOrURL, response: ClientResponse, **options: Any
-    ) -> ClientResponse:
-        """Follow a redirect of a request on the fast path, or raise for its status."""
-        return await self._call(method, url, begun=True, **options).run(response)
-
-    async def _request_again(self, method: str, url: StrOrURL, **options: Any) -> ClientResponse:
-        """Send a request of the fast path again, as its connection was closed just then."""
-        return await self._call(method, url, retries=False, **options).run()
 
     def ws_connect(self, url: StrOrURL, **kwargs: Any) -> _WSRequestContextManager:
         """Open a WebSocket (RFC 6455); the result is awaited, or entered with ``async with``.
@@ -544,7 +344,7 @@ class ClientSession(_core.SessionBase):
 
     async def close(self) -> None:
         """Close the session, and its connector if it is its own: requests that are in flight fail."""
-        self._forbid_fast_path()
+        self._end()
         if not self.closed:
             if self._connector is not None and self._connector_owner:
                 await self._connector.close()
@@ -557,7 +357,7 @@ class ClientSession(_core.SessionBase):
 
     def detach(self) -> None:
         """Detach the connector without closing it; the session is closed from now on."""
-        self._forbid_fast_path()
+        self._end()
         self._connector = None
 
     def __enter__(self) -> None:
@@ -669,14 +469,7 @@ class ClientSession(_core.SessionBase):
 
 # The override point with which a tool responds to requests itself.
 _REQUEST = ClientSession._request
-fast_path.set_override_points(ClientSession, "_build_url", "_prepare_headers")
-
-
-def _proxy_url(proxy: StrOrURL) -> URL:
-    try:
-        return URL(proxy)
-    except ValueError as error:
-        raise InvalidURL(proxy) from error
+steps.note_session_class(ClientSession)
 
 
 def request(

@@ -1,6 +1,6 @@
-//! The policy of an HTTP client, without I/O: which connection serves a request ([`pool`]), how long it may take
-//! ([`deadlines`]), whether it is sent again ([`retry`]), where its response leads ([`redirect`]), and how its body is
-//! decoded ([`coding`]).
+//! The policy of an HTTP client, without I/O: what a call does next ([`call`]), which connection serves a request ([`pool`]),
+//! how long it may take ([`deadlines`]), whether it is sent again ([`retry`]), where its response leads ([`redirect`]), and
+//! how its body is decoded ([`coding`]).
 //!
 //! The policy decides and does nothing: no socket, no clock, no Python. Its tests use numbers for connections.
 //!
@@ -17,6 +17,7 @@
 //!   stream anything that is not another gzip member is ignored, as in browsers. `deflate` is zlib or bare DEFLATE, by
 //!   its first byte. A decoder is made when the first byte comes, as many responses have a coding and no body.
 
+pub mod call;
 pub mod coding;
 pub mod deadlines;
 mod list;

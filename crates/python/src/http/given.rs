@@ -1,29 +1,37 @@
-//! The Python half of the client, as `whorl.http` gives it when it is imported: this crate imports nothing of `whorl`.
+//! The Python half of the client, as `whorl.http` gives it when it is first used: this crate imports nothing of `whorl`.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
 
-/// The objects of `whorl.http` that are used here.
+/// The modules of `whorl.http` that are used here.
 struct Given {
     /// `whorl.http.exceptions`
     exceptions: Py<PyAny>,
     /// `whorl.http.http_exceptions`
     http_exceptions: Py<PyAny>,
-    /// `whorl.http.connect.connection._warn_unclosed`
-    warn_unclosed: Py<PyAny>,
 }
 
 static GIVEN: PyOnceLock<Given> = PyOnceLock::new();
 
-/// Takes the parts of `whorl.http` that this module uses; the first call counts.
+/// `whorl.http.steps`: the steps of a call that are Python.
+static STEPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Takes the modules that have the client's exceptions; the first call counts.
 #[pyfunction]
-fn give_http(py: Python<'_>, exceptions: Py<PyAny>, http_exceptions: Py<PyAny>, warn_unclosed: Py<PyAny>) {
-    let _given = GIVEN.get_or_init(py, || Given { exceptions, http_exceptions, warn_unclosed });
+fn give_exceptions(py: Python<'_>, exceptions: Py<PyAny>, http_exceptions: Py<PyAny>) {
+    let _given = GIVEN.get_or_init(py, || Given { exceptions, http_exceptions });
 }
 
-fn given(py: Python<'_>) -> PyResult<&Given> {
-    GIVEN.get(py).ok_or_else(|| PyRuntimeError::new_err("whorl.http is not imported: import it first"))
+/// Takes the module that has the steps of a call; the first call counts.
+#[pyfunction]
+fn give_steps(py: Python<'_>, steps: Py<PyAny>) {
+    let _steps = STEPS.get_or_init(py, || steps);
+}
+
+fn not_imported() -> PyErr {
+    PyRuntimeError::new_err("whorl.http is not imported: import it first")
 }
 
 /// A class of `whorl.http.exceptions`.
@@ -31,7 +39,7 @@ fn given(py: Python<'_>) -> PyResult<&Given> {
 /// # Errors
 /// RuntimeError before `whorl.http` is imported.
 pub fn client_exception<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    given(py)?.exceptions.bind(py).getattr(name)
+    GIVEN.get(py).ok_or_else(not_imported)?.exceptions.bind(py).getattr(name)
 }
 
 /// A class of `whorl.http.http_exceptions`.
@@ -39,23 +47,19 @@ pub fn client_exception<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py,
 /// # Errors
 /// As [`client_exception`].
 pub fn http_exception<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    given(py)?.http_exceptions.bind(py).getattr(name)
+    GIVEN.get(py).ok_or_else(not_imported)?.http_exceptions.bind(py).getattr(name)
 }
 
-/// Warns of a response that the program has not released.
+/// A function of `whorl.http.steps`.
 ///
 /// # Errors
-/// The warning, where a filter makes it an exception.
-pub fn warn_unclosed(
-    event_loop: &Bound<'_, PyAny>,
-    method: &Bound<'_, PyAny>,
-    url: &Bound<'_, PyAny>,
-) -> PyResult<()> {
-    let py = event_loop.py();
-    given(py)?.warn_unclosed.call1(py, (event_loop, method, url)).map(drop)
+/// As [`client_exception`].
+pub fn step<'py>(py: Python<'py>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+    STEPS.get(py).ok_or_else(not_imported)?.bind(py).getattr(name)
 }
 
-/// Adds the function to the module.
+/// Adds the functions to the module.
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(give_http, module)?)
+    module.add_function(wrap_pyfunction!(give_exceptions, module)?)?;
+    module.add_function(wrap_pyfunction!(give_steps, module)?)
 }

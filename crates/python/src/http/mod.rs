@@ -7,12 +7,12 @@
 //!
 //! | files | content |
 //! |---|---|
-//! | `request.rs`, `prepared_request.rs`, `session.rs`, `options.rs`, `cached_target.rs`, `encoded_request.rs`, `response.rs`, `ready.rs` | the fast path: the awaitable; a request that is ready to be sent; the session's shared options; the keywords; a URL; fields and body; the response; an awaitable that is done |
-//! | `deadlines.rs`, `policy.rs` | the deadlines of those requests; the core's rules for `call.py` |
-//! | `connection/`, `transport_handle.rs` | a connection: protocol, parser, read timeout; the transport under it |
-//! | `exchange/`, `body.rs`, `head.rs`, `encode.rs`, `failures.rs` | a response; its bytes and fields for Python; a request's head; errors |
-//! | `pool.rs`, `connection_key.rs` | the pool over real connections; the key that requests must share |
-//! | `coding.rs`, `websocket.rs` | the decoding of long bodies, detached; WebSocket messages for Python |
+//! | `client/` | calls of a session: options, requests, responses, timeouts |
+//! | `pool/` | the pool over real connections; the key that requests must share |
+//! | `h1/` | HTTP/1.1: a connection with its parser and read timeout, an exchange, heads and bodies |
+//! | `websocket.rs` | WebSocket messages for Python |
+//! | `given.rs`, `failures.rs` | what Python gives; errors |
+//! | `guard.rs`, `finish.rs` | what ends along with something else; ends on the loop's thread |
 //!
 //! # Connection and exchange
 //!
@@ -41,54 +41,32 @@
 //! **Errors.** Every method that opens state raises RuntimeError on another thread than the loop's, in addition to the
 //! errors that it names.
 
-mod body;
-mod cached_target;
-mod coding;
-mod connection;
-mod connection_key;
-mod deadlines;
-mod encode;
-mod encoded_request;
-mod exchange;
+mod client;
 mod failures;
 mod finish;
 mod given;
-mod head;
-mod options;
-mod policy;
+mod guard;
+mod h1;
 mod pool;
-mod prepared_request;
-mod ready;
-mod request;
-mod response;
-mod session;
-mod transport_handle;
 mod websocket;
 
 use pyo3::prelude::*;
 
 use crate::interpreter::add_class;
 use crate::transport;
-
-pub use connection::HttpConnection;
+use h1::connection::HttpConnection;
 
 /// Adds the client's classes to the module.
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add_class::<HttpConnection>(module)?;
     transport::register::<HttpConnection>();
-    add_class::<exchange::Exchange>(module)?;
+    add_class::<h1::exchange::Exchange>(module)?;
     add_class::<pool::ConnectionPool>(module)?;
     add_class::<pool::PoolSlot>(module)?;
     add_class::<pool::PoolWaiter>(module)?;
-    add_class::<deadlines::RequestDeadlines>(module)?;
-    add_class::<cached_target::CachedTarget>(module)?;
-    add_class::<ready::Ready>(module)?;
-    add_class::<request::RequestContext>(module)?;
-    add_class::<response::ResponseBase>(module)?;
-    add_class::<session::SessionBase>(module)?;
-    module.add_function(wrap_pyfunction!(encode::encode_head, module)?)?;
+    module.add_function(wrap_pyfunction!(h1::encode::encode_head, module)?)?;
     module.add_function(wrap_pyfunction!(finish::finish_on, module)?)?;
+    client::add_to(module)?;
     given::add_to(module)?;
-    policy::add_to(module)?;
     websocket::add_to(module)
 }

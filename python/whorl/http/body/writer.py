@@ -33,6 +33,7 @@ class StreamWriter(AbstractStreamWriter):
     :param loop: the event loop
     :param on_chunk_sent: awaited with each piece of the body, before it is encoded
     :param on_headers_sent: awaited with the header fields
+    :param head: the head, as it is sent
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class StreamWriter(AbstractStreamWriter):
         loop: asyncio.AbstractEventLoop,
         on_chunk_sent: Callable[[Byteish], Awaitable[None]] | None = None,
         on_headers_sent: Callable[[CIMultiDict[str]], Awaitable[None]] | None = None,
+        *,
+        head: bytes | None = None,
     ) -> None:
         self.protocol = protocol
         self.loop = loop
@@ -52,7 +55,7 @@ class StreamWriter(AbstractStreamWriter):
         self._on_chunk_sent = on_chunk_sent
         self._on_headers_sent = on_headers_sent
         # The head waits for the first piece of the body, so that both go out in one.
-        self._head: bytes | None = None
+        self._head = head
         self._ended = False
         self._compressor: zlib._Compress | None = None
 
@@ -60,6 +63,11 @@ class StreamWriter(AbstractStreamWriter):
     def transport(self) -> asyncio.Transport | None:
         """The connection's transport; None once it is closed."""
         return self.protocol.transport
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is told of the pieces of the body."""
+        return self._on_chunk_sent is None
 
     def enable_chunking(self) -> None:
         """Send the body in chunks (RFC 9112, section 7.1)."""

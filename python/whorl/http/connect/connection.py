@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 from whorl import _core
@@ -11,8 +10,6 @@ from .. import exceptions, http_exceptions
 
 if TYPE_CHECKING:
     import asyncio
-
-    from yarl import URL
 
 __all__ = ["HttpConnection", "ResponseHandler"]
 
@@ -40,12 +37,5 @@ class HttpConnection(_core.HttpConnection):
 ResponseHandler = HttpConnection
 
 
-def _warn_unclosed(loop: asyncio.AbstractEventLoop, method: str, url: URL) -> None:
-    """In debug mode: a response that was not released."""
-    text = f"Unclosed response <ClientResponse({url})> to {method}"
-    warnings.warn(text, ResourceWarning, stacklevel=2)
-    loop.call_exception_handler({"message": text})
-
-
 # The extension imports nothing of this package: it is given what it uses.
-_core.give_http(exceptions, http_exceptions, _warn_unclosed)
+_core.give_exceptions(exceptions, http_exceptions)

@@ -26,7 +26,7 @@ from ..exceptions import (
     UnixClientConnectorError,
 )
 from ..helpers import Sentinel, sentinel
-from ..request import ConnectionKey, Destination
+from ..client_request import ConnectionKey, Destination
 from ..timeouts import ceil_timeout, is_timeout
 from .connection import HttpConnection
 from .dns_cache import DNSCache
@@ -38,7 +38,7 @@ from .tunnel import open_tunnel, proxy_request, start_tls
 if TYPE_CHECKING:
     from ..abc import AbstractResolver, ResolveResult
     from ..hooks.tracing import Trace
-    from ..request import ClientRequest
+    from ..client_request import ClientRequest
     from ..timeouts import ClientTimeout
 
 __all__ = [
@@ -342,7 +342,7 @@ class BaseConnector:
         try:
             if not isinstance(req, Destination) and req.proxy is not None:
                 # Every request has the field; for a new connection the tunnel's request has it.
-                proxy_request(req)
+                self._update_proxy_auth_header_and_build_proxy_req(req)
             for trace in traces:
                 await trace.send_connection_reuseconn()
         except BaseException:
@@ -368,6 +368,11 @@ class BaseConnector:
         self, req: ClientRequest | Destination, traces: Sequence[Trace], timeout: ClientTimeout
     ) -> HttpConnection:
         raise NotImplementedError
+
+    def _update_proxy_auth_header_and_build_proxy_req(self, req: ClientRequest) -> ClientRequest:
+        """The request that is meant for ``req``'s proxy itself; aiohttp's name, for classes that override
+        it."""
+        return proxy_request(req)
 
     def close(self, *, abort_ssl: bool = False) -> Awaitable[None]:
         """Close all connections; requests that are in flight fail. The result may be awaited, for the last to
@@ -532,7 +537,7 @@ class TCPConnector(BaseConnector):
         return await self._dns_cache.resolve(host, port, traces or ())
 
     async def _connect_by_proxy(self, req: ClientRequest, timeout: ClientTimeout) -> HttpConnection:
-        to_proxy = proxy_request(req)
+        to_proxy = self._update_proxy_auth_header_and_build_proxy_req(req)
         protocol = await self._connect_directly(
             to_proxy, [], timeout, client_error=ClientProxyConnectionError
         )

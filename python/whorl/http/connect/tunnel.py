@@ -10,7 +10,7 @@ from whorl import _core
 
 from .. import hdrs
 from ..exceptions import ClientConnectionError, ClientConnectorError, ClientHttpProxyError
-from ..request import ClientRequest
+from ..client_request import ClientRequest
 from ..response import ClientResponse
 from ..timeouts import ceil_timeout
 from .tls import context_for, fingerprint_of

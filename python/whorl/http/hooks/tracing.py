@@ -262,6 +262,11 @@ class Trace:
         self._config = trace_config
         self._context = trace_config_ctx
 
+    @property
+    def listens_to_chunks(self) -> bool:
+        """Whether there is a receiver for the pieces of a request's body."""
+        return bool(self._config.on_request_chunk_sent)
+
     async def _send(self, signal: TracingSignal[P], make_params: Callable[..., P], *values: object) -> None:
         # The parameters are made only if there is a receiver.
         if signal:

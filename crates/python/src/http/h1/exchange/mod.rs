@@ -8,7 +8,7 @@ mod state;
 
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
+use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTimeoutError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple, PyWeakrefMethods};
@@ -17,24 +17,15 @@ use whorl_core::sched::{LoopOwner, OwnerCell};
 
 pub use state::{Actions, BodyDelivery, ExchangePhase, ExchangeState, ResponseOptions};
 
-use super::body::{Piece, ResponseBody};
-use super::connection::HttpConnection;
-use super::deadlines::Deadline;
-use super::failures::{self, MessageError};
-use super::finish::finish_on;
+use crate::http::h1::body::{Piece, ResponseBody};
+use crate::http::h1::connection::HttpConnection;
+use crate::http::failures::{self, MessageError};
+use crate::http::finish::finish_on;
+use crate::http::guard::EndGuard;
 use crate::errors::OrRaise;
 use crate::event_loop::new_future;
-use crate::interpreter::{Attached, CloneWith};
+use crate::interpreter::{Attached, CloneWith, await_future};
 use crate::transport::set_result;
-
-/// Marks `future` as being awaited, as `Future.__await__()` does.
-///
-/// # Errors
-/// The exception of the future.
-pub fn await_future(future: Py<PyAny>, py: Python<'_>) -> PyResult<Py<PyAny>> {
-    future.setattr(py, intern!(py, "_asyncio_future_blocking"), true)?;
-    Ok(future)
-}
 
 /// One request's response. Made by `HttpConnection.begin()`.
 #[pyclass(frozen, weakref, module = "whorl._core")]
@@ -69,7 +60,7 @@ impl Exchange {
             deferred: false,
             continue_waiter: None,
             on_end: Vec::new(),
-            deadline: None,
+            guard: None,
             raw_bytes: 0,
             options,
         };
@@ -169,15 +160,15 @@ impl Exchange {
     /// The exchange is over, with or without an error: ends the reader and runs the callbacks.
     fn ended(&self, slf: &Bound<'_, Self>, reader: Option<&Py<PyAny>>) -> PyResult<()> {
         let py = slf.py();
-        let (error, callbacks, deadline) = self.with_attached(py, |state, at| {
+        let (error, callbacks, guard) = self.with_attached(py, |state, at| {
             let error = match &state.phase {
                 ExchangePhase::Failed(error) => Some(error.clone_with(at)),
                 _ => None,
             };
-            (error, std::mem::take(&mut state.on_end), state.deadline.take())
+            (error, std::mem::take(&mut state.on_end), state.guard.take())
         })?;
-        if let Some(deadline) = deadline {
-            deadline.cancel(py)?;
+        if let Some(guard) = guard {
+            guard.end(py)?;
         }
         if let Some(reader) = reader {
             let reader = reader.bind(py);
@@ -202,6 +193,27 @@ impl Exchange {
             Ok(()) => self.act(slf, actions),
             Err(_unused) => Ok(()),
         }
+    }
+
+    /// Its time is over: it fails with a TimeoutError, and its connection is closed.
+    ///
+    /// # Errors
+    /// As [`Exchange::act`].
+    pub fn time_out(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        Self::fail_with_connection(slf.cast::<Self>()?, PyTimeoutError::new_err(()).into_value(py).into_any())
+    }
+
+    /// Ends it with an exception, unless it is over already; its connection is closed.
+    ///
+    /// # Errors
+    /// As [`Exchange::act`].
+    pub fn fail_with_connection(slf: &Bound<'_, Self>, error: Py<PyAny>) -> PyResult<()> {
+        let this = slf.get();
+        if let Some(connection) = this.connection(slf.py())? {
+            HttpConnection::give_up(&connection)?;
+        }
+        this.fail(slf, error)
     }
 
     /// The connection was closed by our side while the body was on its way: waiters get the error of `release()`, later
@@ -239,10 +251,26 @@ impl Exchange {
         finish_on(event_loop, slf.getattr(abandon)?, args)
     }
 
-    /// Sets the time until which it has to be over.
-    pub fn set_deadline(&self, deadline: Deadline) -> PyResult<()> {
-        let _previous = self.with(|state| state.deadline.replace(deadline))?;
+    /// Has `guard` end along with it.
+    pub fn set_guard(&self, guard: Box<dyn EndGuard>) -> PyResult<()> {
+        let _previous = self.with(|state| state.guard.replace(guard))?;
         Ok(())
+    }
+
+    /// Ends what was to end along with it, now.
+    ///
+    /// # Errors
+    /// The exception of the guard.
+    pub fn end_guard(&self, py: Python<'_>) -> PyResult<()> {
+        match self.with(|state| state.guard.take())? {
+            Some(guard) => guard.end(py),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the connection belongs to another protocol from now on: 101, or 2xx to CONNECT.
+    pub fn is_tunnel(&self) -> PyResult<bool> {
+        self.with(|state| matches!(state.framing, Framing::Tunnel))
     }
 
     /// A future for the head, as an awaitable hands it to its task.

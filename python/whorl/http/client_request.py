@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import re
 import sys
 import traceback
 import warnings
-import weakref
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 from yarl import URL
 
-from whorl import __version__
+from whorl import __version__, _core
 
 from . import hdrs
 from .auth.basic import BasicAuth, is_basic_auth
 from .body import payload
-from .body.formdata import FormData, is_form
 from .body.writer import StreamWriter
 from .connect.tls import SSL_SCHEMES, SSLSetting
 from .cookies.header import build_cookie_header
 from .exceptions import ClientConnectionError, ClientOSError, InvalidURL
-from .helpers import HttpVersion, HttpVersion10, HttpVersion11, Sentinel, TimerNoop, sentinel
+from .helpers import HttpVersion, HttpVersion11, Sentinel, TimerNoop, sentinel
+from .lazy import lazy
 from .timeouts import is_timeout
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ SERVER_SOFTWARE: Final = (
 )
 
 _NOT_TOKEN = re.compile(r"[^-!#$%&'*+.^_`|~0-9a-zA-Z]")
-_DIGITS = re.compile(r"[0-9]+")
+
+# Seconds for which 100 Continue is awaited, as in curl.
+_CONTINUE_AFTER: Final = 1.0
 
 
 class _RequestInfo(NamedTuple):
@@ -121,7 +123,7 @@ def automatic_headers() -> Iterable[tuple[str, str]]:
     return (*ClientRequest.DEFAULT_HEADERS.items(), (hdrs.USER_AGENT, SERVER_SOFTWARE))
 
 
-class ClientRequest:
+class ClientRequest(_core.RequestBase):
     """A request, as middlewares see it. Source of the semantics: ``aiohttp.ClientRequest``.
 
     Made by the session. ``method``, ``url``, ``headers`` (mutable), ``body``, ``session``, ``proxy`` and
@@ -137,16 +139,9 @@ class ClientRequest:
         hdrs.ACCEPT_ENCODING: "gzip, deflate, br, zstd",
     }
 
-    # For `create_autospec()`, which inspects the class.
-    url = URL()
-    method = hdrs.METH_GET
-    auth: BasicAuth | None = None
-    # A task that writes the body has the request: that must not keep a response that is dropped.
-    _response: weakref.ref[ClientResponse] | None = None
-
-    _body: payload.Payload | None = None
-    _skip_auto_headers: frozenset[str] = frozenset()
-    _upload_tracker: UploadTracker | None = None
+    length: int | None = None
+    _timer: Any = TimerNoop()
+    _given_session: ClientSession | None = None
     _attempt = 0
     _writing: asyncio.Task[None] | None = None
     _source_traceback: traceback.StackSummary | None = None
@@ -189,39 +184,65 @@ class ClientRequest:
         self.loop = asyncio.get_running_loop() if loop is None else loop
         if self.loop.get_debug():
             self._source_traceback = traceback.extract_stack(sys._getframe(1))
-        self.original_url = url
-        self.url = url.with_fragment(None) if url.raw_fragment else url
-        self.method = method.upper()
-        self.version = _version(version)
-        self.chunked = chunked
-        self.compress = compress
-        self.length: int | None = None
-        self.server_hostname = server_hostname
-        self.response_class = response_class
-        self._session = session
-        self._ssl: SSLSetting = True if ssl is None else ssl
-        self._timer = TimerNoop() if timer is None else timer
-        self._traces: list[Trace] = [] if traces is None else traces
-        self._continues = False
-
-        self.update_headers(headers)
-        self._set_automatic_headers(skip_auto_headers)
-        if cookies:
-            self.update_cookies(cookies)
-        self._set_content_encoding(data)
-        self.update_auth(auth)
-        self._set_proxy(proxy, proxy_auth, proxy_headers)
-        self._set_body(data)
-        if data is not None or self.method not in self.GET_METHODS:
-            self._set_transfer_encoding()
-        self._set_expect(expect100)
+        if response_class is not None:
+            self.response_class = response_class
+        if session is not None:
+            self._given_session = session
+        if timer is not None:
+            self._timer = timer
+        if proxy is not None and proxy_auth and not is_basic_auth(proxy_auth):
+            raise ValueError(f"proxy_auth must be None or BasicAuth() tuple, not {proxy_auth!r}")
+        if proxy_headers is not None and not isinstance(proxy_headers, MultiDict | MultiDictProxy):
+            proxy_headers = CIMultiDict(proxy_headers)
+        self._build(
+            method.upper(),
+            url,
+            url.with_fragment(None) if url.raw_fragment else url,
+            automatic=list(automatic_headers()),
+            headers=headers,
+            skip_auto_headers=skip_auto_headers,
+            data=data,
+            cookies=cookies,
+            auth=auth,
+            version=parsed_version(version),
+            compress=compress,
+            chunked=None if chunked is None else bool(chunked),
+            expect100=expect100,
+            proxy=proxy,
+            proxy_auth=proxy_auth,
+            proxy_headers=proxy_headers,
+            ssl=True if ssl is None else ssl,
+            server_hostname=server_hostname,
+        )
+        if type(self).headers is not ClientRequest.headers:
+            # A class that has an attribute of that name has the instance's own beside it.
+            self.headers = super().headers
 
     # Properties.
+
+    @lazy
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop."""
+        return self.session._loop
+
+    @lazy
+    def response_class(self) -> type[ClientResponse]:
+        """Made for the response."""
+        return self.session._response_class
+
+    @property
+    def version(self) -> HttpVersion:
+        """The version of HTTP in the request line."""
+        return HttpVersion(*self._version)
+
+    @version.setter
+    def version(self, version: HttpVersion) -> None:
+        self._version = version
 
     @property
     def skip_auto_headers(self) -> CIMultiDict[None]:
         """The names of header fields that are not added by themselves."""
-        return CIMultiDict((name, None) for name in sorted(self._skip_auto_headers))
+        return CIMultiDict((name, None) for name in sorted(self._skipped))
 
     def is_ssl(self) -> bool:
         """Whether the URL's scheme requires TLS."""
@@ -230,7 +251,8 @@ class ClientRequest:
     @property
     def ssl(self) -> SSLSetting:
         """The TLS setting of the request."""
-        return self._ssl
+        setting: SSLSetting = self._ssl
+        return setting
 
     @property
     def host(self) -> str:
@@ -245,8 +267,9 @@ class ClientRequest:
     @property
     def session(self) -> ClientSession:
         """The session, with which a middleware may send other requests."""
-        assert self._session is not None
-        return self._session
+        session = self._session or self._given_session
+        assert session is not None
+        return session
 
     @property
     def connection_key(self) -> ConnectionKey:
@@ -270,36 +293,11 @@ class ClientRequest:
         """This request, as the response has it."""
         return RequestInfo(self.url, self.method, CIMultiDictProxy(self.headers), self.original_url)
 
-    @property
-    def response(self) -> ClientResponse | None:
-        """The response, once the request is sent, for as long as it is referenced."""
-        return None if self._response is None else self._response()
-
     # Its header fields.
 
     def update_headers(self, headers: LooseHeaders | None) -> None:
         """Replace the header fields by ``headers``, after a Host field for the URL."""
-        host = self.url.host_port_subcomponent
-        assert host is not None
-        self.headers: CIMultiDict[str] = CIMultiDict([(hdrs.HOST, host)])
-        if not headers:
-            return
-        for name, value in headers.items() if isinstance(headers, Mapping) else headers:
-            if name.lower() == "host":
-                self.headers[name] = value
-            else:
-                self.headers.add(name, value)
-
-    def _set_automatic_headers(self, skip: Iterable[str] | None) -> None:
-        headers = self.headers
-        if skip:
-            self._skip_auto_headers = frozenset(name.lower() for name in skip)
-        for name, value in automatic_headers():
-            if name not in headers and not self._skips(name):
-                headers[name] = value
-
-    def _skips(self, name: str) -> bool:
-        return bool(self._skip_auto_headers) and name.lower() in self._skip_auto_headers
+        self._set_headers(headers or None)
 
     def update_cookies(self, cookies: LooseCookies | None) -> None:
         """Add ``cookies`` to those of the Cookie field; of the same name, these win."""
@@ -317,39 +315,21 @@ class ClientRequest:
             return
         if not is_basic_auth(auth):
             raise TypeError(f"BasicAuth() tuple is required instead of {auth!r}")
-        self.auth = auth
-        self.headers[hdrs.AUTHORIZATION] = auth.encode()
-
-    def _set_proxy(self, proxy: URL | None, auth: BasicAuth | None, headers: LooseHeaders | None) -> None:
-        self.proxy = proxy
-        self.proxy_auth: BasicAuth | None = None
-        self.proxy_headers: MultiDict[str] | MultiDictProxy[str] | None = None
-        if proxy is None:
-            return
-        if auth and not is_basic_auth(auth):
-            raise ValueError(f"proxy_auth must be None or BasicAuth() tuple, not {auth!r}")
-        self.proxy_auth = auth
-        if headers is not None and not isinstance(headers, MultiDict | MultiDictProxy):
-            headers = CIMultiDict(headers)
-        self.proxy_headers = headers
-
-    def _set_expect(self, expect: bool) -> None:
-        if expect:
-            self.headers[hdrs.EXPECT] = "100-continue"
-        self._continues = expect or self.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
+        self._set_auth(auth)
 
     # Its body.
 
     @property
     def body(self) -> payload.Payload | Literal[b""]:
         """The body; empty bytes if there is none."""
-        return b"" if self._body is None else self._body
+        return self._body or b""
 
     @body.setter
     def body(self, value: Any) -> None:
-        if self._body is not None:
-            _warn_of_unclosed(self._body, 3)
-            self._body._close()
+        body = self._body
+        if body is not None:
+            _warn_of_unclosed(body, 3)
+            body._close()
         self._replace_body(value)
 
     async def update_body(self, body: Any) -> None:
@@ -358,71 +338,10 @@ class ClientRequest:
         The fields that depend on it (Content-Length, Transfer-Encoding, Content-Type if there is none)
         follow.
         """
-        if self._body is not None:
-            await self._body.close()
+        previous = self._body
+        if previous is not None:
+            await previous.close()
         self._replace_body(body)
-
-    def _replace_body(self, body: Any) -> None:
-        self.headers.popall(hdrs.CONTENT_LENGTH, None)
-        if self.chunked:
-            self.headers.popall(hdrs.TRANSFER_ENCODING, None)
-        if self._body is not None and not self._body.autoclose and not self._body.consumed:
-            _warn_of_unclosed(self._body, 4)
-        self._set_body(body)
-        if body is not None or self.method not in self.GET_METHODS:
-            self._set_transfer_encoding()
-
-    def _set_content_encoding(self, data: Any) -> None:
-        if not data:
-            # An empty body is not compressed.
-            self.compress = None
-        elif self.headers.get(hdrs.CONTENT_ENCODING):
-            if self.compress:
-                raise ValueError("compress can not be set if Content-Encoding header is set")
-        elif self.compress:
-            self.compress = self.compress if isinstance(self.compress, str) else "deflate"
-            self.headers[hdrs.CONTENT_ENCODING] = self.compress
-            # Its length is not known before it is compressed.
-            self.chunked = True
-
-    def _set_transfer_encoding(self) -> None:
-        if "chunked" in self.headers.get(hdrs.TRANSFER_ENCODING, "").lower():
-            if self.chunked:
-                raise ValueError('chunked can not be set if "Transfer-Encoding: chunked" header is set')
-            self.chunked = True
-        elif self.chunked:
-            if hdrs.CONTENT_LENGTH in self.headers:
-                raise ValueError("chunked can not be set if Content-Length header is set")
-            self.headers[hdrs.TRANSFER_ENCODING] = "chunked"
-
-    def _set_body(self, data: Any) -> None:
-        if data is None:
-            self._body = None
-            if (
-                self.method not in self.GET_METHODS
-                and not self.chunked
-                and hdrs.CONTENT_LENGTH not in self.headers
-            ):
-                self.headers[hdrs.CONTENT_LENGTH] = "0"
-            return
-        self._body = body = _payload_of(data)
-        chunked = self.chunked or "chunked" in self.headers.get(hdrs.TRANSFER_ENCODING, "").lower()
-        if not chunked and hdrs.CONTENT_LENGTH not in self.headers:
-            if body.size is not None:
-                self.headers[hdrs.CONTENT_LENGTH] = str(body.size)
-            else:
-                self.chunked = True
-        for name, value in body.headers.items():
-            if name not in self.headers and not self._skips(name):
-                self.headers[name] = value
-
-    def _content_length(self) -> int | None:
-        value = self.headers.get(hdrs.CONTENT_LENGTH)
-        if value is None:
-            return None
-        if not _DIGITS.fullmatch(value):
-            raise ValueError(f"Invalid Content-Length header: {value!r}")
-        return int(value)
 
     # Sending it.
 
@@ -434,79 +353,49 @@ class ClientRequest:
             return str(self.url)
         return self.url.raw_path_qs
 
-    def _set_last_headers(self, force_close: bool) -> None:
-        headers = self.headers
-        if (
-            self.method in self.POST_METHODS
-            and hdrs.CONTENT_TYPE not in headers
-            and not self._skips(hdrs.CONTENT_TYPE)
-        ):
-            headers[hdrs.CONTENT_TYPE] = "application/octet-stream"
-        if hdrs.CONNECTION not in headers:
-            if force_close:
-                if self.version == HttpVersion11:
-                    headers[hdrs.CONNECTION] = "close"
-            elif self.version == HttpVersion10:
-                headers[hdrs.CONNECTION] = "keep-alive"
-
     async def send(self, conn: Connection) -> ClientResponse:
         """Send the request; the response has not started when this returns, and the body may still be on its
         way out."""
+        response: ClientResponse = await self._send(conn)
+        return response
+
+    def _start_upload(
+        self, conn: Connection, head: bytes
+    ) -> tuple[StreamWriter, asyncio.Task[None] | None]:
+        """Send ``head``, and the body; by a task of its own where that may have to wait."""
         protocol = conn.protocol
         assert protocol is not None
-        assert self.response_class is not None
-        self._set_last_headers(conn._connector.force_close)
-        options = conn.options
-        exchange = protocol.begin(self.method, **options)
+        listens = any(trace.listens_to_chunks for trace in self._traces)
         writer = StreamWriter(
             protocol,
             self.loop,
-            functools.partial(self._chunk_sent, self.method, self.url) if self._traces else None,
-            functools.partial(self._headers_sent, self.method, self.url) if self._traces else None,
+            functools.partial(self._chunk_sent, self.method, self.url) if listens else None,
+            head=head,
         )
         if self.compress:
-            assert isinstance(self.compress, str)
             writer.enable_compression(self.compress)
         if self.chunked:
             writer.enable_chunking()
-        await writer.write_headers(
-            f"{self.method} {self._target()} HTTP/{self.version.major}.{self.version.minor}", self.headers
-        )
-        task = self._start_body(writer, conn)
-        response = self.response_class(
-            self.method,
-            self.original_url,
-            writer=task,
-            continue100=None,
-            timer=self._timer,
-            request_info=self.request_info,
-            traces=self._traces,
-            loop=self.loop,
-            session=self._session,
-            stream_writer=writer,
-        )
-        response._exchange = exchange
-        self._response = weakref.ref(response)
-        return response
+        elif not self.compress:
+            writer.length = self._content_length()
+        return writer, self._start_body(writer, conn)
 
     def _start_body(self, writer: StreamWriter, conn: Connection) -> asyncio.Task[None] | None:
-        """Send the body; by a task of its own where it may have to wait."""
         protocol, tracker = conn.protocol, self._upload_tracker
         assert protocol is not None
         default_writer = type(self).write_bytes is ClientRequest.write_bytes
         if default_writer and not self._continues and not protocol.writing_paused:
-            if not self._body:
+            data = self._bytes
+            if data is None and self._body is None:
                 writer.set_eof()
                 protocol.sent()
                 if tracker is not None:
                     tracker._sent(self._attempt)
                 return None
-            if type(self._body) is payload.BytesPayload and tracker is None and not self._traces:
+            if data is not None and tracker is None and writer.is_silent:
                 # Bytes that are here already need no task to send them.
-                data: Byteish = self._body._value
-                length = self._content_length()
-                writer.end(data if length is None else data[:length])
-                protocol.sent()
+                writer.end(data)
+                self._sent_whole(writer, protocol)
                 return None
         coroutine = self.write_bytes(writer, conn, self._content_length())
         if sys.version_info >= (3, 12):
@@ -517,6 +406,13 @@ class ClientRequest:
             return None
         self._writing = task
         return task
+
+    def _sent_whole(self, writer: StreamWriter, protocol: _core.HttpConnection) -> None:
+        """All of the request is written."""
+        if writer.length:
+            # Less than Content-Length says: what follows would be taken for the rest (RFC 9112, section 9.3).
+            protocol.force_close()
+        protocol.sent()
 
     async def write_bytes(
         self, writer: StreamWriter, conn: Connection, content_length: int | None = None
@@ -532,13 +428,16 @@ class ClientRequest:
         protocol = conn.protocol
         assert protocol is not None
         try:
-            if self._continues and (exchange := protocol.exchange) is not None:
-                writer.send_headers()
-                await writer.drain()
-                await exchange.continue_waiter()
+            if self._continues and not await self._is_continued(writer, protocol):
+                # The server has refused the body. It may expect one all the same: the connection ends.
+                if tracker is not None:
+                    tracker._failed(attempt, None)
+                protocol.force_close()
+                protocol.sent()
+                return
             try:
-                if self._body is not None:
-                    await self._body.write_with_length(writer, content_length)
+                if (body := self._body) is not None:
+                    await body.write_with_length(writer, content_length)
             except Exception as cause:
                 error = self._sending_error(cause, conn)
                 protocol.set_exception(error, cause if error is not cause else None)
@@ -549,13 +448,26 @@ class ClientRequest:
                 await writer.write_eof()
                 if tracker is not None:
                     tracker._sent(attempt)
-                protocol.sent()
+                self._sent_whole(writer, protocol)
         except BaseException as error:
             if tracker is not None:
                 tracker._failed(attempt, None if isinstance(error, asyncio.CancelledError) else error)
             # Half a request is on the wire.
             conn.close()
             raise
+
+    async def _is_continued(self, writer: StreamWriter, protocol: _core.HttpConnection) -> bool:
+        """Whether the body is to be sent: after 100 Continue, or when the server has not answered for a while
+        (RFC 9110, section 10.1.1); a response that comes instead refuses it."""
+        exchange = protocol.exchange
+        writer.send_headers()
+        await writer.drain()
+        if exchange is None:
+            return True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CONTINUE_AFTER):
+                await exchange.continue_waiter()
+        return exchange.phase == "waiting"
 
     def _sending_error(self, cause: Exception, conn: Connection) -> Exception:
         if isinstance(cause, OSError):
@@ -579,10 +491,6 @@ class ClientRequest:
         for trace in self._traces:
             await trace.send_request_chunk_sent(method, url, bytes(chunk))
 
-    async def _headers_sent(self, method: str, url: URL, headers: CIMultiDict[str]) -> None:
-        for trace in self._traces:
-            await trace.send_request_headers(method, url, headers)
-
 
 async def finished(task: asyncio.Task[None]) -> None:
     """Wait for ``task`` to end; its being cancelled is none of the caller's concern, the caller's own is."""
@@ -594,18 +502,11 @@ async def finished(task: asyncio.Task[None]) -> None:
             raise
 
 
-def _payload_of(data: Any) -> payload.Payload:
-    body = data() if is_form(data) else data
-    try:
-        return payload.PAYLOAD_REGISTRY.get(body, disposition=None)
-    except payload.LookupError:
-        fields: Any = body
-        form = FormData(fields)()
-        assert isinstance(form, payload.Payload)
-        return form
+def parsed_version(version: HttpVersion | str) -> HttpVersion:
+    """The version of HTTP, which may be text such as ``"1.1"``.
 
-
-def _version(version: HttpVersion | str) -> HttpVersion:
+    :raises ValueError: for text that is none
+    """
     if not isinstance(version, str):
         return version
     major, _, minor = (part.strip() for part in version.partition("."))

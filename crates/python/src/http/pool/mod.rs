@@ -1,5 +1,7 @@
 //! The pool of connections: the core's policy over connections that are real.
 
+mod key;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,15 +14,15 @@ use slab::Slab;
 use whorl_core::client::pool::{self, Checkout, Pool, PoolKey, PoolLimits, Released, WaiterId};
 use whorl_core::sched::{LoopOwner, OwnerCell};
 
-use super::connection::HttpConnection;
-use super::connection_key::ConnectionKey;
-use super::deadlines::Deadline;
-use super::exchange::await_future;
-use super::failures;
-use super::finish::finish_on;
+pub use key::ConnectionKey;
+
+use crate::http::failures;
+use crate::http::finish::finish_on;
+use crate::http::guard::EndGuard;
+use crate::http::h1::connection::HttpConnection;
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, clock, new_future};
-use crate::interpreter::{Attached, CloneWith, Collector, Identity};
+use crate::interpreter::{Attached, CloneWith, Collector, Identity, await_future};
 use crate::transport::set_result;
 
 /// An idle connection, and since when it is idle.
@@ -80,8 +82,8 @@ pub struct PoolWaiter {
     pool: Py<ConnectionPool>,
     waiter_id: WaiterId,
     future: Py<PyAny>,
-    /// Until when a request on the fast path waits.
-    deadline: OwnerCell<Option<Deadline>>,
+    /// What is over when it is: the deadline of its request.
+    guard: OwnerCell<Option<Box<dyn EndGuard>>>,
 }
 
 /// The outcome of a request for a connection.
@@ -442,22 +444,19 @@ impl ConnectionPool {
     ) -> PyResult<Grant<'py>> {
         let py = slf.py();
         let this = slf.get();
-        let owner = || Arc::clone(this.state.owner());
         Ok(match granted {
             Ok(connection) => Grant::Connection(connection),
             Err(Pending::Open(permit)) => {
-                let permit = OwnerCell::new(owner(), Some(permit));
+                let permit = OwnerCell::new(Arc::clone(this.state.owner()), Some(permit));
                 Grant::Slot(Bound::new(py, PoolSlot { pool: slf.clone().unbind(), permit })?)
             }
             Err(Pending::Wait(waiter_id)) => {
                 let future = new_future(this.event_loop.bind(py))?.unbind();
                 let reference = future.clone_ref(py);
                 let _previous = this.with(|state| state.waiters.insert(waiter_id, reference))?;
-                let deadline = OwnerCell::new(owner(), None);
-                Grant::Waiter(Bound::new(
-                    py,
-                    PoolWaiter { pool: slf.clone().unbind(), waiter_id, future, deadline },
-                )?)
+                let guard = OwnerCell::new(Arc::clone(this.state.owner()), None);
+                let pool = slf.clone().unbind();
+                Grant::Waiter(Bound::new(py, PoolWaiter { pool, waiter_id, future, guard })?)
             }
             Err(Pending::Closed) => Grant::Closed,
         })
@@ -488,15 +487,15 @@ impl PoolWaiter {
         await_future(self.future.clone_ref(py), py)
     }
 
-    /// Sets the time until which it waits.
-    pub fn set_deadline(&self, deadline: Deadline) -> PyResult<()> {
-        let _previous = self.deadline.with(|place| place.replace(deadline)).or_raise()?;
+    /// Has `guard` end along with it.
+    pub fn set_guard(&self, guard: Box<dyn EndGuard>) -> PyResult<()> {
+        let _previous = self.guard.with(|place| place.replace(guard)).or_raise()?;
         Ok(())
     }
 
-    fn cancel_deadline(&self, py: Python<'_>) -> PyResult<()> {
-        match self.deadline.with(Option::take).or_raise()? {
-            Some(deadline) => deadline.cancel(py),
+    fn end_guard(&self, py: Python<'_>) -> PyResult<()> {
+        match self.guard.with(Option::take).or_raise()? {
+            Some(guard) => guard.end(py),
             None => Ok(()),
         }
     }
@@ -523,18 +522,20 @@ impl PoolWaiter {
     ///
     /// # Errors
     /// The exception of a foreign future.
-    pub fn time_out(&self, py: Python<'_>) -> PyResult<()> {
-        if self.is_done(py)? {
+    pub fn time_out(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.cast::<Self>()?.get();
+        if this.is_done(py)? {
             return Ok(());
         }
         let error = PyTimeoutError::new_err(()).into_value(py);
-        self.future.bind(py).call_method1(intern!(py, "set_exception"), (error,)).map(drop)
+        this.future.bind(py).call_method1(intern!(py, "set_exception"), (error,)).map(drop)
     }
 
     /// Takes the grant.
     pub fn take<'py>(slf: &Bound<'py, Self>) -> PyResult<Grant<'py>> {
         let this = slf.get();
-        this.cancel_deadline(slf.py())?;
+        this.end_guard(slf.py())?;
         let pool = this.pool.bind(slf.py());
         let checkout = pool.get().with(|state| state.pool.claim(this.waiter_id))?.unwrap_or(Checkout::Closed);
         ConnectionPool::granted(pool, pool.get().use_checkout(pool, checkout)?)
@@ -572,15 +573,15 @@ impl PoolWaiter {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.pool)?;
         visit.call(&self.future)?;
-        self.deadline
-            .visit(Collector::of(&visit), |deadline, visit| {
-                deadline.as_ref().map_or(Ok(()), |deadline| deadline.visit(*visit))
+        self.guard
+            .visit(Collector::of(&visit), |guard, visit| {
+                guard.as_ref().map_or(Ok(()), |guard| guard.visit(*visit))
             })
             .unwrap_or(Ok(()))
     }
 
     fn __clear__(&self) {
-        let _deadline = self.deadline.with(Option::take);
+        let _guard = self.guard.with(Option::take);
     }
 
     /// Done when there is a grant.
@@ -597,7 +598,7 @@ impl PoolWaiter {
     /// Leave the queue; a grant meanwhile goes to the next.
     pub fn give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
-        this.cancel_deadline(slf.py())?;
+        this.end_guard(slf.py())?;
         let pool = this.pool.bind(slf.py());
         let now = pool.get().now(slf.py())?;
         let (_future, released) = pool.get().with(|state| {

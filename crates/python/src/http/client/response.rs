@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::cached_target::{CachedTarget, RequestRecord};
-use super::exchange::Exchange;
+use whorl_core::http1::ResponseHead;
+
 use super::ready::Ready;
+use super::target::RequestRecord;
+use crate::http::h1::exchange::Exchange;
 use whorl_core::sched::assert_nothing_open;
 
 use crate::interpreter::{CloneWith, Collector, Guarded, in_destructor};
@@ -23,21 +25,24 @@ pub struct ResponseBase {
     sent: Guarded<Option<Arc<RequestRecord>>>,
     session: Guarded<Option<Py<PyAny>>>,
     body: Guarded<Option<Py<PyBytes>>>,
-    /// Method and URL of a request that was not on the fast path.
+    /// Method and URL of the request of a response that a program has made.
     request: Guarded<Option<(Py<PyAny>, Py<PyAny>)>>,
     released: AtomicBool,
+    /// Whether reading and releasing it take no code of Python's: nothing of its request is being sent, and nothing listens.
+    is_simple: AtomicBool,
 }
 
 impl ResponseBase {
-    /// A response of `class` to a request on the fast path.
+    /// A response of `class`.
     ///
     /// # Errors
     /// The exception of making an instance of the class.
     pub fn make<'py>(
-        class: &Bound<'py, PyType>,
+        class: &Bound<'py, PyAny>,
         exchange: Py<Exchange>,
         sent: Arc<RequestRecord>,
         session: Py<PyAny>,
+        is_simple: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = class.py();
         // Without `__init__()`, which is for tools that make responses of their own.
@@ -49,7 +54,19 @@ impl ResponseBase {
             this.sent.replace(py, Some(sent)),
             this.session.replace(py, Some(session)),
         );
+        this.is_simple.store(is_simple, Ordering::Relaxed);
         Ok(response)
+    }
+
+    /// The head, if its request was sent by a session and the head has come.
+    ///
+    /// # Errors
+    /// RuntimeError on another thread than the loop's.
+    pub fn head(&self, py: Python<'_>) -> PyResult<Option<Arc<ResponseHead>>> {
+        match self.exchange(py) {
+            Some(exchange) => exchange.get().head_if_any(),
+            None => Ok(None),
+        }
     }
 
     /// Releases it if only a mark is needed, as its exchange is over; true if it is done.
@@ -58,7 +75,7 @@ impl ResponseBase {
             Some(exchange) => exchange.get().is_done()?,
             None => false,
         };
-        let done = ended && self.sent.peek(py, |sent, _at| sent.is_some());
+        let done = ended && self.is_simple.load(Ordering::Relaxed);
         self.released.fetch_or(done, Ordering::Relaxed);
         Ok(done)
     }
@@ -80,6 +97,7 @@ impl ResponseBase {
             body: Guarded::new(None),
             request: Guarded::new(None),
             released: AtomicBool::new(false),
+            is_simple: AtomicBool::new(false),
         }
     }
 
@@ -93,11 +111,11 @@ impl ResponseBase {
         let _previous = self.exchange.replace(py, exchange);
     }
 
-    /// The method, URL and head of its request on the fast path.
+    /// The method, URL and head of its request, if a session has sent it.
     #[getter]
-    fn _sent(&self, py: Python<'_>) -> Option<(Py<pyo3::types::PyString>, Py<CachedTarget>, Py<PyBytes>)> {
+    fn _sent(&self, py: Python<'_>) -> Option<(Py<pyo3::types::PyString>, Py<PyAny>, Py<PyBytes>)> {
         let sent = self.sent.peek(py, |sent, _at| sent.clone())?;
-        Some((sent.method.clone_ref(py), sent.cached.clone_ref(py), sent.head.clone_ref(py)))
+        Some((sent.method.clone_ref(py), sent.url.clone_ref(py), sent.head.clone_ref(py)))
     }
 
     #[getter]
@@ -143,10 +161,7 @@ impl ResponseBase {
     fn read<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let this = slf.get();
-        // A response on the fast path that was not released.
-        let on_fast_path =
-            this.sent.peek(py, |sent, _at| sent.is_some()) && !this.released.load(Ordering::Relaxed);
-        if on_fast_path {
+        if this.is_simple.load(Ordering::Relaxed) && !this.released.load(Ordering::Relaxed) {
             let body = match (this.body.peek(py, |body, at| body.clone_with(at)), this.exchange(py)) {
                 (Some(body), _) => Some(body),
                 (None, Some(exchange)) => exchange.get().take_whole(py)?,
@@ -202,7 +217,7 @@ impl Drop for ResponseBase {
             }
             let request = match sent {
                 Some(sent) => {
-                    Some((sent.method.clone_ref(py).into_any(), sent.cached.get().url.clone_ref(py)))
+                    Some((sent.method.clone_ref(py).into_any(), sent.url.clone_ref(py)))
                 }
                 None => request,
             };

@@ -7,11 +7,11 @@ use pyo3::types::PyWeakrefReference;
 use whorl_core::client::coding::{DecodeError, DecodeProgress, Decoder};
 use whorl_core::http1::{Framing, ResponseHead};
 
-use crate::http::body::{Piece, ResponseBody};
-use crate::http::coding;
-use crate::http::connection::HttpConnection;
-use crate::http::deadlines::Deadline;
+use crate::http::h1::body::{Piece, ResponseBody};
+use crate::http::h1::coding;
+use crate::http::h1::connection::HttpConnection;
 use crate::http::failures::MessageError;
+use crate::http::guard::EndGuard;
 use crate::interpreter::Attached;
 
 /// The phase of a response.
@@ -140,7 +140,8 @@ pub struct ExchangeState {
     pub deferred: bool,
     pub continue_waiter: Option<Py<PyAny>>,
     pub on_end: Vec<Py<PyAny>>,
-    pub deadline: Option<Deadline>,
+    /// What is over when it ends: the deadline of its request.
+    pub guard: Option<Box<dyn EndGuard>>,
     pub raw_bytes: u64,
     pub options: ResponseOptions,
 }

@@ -8,9 +8,9 @@ use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::http1::Framing;
 
 use super::{BodyDelivery, Exchange, ExchangePhase, waiter};
-use crate::http::connection::HttpConnection;
+use crate::http::h1::connection::HttpConnection;
 use crate::http::given;
-use crate::http::head;
+use crate::http::h1::head;
 use crate::interpreter::{CloneWith, Collector};
 use crate::transport::set_result;
 
@@ -163,25 +163,20 @@ impl Exchange {
     /// End the exchange with `exc`, unless it is over; the connection is closed.
     #[pyo3(name = "fail")]
     fn py_fail(slf: &Bound<'_, Self>, exc: Py<PyAny>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        if let Some(connection) = this.connection(py)? {
-            HttpConnection::give_up(&connection)?;
-        }
-        this.fail(slf, exc)
+        Self::fail_with_connection(slf, exc)
     }
 
     /// Abandon the response: the connection is closed if more of it is still to come.
     pub fn abandon(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let (connection, deadline, _body, _previous) = this.with(|state| {
+        let (connection, guard, _body, _previous) = this.with(|state| {
             let previous = std::mem::replace(&mut state.delivery, BodyDelivery::Discarded);
             state.decoding = None;
-            (state.connection.take(), state.deadline.take(), std::mem::take(&mut state.body), previous)
+            (state.connection.take(), state.guard.take(), std::mem::take(&mut state.body), previous)
         })?;
-        if let Some(deadline) = deadline {
-            deadline.cancel(py)?;
+        if let Some(guard) = guard {
+            guard.end(py)?;
         }
         match connection {
             Some(connection) => HttpConnection::give_up(connection.bind(py)),
@@ -202,7 +197,7 @@ impl Exchange {
         }
         Self::abandon(slf)?;
         if event_loop.call_method0(intern!(py, "get_debug"))?.is_truthy()? {
-            given::warn_unclosed(event_loop, method, url)?;
+            given::step(py, intern!(py, "warn_unclosed"))?.call1((event_loop, method, url))?;
         }
         Ok(())
     }
@@ -271,7 +266,7 @@ impl Exchange {
     /// Whether the connection belongs to another protocol from now on: 101, or 2xx to CONNECT.
     #[getter]
     fn upgraded(&self) -> PyResult<bool> {
-        self.with(|state| matches!(state.framing, Framing::Tunnel))
+        self.is_tunnel()
     }
 
     /// (major, minor)
@@ -312,8 +307,8 @@ impl Exchange {
         self.state
             .visit(Collector::of(&visit), |state, visit| {
                 visit.call(&state.connection)?;
-                if let Some(deadline) = &state.deadline {
-                    deadline.visit(*visit)?;
+                if let Some(guard) = &state.guard {
+                    guard.visit(*visit)?;
                 }
                 if let ExchangePhase::Failed(error) = &state.phase {
                     visit.call(error)?;
@@ -339,6 +334,6 @@ impl Exchange {
         });
         let _reader = self.state.with(|state| state.awaited_reader.take());
         let _callbacks = self.state.with(|state| std::mem::take(&mut state.on_end));
-        let _deadline = self.state.with(|state| state.deadline.take());
+        let _guard = self.state.with(|state| state.guard.take());
     }
 }

@@ -13,10 +13,10 @@ use pyo3::types::{PyBytes, PyString};
 use whorl_core::http1::{Finish, MessageEvent, ParseError, ParserLimits, RequestKind, ResponseParser};
 use whorl_core::sched::OwnerCell;
 
-use super::exchange::{self, Actions, Exchange, ExchangePhase, ResponseOptions};
-use super::failures::{self, MessageError};
-use super::pool::{ConnectionPool, PoolPermit};
-use super::transport_handle::TransportHandle;
+use crate::http::h1::exchange::{self, Actions, Exchange, ExchangePhase, ResponseOptions};
+use crate::http::failures::{self, MessageError};
+use crate::http::pool::{ConnectionPool, PoolPermit};
+use crate::http::h1::transport_handle::TransportHandle;
 use crate::errors::OrRaise;
 use crate::event_loop::clock;
 use crate::ffi::call_in_context;
@@ -441,6 +441,16 @@ impl HttpConnection {
             (state.permit.replace(permit), state.home.replace(home))
         })?;
         Ok(())
+    }
+
+    /// Closes it when the exchange that it is in has ended.
+    pub fn close_after_exchange(&self) -> PyResult<()> {
+        self.with(|state| state.keep_alive = KeepAlive::Close)
+    }
+
+    /// Whether the transport has paused writing.
+    pub fn is_writing_paused(&self) -> PyResult<bool> {
+        self.with(|state| state.writing_paused)
     }
 
     /// Whether it has a transport.

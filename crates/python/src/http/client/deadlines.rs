@@ -1,19 +1,16 @@
-//! The timeouts of requests on the fast path; the total ones of a session share one timer.
+//! The timeouts of requests; the total ones of a session share one timer.
 
 use std::sync::Arc;
 
-use pyo3::exceptions::PyTimeoutError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::client::deadlines::{DeadlineId, Deadlines};
 use whorl_core::sched::{LoopOwner, OwnerCell};
 
-use super::connection::HttpConnection;
-use super::exchange::Exchange;
-use super::pool::PoolWaiter;
 use crate::errors::OrRaise;
 use crate::event_loop::clock;
+use crate::http::guard::EndGuard;
 use crate::interpreter::Collector;
 
 /// How long a response may take, in nanoseconds.
@@ -34,14 +31,6 @@ impl RequestTimeouts {
         Self { total: limit(total), read: limit(read), has_connect: false }
     }
 
-    /// The rest of the total timeout after so many nanoseconds, rounded up to a whole second or to a 64th of the limit:
-    /// each length has a queue of its own.
-    pub fn total_after(&self, elapsed: u64) -> Option<u64> {
-        let total = self.total?;
-        let unit = (total / 64).clamp(1, 1_000_000_000);
-        Some(total.saturating_sub(elapsed).div_ceil(unit).max(1).saturating_mul(unit))
-    }
-
     /// Of a `whorl.http.ClientTimeout`.
     ///
     /// # Errors
@@ -54,27 +43,17 @@ impl RequestTimeouts {
     }
 }
 
-/// A wait that is given up when its deadline has passed.
+/// A wait that is given up when its deadline has passed: what waits, and how it is told.
 #[derive(Debug)]
-pub enum Timed {
-    /// A response.
-    Exchange(Py<Exchange>),
-    /// The wait for a connection.
-    Waiter(Py<PoolWaiter>),
+pub struct Timed {
+    object: Py<PyAny>,
+    time_out: fn(&Bound<'_, PyAny>) -> PyResult<()>,
 }
 
 impl Timed {
-    fn give_up(&self, py: Python<'_>) -> PyResult<()> {
-        match self {
-            Self::Exchange(exchange) => {
-                let exchange = exchange.bind(py);
-                if let Some(connection) = exchange.get().connection(py)? {
-                    HttpConnection::give_up(&connection)?;
-                }
-                exchange.get().fail(exchange, PyTimeoutError::new_err(()).into_value(py).into_any())
-            }
-            Self::Waiter(waiter) => waiter.get().time_out(py),
-        }
+    /// Of `object`, for which `time_out` is called.
+    pub fn new(object: &Bound<'_, PyAny>, time_out: fn(&Bound<'_, PyAny>) -> PyResult<()>) -> Self {
+        Self { object: object.clone().unbind(), time_out }
     }
 }
 
@@ -101,7 +80,7 @@ struct Timer {
     when: u64,
 }
 
-/// The deadlines of a session's requests on the fast path.
+/// The deadlines of a session's requests.
 #[pyclass(frozen, module = "whorl._core")]
 #[derive(Debug)]
 pub struct RequestDeadlines {
@@ -135,6 +114,16 @@ impl Deadline {
     /// Shows the garbage collector the references.
     pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.deadlines)
+    }
+}
+
+impl EndGuard for Deadline {
+    fn end(self: Box<Self>, py: Python<'_>) -> PyResult<()> {
+        self.cancel(py)
+    }
+
+    fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        Self::visit(self, visit)
     }
 }
 
@@ -203,7 +192,7 @@ impl RequestDeadlines {
             .or_raise()?;
         let mut outcome = Ok(());
         for timed in expired {
-            outcome = outcome.and(timed.give_up(py));
+            outcome = outcome.and((timed.time_out)(timed.object.bind(py)));
         }
         match next {
             Some(next) => outcome.and(this.set_timer(slf, now, next)),
@@ -227,10 +216,7 @@ impl RequestDeadlines {
         visit.call(&self.event_loop)?;
         self.state
             .visit(Collector::of(&visit), |state, visit| {
-                state.queue.iter().try_for_each(|timed| match timed {
-                    Timed::Exchange(exchange) => visit.call(exchange),
-                    Timed::Waiter(waiter) => visit.call(waiter),
-                })?;
+                state.queue.iter().try_for_each(|timed| visit.call(&timed.object))?;
                 state.timer.as_ref().map_or(Ok(()), |timer| visit.call(&timer.handle))
             })
             .unwrap_or(Ok(()))

@@ -13,10 +13,10 @@ use super::{
     ConnectionStage, ConnectionState, HttpConnection, KeepAlive, NANOSECONDS, ReadTimeout, Sending, cancel,
 };
 use crate::event_loop::{EventLoop, clock, new_future};
-use crate::http::exchange::{Exchange, ResponseOptions};
+use crate::http::h1::exchange::{Exchange, ResponseOptions};
 use crate::http::failures;
 use crate::http::pool::PoolPermit;
-use crate::http::transport_handle::TransportHandle;
+use crate::http::h1::transport_handle::TransportHandle;
 use crate::interpreter::{CloneWith, Collector};
 use crate::transport::{Chunk, set_result};
 
@@ -170,7 +170,7 @@ impl HttpConnection {
 
     /// Close the connection when the exchange that it is in has ended.
     fn force_close(&self) -> PyResult<()> {
-        self.with(|state| state.keep_alive = KeepAlive::Close)
+        self.close_after_exchange()
     }
 
     /// Fail the exchange that the connection is in with `exc`.
@@ -220,7 +220,7 @@ impl HttpConnection {
     /// Whether the transport has paused writing.
     #[getter]
     fn writing_paused(&self) -> PyResult<bool> {
-        self.with(|state| state.writing_paused)
+        self.is_writing_paused()
     }
 
     /// Whether the peer is made to wait.

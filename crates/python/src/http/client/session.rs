@@ -1,0 +1,479 @@
+//! The session's native half: the options that its calls share, and the targets of URLs that were requested before.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyList, PyString, PyType};
+use pyo3::{PyTraverseError, PyVisit};
+use whorl_core::client::call::CallPolicy;
+use whorl_core::http1::{ParserLimits, Version};
+use whorl_core::sched::{LoopOwner, OwnerCell};
+
+use super::deadlines::{RequestDeadlines, RequestTimeouts};
+use super::fields::{FieldLines, RequestFields, pairs};
+use super::request::{lower_case_names, version_of};
+use super::target::RequestTarget;
+use crate::errors::OrRaise;
+use crate::event_loop::EventLoop;
+use crate::ffi::class_version;
+use crate::http::given;
+use crate::http::h1::exchange::ResponseOptions;
+use crate::http::pool::ConnectionPool;
+
+/// So many URLs are cached, and as many again that were used before them.
+const CACHED: usize = 512;
+
+/// The steps of a call that are a program's own, by a class, an instance or an attribute of its.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Overrides {
+    /// `request_class`, or a method of it: a request is made by its constructor, and sent by `send()`.
+    pub request: bool,
+    /// The connector, or its `connect()`.
+    pub connect: bool,
+    /// `response_class.__init__()` or `start()`.
+    pub response: bool,
+    /// `response_class.__aexit__()` or `release()`.
+    pub release: bool,
+    /// The session's `_build_url()`, `_prepare_headers()`.
+    pub headers: bool,
+    /// The cookie jar, or its `filter_cookies()`.
+    pub cookies: bool,
+}
+
+/// The options that a session's calls share.
+#[derive(Debug)]
+pub struct SessionConfig {
+    pub event_loop: Py<PyAny>,
+    /// Makes connections.
+    pub connector: Py<PyAny>,
+    /// The connector's pool; none of a connector that is not a `BaseConnector`.
+    pub pool: Option<Py<ConnectionPool>>,
+    /// Whether each connection serves one request.
+    pub force_close: bool,
+    /// Any callable, if it is overridden.
+    pub request_class: Py<PyAny>,
+    pub response_class: Py<PyAny>,
+    pub response: ResponseOptions,
+    pub limits: ParserLimits,
+    pub max_line_size: usize,
+    pub max_field_size: usize,
+    pub max_headers: usize,
+    /// Of calls that have none of their own.
+    pub timeouts: RequestTimeouts,
+    /// `whorl.http.ClientTimeout`
+    pub timeout_class: Py<PyAny>,
+    pub policy: CallPolicy,
+    /// A coroutine function that decides about the status.
+    pub status_check: Option<Py<PyAny>>,
+    pub deadlines: Py<RequestDeadlines>,
+    pub overrides: Overrides,
+    pub version: Version,
+    /// The header fields that were given to the session.
+    pub fields: FieldLines,
+    /// Those that every request has by default.
+    pub automatic: FieldLines,
+    /// The names of automatic fields that requests do not have, in lower case.
+    pub skipped: Vec<Vec<u8>>,
+    /// The credentials of every request to the session's origin.
+    pub auth: Option<Py<PyAny>>,
+    /// The origin of `base_url`.
+    pub base_origin: Option<Py<PyAny>>,
+    /// Makes the text or the bytes of `json=`.
+    pub json_serialize: Py<PyAny>,
+    pub cookie_jar: Py<PyAny>,
+    /// The records of the cookie jar; empty: there are no cookies.
+    cookies: Py<PyDict>,
+    pub proxy: Option<Py<PyAny>>,
+    pub proxy_auth: Option<Py<PyAny>>,
+    pub trust_env: bool,
+    /// The session's middlewares; none: there are none.
+    pub middlewares: Option<Py<PyAny>>,
+    trace_configs: Py<PyList>,
+    /// A bit for each signal that has a receiver.
+    pub signals: u8,
+    /// Whether the loop is in debug mode.
+    pub debug: bool,
+    traced: usize,
+    /// The classes whose methods a call would use, as they were.
+    classes: Vec<ClassAsItWas>,
+    headers: Py<PyAny>,
+    headers_version: u64,
+    cached: TargetCache,
+}
+
+/// The targets of URLs: two dicts, of which the older one is forgotten when the newer one is full.
+#[derive(Debug)]
+struct TargetCache {
+    newer: OwnerCell<Py<PyDict>>,
+    older: OwnerCell<Py<PyDict>>,
+}
+
+/// A class, and its version, which changes with the class and its bases.
+#[derive(Debug)]
+struct ClassAsItWas {
+    class: Py<PyType>,
+    version: u32,
+}
+
+impl ClassAsItWas {
+    fn new(class: &Bound<'_, PyType>) -> Self {
+        Self { version: class_version(class), class: class.clone().unbind() }
+    }
+
+    /// Whether it may have changed.
+    fn has_changed(&self, py: Python<'_>) -> bool {
+        self.version == 0 || class_version(self.class.bind(py)) != self.version
+    }
+}
+
+/// The native half of `whorl.http.ClientSession`.
+#[pyclass(frozen, subclass, module = "whorl._core")]
+#[derive(Debug)]
+pub struct SessionBase {
+    config: OwnerCell<Option<Arc<SessionConfig>>>,
+    /// Whether the session has been closed or detached.
+    closed: AtomicBool,
+}
+
+fn version_of_headers(headers: &Bound<'_, PyAny>) -> PyResult<u64> {
+    static GETVERSION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = headers.py();
+    let getversion = GETVERSION.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
+        Ok(py.import("multidict")?.getattr("getversion")?.unbind())
+    })?;
+    crate::ffi::call(py, getversion, [headers])?.extract()
+}
+
+impl SessionBase {
+    /// The options of a call that begins now.
+    ///
+    /// # Errors
+    /// The exception of the session's Python half.
+    pub fn config(slf: &Bound<'_, Self>) -> PyResult<Arc<SessionConfig>> {
+        let py = slf.py();
+        if let Some(config) = slf.get().known()?
+            && !config.is_stale(py)?
+        {
+            return Ok(config);
+        }
+        given::step(py, intern!(py, "configure"))?.call1((slf,))?;
+        let config = slf.get().known()?;
+        config.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("Session is closed"))
+    }
+
+    fn known(&self) -> PyResult<Option<Arc<SessionConfig>>> {
+        self.config.with(|config| config.clone()).or_raise()
+    }
+
+    /// Whether it has been closed or detached.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// The target of `url`, with a TLS setting that is not the default one.
+    ///
+    /// # Errors
+    /// The fault of the URL.
+    pub fn target(
+        slf: &Bound<'_, Self>,
+        config: &SessionConfig,
+        url: &Bound<'_, PyAny>,
+        ssl: Option<&Py<PyAny>>,
+    ) -> PyResult<Py<RequestTarget>> {
+        let py = slf.py();
+        // The setting may be a context of this one request, and a session's method may not be a function of the URL.
+        let cacheable = ssl.is_none() && !config.overrides.headers;
+        if cacheable && let Some(target) = config.cached.get(url)? {
+            return Ok(target);
+        }
+        let target = Self::make_target(slf, url, ssl, false)?;
+        if cacheable {
+            config.cached.add(py, url, &target)?;
+        }
+        Ok(target)
+    }
+
+    /// The target of `url`, which a redirect may have led to.
+    ///
+    /// # Errors
+    /// The fault of the URL.
+    pub fn make_target(
+        slf: &Bound<'_, Self>,
+        url: &Bound<'_, PyAny>,
+        ssl: Option<&Py<PyAny>>,
+        redirected: bool,
+    ) -> PyResult<Py<RequestTarget>> {
+        let step = given::step(slf.py(), intern!(slf.py(), "target"))?;
+        Ok(step.call1((slf, url, ssl, redirected))?.cast_into::<RequestTarget>()?.unbind())
+    }
+}
+
+impl TargetCache {
+    fn new(py: Python<'_>, owner: &Arc<LoopOwner>) -> Self {
+        let cell = || OwnerCell::new(Arc::clone(owner), PyDict::new(py).unbind());
+        Self { newer: cell(), older: cell() }
+    }
+
+    fn dict<'py>(py: Python<'py>, cell: &OwnerCell<Py<PyDict>>) -> PyResult<Bound<'py, PyDict>> {
+        let token = crate::interpreter::Attached::from(py);
+        let dict = cell
+            .with_token(token, |dict, at| crate::interpreter::CloneWith::clone_with(dict, at))
+            .or_raise()?;
+        Ok(dict.into_bound(py))
+    }
+
+    fn get(&self, url: &Bound<'_, PyAny>) -> PyResult<Option<Py<RequestTarget>>> {
+        let py = url.py();
+        let newer = Self::dict(py, &self.newer)?;
+        if let Some(target) = newer.get_item(url)? {
+            return Ok(Some(target.cast_into::<RequestTarget>()?.unbind()));
+        }
+        let older = Self::dict(py, &self.older)?;
+        if older.is_empty() {
+            return Ok(None);
+        }
+        let Some(target) = older.get_item(url)? else { return Ok(None) };
+        let target = target.cast_into::<RequestTarget>()?.unbind();
+        self.add(py, url, &target)?;
+        Ok(Some(target))
+    }
+
+    fn add(&self, py: Python<'_>, url: &Bound<'_, PyAny>, target: &Py<RequestTarget>) -> PyResult<()> {
+        let newer = Self::dict(py, &self.newer)?;
+        newer.set_item(url, target)?;
+        if newer.len() >= CACHED {
+            let empty = PyDict::new(py).unbind();
+            let full = self.newer.with(|newer| std::mem::replace(newer, empty)).or_raise()?;
+            let _forgotten = self.older.with(|older| std::mem::replace(older, full)).or_raise()?;
+        }
+        Ok(())
+    }
+}
+
+impl SessionConfig {
+    /// The value of the Cookie field of a request for `url`, from a jar of ours; none if there is none.
+    ///
+    /// # Errors
+    /// The exception of the cookie jar.
+    pub fn cookies_for<'py>(&self, url: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyString>>> {
+        let py = url.py();
+        if self.cookies.bind(py).is_empty() {
+            return Ok(None);
+        }
+        let field = self.cookie_jar.bind(py).call_method1(intern!(py, "_field_for"), (url,))?;
+        let field = field.cast_into::<PyString>()?;
+        Ok(if field.is_empty()? { None } else { Some(field) })
+    }
+
+    /// The limits of a response's head by three sizes: of a line, of a field, and of the number of fields.
+    pub fn limits_of(&self, (line, field, count): (usize, usize, usize)) -> ParserLimits {
+        if (line, field, count) == (self.max_line_size, self.max_field_size, self.max_headers) {
+            self.limits
+        } else {
+            ParserLimits::new(line, field, count)
+        }
+    }
+
+    /// Whether the session has trace configs.
+    pub const fn is_traced(&self) -> bool {
+        self.traced > 0
+    }
+
+    /// Whether something that it was made of has changed.
+    fn is_stale(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.pool.is_some() && !self.overrides.connect {
+            let attributes = self.connector.bind(py).getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
+            if attributes.contains(intern!(py, "connect"))? {
+                return Ok(true);
+            }
+        }
+        Ok(self.classes.iter().any(|class| class.has_changed(py))
+            || self.trace_configs.bind(py).len() != self.traced
+            || version_of_headers(self.headers.bind(py))? != self.headers_version)
+    }
+}
+
+/// Reads the options of `SessionBase._configure()` by name.
+struct Options<'a, 'py>(&'a Bound<'py, PyDict>);
+
+impl<'py> Options<'_, 'py> {
+    fn any(&self, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.0.get_item(name)?.ok_or_else(|| {
+            pyo3::exceptions::PyTypeError::new_err(format!("missing keyword argument: '{name}'"))
+        })
+    }
+
+    fn object(&self, name: &str) -> PyResult<Py<PyAny>> {
+        self.any(name).map(Bound::unbind)
+    }
+
+    fn optional(&self, name: &str) -> PyResult<Option<Py<PyAny>>> {
+        let value = self.any(name)?;
+        Ok((!value.is_none()).then(|| value.unbind()))
+    }
+
+    fn is(&self, name: &str) -> PyResult<bool> {
+        self.any(name)?.is_truthy()
+    }
+
+    fn size(&self, name: &str) -> PyResult<usize> {
+        self.any(name)?.extract()
+    }
+
+    fn fields(&self, name: &str) -> PyResult<FieldLines> {
+        let mut lines = FieldLines::default();
+        for (name, value) in pairs(&self.any(name)?)? {
+            lines.add(&crate::http::h1::encode::utf8(&name)?, &crate::http::h1::encode::utf8(&value)?)?;
+        }
+        Ok(lines)
+    }
+}
+
+#[pymethods]
+impl SessionBase {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
+        Self { config: OwnerCell::new(Arc::new(LoopOwner::new()), None), closed: AtomicBool::new(false) }
+    }
+
+    /// Take the options of the session's calls, by the names of `SessionConfig`.
+    #[pyo3(signature = (**options))]
+    fn _configure(&self, py: Python<'_>, options: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        let nothing = PyDict::new(py);
+        let options = Options(options.unwrap_or(&nothing));
+        let event_loop = options.any("event_loop")?;
+        let owner = match event_loop.cast::<EventLoop>() {
+            Ok(event_loop) => Arc::clone(event_loop.get().owner()),
+            Err(_) => Arc::new(LoopOwner::new()),
+        };
+        let deadlines = match self.known()? {
+            Some(previous) => previous.deadlines.clone_ref(py),
+            None => Py::new(py, RequestDeadlines::make(event_loop.clone().unbind(), Arc::clone(&owner)))?,
+        };
+        let overridden: Vec<String> = options.any("overrides")?.extract()?;
+        let is_overridden = |name: &str| overridden.iter().any(|overridden| overridden == name);
+        let timeout = options.any("timeout")?;
+        let (max_line_size, max_field_size, max_headers) =
+            (options.size("max_line_size")?, options.size("max_field_size")?, options.size("max_headers")?);
+        let headers = options.object("headers")?;
+        let trace_configs = options.any("trace_configs")?.cast_into::<PyList>()?;
+        let raises = options.any("raise_for_status")?;
+        let status_check = raises.is_callable().then(|| raises.clone().unbind());
+        let config = SessionConfig {
+            connector: options.object("connector")?,
+            pool: match options.optional("pool")? {
+                None => None,
+                Some(pool) => Some(pool.bind(py).cast::<ConnectionPool>()?.clone().unbind()),
+            },
+            force_close: options.is("force_close")?,
+            request_class: options.object("request_class")?,
+            response_class: options.object("response_class")?,
+            response: ResponseOptions {
+                buffer_size: options.size("read_bufsize")?,
+                decompress: options.is("auto_decompress")?,
+                read_until_eof: true,
+            },
+            limits: ParserLimits::new(max_line_size, max_field_size, max_headers),
+            max_line_size,
+            max_field_size,
+            max_headers,
+            timeouts: RequestTimeouts::of_client_timeout(&timeout)?,
+            timeout_class: timeout.get_type().into_any().unbind(),
+            policy: CallPolicy {
+                follows: true,
+                max_redirects: 10,
+                retries: true,
+                raises_for_status: status_check.is_none() && raises.is_truthy()?,
+            },
+            status_check,
+            deadlines,
+            overrides: Overrides {
+                request: is_overridden("request"),
+                connect: is_overridden("connect"),
+                response: is_overridden("response"),
+                release: is_overridden("release"),
+                headers: is_overridden("headers"),
+                cookies: is_overridden("cookies"),
+            },
+            version: version_of(options.any("version")?.extract()?)?,
+            fields: if is_overridden("headers") { FieldLines::default() } else { options.fields("headers")? },
+            automatic: options.fields("automatic")?,
+            skipped: lower_case_names(&options.any("skip_auto_headers")?)?,
+            auth: options.optional("auth")?,
+            base_origin: options.optional("base_origin")?,
+            json_serialize: options.object("json_serialize")?,
+            cookie_jar: options.object("cookie_jar")?,
+            cookies: options.any("cookies")?.cast_into::<PyDict>()?.unbind(),
+            proxy: options.optional("proxy")?,
+            proxy_auth: options.optional("proxy_auth")?,
+            trust_env: options.is("trust_env")?,
+            middlewares: options.optional("middlewares")?,
+            signals: options.any("signals")?.extract()?,
+            debug: options.is("debug")?,
+            traced: trace_configs.len(),
+            trace_configs: trace_configs.unbind(),
+            classes: options
+                .any("classes")?
+                .try_iter()?
+                .map(|class| Ok(ClassAsItWas::new(class?.cast::<PyType>()?)))
+                .collect::<PyResult<_>>()?,
+            headers_version: version_of_headers(headers.bind(py))?,
+            headers,
+            cached: TargetCache::new(py, &owner),
+            event_loop: event_loop.unbind(),
+        };
+        let config = Arc::new(config);
+        let _previous = self.config.with(|place| place.replace(config)).or_raise()?;
+        Ok(())
+    }
+
+    /// The session is closed or detached: no call begins any more.
+    fn _end(&self, py: Python<'_>) -> PyResult<()> {
+        self.closed.store(true, Ordering::Relaxed);
+        match self.config.with(Option::take).or_raise()? {
+            Some(config) => config.deadlines.call_method0(py, intern!(py, "_close")).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Ok(Some(config)) = self.config.with(|config| config.clone()) else { return Ok(()) };
+        visit.call(&config.event_loop)?;
+        visit.call(&config.connector)?;
+        visit.call(&config.pool)?;
+        visit.call(&config.request_class)?;
+        visit.call(&config.response_class)?;
+        visit.call(&config.timeout_class)?;
+        visit.call(&config.status_check)?;
+        for class in &config.classes {
+            visit.call(&class.class)?;
+        }
+        visit.call(&config.base_origin)?;
+        visit.call(&config.json_serialize)?;
+        visit.call(&config.cookie_jar)?;
+        visit.call(&config.cookies)?;
+        visit.call(&config.proxy)?;
+        visit.call(&config.middlewares)?;
+        visit.call(&config.trace_configs)?;
+        visit.call(&config.headers)?;
+        visit.call(&config.deadlines)?;
+        let visit = crate::interpreter::Collector::of(&visit);
+        config.cached.newer.visit(visit, |dict, visit| visit.call(&*dict)).unwrap_or(Ok(()))?;
+        config.cached.older.visit(visit, |dict, visit| visit.call(&*dict)).unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self) {
+        let _config = self.config.with(Option::take);
+    }
+}
+
+impl SessionConfig {
+    /// The fields of a call without own ones.
+    pub fn call_fields(&self) -> RequestFields {
+        RequestFields::Lines(self.fields.clone())
+    }
+}

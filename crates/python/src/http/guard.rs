@@ -1,0 +1,18 @@
+//! What is over when something else ends, without the two knowing each other.
+
+use std::fmt::Debug;
+
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+/// Something that its holder ends when it ends itself: a deadline, a permit.
+pub trait EndGuard: Debug + Send + Sync {
+    /// Ends it.
+    ///
+    /// # Errors
+    /// What a user's code raises that it calls.
+    fn end(self: Box<Self>, py: Python<'_>) -> PyResult<()>;
+
+    /// Shows the garbage collector the references.
+    fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError>;
+}

@@ -1,0 +1,668 @@
+"""The steps of a call that are Python.
+
+A call is native (``crates/python/src/http/client``). It calls these functions, by name, where a step needs a
+class of this package, or code of the program's: what is not there costs nothing. A function that returns an
+awaitable is a step that is awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+import warnings
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from whorl import _core
+
+from . import hdrs
+from .auth.basic import BasicAuth, basicauth_from_netrc, is_basic_auth, netrc_from_env, strip_auth_from_url
+from .body import payload as payloads
+from .body.formdata import FormData, is_form
+from .connect.connector import BaseConnector, Connection
+from .connect.proxies import get_env_proxy_for_url
+from .connect.tls import SSLSetting, merge_ssl_params
+from .cookies.header import build_cookie_header
+from .cookies.jar import CookieJar, DummyCookieJar, filter_request_cookies
+from .exceptions import (
+    ClientConnectorCertificateError,
+    ClientConnectorError,
+    ClientConnectorSSLError,
+    ClientOSError,
+    ClientResponseError,
+    ConnectionTimeoutError,
+    InvalidURL,
+    InvalidUrlClientError,
+    InvalidUrlRedirectClientError,
+    NonHttpUrlClientError,
+    NonHttpUrlRedirectClientError,
+    ServerDisconnectedError,
+    TooManyRedirects,
+)
+from .helpers import Sentinel, is_canonical_ipv4_address, is_ip_address
+from .hooks.middlewares import build_client_middlewares
+from .hooks.tracing import Trace
+from .http_exceptions import HttpProcessingError
+from .client_request import ClientRequest, ConnectionKey, Destination, automatic_headers, connection_key, parsed_version
+from .response import ClientResponse, sent_request_info
+from .timeouts import ClientTimeout, is_timeout, request_timeout
+
+if TYPE_CHECKING:
+    from http.cookies import BaseCookie
+
+    from .abc import AbstractCookieJar
+    from .body.upload import UploadTracker
+    from .connect.connection import HttpConnection
+    from .session import ClientSession
+    from .typedefs import LooseCookies, LooseHeaders, Query, StrOrURL
+
+_REDIRECT_SCHEMES: Final = frozenset({"http", "https", ""})
+# URL parsers drop these before they parse a URL.
+_DROPPED: Final = str.maketrans("", "", "\t\n\r")
+
+
+# The session's options.
+
+_OVERRIDE_POINTS: Final[dict[type, dict[str, object]]] = {}
+
+
+def _note_override_points(owner: type, *names: str) -> None:
+    """Note methods of ``owner`` that a call does not call while they are as they are here.
+
+    Tools replace them, in the class or in one derived from it, to see requests or to change them.
+    """
+    _OVERRIDE_POINTS[owner] = {name: getattr(owner, name) for name in names}
+
+
+_note_override_points(ClientResponse, "__init__", "start", "__aexit__", "release")
+
+
+def _is_replaced(cls: type, *names: str) -> bool:
+    originals = next((_OVERRIDE_POINTS[base] for base in cls.__mro__ if base in _OVERRIDE_POINTS), None)
+    return originals is None or any(getattr(cls, name) is not originals[name] for name in names)
+
+
+def note_session_class(cls: type) -> None:
+    """Note the override points of a session."""
+    _note_override_points(cls, "_build_url", "_prepare_headers")
+
+
+_note_override_points(BaseConnector, "connect")
+_note_override_points(
+    ClientRequest,
+    "__init__",
+    "is_ssl",
+    "send",
+    "update_auth",
+    "update_cookies",
+    "update_headers",
+    "write_bytes",
+)
+
+
+def _overrides(session: ClientSession) -> list[str]:
+    """Which steps of the session's calls are a program's own: see ``Overrides`` in the native half."""
+    connector, jar, response_class = session._connector, session._cookie_jar, session._response_class
+    request_class = session._request_class
+    found = {
+        "request": request_class is not ClientRequest
+        or _is_replaced(ClientRequest, *_OVERRIDE_POINTS[ClientRequest]),
+        "connect": not isinstance(connector, BaseConnector)
+        or "connect" in vars(connector)
+        or _is_replaced(type(connector), "connect"),
+        "response": _is_replaced(response_class, "__init__", "start"),
+        "release": _is_replaced(response_class, "__aexit__", "release"),
+        "headers": _is_replaced(type(session), "_build_url", "_prepare_headers"),
+        "cookies": type(jar) not in (CookieJar, DummyCookieJar) or "filter_cookies" in vars(jar),
+    }
+    return [name for name, is_overridden in found.items() if is_overridden]
+
+
+# The signals of a Trace, in the order of ``Signal`` in the native half.
+_SIGNALS: Final = (
+    ("request_start",),
+    ("request_headers_sent",),
+    ("request_chunk_sent",),
+    ("request_redirect",),
+    ("request_end",),
+    ("request_exception",),
+    ("response_chunk_received",),
+    (
+        "connection_queued_start",
+        "connection_queued_end",
+        "connection_create_start",
+        "connection_create_end",
+        "connection_reuseconn",
+        "dns_resolvehost_start",
+        "dns_resolvehost_end",
+        "dns_cache_hit",
+        "dns_cache_miss",
+    ),
+)
+
+
+def _signals(configs: Iterable[object]) -> int:
+    """A bit for each group of signals that has a receiver."""
+    return sum(
+        1 << bit
+        for bit, names in enumerate(_SIGNALS)
+        if any(getattr(config, f"on_{name}", True) for config in configs for name in names)
+    )
+
+
+def configure(session: ClientSession) -> None:
+    """Give the native half the options that the session's calls share.
+
+    :raises RuntimeError: if the session is closed
+    """
+    connector, jar, headers = session._connector, session._cookie_jar, session._default_headers
+    if connector is None:
+        raise RuntimeError("Session is closed")
+    response_class = session._response_class
+    session._configure(
+        event_loop=session._loop,
+        connector=connector,
+        pool=connector._pool if isinstance(connector, BaseConnector) else None,
+        force_close=connector.force_close,
+        request_class=session._request_class,
+        response_class=response_class,
+        read_bufsize=session._read_bufsize,
+        auto_decompress=session._auto_decompress,
+        max_line_size=session._max_line_size,
+        max_field_size=session._max_field_size,
+        max_headers=session._max_headers,
+        timeout=session._timeout,
+        raise_for_status=session._raise_for_status,
+        overrides=_overrides(session),
+        version=parsed_version(session._version),
+        headers=headers,
+        automatic=list(automatic_headers()),
+        skip_auto_headers=session._skip_auto_headers,
+        auth=session._default_auth,
+        base_origin=session._base_url_origin,
+        json_serialize=session._json_serialize_bytes or session._json_serialize,
+        cookie_jar=jar,
+        cookies=jar._records if type(jar) is CookieJar else {},
+        proxy=session._default_proxy,
+        proxy_auth=session._default_proxy_auth,
+        trust_env=session._trust_env,
+        middlewares=session._middlewares or None,
+        trace_configs=session._trace_configs,
+        signals=_signals(session._trace_configs),
+        debug=session._loop.get_debug(),
+        classes=[type(session), type(connector), ClientRequest, response_class],
+    )
+
+
+# The call's options.
+
+#: What a program is told that uses an option which aiohttp has deprecated.
+DEPRECATED: Final = {
+    "auth": (
+        "The 'auth' parameter is deprecated and will be removed in v4; pass headers={'Authorization': "
+        "aiohttp.encode_basic_auth(login, password)} instead"
+    ),
+    "proxy_auth": (
+        "The 'proxy_auth' parameter is deprecated and will be removed in v4; pass "
+        "proxy_headers={'Proxy-Authorization': aiohttp.encode_basic_auth(login, password)} instead"
+    ),
+    "chunked": "Chunk size is deprecated #1615",
+}
+
+
+def deprecated(name: str) -> None:
+    """Warn of an option that aiohttp has deprecated. The caller is native: the next frame is the program's."""
+    warnings.warn(DEPRECATED[name], DeprecationWarning, stacklevel=2)
+
+
+def unknown_option(name: str) -> TypeError:
+    """The error for a keyword that is no option."""
+    return TypeError(f"ClientSession._request() got an unexpected keyword argument {name!r}")
+
+
+def timeout(session: ClientSession, value: object) -> ClientTimeout:
+    """The limits of a call whose ``timeout`` is neither a :class:`ClientTimeout` nor a number.
+
+    :raises ValueError: for a value of another type
+    """
+    return session._timeout if isinstance(value, Sentinel) else request_timeout(value)
+
+
+def tls_setting(
+    ssl: SSLSetting | None, verify_ssl: bool | None, ssl_context: Any, fingerprint: bytes | None
+) -> SSLSetting:
+    """The TLS setting of a call.
+
+    :raises TypeError: for a setting of another type
+    :raises ValueError: if more than one form of it is given
+    """
+    return merge_ssl_params(ssl, verify_ssl, ssl_context, fingerprint, stacklevel=4)
+
+
+def proxy_url(proxy: StrOrURL) -> URL:
+    """The URL of a proxy.
+
+    :raises InvalidURL: for one that is none
+    """
+    try:
+        return URL(proxy)
+    except ValueError as error:
+        raise InvalidURL(proxy) from error
+
+
+def check_proxy(proxy: URL, auth: object) -> None:
+    """Check the credentials for a proxy.
+
+    :raises ValueError: for credentials of another type
+    """
+    if auth and not is_basic_auth(auth):
+        raise ValueError(f"proxy_auth must be None or BasicAuth() tuple, not {auth!r}")
+
+
+def check_auth(auth: object) -> None:
+    """Check the credentials of a request.
+
+    :raises TypeError: for credentials of another type
+    """
+    if not is_basic_auth(auth):
+        raise TypeError(f"BasicAuth() tuple is required instead of {auth!r}")
+
+
+def headers_for_proxy(session: ClientSession, headers: LooseHeaders | None) -> CIMultiDict[str]:
+    """The session's fields and the call's own ones for the proxy; the session's credentials are for the
+    servers, and no proxy's business."""
+    result = session._prepare_headers(headers)
+    given = CIMultiDict(headers or ())
+    for name in (hdrs.AUTHORIZATION, hdrs.COOKIE):
+        if name not in given:
+            result.popall(name, None)
+    return result
+
+
+# The target of a request.
+
+
+def target(
+    session: ClientSession, str_or_url: StrOrURL, ssl: SSLSetting | None, redirected: bool
+) -> _core.RequestTarget:
+    """What a URL comes to.
+
+    :raises InvalidURL: for a URL that is none
+    """
+    if redirected:
+        url = URL(str_or_url)
+    else:
+        try:
+            url = session._build_url(str_or_url)
+        except ValueError as error:
+            raise InvalidUrlClientError(str_or_url) from error
+        connector = session._connector
+        if connector is not None and url.scheme not in connector.allowed_protocol_schema_set:
+            raise NonHttpUrlClientError(url)
+    url, auth = strip_auth_from_url(url)
+    host = url.raw_host
+    if not host or (is_ip_address(host) and ":" not in host and not is_canonical_ipv4_address(host)):
+        raise (InvalidUrlRedirectClientError if redirected else InvalidUrlClientError)(url)
+    bare = url.with_fragment(None) if url.raw_fragment else url
+    subcomponent = url.host_port_subcomponent
+    assert subcomponent is not None
+    key = connection_key(url, True if ssl is None else ssl)
+    return _core.RequestTarget(key, url, bare, auth, url.raw_path_qs, subcomponent)
+
+
+def environment(
+    url: URL, wants_proxy: bool
+) -> tuple[BasicAuth | None, URL | None, BasicAuth | None] | Awaitable[object]:
+    """The credentials for a URL's host in the user's netrc, and its proxy of the environment with the
+    credentials for that; or an awaitable for them, where a file has to be read first."""
+    return asyncio.to_thread(_look_up, url, wants_proxy)
+
+
+def _look_up(url: URL, wants_proxy: bool) -> tuple[BasicAuth | None, URL | None, BasicAuth | None]:
+    auth = proxy = proxy_auth = None
+    if url.host is not None:
+        try:
+            auth = basicauth_from_netrc(netrc_from_env(), url.host)
+        except LookupError:
+            pass
+    if wants_proxy:
+        try:
+            proxy, proxy_auth = get_env_proxy_for_url(url)
+        except LookupError:
+            pass
+    return auth, proxy, proxy_auth
+
+
+# A request.
+
+
+def payload(data: Any) -> tuple[payloads.Payload, bytes | None]:
+    """The payload for ``data``, and its bytes if they are here already.
+
+    :raises LookupError: for a value that is no body
+    """
+    body = data() if is_form(data) else data
+    try:
+        made = payloads.PAYLOAD_REGISTRY.get(body, disposition=None)
+    except payloads.LookupError:
+        fields: Any = body
+        made = FormData(fields)()
+    if type(made) in _OF_BYTES and isinstance(made._value, bytes):
+        return made, made._value
+    return made, None
+
+
+# Payloads that are their bytes, with header fields.
+_OF_BYTES: Final = frozenset(
+    {payloads.BytesPayload, payloads.StringPayload, payloads.JsonPayload, payloads.JsonBytesPayload}
+)
+
+
+def bytes_payload(data: bytes, media_type: str) -> payloads.Payload:
+    """A payload for bytes, for a program that looks at the body."""
+    return payloads.BytesPayload(data, content_type=media_type)
+
+
+def cookies_for(jar: AbstractCookieJar, url: URL, cookies: LooseCookies | None) -> BaseCookie[str] | None:
+    """The jar's cookies for ``url``, and the call's own, which win."""
+    # Only our own jar is known to be cheap to check for cookies; another's length may mean anything.
+    found = None if isinstance(jar, CookieJar) and not jar else jar.filter_cookies(url)
+    if cookies is not None:
+        own = filter_request_cookies(
+            cookies,
+            url,
+            quote_cookie=jar.quote_cookie,
+            treat_as_secure_origin=jar.treat_as_secure_origin,
+        )
+        if found is None:
+            return own
+        found.load(own)
+    return found
+
+
+def cookie_field(
+    jar: AbstractCookieJar, url: URL, cookies: LooseCookies | None, present: str | None
+) -> str | None:
+    """The value of the Cookie field of a request that has ``present`` already; None: as it is."""
+    found = cookies_for(jar, url, cookies)
+    return build_cookie_header(found, present) if found else None
+
+
+def construct(
+    what: tuple[ClientSession, type[ClientRequest], str, URL, Query],
+    content: tuple[CIMultiDict[str], list[str], Iterable[str] | None, Any, BaseCookie[str] | None, Any],
+    body: tuple[str | bool | None, bool | None, bool],
+    proxies: tuple[URL | None, BasicAuth | None, CIMultiDict[str] | None],
+    rest: tuple[SSLSetting | None, str | None, list[Trace], bool],
+) -> ClientRequest:
+    """A request of a class that a program has changed, by its constructor."""
+    session, request_class, method, url, params = what
+    headers, skipped, own_skipped, data, cookies, auth = content
+    compress, chunked, expect100 = body
+    proxy, proxy_auth, proxy_headers = proxies
+    ssl, server_hostname, traces, trust_env = rest
+    return request_class(
+        method,
+        url,
+        params=params,
+        headers=headers,
+        skip_auto_headers=frozenset((*skipped, *(own_skipped or ()))) or None,
+        data=data,
+        cookies=cookies,
+        auth=auth,
+        version=session._version,
+        compress=compress,
+        chunked=chunked,
+        expect100=expect100,
+        loop=session._loop,
+        response_class=session._response_class,
+        proxy=proxy,
+        proxy_auth=proxy_auth,
+        session=session,
+        ssl=True if ssl is None else ssl,
+        server_hostname=server_hostname,
+        proxy_headers=proxy_headers,
+        traces=traces,
+        trust_env=trust_env,
+    )
+
+
+def through_middlewares(
+    handler: Callable[[ClientRequest], Awaitable[ClientResponse]],
+    middlewares: Sequence[Any],
+    request: ClientRequest,
+) -> Awaitable[ClientResponse]:
+    """Send ``request`` by ``handler``, through the middlewares."""
+    return build_client_middlewares(handler, middlewares)(request)
+
+
+def begin_upload(request: ClientRequest, tracker: UploadTracker) -> None:
+    """The tracker follows a new attempt to send the request's body."""
+    request._attempt = tracker._begin()
+
+
+# Its connection.
+
+
+async def connect(
+    session: ClientSession,
+    connector: BaseConnector,
+    request: ClientRequest,
+    traces: list[Trace],
+    timeout: object,
+) -> Connection:
+    """A connection of a connector that is a program's own.
+
+    :raises ConnectionTimeoutError: when a limit of connecting has passed
+    """
+    limits = session._timeout if timeout is None else request_timeout(timeout)
+    try:
+        return await connector.connect(request, traces=traces, timeout=limits)
+    except TimeoutError as error:
+        raise ConnectionTimeoutError(f"Connection timeout to host {request.url}") from error
+
+
+async def acquire(
+    session: ClientSession,
+    connector: BaseConnector,
+    destination: ClientRequest | _core.RequestTarget,
+    traces: list[Trace],
+    timeout: object,
+    grant: _core.PoolSlot | _core.PoolWaiter | None,
+) -> HttpConnection:
+    """A connection for a request that finds none idle, or of which the receivers of signals are told.
+
+    :param grant: the pool's permit or waiter for it
+    :raises ClientConnectorError: if none can be made
+    :raises ConnectionTimeoutError: when a limit of connecting has passed
+    """
+    try:
+        limits = session._timeout if timeout is None else request_timeout(timeout)
+        if isinstance(destination, _core.RequestTarget):
+            key = destination.connection_key
+            assert isinstance(key, ConnectionKey)
+            request: ClientRequest | Destination = Destination(destination.url, key)
+        else:
+            request = destination
+        try:
+            return await connector._acquire(request, traces, limits, grant)
+        except TimeoutError as error:
+            raise ConnectionTimeoutError(f"Connection timeout to host {request.url}") from error
+    except BaseException:
+        # Nothing happens if it was used.
+        if grant is not None:
+            grant.give_back()
+        raise
+
+
+def connection(connector: BaseConnector, protocol: HttpConnection) -> Connection:
+    """The connection that a request has, for its class."""
+    key = protocol.key
+    return Connection(connector, key, protocol, connector._loop)
+
+
+# Its response.
+
+
+async def start(response: ClientResponse, connection: Connection) -> ClientResponse:
+    """Await the head of a response to a request that its class has sent."""
+    try:
+        await response.start(connection)
+    except BaseException:
+        # The collector closes a coroutine on any thread.
+        _core.finish_on(connection._loop, response.close)
+        raise
+    return response
+
+
+def note_origin(response: ClientResponse) -> None:
+    """In debug mode: where the response was made."""
+    response._source_traceback = traceback.extract_stack(sys._getframe(1))
+
+
+def response_error(error: BaseException, method: str, url: URL, head: bytes) -> BaseException:
+    """The error of a request whose response's head will not come."""
+    if not isinstance(error, HttpProcessingError):
+        return error
+    failed = ClientResponseError(
+        sent_request_info(method, url, head),
+        (),
+        status=error.code,
+        message=error.message,
+        headers=None if error.headers is None else CIMultiDictProxy(CIMultiDict(error.headers)),
+    )
+    failed.__cause__ = error
+    return failed
+
+
+def failure(session: ClientSession, error: BaseException) -> tuple[BaseException, bool]:
+    """The error that a failed request is raised for, and whether its connection was lost, so that the request
+    may be sent again (RFC 9112, section 9.3.1)."""
+    if isinstance(
+        error,
+        ConnectionTimeoutError | ClientConnectorError | ClientConnectorCertificateError | ClientConnectorSSLError,
+    ):
+        return error, False
+    if isinstance(error, ClientOSError | ServerDisconnectedError):
+        return error, session._retry_connection and not session.closed
+    if isinstance(error, OSError) and not is_timeout(error):
+        failed = ClientOSError(*error.args)
+        failed.__cause__ = error
+        return failed, False
+    return error, False
+
+
+async def close_before_retry(request: ClientRequest, error: BaseException) -> None:
+    """Wait until the task that writes a failed request's body is over.
+
+    :raises BaseException: ``error``, if the body has been read off its source
+    """
+    await request.close()
+    body = request._body
+    if body is not None and body.consumed:
+        raise error
+
+
+def answer_of(response: ClientResponse) -> tuple[int, str | None, bool]:
+    """Status and redirect of a response that was not received by a request of the session, and whether it
+    sets cookies."""
+    location = None
+    if response.status // 100 == 3:
+        location = response.headers.get(hdrs.LOCATION) or response.headers.get(hdrs.URI)
+    return response.status, location, hasattr(response, "_keep_cookies")
+
+
+# Redirects (RFC 9110, section 15.4).
+
+
+def redirect_target(session: ClientSession, base: URL, location: str) -> tuple[URL, bool]:
+    """Where a redirect leads, and whether that is the same origin.
+
+    :raises InvalidUrlRedirectClientError: for a Location that is no URL
+    :raises NonHttpUrlRedirectClientError: for one of another scheme
+    """
+    try:
+        url = URL(location, encoded=not session._requote_redirect_url)
+    except ValueError as error:
+        raise InvalidUrlRedirectClientError(
+            location, "Server attempted redirecting to a location that does not look like a URL"
+        ) from error
+    if url.scheme not in _REDIRECT_SCHEMES:
+        raise NonHttpUrlRedirectClientError(location)
+    if not url.scheme or (url.scheme == base.scheme and not _has_authority(location, url.scheme)):
+        url = base.join(url)
+    try:
+        origin = url.origin()
+    except ValueError as error:
+        raise InvalidUrlRedirectClientError(url, "Invalid redirect URL origin") from error
+    return url, base.origin() == origin
+
+
+def _has_authority(location: str, scheme: str) -> bool:
+    """Whether "//" follows the scheme; browsers take backslashes for slashes there, and "http:path" as
+    relative."""
+    text = location.strip("".join(map(chr, range(0x21)))).translate(_DROPPED)
+    return text[len(scheme) + 1 : len(scheme) + 3].replace("\\", "/") == "//"
+
+
+def too_many_redirects(history: tuple[ClientResponse, ...]) -> TooManyRedirects:
+    """The error of a call that has followed too many."""
+    return TooManyRedirects(history[0].request_info, history)
+
+
+def let_go(response: ClientResponse) -> None:
+    """Release a response that is not read."""
+    _ = response.release()
+
+
+# Signals, and the end.
+
+
+def make_traces(session: ClientSession, context: object) -> list[Trace]:
+    """A Trace for each of the session's trace configs."""
+    return [
+        Trace(session, config, config.trace_config_ctx(trace_request_ctx=context))
+        for config in session._trace_configs
+    ]
+
+
+async def start_traces(traces: list[Trace], args: tuple[Any, ...]) -> None:
+    """Send the first signal by each Trace. One that was not reached has no part in the call: it is taken out."""
+    waiting, traces[:] = traces.copy(), ()
+    for trace in waiting:
+        await trace.send_request_start(*args)
+        traces.append(trace)
+
+
+async def send_signal(traces: list[Trace], name: str, args: tuple[Any, ...]) -> None:
+    """Send a signal by the method ``name`` of each Trace."""
+    for trace in traces:
+        await getattr(trace, name)(*args)
+
+
+async def clean_up(
+    body: payloads.Payload | None, signal: Awaitable[None] | None, tracker: UploadTracker | None
+) -> None:
+    """The end of a call that has failed."""
+    try:
+        if body is not None:
+            await body.close()
+        if signal is not None:
+            await signal
+    finally:
+        if tracker is not None:
+            tracker._finish()
+
+
+def warn_unclosed(loop: asyncio.AbstractEventLoop, method: str, url: URL) -> None:
+    """In debug mode: a response that was not released."""
+    text = f"Unclosed response <ClientResponse({url})> to {method}"
+    warnings.warn(text, ResourceWarning, stacklevel=2)
+    loop.call_exception_handler({"message": text})
+
+
+_core.give_steps(sys.modules[__name__])
