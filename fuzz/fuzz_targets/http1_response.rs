@@ -1,4 +1,5 @@
-//! Any bytes as responses: the same in whatever pieces they come, no more in memory than a head may have, no panic.
+//! Any bytes as responses, strictly and as a user agent: the same in whatever pieces they come, no more in memory than a
+//! head may have, no panic; and what the strict parser reads the user agent reads alike.
 #![no_main]
 
 mod messages;

@@ -1,7 +1,7 @@
 //! What the HTTP/1.1 targets share: bytes that come near to messages, and a comparison of all ways to read them.
 
 use arbitrary::{Arbitrary, Unstructured};
-use whorl_core::http1::ParserLimits;
+use whorl_core::http1::{ParserLimits, Tolerance};
 
 #[allow(dead_code, reason = "each target reads for some of the readers only")]
 #[path = "../../../crates/core/tests/http1/transcript.rs"]
@@ -43,6 +43,10 @@ const PARTS: &[&[u8]] = &[
     b"0\r\n\r\n",
     b"0\r\nX-Trailer: x\r\n\r\n",
     b"hello",
+    b" folded\r\n",
+    b"Content-Length: 5, 5\r\n",
+    b"X-Line-Feed: y\n",
+    b" 5 \r\nhello\r\n",
 ];
 
 #[derive(Debug)]
@@ -83,7 +87,8 @@ impl Bounds {
     }
 }
 
-/// Reads the bytes whole, byte by byte, and in these pieces; says what was read.
+/// Reads the bytes whole, byte by byte, and in these pieces, strictly and as a user agent; says what the strict parser
+/// has read, which the user agent reads alike.
 pub fn read_in_all_ways(
     reader: Reader,
     limits: ParserLimits,
@@ -91,10 +96,14 @@ pub fn read_in_all_ways(
     places: &[u16],
     eof: bool,
 ) -> Vec<Step> {
-    let whole = transcript::read(reader, limits, &[bytes], eof);
     let places: Vec<usize> = places.iter().map(|place| usize::from(*place)).collect();
-    assert_eq!(transcript::read(reader, limits, &transcript::cut(bytes, &places), eof), whole, "in pieces");
-    let single: Vec<&[u8]> = bytes.chunks(1).collect();
-    assert_eq!(transcript::read(reader, limits, &single, eof), whole, "byte by byte");
-    whole
+    let [strict, tolerant] = [Tolerance::Strict, Tolerance::UserAgent].map(|tolerance| {
+        let read = |pieces: &[&[u8]]| transcript::read(reader, tolerance, limits, pieces, eof);
+        let whole = read(&[bytes]);
+        assert_eq!(read(&transcript::cut(bytes, &places)), whole, "in pieces, {tolerance:?}");
+        assert_eq!(read(&bytes.chunks(1).collect::<Vec<_>>()), whole, "byte by byte, {tolerance:?}");
+        whole
+    });
+    assert!(transcript::only_continues(&tolerant, &strict), "{tolerant:?}, and not {strict:?}");
+    strict
 }

@@ -5,6 +5,7 @@ use super::error::{Incomplete, ParseError, ParseErrorKind};
 use super::fields::HeaderFields;
 use super::framing::Framing;
 use super::limits::ParserLimits;
+use super::tolerance::Tolerance;
 
 /// A body that is being received.
 pub(super) enum BodyReader {
@@ -40,6 +41,7 @@ impl BodyReader {
         &mut self,
         input: &'a [u8],
         limits: &ParserLimits,
+        tolerance: Tolerance,
     ) -> Result<(BodyPiece<'a>, usize), ParseError> {
         match self {
             Self::Length { expected, received } if expected == received => Ok((BodyPiece::End, 0)),
@@ -51,7 +53,7 @@ impl BodyReader {
                     _ => Ok(data(input, left, received)),
                 }
             }
-            Self::Chunked(chunked) => chunked.parse(input, limits),
+            Self::Chunked(chunked) => chunked.parse(input, limits, tolerance),
         }
     }
 

@@ -5,6 +5,7 @@ use super::error::{Incomplete, ParseError, ParseErrorKind};
 use super::grammar;
 use super::limits::ParserLimits;
 use super::section::SectionReader;
+use super::tolerance::Tolerance;
 
 /// The most digits of a chunk size: as many as 64 bits have, leading zeros included.
 const DIGITS: u8 = 16;
@@ -27,12 +28,12 @@ pub(super) struct ChunkedReader {
 }
 
 enum ChunkedState {
-    /// In a chunk's size: its digits so far, and their value.
+    /// In a chunk's size, or in the white space before it: its digits so far, and their value.
     Size {
         digits: u8,
         size: u64,
     },
-    /// In the white space between a size and its extension.
+    /// In the white space behind a size.
     White {
         size: u64,
     },
@@ -77,6 +78,7 @@ impl ChunkedReader {
         &mut self,
         input: &'a [u8],
         limits: &ParserLimits,
+        tolerance: Tolerance,
     ) -> Result<(BodyPiece<'a>, usize), ParseError> {
         let mut at = 0;
         loop {
@@ -90,7 +92,7 @@ impl ChunkedReader {
                     return Ok((BodyPiece::Data(data), at + data.len()));
                 }
                 ChunkedState::Trailers(reader) => {
-                    let (section, used) = reader.read(&input[at..], limits)?;
+                    let (section, used) = reader.read(&input[at..], limits, tolerance)?;
                     let Some(((), fields)) = section else { return Ok((BodyPiece::NeedMore, at + used)) };
                     self.state = ChunkedState::Done;
                     if !fields.is_empty() {
@@ -102,7 +104,7 @@ impl ChunkedReader {
                 _ => {
                     let Some(&byte) = input.get(at) else { return Ok((BodyPiece::NeedMore, at)) };
                     let ends_chunk = matches!(self.state, ChunkedState::DataLineFeed);
-                    self.step(byte, limits)
+                    self.step(byte, limits, tolerance)
                         .map_err(|(kind, why, section)| ParseError::at(kind, why, section, input, at))?;
                     at += 1;
                     if ends_chunk {
@@ -118,9 +120,16 @@ impl ChunkedReader {
         &mut self,
         byte: u8,
         limits: &ParserLimits,
+        tolerance: Tolerance,
     ) -> Result<(), (ParseErrorKind, &'static str, &'static str)> {
         let bad = |why, section| Err((ParseErrorKind::BadChunk, why, section));
+        // Some servers pad the digits to a fixed width.
+        let pads = tolerance.is_user_agent();
         self.state = match self.state {
+            ChunkedState::Size { digits: 0, .. } if pads && grammar::is_white(byte) => {
+                self.extensions += 1;
+                ChunkedState::Size { digits: 0, size: 0 }
+            }
             ChunkedState::Size { digits, size } => match (hexadecimal(byte), byte) {
                 (Some(_), _) if digits == DIGITS => return bad("the size has more than 16 digits", SIZES),
                 (Some(digit), _) => ChunkedState::Size { digits: digits + 1, size: size << 4 | digit },
@@ -134,6 +143,8 @@ impl ChunkedReader {
             ChunkedState::White { size } => match byte {
                 b' ' | b'\t' => ChunkedState::White { size },
                 b';' => ChunkedState::Extension { size },
+                b'\r' if pads => ChunkedState::SizeEnd { size },
+                _ if pads => return bad("the size is not a hexadecimal number", SIZES),
                 _ => return bad("white space after the size", SIZES),
             },
             ChunkedState::Extension { size } => match byte {

@@ -18,8 +18,12 @@ impl Span {
         Self { start: range.start as u32, end: range.end as u32 }
     }
 
+    pub(super) fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
     fn within(self, block: &[u8]) -> &[u8] {
-        block.get(self.start as usize..self.end as usize).unwrap_or_default()
+        block.get(self.range()).unwrap_or_default()
     }
 }
 
@@ -33,7 +37,8 @@ pub(super) struct FieldSpan {
 /// On the heap: heads are handed from one owner to the next, and that costs by their size.
 pub(super) type FieldSpans = Vec<FieldSpan>;
 
-/// The fields of a head or of trailers: one block of bytes as it was received, and where the fields are in it.
+/// The fields of a head or of trailers: one block of bytes as it was received, but for folded values, which are joined
+/// in it, and where the fields are in it.
 #[derive(Clone, Default)]
 pub struct HeaderFields {
     block: Vec<u8>,

@@ -4,6 +4,7 @@ use super::error::{ParseError, ParseErrorKind};
 use super::fields::HeaderFields;
 use super::grammar;
 use super::message::{RequestHead, ResponseHead, Version};
+use super::tolerance::Tolerance;
 
 /// How the end of a body is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,7 @@ pub(super) fn of_response(
     head: &ResponseHead,
     kind: RequestKind,
     upgrade: bool,
+    tolerance: Tolerance,
 ) -> Result<HeadVerdict, ParseError> {
     let no_body = match (head.status, kind) {
         // Without the field that names the protocol nothing is changed (RFC 9110 section 7.8): a response without a
@@ -69,7 +71,7 @@ pub(super) fn of_response(
         (204 | 304, _) | (_, RequestKind::Head) => true,
         _ => false,
     };
-    let declared = Declared::read(&head.fields, head.version)?;
+    let declared = Declared::read(&head.fields, head.version, tolerance)?;
     let framing = match (declared.coding, declared.length) {
         _ if no_body => Framing::Empty,
         (Some(TransferCoding::Chunked), _) => Framing::Chunked,
@@ -82,7 +84,7 @@ pub(super) fn of_response(
 /// A request.
 pub(super) fn of_request(head: &RequestHead) -> Result<HeadVerdict, ParseError> {
     check_host(head)?;
-    let declared = Declared::read(&head.fields, head.version)?;
+    let declared = Declared::read(&head.fields, head.version, Tolerance::Strict)?;
     if head.method() == b"CONNECT" {
         let (why, section) = ("a CONNECT request has no content", "RFC 9110 section 9.3.6");
         return match declared {
@@ -112,6 +114,11 @@ pub(super) fn of_request(head: &RequestHead) -> Result<HeadVerdict, ParseError> 
     Ok(HeadVerdict::Message { framing, keep_alive: declared.keep_alive })
 }
 
+/// Whether the field of this name says where a message ends.
+pub(super) fn frames(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"Content-Length") || name.eq_ignore_ascii_case(b"Transfer-Encoding")
+}
+
 fn tunnel() -> HeadVerdict {
     HeadVerdict::Message { framing: Framing::Tunnel, keep_alive: false }
 }
@@ -131,7 +138,7 @@ struct Declared {
 }
 
 impl Declared {
-    fn read(fields: &HeaderFields, version: Version) -> Result<Self, ParseError> {
+    fn read(fields: &HeaderFields, version: Version, tolerance: Tolerance) -> Result<Self, ParseError> {
         let mut length = None;
         let mut coding = None;
         let (mut close, mut keep_alive) = (false, false);
@@ -145,16 +152,7 @@ impl Declared {
                     }
                 }
                 14 if name.eq_ignore_ascii_case(b"Content-Length") => {
-                    if length.is_some() {
-                        let why = "Content-Length is there more than once";
-                        return Err(ParseError::new(
-                            ParseErrorKind::ConflictingLength,
-                            why,
-                            "RFC 9110 section 8.6",
-                            value,
-                        ));
-                    }
-                    length = Some(content_length(value)?);
+                    length = Some(content_length(value, length, tolerance)?);
                 }
                 17 if name.eq_ignore_ascii_case(b"Transfer-Encoding") => {
                     for element in grammar::elements(value) {
@@ -182,21 +180,52 @@ impl Declared {
     }
 }
 
-/// `1*DIGIT`, and nothing that some parsers take for one: no sign, no separator, no white space.
-fn content_length(value: &[u8]) -> Result<u64, ParseError> {
-    let bad = |kind, why| Err(ParseError::new(kind, why, "RFC 9110 section 8.6", value));
-    if memchr::memchr(b',', value).is_some() {
-        return bad(ParseErrorKind::ConflictingLength, "Content-Length is a list");
+/// The length that a `Content-Length` says, after the one before.
+fn content_length(value: &[u8], before: Option<u64>, tolerance: Tolerance) -> Result<u64, ParseError> {
+    match before {
+        None if memchr::memchr(b',', value).is_none() => decimal(value),
+        _ => repeated_length(value, before, tolerance),
     }
+}
+
+/// A length that is said more than once: proxies repeat the field, or join its copies to a list. A user agent takes equal
+/// ones for one (RFC 9110 section 8.6).
+#[cold]
+fn repeated_length(value: &[u8], before: Option<u64>, tolerance: Tolerance) -> Result<u64, ParseError> {
+    let conflict =
+        |why| Err(ParseError::new(ParseErrorKind::ConflictingLength, why, "RFC 9110 section 8.6", value));
+    if tolerance == Tolerance::Strict {
+        return conflict(match before {
+            Some(_) => "Content-Length is there more than once",
+            None => "Content-Length is a list",
+        });
+    }
+    let mut elements = grammar::elements(value);
+    let length = match before {
+        Some(length) => length,
+        None => decimal(elements.next().unwrap_or_default())?,
+    };
+    for element in elements {
+        if decimal(element)? != length {
+            return conflict("Content-Length says different lengths");
+        }
+    }
+    Ok(length)
+}
+
+/// `1*DIGIT`, and nothing that some parsers take for one: no sign, no separator, no white space.
+fn decimal(value: &[u8]) -> Result<u64, ParseError> {
+    let bad =
+        |why| Err(ParseError::new(ParseErrorKind::BadContentLength, why, "RFC 9110 section 8.6", value));
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return bad(ParseErrorKind::BadContentLength, "it is not a number in decimal digits");
+        return bad("it is not a number in decimal digits");
     }
     let sum = value.iter().try_fold(0_u64, |sum, digit| {
         sum.checked_mul(10).and_then(|sum| sum.checked_add(u64::from(digit - b'0')))
     });
     match sum {
         Some(length) => Ok(length),
-        None => bad(ParseErrorKind::BadContentLength, "the number is larger than any length"),
+        None => bad("the number is larger than any length"),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The character classes of RFC 9110 section 5.6, as tables.
 
+use std::ops::Range;
+
 type Class = [bool; 256];
 
 /// Letters, digits and `others`.
@@ -79,9 +81,14 @@ pub(super) fn is_white(byte: u8) -> bool {
 
 /// The text without white space at both ends.
 pub(super) fn trim(bytes: &[u8]) -> &[u8] {
-    let Some(start) = bytes.iter().position(|&byte| !is_white(byte)) else { return &[] };
+    &bytes[trim_range(bytes)]
+}
+
+/// Where the text is without white space at both ends; if it is all white space, at its end.
+pub(super) fn trim_range(bytes: &[u8]) -> Range<usize> {
+    let start = bytes.iter().position(|&byte| !is_white(byte)).unwrap_or(bytes.len());
     let end = bytes.iter().rposition(|&byte| !is_white(byte)).map_or(start, |last| last + 1);
-    &bytes[start..end]
+    start..end
 }
 
 /// The elements of a comma-separated list, without white space around them; empty ones too.
@@ -111,6 +118,7 @@ mod tests {
     fn white_space_is_trimmed_at_both_ends_only() {
         assert_eq!(trim(b" \ta b\t "), b"a b");
         assert_eq!(trim(b" \t "), b"");
+        assert_eq!((trim_range(b" \t "), trim_range(b" a\t")), (3..3, 1..2));
         assert_eq!(trim(b"\x0ba\x0c"), b"\x0ba\x0c");
         assert_eq!(elements(b"a, ,b ").collect::<Vec<_>>(), [&b"a"[..], b"", b"b"]);
     }

@@ -12,7 +12,8 @@ const FULL_FIELDS: usize = 32;
 pub struct ParserLimits {
     /// The start line without its CRLF, in bytes.
     pub line: usize,
-    /// One field line without its CRLF (name, colon, white space, value), in bytes; trailers too.
+    /// One field line without its line end (name, colon, white space, value), in bytes, with all the lines that
+    /// continue it; trailers too.
     pub field: usize,
     /// The number of fields in a head, and again in the trailers.
     pub fields: usize,

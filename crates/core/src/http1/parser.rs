@@ -10,6 +10,7 @@ use super::limits::ParserLimits;
 use super::message::{RequestHead, ResponseHead};
 use super::section::SectionReader;
 use super::start_line::{RequestLine, StartLine, StatusLine};
+use super::tolerance::{LineEnds, Tolerance};
 
 /// Reads the responses on one connection: the client's side. See [`Parser`].
 pub type ResponseParser = Parser<Responses>;
@@ -39,7 +40,8 @@ pub enum MessageEvent<'a, H> {
     /// The message is complete. One that is [`Framing::UntilEof`] ends with [`Parser::finish`] instead, and its
     /// connection with it.
     End {
-        /// Whether the connection may carry another one, for all that this side of it says (RFC 9112 section 9.3).
+        /// Whether the connection may carry another one, for all that this side of it says (RFC 9112 section 9.3), and
+        /// for what was read: after a line in a head that a line feed alone ended, it may not.
         keep_alive: bool,
     },
     /// The rest of the input, and all later input, is no longer HTTP. It is not used up.
@@ -63,6 +65,8 @@ pub trait ParserRole {
     /// The head of a message.
     type Head;
 
+    /// What is accepted beyond the grammar.
+    fn tolerance(&self) -> Tolerance;
     /// Whether a message may begin now.
     fn may_begin(&self) -> bool;
     /// Whether the connection may end before the first byte of a message.
@@ -75,6 +79,7 @@ pub trait ParserRole {
 
 /// The role of a [`ResponseParser`].
 pub struct Responses {
+    tolerance: Tolerance,
     expected: Option<(RequestKind, bool)>,
 }
 
@@ -87,6 +92,10 @@ pub struct Requests {
 impl ParserRole for Responses {
     type Line = StatusLine;
     type Head = ResponseHead;
+
+    fn tolerance(&self) -> Tolerance {
+        self.tolerance
+    }
 
     fn may_begin(&self) -> bool {
         self.expected.is_some()
@@ -102,7 +111,7 @@ impl ParserRole for Responses {
 
     fn judge(&mut self, head: &ResponseHead) -> Result<HeadVerdict, ParseError> {
         let (kind, upgrade) = self.expected.unwrap_or((RequestKind::Other, false));
-        let judged = framing::of_response(head, kind, upgrade)?;
+        let judged = framing::of_response(head, kind, upgrade, self.tolerance)?;
         if let HeadVerdict::Message { .. } = judged {
             self.expected = None;
         }
@@ -113,6 +122,11 @@ impl ParserRole for Responses {
 impl ParserRole for Requests {
     type Line = RequestLine;
     type Head = RequestHead;
+
+    /// A server that reads what its proxy reads otherwise is the target of request smuggling.
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Strict
+    }
 
     fn may_begin(&self) -> bool {
         !self.closing
@@ -168,10 +182,15 @@ impl<R: ParserRole> fmt::Debug for Parser<R> {
 }
 
 impl Parser<Responses> {
-    /// A parser for a new connection, on which no response is awaited yet.
+    /// A parser for a new connection, on which no response is awaited yet. It reads as a user agent.
     #[must_use]
     pub fn new(limits: ParserLimits) -> Self {
-        Self::with_role(Responses { expected: None }, limits)
+        Self::with_role(Responses { tolerance: Tolerance::default(), expected: None }, limits)
+    }
+
+    /// Sets what is accepted of later responses.
+    pub fn set_tolerance(&mut self, tolerance: Tolerance) {
+        self.role.tolerance = tolerance;
     }
 
     /// A request of this kind has been sent, so a response may come. `upgrade`: it has offered to change the protocol,
@@ -214,11 +233,12 @@ impl<R: ParserRole> Parser<R> {
     ///
     /// An [`ParseError`] if the message breaks a rule or a limit.
     pub fn parse<'a>(&mut self, input: &'a [u8]) -> Result<(MessageEvent<'a, R::Head>, usize), ParseError> {
+        let tolerance = self.role.tolerance();
         let step = match &mut self.state {
             ParserState::Head => self.parse_head(input),
             ParserState::Body { body, keep_alive } => {
                 let keep_alive = *keep_alive;
-                body.parse(input, &self.limits).map(|(piece, used)| match piece {
+                body.parse(input, &self.limits, tolerance).map(|(piece, used)| match piece {
                     BodyPiece::NeedMore => (MessageEvent::NeedMore, used),
                     BodyPiece::Data(data) => (MessageEvent::Data(data), used),
                     BodyPiece::ChunkEnd => (MessageEvent::ChunkEnd, used),
@@ -243,12 +263,16 @@ impl<R: ParserRole> Parser<R> {
             let why = "bytes came after the last message that was to come";
             return Err(ParseError::new(ParseErrorKind::Unexpected, why, "RFC 9112 section 9.2", input));
         }
-        let (section, used) = self.reader.read(input, &self.limits)?;
+        let (section, used) = self.reader.read(input, &self.limits, self.role.tolerance())?;
         let Some((line, fields)) = section else { return Ok((MessageEvent::NeedMore, used)) };
         let head = R::head(line, fields);
         let (framing, keep_alive) = match self.role.judge(&head)? {
             HeadVerdict::Informational => return Ok((MessageEvent::Informational(head), used)),
-            HeadVerdict::Message { framing, keep_alive } => (framing, keep_alive),
+            HeadVerdict::Message { framing, keep_alive } => {
+                // Behind a head whose end is in doubt another party may see the next message elsewhere. A connection
+                // that serves no other request has no next one.
+                (framing, keep_alive && self.reader.line_ends() == LineEnds::Agreed)
+            }
         };
         self.state = match framing {
             Framing::Tunnel => ParserState::Tunnel,

@@ -4,20 +4,24 @@ use super::error::{ParseError, ParseErrorKind};
 use super::fields::Span;
 use super::grammar;
 use super::message::Version;
+use super::tolerance::Tolerance;
 
 /// The first line of a section: of a response, of a request, or none as in trailers.
 pub trait StartLine: Sized {
     /// The general fault of such a line.
     const KIND: ParseErrorKind;
+    /// Whether a user agent takes a line feed alone for the end of a line of the section.
+    const LINE_FEED_ENDS_LINE: bool;
+
     /// How many empty lines are passed over before it.
-    const EMPTY_LINES: usize;
+    fn empty_lines(tolerance: Tolerance) -> usize;
 
     /// Checks the first bytes of a line, however many there are: an impossible line is refused at once, and not
     /// when its end comes, which may be never.
     fn begins(bytes: &[u8]) -> Result<(), ParseError>;
 
     /// Reads a line without its CRLF, which stands at `start` of its block.
-    fn read(line: &[u8], start: usize) -> Result<Self, ParseError>;
+    fn read(line: &[u8], start: usize, tolerance: Tolerance) -> Result<Self, ParseError>;
 }
 
 /// `version SP status [ SP reason ]`
@@ -38,8 +42,17 @@ pub struct RequestLine {
 
 impl StartLine for StatusLine {
     const KIND: ParseErrorKind = ParseErrorKind::BadStatusLine;
-    /// An empty line where a response should begin belongs to another response.
-    const EMPTY_LINES: usize = 0;
+    /// RFC 9112 section 2.2 allows it for start lines and fields.
+    const LINE_FEED_ENDS_LINE: bool = true;
+
+    /// An empty line where a response should begin belongs to another response. One is harmless: some servers send a
+    /// CRLF too many behind a body.
+    fn empty_lines(tolerance: Tolerance) -> usize {
+        match tolerance {
+            Tolerance::Strict => 0,
+            Tolerance::UserAgent => 1,
+        }
+    }
 
     fn begins(bytes: &[u8]) -> Result<(), ParseError> {
         if bytes.iter().zip(b"HTTP/1.").all(|(own, wanted)| own == wanted) {
@@ -48,7 +61,7 @@ impl StartLine for StatusLine {
         Err(ParseError::new(Self::KIND, "it does not begin with HTTP/1.1", "RFC 9112 section 4", bytes))
     }
 
-    fn read(line: &[u8], start: usize) -> Result<Self, ParseError> {
+    fn read(line: &[u8], start: usize, tolerance: Tolerance) -> Result<Self, ParseError> {
         let bad = |why, position| ParseError::at(Self::KIND, why, "RFC 9112 section 4", line, position);
         if line.is_empty() {
             return Err(bad("an empty line stands before it", 0));
@@ -66,7 +79,7 @@ impl StartLine for StatusLine {
             return Err(bad("the status is not a number from 100 to 999", 9));
         }
         let status = code.iter().fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
-        if let Some(position) = grammar::outside_text(reason) {
+        if let Some(position) = tolerance.outside_text(reason) {
             return Err(bad("a control character in the reason", line.len() - reason.len() + position));
         }
         let end = start + line.len();
@@ -76,8 +89,12 @@ impl StartLine for StatusLine {
 
 impl StartLine for RequestLine {
     const KIND: ParseErrorKind = ParseErrorKind::BadRequestLine;
+    const LINE_FEED_ENDS_LINE: bool = false;
+
     /// The RFC wants one at least, for clients that end a body with a CRLF too many.
-    const EMPTY_LINES: usize = 4;
+    fn empty_lines(_tolerance: Tolerance) -> usize {
+        4
+    }
 
     fn begins(bytes: &[u8]) -> Result<(), ParseError> {
         match bytes.first() {
@@ -91,7 +108,7 @@ impl StartLine for RequestLine {
         }
     }
 
-    fn read(line: &[u8], start: usize) -> Result<Self, ParseError> {
+    fn read(line: &[u8], start: usize, _tolerance: Tolerance) -> Result<Self, ParseError> {
         let bad = |why, section, position| ParseError::at(Self::KIND, why, section, line, position);
         let parts = "RFC 9112 section 3";
         if line.is_empty() {
@@ -128,13 +145,18 @@ impl StartLine for RequestLine {
 /// Trailers have no first line.
 impl StartLine for () {
     const KIND: ParseErrorKind = ParseErrorKind::BadField;
-    const EMPTY_LINES: usize = 0;
+    /// The end of the section is the end of the message.
+    const LINE_FEED_ENDS_LINE: bool = false;
+
+    fn empty_lines(_tolerance: Tolerance) -> usize {
+        0
+    }
 
     fn begins(_bytes: &[u8]) -> Result<(), ParseError> {
         Ok(())
     }
 
-    fn read(_line: &[u8], _start: usize) -> Result<Self, ParseError> {
+    fn read(_line: &[u8], _start: usize, _tolerance: Tolerance) -> Result<Self, ParseError> {
         Ok(())
     }
 }

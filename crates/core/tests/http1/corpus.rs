@@ -2,11 +2,12 @@
 //!
 //! A case is a title (`#`), the kind of parser (`response`, `response to HEAD`, `responses`, `request`, …), limits if it
 //! needs other ones, the bytes (`>`, with escapes, line ends too: what a line shows is all there is), `eof` if the
-//! connection ends after them, and the steps that are expected. HeaderFields are compared if the case shows any.
+//! connection ends after them, and the steps that are expected: of every parser, or, where a user agent tolerates what
+//! the strict parser refuses, of `strict` and of `user agent`. Fields are compared if the steps show any.
 
 use std::fmt::Write as _;
 
-use whorl_core::http1::{ParserLimits, RequestKind};
+use whorl_core::http1::{ParserLimits, RequestKind, Tolerance};
 
 use crate::transcript::{self, Reader, Step};
 
@@ -17,29 +18,42 @@ struct Case {
     limits: ParserLimits,
     bytes: Vec<u8>,
     eof: bool,
-    steps: Vec<String>,
+    /// What is expected of a parser with this tolerance; none: of each.
+    expected: Vec<(Option<Tolerance>, Vec<String>)>,
 }
 
 impl Case {
-    fn check(&self, pieces: &[&[u8]], how: &str) {
+    fn steps(&self, tolerance: Tolerance) -> &[String] {
+        let found = self.expected.iter().find(|(of, _)| of.is_none_or(|of| of == tolerance));
+        found.map_or(&[], |(_, steps)| steps)
+    }
+
+    fn check(&self, tolerance: Tolerance, pieces: &[&[u8]], how: &str) -> Vec<Step> {
         let mut text = String::new();
-        let fields = self.steps.iter().any(|step| step.starts_with("field "));
-        for step in transcript::read(self.reader, self.limits, pieces, self.eof) {
+        let expected = self.steps(tolerance);
+        let fields = expected.iter().any(|step| step.starts_with("field "));
+        let steps = transcript::read(self.reader, tolerance, self.limits, pieces, self.eof);
+        for step in &steps {
             if fields || !matches!(step, Step::HeaderFields(_)) {
                 writeln!(text, "{step}").unwrap();
             }
         }
         let found: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
-        assert_eq!(found, self.steps, "{} ({how})", self.title);
+        assert_eq!(found, expected, "{} ({tolerance:?}, {how})", self.title);
+        steps
     }
 
     fn check_in_all_pieces(&self) {
         let bytes = &self.bytes[..];
-        self.check(&[bytes], "whole");
-        self.check(&bytes.chunks(1).collect::<Vec<_>>(), "byte by byte");
-        for place in 0..=bytes.len() {
-            self.check(&[&bytes[..place], &bytes[place..]], &format!("in two pieces, at {place}"));
-        }
+        let [strict, tolerant] = [Tolerance::Strict, Tolerance::UserAgent].map(|tolerance| {
+            self.check(tolerance, &bytes.chunks(1).collect::<Vec<_>>(), "byte by byte");
+            for place in 0..=bytes.len() {
+                let how = format!("in two pieces, at {place}");
+                self.check(tolerance, &[&bytes[..place], &bytes[place..]], &how);
+            }
+            self.check(tolerance, &[bytes], "whole")
+        });
+        assert!(transcript::only_continues(&tolerant, &strict), "{}", self.title);
     }
 }
 
@@ -111,7 +125,7 @@ fn cases(text: &str) -> Vec<Case> {
                 limits: ParserLimits::default(),
                 bytes: Vec::new(),
                 eof: false,
-                steps: Vec::new(),
+                expected: Vec::new(),
             });
             continue;
         }
@@ -124,18 +138,33 @@ fn cases(text: &str) -> Vec<Case> {
             case.reader = reader;
         } else if line == "eof" {
             case.eof = true;
+        } else if let Some(tolerance) = tolerance(line) {
+            case.expected.push((Some(tolerance), Vec::new()));
         } else {
-            case.steps.push(line.into());
+            if case.expected.is_empty() {
+                case.expected.push((None, Vec::new()));
+            }
+            case.expected.last_mut().unwrap().1.push(line.into());
         }
     }
     cases
+}
+
+fn tolerance(line: &str) -> Option<Tolerance> {
+    match line {
+        "strict" => Some(Tolerance::Strict),
+        "user agent" => Some(Tolerance::UserAgent),
+        _ => None,
+    }
 }
 
 fn check(text: &str, at_least: usize) {
     let cases = cases(text);
     assert!(cases.len() >= at_least, "cases are missing: {}", cases.len());
     for case in &cases {
-        assert!(!case.steps.is_empty(), "{} expects nothing", case.title);
+        for tolerance in [Tolerance::Strict, Tolerance::UserAgent] {
+            assert!(!case.steps(tolerance).is_empty(), "{} expects nothing", case.title);
+        }
         case.check_in_all_pieces();
     }
 }
@@ -158,6 +187,11 @@ fn valid_requests() {
 #[test]
 fn invalid_requests() {
     check(include_str!("requests-invalid.txt"), 30);
+}
+
+#[test]
+fn tolerated_responses() {
+    check(include_str!("tolerance.txt"), 80);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use whorl_core::http1::encode::{self, ChunkSize, EncodeError, MessagePart};
 use whorl_core::http1::{
     Finish, Framing, HeaderFields, Incomplete, MessageEvent, ParseError, ParseErrorKind, ParserLimits,
-    RequestHead, RequestKind, RequestParser, ResponseHead, ResponseParser, Version,
+    RequestHead, RequestKind, RequestParser, ResponseHead, ResponseParser, Tolerance, Version,
 };
 
 fn response(bytes: &[u8]) -> Result<ResponseHead, ParseError> {
@@ -214,9 +214,48 @@ fn an_error_names_the_bytes_and_the_rule() {
         "conflicting lengths of the body: Transfer-Encoding stands next to Content-Length (RFC 9112 section 6.3)"
     );
     assert_eq!(
-        text(b"HTTP/1.1 200 OK\n\r\n"),
+        text(b"HTTP/1.1 200 OK\r\r\n\r\n"),
+        "bad status line: a carriage return without a line feed: \"HTTP/1.1 200 OK\\r\\r\\n\" (RFC 9112 section 2.2)"
+    );
+    assert_eq!(
+        text(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5, 6\r\n\r\n"),
+        "conflicting lengths of the body: Content-Length says different lengths: \"5, 6\" (RFC 9110 section 8.6)"
+    );
+    assert_eq!(
+        text(b"HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n chunked\r\n\r\n"),
+        "bad header field: the line continues a field that frames the message (obs-fold): \" chunked\" (RFC 9112 \
+         section 5.2)"
+    );
+}
+
+#[test]
+fn a_response_is_read_strictly_where_that_is_set() {
+    let message = b"HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n";
+    let mut parser = ResponseParser::new(ParserLimits::default());
+    parser.await_response(RequestKind::Other, false);
+    assert!(matches!(parser.parse(message), Ok((MessageEvent::Head(..), 37))));
+    assert!(matches!(parser.parse(b""), Ok((MessageEvent::End { keep_alive: false }, 0))));
+    parser.set_tolerance(Tolerance::Strict);
+    parser.await_response(RequestKind::Other, false);
+    assert_eq!(
+        parser.parse(message).unwrap_err().to_string(),
         "bad status line: a line feed without a carriage return: \"HTTP/1.1 200 OK\\n\" (RFC 9112 section 2.2)"
     );
+    assert_eq!(Tolerance::default(), Tolerance::UserAgent);
+}
+
+#[test]
+fn a_head_of_the_most_folds_is_read_in_linear_time() {
+    // A field of full length whose lines are three bytes each: joined in place, each byte moves once.
+    let limits = ParserLimits::new(100, 3_000_000, 1);
+    let message = [b"HTTP/1.1 200 OK\r\nA:", "\n b".repeat(999_000).as_bytes(), b"\r\n\r\n"].concat();
+    let mut parser = ResponseParser::new(limits);
+    parser.await_response(RequestKind::Other, false);
+    let (MessageEvent::Head(head, Framing::UntilEof), used) = parser.parse(&message).unwrap() else {
+        panic!("no head")
+    };
+    assert_eq!((used, head.fields.len()), (message.len(), 1));
+    assert_eq!(head.fields.get("a").unwrap(), "b ".repeat(999_000).trim_end().as_bytes());
 }
 
 // -------------------------------------------------------------------------------------------------------- encoder

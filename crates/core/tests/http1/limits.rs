@@ -1,7 +1,8 @@
 //! The limits, where they are too large for the corpus.
 
 use whorl_core::http1::{
-    Finish, MessageEvent, ParseError, ParseErrorKind, ParserLimits, RequestKind, ResponseHead, ResponseParser,
+    Finish, MessageEvent, ParseError, ParseErrorKind, ParserLimits, RequestKind, ResponseHead,
+    ResponseParser, Tolerance,
 };
 
 use crate::transcript::{self, Reader, Step};
@@ -89,13 +90,16 @@ fn all_chunk_extensions_together_are_bounded() {
         let chunk = |extension| format!("1;{}\r\na\r\n", "x".repeat(extension - 1));
         [&head[..], chunk(1024).repeat(15).as_bytes(), chunk(1024 + more).as_bytes(), b"0\r\n\r\n"].concat()
     };
-    let whole = transcript::read(RESPONSE, ParserLimits::default(), &[&body(0)], true);
+    let whole = transcript::read(RESPONSE, Tolerance::UserAgent, ParserLimits::default(), &[&body(0)], true);
     let end = [Step::Data(vec![b'a'; 16]), Step::End { keep_alive: true }, Step::Finish(Finish::Idle)];
     assert_eq!(whole[2..], end);
     let too_long = body(1);
-    let whole = transcript::read(RESPONSE, ParserLimits::default(), &[&too_long], true);
+    let whole = transcript::read(RESPONSE, Tolerance::UserAgent, ParserLimits::default(), &[&too_long], true);
     let error = Step::ParseError("BadChunk, RFC 9112 section 7.1.1".into());
     assert_eq!(whole[2..], [Step::Data(vec![b'a'; 15]), error]);
     let pieces: Vec<&[u8]> = too_long.chunks(1).collect();
-    assert_eq!(transcript::read(RESPONSE, ParserLimits::default(), &pieces, true), whole);
+    assert_eq!(
+        transcript::read(RESPONSE, Tolerance::UserAgent, ParserLimits::default(), &pieces, true),
+        whole
+    );
 }

@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use whorl_core::http1::{ParserLimits, RequestKind, encode};
+use whorl_core::http1::{ParserLimits, RequestKind, Tolerance, encode};
 
 use crate::transcript::{self, Reader, Step};
 
@@ -18,9 +18,11 @@ fn nearly_messages() -> impl Strategy<Value = Vec<u8>> {
         6 => prop::sample::select(vec![
             &b"Host: a\r\n"[..], b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n",
             b"Connection: close\r\n", b"Connection: keep-alive\r\n", b"X:\r\n", b"A: \t b \r\n", b"A:b\n", b" fold\r\n",
+            b"\t\n", b"Content-Length: 5, 5\r\n", b"Content-Length:", b"Transfer-Encoding:", b"X: \x01\r\n",
         ]),
         6 => prop::sample::select(vec![
             &b"\r\n"[..], b"\n", b"\r", b"5\r\nhello\r\n", b"0\r\n\r\n", b"1;x\r\na\r\n", b"0\r\nT: x\r\n\r\n", b"hello",
+            b" 5 \r\nhello\r\n", b"0\r\nT: x\r\n y\r\n\r\n",
         ]),
     ]
     .prop_map(<[u8]>::to_vec);
@@ -47,6 +49,8 @@ fn readers() -> impl Strategy<Value = Reader> {
     ]
 }
 
+const TOLERANCES: [Tolerance; 2] = [Tolerance::Strict, Tolerance::UserAgent];
+
 fn token() -> impl Strategy<Value = String> {
     "[!#$%&'*+.^_`|~0-9a-zA-Z-]{1,12}"
 }
@@ -69,10 +73,27 @@ proptest! {
         limits in limits(),
         eof in any::<bool>(),
     ) {
-        let whole = transcript::read(reader, limits, &[&bytes], eof);
-        prop_assert_eq!(&transcript::read(reader, limits, &transcript::cut(&bytes, &places), eof), &whole);
-        let single: Vec<&[u8]> = bytes.chunks(1).collect();
-        prop_assert_eq!(&transcript::read(reader, limits, &single, eof), &whole);
+        for tolerance in TOLERANCES {
+            let read = |pieces: &[&[u8]]| transcript::read(reader, tolerance, limits, pieces, eof);
+            let whole = read(&[&bytes]);
+            prop_assert_eq!(&read(&transcript::cut(&bytes, &places)), &whole);
+            prop_assert_eq!(&read(&bytes.chunks(1).collect::<Vec<_>>()), &whole);
+        }
+    }
+
+    #[test]
+    fn a_user_agent_reads_what_is_strictly_right_alike(
+        reader in readers(),
+        bytes in nearly_messages(),
+        limits in limits(),
+        eof in any::<bool>(),
+    ) {
+        let [strict, tolerant] =
+            TOLERANCES.map(|tolerance| transcript::read(reader, tolerance, limits, &[&bytes], eof));
+        prop_assert!(transcript::only_continues(&tolerant, &strict), "{:?}, and not {:?}", tolerant, strict);
+        if let Reader::Requests = reader {
+            prop_assert_eq!(tolerant, strict);
+        }
     }
 }
 
@@ -85,6 +106,7 @@ proptest! {
         pieces in vec(vec(any::<u8>(), 0..50), 0..6),
         trailers in vec(field(), 0..4),
         places in vec(any::<usize>(), 0..6),
+        tolerance in prop::sample::select(TOLERANCES.to_vec()),
     ) {
         let mut bytes = Vec::new();
         encode::status_line(&mut bytes, whorl_core::http1::Version::Http11, status, reason.as_bytes()).unwrap();
@@ -99,7 +121,7 @@ proptest! {
         let pairs = trailers.iter().map(|(name, value)| (&name[..], &value[..]));
         encode::last_chunk(&mut bytes, pairs).unwrap();
 
-        let steps = transcript::read(RESPONSE, ParserLimits::default(), &transcript::cut(&bytes, &places), false);
+        let steps = transcript::read(RESPONSE, tolerance, ParserLimits::default(), &transcript::cut(&bytes, &places), false);
         let mut steps = steps.into_iter();
         let line = format!("head HTTP/1.1 {status} \"{}\" chunked", reason.as_bytes().escape_ascii());
         prop_assert_eq!(steps.next().map(|step| step.to_string()), Some(line));
@@ -138,7 +160,7 @@ proptest! {
         encode::end_of_head(&mut bytes);
         bytes.extend_from_slice(&content);
 
-        let steps = transcript::read(Reader::Requests, ParserLimits::default(), &transcript::cut(&bytes, &places), true);
+        let steps = transcript::read(Reader::Requests, Tolerance::Strict, ParserLimits::default(), &transcript::cut(&bytes, &places), true);
         let shown: Vec<String> =
             steps.iter().filter(|step| !matches!(step, Step::HeaderFields(_))).map(Step::to_string).collect();
         let target = target.as_bytes().escape_ascii();
@@ -149,7 +171,7 @@ proptest! {
     }
 
     #[test]
-    fn encoder_and_parser_accept_the_same_values(value in vec(any::<u8>(), 0..6)) {
+    fn encoder_and_strict_parser_accept_the_same_values(value in vec(any::<u8>(), 0..6)) {
         let mut bytes = b"HTTP/1.1 204 No Content\r\n".to_vec();
         let before = bytes.clone();
         let encoded = encode::field(&mut bytes, b"X", &value);
@@ -158,7 +180,7 @@ proptest! {
             bytes.extend([b"X: ", &value[..], b"\r\n"].concat());
         }
         encode::end_of_head(&mut bytes);
-        let steps = transcript::read(RESPONSE, ParserLimits::default(), &[&bytes], false);
+        let steps = transcript::read(RESPONSE, Tolerance::Strict, ParserLimits::default(), &[&bytes], false);
         let ends_well = steps.last() == Some(&Step::End { keep_alive: true });
         prop_assert_eq!(ends_well, encoded.is_ok());
     }

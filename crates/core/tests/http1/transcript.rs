@@ -5,7 +5,7 @@ use std::fmt;
 
 use whorl_core::http1::{
     Finish, Framing, HeaderFields, MessageEvent, ParseError, Parser, ParserLimits, ParserRole, RequestHead,
-    RequestKind, RequestParser, ResponseHead, ResponseParser,
+    RequestKind, RequestParser, ResponseHead, ResponseParser, Tolerance,
 };
 
 /// Whose messages are read.
@@ -61,7 +61,19 @@ impl fmt::Display for Step {
 }
 
 /// Gives the pieces to a new parser, and the end of the connection after them if `eof`. An error is the last step.
-pub fn read(reader: Reader, limits: ParserLimits, pieces: &[&[u8]], eof: bool) -> Vec<Step> {
+/// Requests are read alike with each tolerance.
+pub fn read(
+    reader: Reader,
+    tolerance: Tolerance,
+    limits: ParserLimits,
+    pieces: &[&[u8]],
+    eof: bool,
+) -> Vec<Step> {
+    let responses = || {
+        let mut parser = ResponseParser::new(limits);
+        parser.set_tolerance(tolerance);
+        parser
+    };
     let mut steps = Steps { steps: Vec::new(), describe: status_line, limits };
     match reader {
         Reader::Requests => {
@@ -70,19 +82,33 @@ pub fn read(reader: Reader, limits: ParserLimits, pieces: &[&[u8]], eof: bool) -
             return steps.steps;
         }
         Reader::Response { kind, upgrade } => {
-            let mut parser = ResponseParser::new(limits);
+            let mut parser = responses();
             parser.await_response(kind, upgrade);
             steps.read(&mut parser, |_| (), pieces, eof);
         }
         Reader::Responses => {
-            let mut parser = ResponseParser::new(limits);
+            let mut parser = responses();
             parser.await_response(RequestKind::Other, false);
             let next = |parser: &mut ResponseParser| parser.await_response(RequestKind::Other, false);
             steps.read(&mut parser, next, pieces, eof);
         }
-        Reader::Unawaited => steps.read(&mut ResponseParser::new(limits), |_| (), pieces, eof),
+        Reader::Unawaited => steps.read(&mut responses(), |_| (), pieces, eof),
     }
     steps.steps
+}
+
+/// Whether a user agent that took `tolerant` steps has read what the strict parser, whose steps are `strict`, has read:
+/// tolerance continues where that one has an error, and changes nothing before.
+pub fn only_continues(tolerant: &[Step], strict: &[Step]) -> bool {
+    let Some((Step::ParseError(_), before)) = strict.split_last() else { return tolerant == strict };
+    match before.split_last() {
+        // Content that comes in one step may be longer.
+        Some((Step::Data(data), before)) => {
+            tolerant.starts_with(before)
+                && matches!(tolerant.get(before.len()), Some(Step::Data(more)) if more.starts_with(data))
+        }
+        _ => tolerant.starts_with(before),
+    }
 }
 
 /// The pieces of `bytes` between these places, in whatever order they are; places beyond the end count from the start
