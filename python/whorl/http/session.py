@@ -90,6 +90,8 @@ class ClientSession(_core.SessionBase):
     :param max_line_size: limit of a status line, in bytes
     :param max_field_size: limit of a header field, in bytes
     :param max_headers: limit of the number of header fields
+    :param strict: whether what a server may not send is an error even where it leaves no doubt about where
+        the response ends (RFC 9112)
     :param fallback_charset_resolver: names the encoding of a text whose response does not
     :param middlewares: coroutine functions around every hop
     :raises RuntimeError: where no event loop runs, or the connector belongs to another one
@@ -132,6 +134,7 @@ class ClientSession(_core.SessionBase):
         max_line_size: int = 8190,
         max_field_size: int = 8190,
         max_headers: int = 128,
+        strict: bool = False,
         fallback_charset_resolver: CharsetResolver = _utf8,
         middlewares: Sequence[ClientMiddlewareType] = (),
         ssl_shutdown_timeout: float | Sentinel | None = sentinel,
@@ -175,6 +178,7 @@ class ClientSession(_core.SessionBase):
         self._max_line_size = max_line_size
         self._max_field_size = max_field_size
         self._max_headers = max_headers
+        self._strict = strict
         self._default_headers: CIMultiDict[str] = CIMultiDict(headers or ())
         self._skip_auto_headers = frozenset(skip_auto_headers or ())
         self._request_class = request_class

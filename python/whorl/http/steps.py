@@ -175,6 +175,7 @@ def configure(session: ClientSession) -> None:
         max_line_size=session._max_line_size,
         max_field_size=session._max_field_size,
         max_headers=session._max_headers,
+        strict=session._strict,
         timeout=session._timeout,
         raise_for_status=session._raise_for_status,
         overrides=_overrides(session),

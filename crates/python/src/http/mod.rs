@@ -23,8 +23,9 @@
 //! another's.
 //!
 //! **Reuse.** A connection goes back to the pool only if the response ended as its framing says, no bytes followed it,
-//! the request was sent in full and both sides keep it. Anything else closes it, unexpected bytes too. An idle
-//! connection that the server closes leaves the pool at once.
+//! the request was sent in full, both sides keep it, and no line feed alone ended a line of a head: other parties may
+//! see the end of that head elsewhere. Anything else closes it, unexpected bytes too. An idle connection that the server
+//! closes leaves the pool at once.
 //!
 //! **Flow control.** A body that has no reader is kept up to twice `read_bufsize`; then the transport stops reading,
 //! and the server waits. A reader pauses by marks of its own. `read()` of the whole lifts the bound. A decoder gives

@@ -54,7 +54,8 @@ async def open_tunnel(
     """
     to_proxy.method = hdrs.METH_CONNECT
     to_proxy.url = req.url
-    exchange = protocol.begin(hdrs.METH_CONNECT, decompress=False)
+    strict = req._session is not None and req._session._strict
+    exchange = protocol.begin(hdrs.METH_CONNECT, decompress=False, strict=strict)
     try:
         target = to_proxy._target()
         version = f"HTTP/{to_proxy.version.major}.{to_proxy.version.minor}"

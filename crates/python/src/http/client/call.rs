@@ -200,7 +200,7 @@ impl ActiveCall {
             config: std::sync::Arc::clone(&config),
             session: args.session.clone_ref(py),
             response: options.response,
-            limits: options.limits,
+            parsing: options.parsing,
             timeouts: options.timeouts,
             timeout: options.timeout,
             total: TotalTimeout::new(options.timeouts.total, began),

@@ -7,13 +7,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::client::call::TotalTimeout;
-use whorl_core::http1::ParserLimits;
 
 use super::deadlines::{RequestDeadlines, RequestTimeouts};
 use super::session::{SessionBase, SessionConfig};
 use super::step::Limited;
 use crate::event_loop::clock;
 use crate::http::given;
+use crate::http::h1::connection::ParserOptions;
 use crate::http::h1::exchange::ResponseOptions;
 
 /// A signal, or a group of them, that the receivers of a call may listen to.
@@ -91,8 +91,8 @@ pub struct CallScope {
     pub session: Py<SessionBase>,
     /// How much of a response is kept unread, and so on.
     pub response: ResponseOptions,
-    /// The limits of a response's head.
-    pub limits: ParserLimits,
+    /// How a response is parsed.
+    pub parsing: ParserOptions,
     /// How long its steps may take.
     pub timeouts: RequestTimeouts,
     /// The option `timeout` as it was given; none: the session's.

@@ -358,7 +358,7 @@ impl Hop {
 
     fn try_write(&mut self, py: Python<'_>, acquired: &Acquired) -> PyResult<InFlight> {
         let scope = self.scope.clone_ref(py);
-        let CallScope { config, response, limits, timeouts, traces, tracker, .. } = scope.get();
+        let CallScope { config, response, parsing, timeouts, traces, tracker, .. } = scope.get();
         let protocol = acquired.protocol.bind(py);
         let by_python = config.overrides.request
             || tracker.is_some()
@@ -366,7 +366,7 @@ impl Hop {
             || protocol.get().is_writing_paused()?;
         let WrittenRequest { head, body, sendable, record } = self.request.write(py, &scope, by_python)?;
         let method = record.method.bind(py).to_str()?;
-        let exchange = HttpConnection::begin_with(protocol, method, *response, *limits, timeouts.read)?;
+        let exchange = HttpConnection::begin_with(protocol, method, *response, *parsing, timeouts.read)?;
         let upload = match sendable {
             Some(sendable) => {
                 let head = Chunk::of_bytes(head.bind(py));

@@ -7,11 +7,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
 use whorl_core::client::call::CallPolicy;
-use whorl_core::http1::ParserLimits;
 
 use super::deadlines::RequestTimeouts;
 use super::session::SessionConfig;
 use crate::http::given;
+use crate::http::h1::connection::ParserOptions;
 use crate::http::h1::exchange::ResponseOptions;
 
 /// The options of one call. None of a Python object's: the option was not given, or is None.
@@ -30,7 +30,7 @@ pub struct CallOptions {
     /// As it was given.
     pub timeout: Option<Py<PyAny>>,
     pub response: ResponseOptions,
-    pub limits: ParserLimits,
+    pub parsing: ParserOptions,
     pub rare: Option<Box<RareOptions>>,
 }
 
@@ -78,7 +78,7 @@ impl CallOptions {
             timeouts: config.timeouts,
             timeout: None,
             response: config.response,
-            limits: config.limits,
+            parsing: config.parsing,
             rare: None,
         };
         let Some(keywords) = keywords else {
@@ -86,7 +86,7 @@ impl CallOptions {
             return Ok(options);
         };
         let mut raises = None;
-        let mut sizes = (config.max_line_size, config.max_field_size, config.max_headers);
+        let mut sizes = config.sizes;
         for (name, value) in keywords {
             let name = name.cast_into::<PyString>()?;
             options.set(session, config, &name, value, &mut raises, &mut sizes)?;
@@ -94,7 +94,7 @@ impl CallOptions {
         if options.data.is_some() && options.json.is_some() {
             return Err(PyValueError::new_err("data and json parameters can not be used at the same time"));
         }
-        options.limits = config.limits_of(sizes);
+        options.parsing = config.parsing_of(sizes);
         match raises {
             None => options.status_check = config.status_check.as_ref().map(|check| check.clone_ref(py)),
             Some(check) if check.is_callable() => {

@@ -9,7 +9,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::client::call::CallPolicy;
-use whorl_core::http1::{ParserLimits, Version};
+use whorl_core::http1::Version;
 use whorl_core::sched::{LoopOwner, OwnerCell};
 
 use super::deadlines::{RequestDeadlines, RequestTimeouts};
@@ -20,6 +20,7 @@ use crate::errors::OrRaise;
 use crate::event_loop::EventLoop;
 use crate::ffi::class_version;
 use crate::http::given;
+use crate::http::h1::connection::ParserOptions;
 use crate::http::h1::exchange::ResponseOptions;
 use crate::http::pool::ConnectionPool;
 
@@ -57,10 +58,10 @@ pub struct SessionConfig {
     pub request_class: Py<PyAny>,
     pub response_class: Py<PyAny>,
     pub response: ResponseOptions,
-    pub limits: ParserLimits,
-    pub max_line_size: usize,
-    pub max_field_size: usize,
-    pub max_headers: usize,
+    pub parsing: ParserOptions,
+    /// Of a line, of a field, and of the number of fields.
+    pub sizes: (usize, usize, usize),
+    strict: bool,
     /// Of calls that have none of their own.
     pub timeouts: RequestTimeouts,
     /// `whorl.http.ClientTimeout`
@@ -268,13 +269,13 @@ impl SessionConfig {
         Ok(if field.is_empty()? { None } else { Some(field) })
     }
 
-    /// The limits of a response's head by three sizes: of a line, of a field, and of the number of fields.
-    pub fn limits_of(&self, (line, field, count): (usize, usize, usize)) -> ParserLimits {
-        if (line, field, count) == (self.max_line_size, self.max_field_size, self.max_headers) {
-            self.limits
-        } else {
-            ParserLimits::new(line, field, count)
+    /// How a response is parsed by three limits of its head: of a line, of a field, and of the number of fields.
+    pub fn parsing_of(&self, sizes: (usize, usize, usize)) -> ParserOptions {
+        if sizes == self.sizes {
+            return self.parsing;
         }
+        let (line, field, count) = sizes;
+        ParserOptions::new(line, field, count, self.strict)
     }
 
     /// Whether the session has trace configs.
@@ -357,8 +358,9 @@ impl SessionBase {
         let overridden: Vec<String> = options.any("overrides")?.extract()?;
         let is_overridden = |name: &str| overridden.iter().any(|overridden| overridden == name);
         let timeout = options.any("timeout")?;
-        let (max_line_size, max_field_size, max_headers) =
+        let sizes =
             (options.size("max_line_size")?, options.size("max_field_size")?, options.size("max_headers")?);
+        let strict = options.is("strict")?;
         let headers = options.object("headers")?;
         let trace_configs = options.any("trace_configs")?.cast_into::<PyList>()?;
         let raises = options.any("raise_for_status")?;
@@ -377,10 +379,9 @@ impl SessionBase {
                 decompress: options.is("auto_decompress")?,
                 read_until_eof: true,
             },
-            limits: ParserLimits::new(max_line_size, max_field_size, max_headers),
-            max_line_size,
-            max_field_size,
-            max_headers,
+            parsing: ParserOptions::new(sizes.0, sizes.1, sizes.2, strict),
+            sizes,
+            strict,
             timeouts: RequestTimeouts::of_client_timeout(&timeout)?,
             timeout_class: timeout.get_type().into_any().unbind(),
             policy: CallPolicy {

@@ -10,7 +10,8 @@ use whorl_core::http1::{ParserLimits, ResponseParser};
 use whorl_core::sched::{LoopOwner, OwnerCell};
 
 use super::{
-    ConnectionStage, ConnectionState, HttpConnection, KeepAlive, NANOSECONDS, ReadTimeout, Sending, cancel,
+    ConnectionStage, ConnectionState, HttpConnection, KeepAlive, NANOSECONDS, ParserOptions, ReadTimeout,
+    Sending, cancel,
 };
 use crate::event_loop::{EventLoop, clock, new_future};
 use crate::http::h1::exchange::{Exchange, ResponseOptions};
@@ -55,9 +56,10 @@ impl HttpConnection {
     /// Begin an exchange: the request that is written next gets its response in the exchange returned.
     ///
     /// `method` says how the response is framed (RFC 9112, section 6.3). `read_timeout` is in seconds; the sizes are in
-    /// bytes.
+    /// bytes. `strict`: what a server may not send is an error, even where it leaves no doubt.
     #[pyo3(signature = (method, *, read_until_eof=true, decompress=true, buffer_size=262_144,
-                        read_timeout=None, max_line_size=8190, max_field_size=8190, max_headers=128))]
+                        read_timeout=None, max_line_size=8190, max_field_size=8190, max_headers=128,
+                        strict=false))]
     #[expect(clippy::too_many_arguments, reason = "a method of Python's, with keywords")]
     fn begin(
         slf: &Bound<'_, Self>,
@@ -69,13 +71,14 @@ impl HttpConnection {
         max_line_size: usize,
         max_field_size: usize,
         max_headers: usize,
+        strict: bool,
     ) -> PyResult<Py<Exchange>> {
         let options = ResponseOptions { buffer_size, decompress, read_until_eof };
-        let limits = ParserLimits::new(max_line_size, max_field_size, max_headers);
+        let parsing = ParserOptions::new(max_line_size, max_field_size, max_headers, strict);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive timeout")]
         let limit = |seconds: f64| (seconds * NANOSECONDS) as u64;
         let read_timeout = read_timeout.filter(|seconds| *seconds > 0.0).map(limit);
-        Self::begin_with(slf, method, options, limits, read_timeout)
+        Self::begin_with(slf, method, options, parsing, read_timeout)
     }
 
     /// The request is written: the connection is free once its response has come, and the peer's silence counts.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
-use whorl_core::http1::{Finish, MessageEvent, ParseError, ParserLimits, RequestKind, ResponseParser};
+use whorl_core::http1::{
+    Finish, MessageEvent, ParseError, ParserLimits, RequestKind, ResponseParser, Tolerance,
+};
 use whorl_core::sched::OwnerCell;
 
 use crate::http::h1::exchange::{self, Actions, Exchange, ExchangePhase, ResponseOptions};
@@ -65,6 +67,23 @@ struct ReadTimeout {
     silent_since: Option<u64>,
     /// The timer, which checks when it is due whether bytes have come since it was set.
     timer: Option<Py<PyAny>>,
+}
+
+/// How a response is parsed.
+#[derive(Clone, Copy, Debug)]
+pub struct ParserOptions {
+    limits: ParserLimits,
+    tolerance: Tolerance,
+}
+
+impl ParserOptions {
+    /// The sizes are in bytes; `strict`: what a server may not send is an error.
+    pub fn new(max_line_size: usize, max_field_size: usize, max_headers: usize, strict: bool) -> Self {
+        Self {
+            limits: ParserLimits::new(max_line_size, max_field_size, max_headers),
+            tolerance: if strict { Tolerance::Strict } else { Tolerance::UserAgent },
+        }
+    }
 }
 
 /// The state, which belongs to the loop's thread.
@@ -385,7 +404,7 @@ impl HttpConnection {
         slf: &Bound<'_, Self>,
         method: &str,
         options: ResponseOptions,
-        limits: ParserLimits,
+        parsing: ParserOptions,
         read_timeout: Option<u64>,
     ) -> PyResult<Py<Exchange>> {
         let py = slf.py();
@@ -403,7 +422,8 @@ impl HttpConnection {
             if state.exchange.is_some() {
                 return false;
             }
-            state.parser.set_limits(limits);
+            state.parser.set_limits(parsing.limits);
+            state.parser.set_tolerance(parsing.tolerance);
             // 101 to a request that offered nothing is let through, as in aiohttp: the connection serves no other
             // request.
             state.parser.await_response(kind, true);
