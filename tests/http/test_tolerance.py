@@ -239,6 +239,79 @@ async def test_a_value_with_a_control_character_cannot_be_sent_on(ours: Any) -> 
         assert len(server.heads) == 1
 
 
+async def test_a_reason_is_shown_without_control_characters(ours: Any) -> None:
+    async with RawServer(once(TOLERATED["a control character in the reason"])) as server:
+        async with ours.ClientSession() as session, session.get(server.url) as reply:
+            assert reply.reason == "O\x1bK"
+            assert "[200 O\\x1bK]" in repr(reply)
+
+
+@pytest.mark.parametrize("requotes", [True, False])
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        ("/a\x01b", {True: "/a%01b", False: None}),
+        ("/a\x0b", {True: "/a%0B", False: None}),
+        ("http://local\x01host:{port}/", {True: None, False: None}),
+        ("http://localhost:\x01{port}/", {True: None, False: None}),
+    ],
+)
+async def test_a_location_with_a_control_character(
+    ours: Any, location: str, expected: dict[bool, str | None], requotes: bool
+) -> None:
+    """It is quoted where a URL can have it, and otherwise is no URL."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        place = location.format(port=peer.server.port)
+        await peer.send(raw_response(b"", f"Location: {place}", status="302 Found"))
+        await peer.request()
+        await peer.send(raw_response(b"end"))
+
+    async with (
+        RawServer(script) as server,
+        ours.ClientSession(requote_redirect_url=requotes) as session,
+    ):
+        target = expected[requotes]
+        if target is None:
+            with pytest.raises(ours.InvalidUrlRedirectClientError):
+                await session.get(server.url)
+        else:
+            async with session.get(server.url) as reply:
+                assert await reply.read() == b"end"
+            assert server.heads[1].split()[1].decode() == target
+
+
+@pytest.mark.parametrize("parameter", ['realm="a\x01"', 'nonce="a\x0b"', 'opaque="\x1f"', b'nonce="\xff"'])
+async def test_a_digest_challenge_that_cannot_be_repeated(ours: Any, parameter: str | bytes) -> None:
+    """It is named; another challenge is taken if there is one."""
+    bad = parameter.encode() if isinstance(parameter, str) else parameter
+    refused = HEAD.replace(b"200 OK", b"401 Unauthorized") + b"Content-Length: 0\r\n"
+    challenge = b"WWW-Authenticate: Digest " + bad + b', realm="r", nonce="n"\r\n'
+    alone = refused + challenge + b"\r\n"
+    with_another = refused + challenge + b'WWW-Authenticate: Digest realm="r", nonce="n"\r\n\r\n'
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(with_another if b"another" in peer.server.heads[-1] else alone)
+        await peer.request()
+        await peer.send(raw_response(b"ok", 'Authentication-Info: nextnonce="\x01"'))
+        await peer.request()
+        await peer.send(raw_response(b"ok"))
+
+    async with RawServer(script) as server:
+        middlewares = [ours.DigestAuthMiddleware("user", "password")]
+        async with ours.ClientSession(middlewares=middlewares) as session:
+            with pytest.raises(ours.ClientError, match="cannot be sent: "):
+                await session.get(server.url)
+        middlewares = [ours.DigestAuthMiddleware("user", "password")]
+        async with ours.ClientSession(middlewares=middlewares) as session:
+            for _ in range(2):
+                async with session.get(server.url + "another") as reply:
+                    assert reply.status == 200
+        assert b'nonce="n"' in server.heads[-1]
+
+
 async def test_a_websocket_handshake_that_is_tolerated(ours: Any) -> None:
     """Its head is a response's, and the bytes behind it are frames."""
     import base64

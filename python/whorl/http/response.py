@@ -504,7 +504,7 @@ class ClientResponse(_core.ResponseBase):
             await self.wait_for_close()
 
     def __repr__(self) -> str:
-        reason = str(self.reason).encode("ascii", "backslashreplace").decode("ascii")
+        reason = str(self.reason).encode("unicode_escape").decode("ascii")
         return f"<ClientResponse({self.url}) [{self.status} {reason}]>\n{self.headers}\n"
 
     # Its body.

@@ -8,6 +8,7 @@ awaitable is a step that is awaited.
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import traceback
 import warnings
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
 _REDIRECT_SCHEMES: Final = frozenset({"http", "https", ""})
 # URL parsers drop these before they parse a URL.
 _DROPPED: Final = str.maketrans("", "", "\t\n\r")
+# Characters that no URL has: a server may send them within a field.
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
 
 
 # The session's options.
@@ -588,6 +591,8 @@ def redirect_target(session: ClientSession, base: URL, location: str) -> tuple[U
     """
     try:
         url = URL(location, encoded=not session._requote_redirect_url)
+        if _CONTROL.search(str(url)):
+            raise ValueError("Invalid URL: it has a control character that is not quoted")
     except ValueError as error:
         raise InvalidUrlRedirectClientError(
             location, "Server attempted redirecting to a location that does not look like a URL"

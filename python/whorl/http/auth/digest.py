@@ -71,6 +71,12 @@ _HEADER_PAIRS_PATTERN = re.compile(
 )  # fmt: skip
 
 
+# Control characters, and bytes that were no UTF-8 when they were received.
+_CANNOT_BE_SENT = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+# What the response to a challenge repeats.
+_REPEATED: Final = ("realm", "nonce", "opaque")
+
+
 def escape_quotes(value: str) -> str:
     """Escapes the value for the inside of a quoted-string (RFC 9110, section 5.6.4)."""
     return value.replace("\\", "\\\\").replace('"', '\\"')
@@ -193,7 +199,10 @@ class DigestAuthMiddleware:
     def _take_next_nonce(self, response: Any) -> None:
         # RFC 7616, section 3.5.
         information = response.headers.get(hdrs.AUTHENTICATION_INFO)
-        if information and self._challenge and (nonce := parse_header_pairs(information).get("nextnonce")):
+        if not information or not self._challenge:
+            return
+        nonce = parse_header_pairs(information).get("nextnonce")
+        if nonce and not _CANNOT_BE_SENT.search(nonce):
             self._challenge["nonce"] = nonce
 
     def _in_protection_space(self, url: URL) -> bool:
@@ -215,6 +224,9 @@ class DigestAuthMiddleware:
             if name not in challenge:
                 raise ClientError(f"Malformed Digest auth challenge: Missing {name!r} parameter")
         realm, nonce = challenge["realm"], challenge["nonce"]
+        for name in _REPEATED:
+            if _CANNOT_BE_SENT.search(parameter := str(challenge.get(name, ""))):
+                raise ClientError(f"Malformed Digest auth challenge: {name!r} cannot be sent: {parameter!r}")
         if not nonce:
             raise ClientError("Security issue: Digest auth challenge contains empty 'nonce' value")
         algorithm = challenge.get("algorithm", "MD5")
@@ -285,8 +297,10 @@ def _choose_qop(offers: str) -> str:
 
 def _is_supported(parameters: Mapping[str, str]) -> bool:
     offered = _offered(parameters.get("qop", ""))
-    return parameters.get("algorithm", "MD5").upper() in DigestFunctions and (
-        not offered or not offered.isdisjoint(("auth", "auth-int"))
+    return (
+        parameters.get("algorithm", "MD5").upper() in DigestFunctions
+        and (not offered or not offered.isdisjoint(("auth", "auth-int")))
+        and not any(_CANNOT_BE_SENT.search(parameters.get(name, "")) for name in _REPEATED)
     )
 
 
