@@ -4,6 +4,9 @@
 //! needs other ones, the bytes (`>`, with escapes, line ends too: what a line shows is all there is), `eof` if the
 //! connection ends after them, and the steps that are expected: of every parser, or, where a user agent tolerates what
 //! the strict parser refuses, of `strict` and of `user agent`. Fields are compared if the steps show any.
+//!
+//! `tests/http/peers.py` reads the same files and has other clients read the responses to a GET; what they make of each is
+//! in `tests/http/peers.json`.
 
 use std::fmt::Write as _;
 
