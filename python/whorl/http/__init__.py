@@ -93,6 +93,12 @@ if TYPE_CHECKING:
     from .body.upload import (
         UploadTracker as UploadTracker,
     )
+    from .client_request import (
+        ClientRequest as ClientRequest,
+    )
+    from .client_request import (
+        RequestInfo as RequestInfo,
+    )
     from .compat import drop_in as drop_in
     from .connect.connector import (
         AddrInfoType as AddrInfoType,
@@ -291,12 +297,6 @@ if TYPE_CHECKING:
     )
     from .hooks.tracing import (
         TraceResponseChunkReceivedParams as TraceResponseChunkReceivedParams,
-    )
-    from .client_request import (
-        ClientRequest as ClientRequest,
-    )
-    from .client_request import (
-        RequestInfo as RequestInfo,
     )
     from .response import (
         ClientResponse as ClientResponse,

@@ -29,7 +29,6 @@ from .lazy import lazy
 from .timeouts import is_timeout
 
 if TYPE_CHECKING:
-    from .body.upload import UploadTracker
     from .connect.connector import Connection
     from .hooks.tracing import Trace
     from .response import ClientResponse
@@ -359,9 +358,7 @@ class ClientRequest(_core.RequestBase):
         response: ClientResponse = await self._send(conn)
         return response
 
-    def _start_upload(
-        self, conn: Connection, head: bytes
-    ) -> tuple[StreamWriter, asyncio.Task[None] | None]:
+    def _start_upload(self, conn: Connection, head: bytes) -> tuple[StreamWriter, asyncio.Task[None] | None]:
         """Send ``head``, and the body; by a task of its own where that may have to wait."""
         protocol = conn.protocol
         assert protocol is not None

@@ -23,6 +23,7 @@ from whorl import _core
 
 from . import hdrs
 from .body import content_disposition
+from .client_request import RequestInfo, finished
 from .connect.connection import HttpConnection
 from .cookies.header import parse_set_cookie_headers
 from .exceptions import ClientConnectionError, ClientResponseError, ContentTypeError
@@ -35,7 +36,6 @@ from .helpers import (
 )
 from .http_exceptions import HttpProcessingError
 from .lazy import lazy
-from .client_request import RequestInfo, finished
 from .streams import EMPTY_PAYLOAD, StreamReader
 from .typedefs import DEFAULT_JSON_DECODER
 

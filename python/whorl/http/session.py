@@ -6,9 +6,9 @@ import asyncio
 import sys
 import traceback
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from multidict import CIMultiDict, MultiDict, MultiDictProxy
 from yarl import URL
@@ -16,6 +16,7 @@ from yarl import URL
 from whorl import _core
 
 from . import hdrs, steps
+from .client_request import ClientRequest
 from .connect.connector import BaseConnector, TCPConnector
 from .context import _RequestContextManager, _SessionRequestContextManager, _WSRequestContextManager
 from .cookies.jar import CookieJar
@@ -26,7 +27,6 @@ from .helpers import (
     Sentinel,
     sentinel,
 )
-from .client_request import ClientRequest
 from .response import ClientResponse
 from .timeouts import ClientTimeout, request_timeout, session_timeout
 from .typedefs import DEFAULT_JSON_ENCODER
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .auth.basic import BasicAuth
     from .hooks.middlewares import ClientMiddlewareType
     from .hooks.tracing import TraceConfig
-    from .typedefs import JSONBytesEncoder, JSONEncoder, LooseCookies, LooseHeaders, Query, StrOrURL
+    from .typedefs import JSONBytesEncoder, JSONEncoder, LooseCookies, LooseHeaders, StrOrURL
 
 __all__ = ["ClientSession", "request"]
 
@@ -46,6 +46,7 @@ RequestContext: TypeAlias = _RequestContextManager | _core._RequestContextManage
 
 CharsetResolver = Callable[[ClientResponse, bytes], str]
 RaiseForStatus = bool | Callable[[ClientResponse], Awaitable[None]]
+
 
 def _utf8(response: ClientResponse, body: bytes) -> str:
     return "utf-8"

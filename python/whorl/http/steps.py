@@ -24,6 +24,14 @@ from . import hdrs
 from .auth.basic import BasicAuth, basicauth_from_netrc, is_basic_auth, netrc_from_env, strip_auth_from_url
 from .body import payload as payloads
 from .body.formdata import FormData, is_form
+from .client_request import (
+    ClientRequest,
+    ConnectionKey,
+    Destination,
+    automatic_headers,
+    connection_key,
+    parsed_version,
+)
 from .connect.connector import BaseConnector, Connection
 from .connect.proxies import get_env_proxy_for_url
 from .connect.tls import SSLSetting, merge_ssl_params
@@ -48,7 +56,6 @@ from .helpers import Sentinel, is_canonical_ipv4_address, is_ip_address
 from .hooks.middlewares import build_client_middlewares
 from .hooks.tracing import Trace
 from .http_exceptions import HttpProcessingError
-from .client_request import ClientRequest, ConnectionKey, Destination, automatic_headers, connection_key, parsed_version
 from .response import ClientResponse, sent_request_info
 from .timeouts import ClientTimeout, is_timeout, request_timeout
 
@@ -165,12 +172,13 @@ def configure(session: ClientSession) -> None:
     connector, jar, headers = session._connector, session._cookie_jar, session._default_headers
     if connector is None:
         raise RuntimeError("Session is closed")
+    is_ours = isinstance(connector, BaseConnector)
     response_class = session._response_class
     session._configure(
         event_loop=session._loop,
         connector=connector,
-        pool=connector._pool if isinstance(connector, BaseConnector) else None,
-        force_close=connector.force_close,
+        pool=connector._pool if is_ours else None,
+        force_close=is_ours and connector.force_close,
         request_class=session._request_class,
         response_class=response_class,
         read_bufsize=session._read_bufsize,
@@ -219,7 +227,7 @@ DEPRECATED: Final = {
 
 
 def deprecated(name: str) -> None:
-    """Warn of an option that aiohttp has deprecated. The caller is native: the next frame is the program's."""
+    """Warn of an option that aiohttp has deprecated; the caller is native, the next frame the program."""
     warnings.warn(DEPRECATED[name], DeprecationWarning, stacklevel=2)
 
 
@@ -548,7 +556,10 @@ def failure(session: ClientSession, error: BaseException) -> tuple[BaseException
     may be sent again (RFC 9112, section 9.3.1)."""
     if isinstance(
         error,
-        ConnectionTimeoutError | ClientConnectorError | ClientConnectorCertificateError | ClientConnectorSSLError,
+        ConnectionTimeoutError
+        | ClientConnectorError
+        | ClientConnectorCertificateError
+        | ClientConnectorSSLError,
     ):
         return error, False
     if isinstance(error, ClientOSError | ServerDisconnectedError):
@@ -558,6 +569,14 @@ def failure(session: ClientSession, error: BaseException) -> tuple[BaseException
         failed.__cause__ = error
         return failed, False
     return error, False
+
+
+_CANNOT_CONNECT: Final = (
+    ConnectionTimeoutError,
+    ClientConnectorError,
+    ClientConnectorCertificateError,
+    ClientConnectorSSLError,
+)
 
 
 async def close_before_retry(request: ClientRequest, error: BaseException) -> None:
@@ -637,7 +656,8 @@ def make_traces(session: ClientSession, context: object) -> list[Trace]:
 
 
 async def start_traces(traces: list[Trace], args: tuple[Any, ...]) -> None:
-    """Send the first signal by each Trace. One that was not reached has no part in the call: it is taken out."""
+    """Send the first signal by each Trace; one that is not reached has no part in the call, and is taken
+    out."""
     waiting, traces[:] = traces.copy(), ()
     for trace in waiting:
         await trace.send_request_start(*args)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from whorl import _core
 
+from ..client_request import ConnectionKey, Destination
 from ..exceptions import (
     ClientConnectionError,
     ClientConnectorCertificateError,
@@ -26,7 +27,6 @@ from ..exceptions import (
     UnixClientConnectorError,
 )
 from ..helpers import Sentinel, sentinel
-from ..client_request import ConnectionKey, Destination
 from ..timeouts import ceil_timeout, is_timeout
 from .connection import HttpConnection
 from .dns_cache import DNSCache
@@ -37,8 +37,8 @@ from .tunnel import open_tunnel, proxy_request, start_tls
 
 if TYPE_CHECKING:
     from ..abc import AbstractResolver, ResolveResult
-    from ..hooks.tracing import Trace
     from ..client_request import ClientRequest
+    from ..hooks.tracing import Trace
     from ..timeouts import ClientTimeout
 
 __all__ = [

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from whorl import _core
 
 from .. import hdrs
-from ..exceptions import ClientConnectionError, ClientConnectorError, ClientHttpProxyError
 from ..client_request import ClientRequest
+from ..exceptions import ClientConnectionError, ClientConnectorError, ClientHttpProxyError
 from ..response import ClientResponse
 from ..timeouts import ceil_timeout
 from .tls import context_for, fingerprint_of

@@ -280,11 +280,11 @@ impl ActiveCall {
         macro_rules! resume {
             ($step:ident, $kept:expr) => {{
                 match $step.resume(py, thrown, limited)? {
-                    Poll::Pending(future) => {
-                        self.stage = Some($kept);
-                        return Ok(Poll::Pending(future));
-                    }
                     Poll::Ready(value) => value,
+                    waiting => {
+                        self.stage = Some($kept);
+                        return Ok(waiting);
+                    }
                 }
             }};
         }
@@ -298,19 +298,19 @@ impl ActiveCall {
                 self.request_with(py, Some(found.bind(py)))
             }
             CallStage::Sending(mut hop) => match hop.resume(py, thrown) {
-                Ok(Poll::Pending(future)) => {
-                    self.stage = Some(CallStage::Sending(hop));
-                    Ok(Poll::Pending(future))
-                }
                 Ok(Poll::Ready(response)) => self.answered(py, &mut hop.request, response),
+                Ok(waiting) => {
+                    self.stage = Some(CallStage::Sending(hop));
+                    Ok(waiting)
+                }
                 Err(error) => self.lost(py, &mut hop.request, error),
             },
             CallStage::InMiddlewares(mut step, mut request) => match step.resume(py, thrown, limited) {
-                Ok(Poll::Pending(future)) => {
-                    self.stage = Some(CallStage::InMiddlewares(step, request));
-                    Ok(Poll::Pending(future))
-                }
                 Ok(Poll::Ready(response)) => self.answered(py, &mut request, response),
+                Ok(waiting) => {
+                    self.stage = Some(CallStage::InMiddlewares(step, request));
+                    Ok(waiting)
+                }
                 Err(error) => self.lost(py, &mut request, error),
             },
             CallStage::Retrying(mut step) => {
@@ -1024,6 +1024,10 @@ impl RequestContext {
             Ok(Poll::Pending(future)) => {
                 let _running = self.state.replace(py, CallState::Active(active));
                 Ok(future)
+            }
+            Ok(Poll::Early) => {
+                let _running = self.state.replace(py, CallState::Active(active));
+                Err(awaited_again())
             }
             Ok(Poll::Ready(response)) => {
                 let overrides = active.scope.get().config.overrides;

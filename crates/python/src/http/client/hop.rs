@@ -127,30 +127,30 @@ impl Hop {
             (HopStage::New, None) => self.connect(py),
             (HopStage::Waiting(waiter), None) => self.take_grant(py, waiter),
             (HopStage::Connecting(mut step), thrown) => match step.resume(py, thrown, limited)? {
-                Poll::Pending(future) => {
-                    self.stage = HopStage::Connecting(step);
-                    Ok(Poll::Pending(future))
-                }
                 Poll::Ready(connection) => {
                     let acquired = Acquired::of(connection.bind(py))?;
                     self.send(py, acquired)
                 }
+                waiting => {
+                    self.stage = HopStage::Connecting(step);
+                    Ok(waiting)
+                }
             },
             (HopStage::Connected(acquired), None) => self.send(py, acquired),
             (HopStage::Announcing(mut step, acquired), thrown) => match step.resume(py, thrown, limited) {
-                Ok(Poll::Pending(future)) => {
-                    self.stage = HopStage::Announcing(step, acquired);
-                    Ok(Poll::Pending(future))
-                }
                 Ok(Poll::Ready(_)) => self.write(py, acquired),
+                Ok(waiting) => {
+                    self.stage = HopStage::Announcing(step, acquired);
+                    Ok(waiting)
+                }
                 Err(error) => acquired.fail(py, error),
             },
             (HopStage::Sending(mut step, acquired), thrown) => match step.resume(py, thrown, limited) {
-                Ok(Poll::Pending(future)) => {
-                    self.stage = HopStage::Sending(step, acquired);
-                    Ok(Poll::Pending(future))
-                }
                 Ok(Poll::Ready(response)) => self.start(py, acquired, &response),
+                Ok(waiting) => {
+                    self.stage = HopStage::Sending(step, acquired);
+                    Ok(waiting)
+                }
                 Err(error) => acquired.fail(py, error),
             },
             (HopStage::Awaiting(in_flight), Some(error)) => {
@@ -160,7 +160,7 @@ impl Hop {
             (HopStage::Awaiting(in_flight), None) => self.finish(py, in_flight),
             (HopStage::Starting(mut step), thrown) => {
                 let outcome = step.resume(py, thrown, limited)?;
-                if let Poll::Pending(_) = &outcome {
+                if !matches!(outcome, Poll::Ready(_)) {
                     self.stage = HopStage::Starting(step);
                 }
                 Ok(outcome)
@@ -244,8 +244,8 @@ impl Hop {
     /// Takes the grant, once there is one.
     fn take_grant(&mut self, py: Python<'_>, waiter: Py<PoolWaiter>) -> PyResult<Poll<Py<PyAny>>> {
         if !waiter.get().is_done(py)? {
-            PoolWaiter::give_back(waiter.bind(py))?;
-            return Err(awaited_again());
+            self.stage = HopStage::Waiting(waiter);
+            return Ok(Poll::Early);
         }
         let grant = PoolWaiter::take(waiter.bind(py))?;
         self.use_grant(py, grant)
@@ -402,9 +402,9 @@ impl Hop {
     fn finish(&mut self, py: Python<'_>, in_flight: InFlight) -> PyResult<Poll<Py<PyAny>>> {
         let exchange = in_flight.exchange.bind(py);
         if exchange.get().head_if_any()?.is_none() {
-            let error = match exchange.get().check(py) {
-                Err(error) => error,
-                Ok(()) => awaited_again(),
+            let Err(error) = exchange.get().check(py) else {
+                self.stage = HopStage::Awaiting(in_flight);
+                return Ok(Poll::Early);
             };
             in_flight.give_up(py)?;
             let RequestRecord { method, url, head } = &*in_flight.record;
@@ -645,6 +645,10 @@ impl HopAwaitable {
             Poll::Pending(future) => {
                 let _none = self.hop.replace(py, Some(hop));
                 Ok(future)
+            }
+            Poll::Early => {
+                let _none = self.hop.replace(py, Some(hop));
+                Err(awaited_again())
             }
             Poll::Ready(response) => Err(super::ready::stop_iteration(response)),
         }

@@ -19,6 +19,8 @@ pub enum Poll<T> {
     Pending(Py<PyAny>),
     /// This is it.
     Ready(T),
+    /// It was continued before its future was done: nothing has changed.
+    Early,
 }
 
 /// The limit of a step's time, of which a call keeps account.
