@@ -53,6 +53,7 @@ __all__ = [
     "_RequestContextManager",
     "__version__",
     "encode_head",
+    "fill_slot",
     "finish_on",
     "give_exceptions",
     "give_steps",
@@ -385,6 +386,7 @@ class Listener:
 
 def give_exceptions(exceptions: object, http_exceptions: object) -> None: ...
 def give_steps(steps: object) -> None: ...
+def fill_slot(slot: PoolSlot, connection: HttpConnection) -> None: ...
 def finish_on(
     event_loop: asyncio.AbstractEventLoop, finish: Callable[[*_Ts], object], *args: *_Ts
 ) -> None: ...
@@ -515,7 +517,6 @@ class ConnectionPool:
 
 @final
 class PoolSlot:
-    def opened(self, connection: HttpConnection) -> None: ...
     def give_back(self) -> None: ...
 
 @final

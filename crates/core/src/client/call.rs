@@ -149,7 +149,8 @@ impl Call {
 
     fn after_head(&mut self, answer: Answer, method: &str, body: RequestBody) -> Action {
         let Answer { status, has_location } = answer;
-        let Self { followed, policy: CallPolicy { follows, max_redirects, raises_for_status, .. }, .. } = *self;
+        let Self { followed, policy: CallPolicy { follows, max_redirects, raises_for_status, .. }, .. } =
+            *self;
         if follows {
             let context = RedirectContext { status, has_location, method, body, followed, max_redirects };
             match redirect::redirect(&context) {
@@ -190,11 +191,7 @@ mod tests {
         CallPolicy { follows: true, max_redirects: 10, retries: true, raises_for_status: false };
 
     fn head(status: u16) -> Outcome<'static> {
-        Outcome {
-            method: "GET",
-            body: RequestBody::Empty,
-            result: Ok(Answer { status, has_location: true }),
-        }
+        Outcome { method: "GET", body: RequestBody::Empty, result: Ok(Answer { status, has_location: true }) }
     }
 
     fn lost(method: &'static str, body: RequestBody) -> Outcome<'static> {

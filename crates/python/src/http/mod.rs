@@ -12,7 +12,8 @@
 //! | `h1/` | HTTP/1.1: a connection with its parser and read timeout, an exchange, heads and bodies |
 //! | `websocket.rs` | WebSocket messages for Python |
 //! | `given.rs`, `failures.rs` | what Python gives; errors |
-//! | `guard.rs`, `finish.rs` | what ends along with something else; ends on the loop's thread |
+//! | `guard.rs`, `body_source.rs`, `poolable.rs` | what these are to each other, without their types |
+//! | `finish.rs` | ends on the loop's thread |
 //!
 //! # Connection and exchange
 //!
@@ -42,6 +43,7 @@
 //! **Errors.** Every method that opens state raises RuntimeError on another thread than the loop's, in addition to the
 //! errors that it names.
 
+mod body_source;
 mod client;
 mod failures;
 mod finish;
@@ -49,6 +51,7 @@ mod given;
 mod guard;
 mod h1;
 mod pool;
+mod poolable;
 mod websocket;
 
 use pyo3::prelude::*;

@@ -332,7 +332,7 @@ class BaseConnector:
                     protocol.close()
                 grant.give_back()
                 raise
-            grant.opened(protocol)
+            _core.fill_slot(grant, protocol)
         return protocol
 
     async def _reuse(

@@ -52,10 +52,7 @@ impl Traces {
 
     /// The `Trace` objects.
     pub fn objects(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
-        self.list
-            .as_ref()
-            .map(|list| list.bind(py).iter().map(Bound::unbind).collect())
-            .unwrap_or_default()
+        self.list.as_ref().map(|list| list.bind(py).iter().map(Bound::unbind).collect()).unwrap_or_default()
     }
 
     /// The list of `Trace` objects, empty if there is none.

@@ -11,8 +11,8 @@ use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::http1::encode;
 
 use crate::errors::OrRaise;
-use crate::http::h1::head;
 use crate::http::h1::encode::utf8;
+use crate::http::h1::head;
 
 /// Where a line is in the bytes.
 #[derive(Clone, Copy, Debug)]
@@ -295,12 +295,7 @@ impl RequestFields {
     ///
     /// # Errors
     /// What the dict's class raises.
-    pub fn add_missing(
-        &mut self,
-        py: Python<'_>,
-        others: &FieldLines,
-        skipped: &[Vec<u8>],
-    ) -> PyResult<()> {
+    pub fn add_missing(&mut self, py: Python<'_>, others: &FieldLines, skipped: &[Vec<u8>]) -> PyResult<()> {
         match self {
             Self::Lines(lines) => {
                 lines.add_missing(others, skipped);
@@ -371,7 +366,11 @@ pub fn pairs<'py>(headers: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> {
     }
     // As a CIMultiDict would take it, or refuse it.
     let headers = ci_multi_dict(headers.py())?.call1((headers,))?;
-    headers.call_method0(intern!(headers.py(), "items"))?.try_iter()?.map(|item| pair(item?.extract()?)).collect()
+    headers
+        .call_method0(intern!(headers.py(), "items"))?
+        .try_iter()?
+        .map(|item| pair(item?.extract()?))
+        .collect()
 }
 
 /// As aiohttp compares the names of one request's own fields.

@@ -188,7 +188,10 @@ impl RequestHandle {
             let head = PyBytes::new(py, &head).unbind();
             let sendable = if by_python { None } else { data.sendable(py)? };
             let body = match (&data.body, &sendable) {
-                (OutgoingBody::Bytes { data, .. }, Some(Sendable::Whole(length) | Sendable::Short(length))) => {
+                (
+                    OutgoingBody::Bytes { data, .. },
+                    Some(Sendable::Whole(length) | Sendable::Short(length)),
+                ) => {
                     let all = data.bind(py);
                     if *length == all.as_bytes().len() {
                         Some(data.clone_ref(py))

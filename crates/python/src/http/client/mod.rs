@@ -41,5 +41,6 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add_class::<response::ResponseBase>(module)?;
     add_class::<session::SessionBase>(module)?;
     add_class::<step::TimedTask>(module)?;
-    add_class::<target::RequestTarget>(module)
+    add_class::<target::RequestTarget>(module)?;
+    module.add_function(wrap_pyfunction!(hop::fill_slot, module)?)
 }

@@ -211,9 +211,10 @@ impl CallOptions {
 
     /// Checks the TLS setting, which may have been given in one of the deprecated forms.
     fn set_ssl(&mut self, py: Python<'_>) -> PyResult<()> {
-        let deprecated = self.rare.as_deref_mut().map(|rare| {
-            (rare.verify_ssl.take(), rare.ssl_context.take(), rare.fingerprint.take())
-        });
+        let deprecated = self
+            .rare
+            .as_deref_mut()
+            .map(|rare| (rare.verify_ssl.take(), rare.ssl_context.take(), rare.fingerprint.take()));
         let (verify_ssl, ssl_context, fingerprint) = deprecated.unwrap_or_default();
         let is_deprecated = verify_ssl.is_some() || fingerprint.is_some() || ssl_context.is_some();
         if self.ssl.is_none() && !is_deprecated {

@@ -128,12 +128,7 @@ impl OutgoingBody {
     ///
     /// # Errors
     /// What the payload raises; ValueError for a field that cannot be sent.
-    pub fn describe(
-        &self,
-        py: Python<'_>,
-        fields: &mut RequestFields,
-        skipped: &[Vec<u8>],
-    ) -> PyResult<()> {
+    pub fn describe(&self, py: Python<'_>, fields: &mut RequestFields, skipped: &[Vec<u8>]) -> PyResult<()> {
         let payload = match self {
             Self::Nothing => return Ok(()),
             Self::Bytes { media_type: Some(media_type), .. } => {

@@ -250,7 +250,10 @@ impl RequestData {
             self.fields.set(py, "Expect", b"100-continue")?;
         }
         self.continues = expect
-            || self.fields.get(py, "Expect")?.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
+            || self
+                .fields
+                .get(py, "Expect")?
+                .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
         Ok(())
     }
 

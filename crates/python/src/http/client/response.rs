@@ -216,9 +216,7 @@ impl Drop for ResponseBase {
                 return;
             }
             let request = match sent {
-                Some(sent) => {
-                    Some((sent.method.clone_ref(py).into_any(), sent.url.clone_ref(py)))
-                }
+                Some(sent) => Some((sent.method.clone_ref(py).into_any(), sent.url.clone_ref(py))),
                 None => request,
             };
             let (method, url) = request.unwrap_or_else(|| (py.None(), py.None()));

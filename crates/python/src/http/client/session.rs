@@ -286,7 +286,8 @@ impl SessionConfig {
     /// Whether something that it was made of has changed.
     fn is_stale(&self, py: Python<'_>) -> PyResult<bool> {
         if self.pool.is_some() && !self.overrides.connect {
-            let attributes = self.connector.bind(py).getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
+            let attributes =
+                self.connector.bind(py).getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
             if attributes.contains(intern!(py, "connect"))? {
                 return Ok(true);
             }
@@ -401,7 +402,11 @@ impl SessionBase {
                 cookies: is_overridden("cookies"),
             },
             version: version_of(options.any("version")?.extract()?)?,
-            fields: if is_overridden("headers") { FieldLines::default() } else { options.fields("headers")? },
+            fields: if is_overridden("headers") {
+                FieldLines::default()
+            } else {
+                options.fields("headers")?
+            },
             automatic: options.fields("automatic")?,
             skipped: lower_case_names(&options.any("skip_auto_headers")?)?,
             auth: options.optional("auth")?,

@@ -66,7 +66,12 @@ impl TimedTask {
             Ok(count) => count.extract()?,
             Err(_) => 0,
         };
-        Ok(Some(Self { task: task.unbind(), cancelling, expired: AtomicBool::new(false), retired: AtomicBool::new(false) }))
+        Ok(Some(Self {
+            task: task.unbind(),
+            cancelling,
+            expired: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+        }))
     }
 
     fn time_out(object: &Bound<'_, PyAny>) -> PyResult<()> {

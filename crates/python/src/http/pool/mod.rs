@@ -16,26 +16,26 @@ use whorl_core::sched::{LoopOwner, OwnerCell};
 
 pub use key::ConnectionKey;
 
+use crate::errors::OrRaise;
+use crate::event_loop::{EventLoop, clock, new_future};
 use crate::http::failures;
 use crate::http::finish::finish_on;
 use crate::http::guard::EndGuard;
-use crate::http::h1::connection::HttpConnection;
-use crate::errors::OrRaise;
-use crate::event_loop::{EventLoop, clock, new_future};
+use crate::http::poolable::{Home, Lease, PooledConnection};
 use crate::interpreter::{Attached, CloneWith, Collector, Identity, await_future};
 use crate::transport::set_result;
 
 /// An idle connection, and since when it is idle.
 #[derive(Debug)]
 struct IdleConnection {
-    connection: Py<HttpConnection>,
+    connection: PooledConnection,
     since: u64,
 }
 
 /// A connection that a request has, and its key.
 #[derive(Debug)]
 struct Acquired {
-    connection: Py<HttpConnection>,
+    connection: PooledConnection,
     key: PoolKey<ConnectionKey>,
 }
 
@@ -59,12 +59,12 @@ pub struct ConnectionPool {
 
 /// The permit that a connection holds while a request has it.
 #[derive(Debug)]
-pub struct PoolPermit {
+struct PoolPermit {
     pool: Py<ConnectionPool>,
     permit: pool::Permit,
     slot: usize,
     /// Called when it is given back.
-    pub callbacks: Vec<Py<PyAny>>,
+    callbacks: Vec<Py<PyAny>>,
 }
 
 /// The permit for a connection that is being made.
@@ -90,7 +90,7 @@ pub struct PoolWaiter {
 #[derive(Debug)]
 pub enum Grant<'py> {
     /// One that was idle.
-    Connection(Bound<'py, HttpConnection>),
+    Connection(Bound<'py, PyAny>),
     /// The permit for a new one.
     Slot(Bound<'py, PoolSlot>),
     /// A place in the queue.
@@ -99,25 +99,9 @@ pub enum Grant<'py> {
     Closed,
 }
 
-impl PoolPermit {
-    /// The connection's slot in the pool.
-    pub const fn slot(&self) -> usize {
-        self.slot
-    }
-
-    /// The pool.
-    pub const fn pool(&self) -> &Py<ConnectionPool> {
-        &self.pool
-    }
-
-    /// Whether its pool's connections serve one request each.
-    pub fn is_for_one_request(&self) -> bool {
-        self.pool.get().force_close
-    }
-
-    /// The connection's request is over; with a connection, it can be used again.
-    pub fn end(self, py: Python<'_>, connection: Option<Py<HttpConnection>>) -> PyResult<()> {
-        let Self { pool, permit, slot, callbacks } = self;
+impl Lease for PoolPermit {
+    fn end(self: Box<Self>, py: Python<'_>, connection: Option<PooledConnection>) -> PyResult<()> {
+        let Self { pool, permit, slot, callbacks } = *self;
         let pool = pool.bind(py);
         let this = pool.get();
         let _acquired = this.with(|state| state.acquired.try_remove(slot))?;
@@ -129,10 +113,45 @@ impl PoolPermit {
         Ok(())
     }
 
-    /// Shows the garbage collector the references.
-    pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+    fn on_end(&mut self, callback: Py<PyAny>) {
+        self.callbacks.push(callback);
+    }
+
+    fn is_for_one_request(&self) -> bool {
+        self.pool.get().force_close
+    }
+
+    fn key(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let slot = self.slot;
+        self.pool.get().with_attached(py, |state, at| {
+            state.acquired.get(slot).map(|acquired| acquired.key.object().clone_with(at))
+        })
+    }
+
+    fn home(&self, py: Python<'_>) -> Box<dyn Home> {
+        Box::new(PoolHome(self.pool.clone_ref(py)))
+    }
+
+    fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.pool)?;
         self.callbacks.iter().try_for_each(|callback| visit.call(callback))
+    }
+}
+
+/// The pool, for its idle connections.
+#[derive(Debug)]
+struct PoolHome(Py<ConnectionPool>);
+
+impl Home for PoolHome {
+    fn forget(&self, _py: Python<'_>, connection: &Bound<'_, PyAny>) -> PyResult<()> {
+        let connection = Identity::of(connection);
+        let _idle =
+            self.0.get().with(|state| state.pool.remove_idle(|idle| idle.connection.is(connection)))?;
+        Ok(())
+    }
+
+    fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
     }
 }
 
@@ -165,18 +184,26 @@ impl ConnectionPool {
     }
 
     /// Gives `connection` the permit.
-    fn assign(
-        slf: &Bound<'_, Self>,
-        permit: pool::Permit,
-        connection: &Bound<'_, HttpConnection>,
-    ) -> PyResult<()> {
-        let reference = connection.clone().unbind();
+    fn assign(slf: &Bound<'_, Self>, permit: pool::Permit, connection: PooledConnection) -> PyResult<()> {
+        let reference = Attached::from(slf.py());
+        let reference = connection.clone_with(reference);
         let slot = slf.get().with(|state| {
             let key = state.pool.key(&permit).clone();
             state.acquired.insert(Acquired { connection: reference, key })
         })?;
         let permit = PoolPermit { pool: slf.clone().unbind(), permit, slot, callbacks: Vec::new() };
-        connection.get().set_permit(slf.py(), permit)
+        connection.lease(slf.py(), Box::new(permit))
+    }
+
+    /// Gives an idle connection the permit.
+    fn take_idle<'py>(
+        slf: &Bound<'py, Self>,
+        permit: pool::Permit,
+        idle: IdleConnection,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let object = idle.connection.clone_with(Attached::from(slf.py())).into_object();
+        Self::assign(slf, permit, idle.connection)?;
+        Ok(object.into_bound(slf.py()))
     }
 
     /// A connection that can be used, or the permit for one.
@@ -184,16 +211,14 @@ impl ConnectionPool {
         &self,
         slf: &Bound<'py, Self>,
         checkout: Checkout<IdleConnection>,
-    ) -> PyResult<Result<Bound<'py, HttpConnection>, Pending>> {
+    ) -> PyResult<Result<Bound<'py, PyAny>, Pending>> {
         let py = slf.py();
         match checkout {
             Checkout::Reuse(permit, idle) => {
-                let connection = idle.connection.into_bound(py);
-                if connection.get().is_usable(py)? {
-                    Self::assign(slf, permit, &connection)?;
-                    return Ok(Ok(connection));
+                if idle.connection.is_usable(py)? {
+                    return Ok(Ok(Self::take_idle(slf, permit, idle)?));
                 }
-                HttpConnection::give_up(&connection)?;
+                idle.connection.give_up(py)?;
                 // The permit serves another: an idle one, if there is one.
                 self.next_for(slf, permit)
             }
@@ -207,19 +232,17 @@ impl ConnectionPool {
         &self,
         slf: &Bound<'py, Self>,
         permit: pool::Permit,
-    ) -> PyResult<Result<Bound<'py, HttpConnection>, Pending>> {
+    ) -> PyResult<Result<Bound<'py, PyAny>, Pending>> {
         let py = slf.py();
         let now = self.now(py)?;
         loop {
             match self.with(|state| state.pool.another(&permit, now))? {
                 None => return Ok(Err(Pending::Open(permit))),
                 Some(idle) => {
-                    let connection = idle.connection.into_bound(py);
-                    if connection.get().is_usable(py)? {
-                        Self::assign(slf, permit, &connection)?;
-                        return Ok(Ok(connection));
+                    if idle.connection.is_usable(py)? {
+                        return Ok(Ok(Self::take_idle(slf, permit, idle)?));
                     }
-                    HttpConnection::give_up(&connection)?;
+                    idle.connection.give_up(py)?;
                 }
             }
         }
@@ -238,7 +261,7 @@ impl ConnectionPool {
         &self,
         slf: &Bound<'_, Self>,
         permit: pool::Permit,
-        connection: Option<Py<HttpConnection>>,
+        connection: Option<PooledConnection>,
     ) -> PyResult<()> {
         let now = self.now(slf.py())?;
         let is_idle = connection.is_some();
@@ -254,7 +277,7 @@ impl ConnectionPool {
         loop {
             match released {
                 Released::Free => return Ok(()),
-                Released::Close(idle) => return HttpConnection::give_up(idle.connection.bind(py)),
+                Released::Close(idle) => return idle.connection.give_up(py),
                 Released::Woken(waiter_id) => {
                     let future = self.with(|state| state.waiters.remove(&waiter_id))?;
                     // The callbacks of a future cannot be scheduled any more.
@@ -288,20 +311,6 @@ impl ConnectionPool {
             .call_method1(intern!(py, "call_later"), (delay, slf.getattr(intern!(py, "_expire"))?))?;
         let timer = timer.unbind();
         let _previous = self.with(|state| state.timer.replace(timer))?;
-        Ok(())
-    }
-
-    /// The key of a connection that a request has.
-    pub fn key_of(&self, py: Python<'_>, slot: usize) -> PyResult<Option<Py<PyAny>>> {
-        self.with_attached(py, |state, at| {
-            state.acquired.get(slot).map(|acquired| acquired.key.object().clone_with(at))
-        })
-    }
-
-    /// An idle connection is gone.
-    pub fn forget(&self, connection: &Bound<'_, HttpConnection>) -> PyResult<()> {
-        let connection = Identity::of(connection);
-        let _idle = self.with(|state| state.pool.remove_idle(|idle| connection.is(&idle.connection)))?;
         Ok(())
     }
 }
@@ -358,7 +367,7 @@ impl ConnectionPool {
         })?;
         let by_key = PyDict::new(py);
         for (key, connection, since) in idle {
-            let entry = (connection, clock::seconds(since));
+            let entry = (connection.into_object(), clock::seconds(since));
             match by_key.get_item(&key)? {
                 Some(list) => list.call_method1(intern!(py, "append"), (entry,)).map(drop)?,
                 None => by_key.set_item(key, vec![entry])?,
@@ -368,15 +377,16 @@ impl ConnectionPool {
     }
 
     /// The connections that requests have.
-    fn acquired(&self, py: Python<'_>) -> PyResult<Vec<Py<HttpConnection>>> {
-        self.with_attached(py, |state, at| {
+    fn acquired(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
+        let acquired: Vec<_> = self.with_attached(py, |state, at| {
             state.acquired.iter().map(|(_, acquired)| acquired.connection.clone_with(at)).collect()
-        })
+        })?;
+        Ok(acquired.into_iter().map(PooledConnection::into_object).collect())
     }
 
     /// Close the pool: the waiters get ClientConnectionError. The caller closes the returned connections, idle and
     /// acquired.
-    fn close(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<HttpConnection>>> {
+    fn close(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<PyAny>>> {
         let py = slf.py();
         let this = slf.get();
         let (drained, waiters, timer, acquired) = this.with_attached(py, |state, at| {
@@ -397,7 +407,8 @@ impl ConnectionPool {
                 future.call_method1(intern!(py, "set_exception"), (error,))?;
             }
         }
-        Ok(drained.connections.into_iter().map(|idle| idle.connection).chain(acquired).collect())
+        let idle = drained.connections.into_iter().map(|idle| idle.connection);
+        Ok(idle.chain(acquired).map(PooledConnection::into_object).collect())
     }
 
     fn _expire(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -410,7 +421,7 @@ impl ConnectionPool {
             state.timer.take()
         })?;
         for idle in expired {
-            HttpConnection::give_up(idle.connection.bind(py))?;
+            idle.connection.give_up(py)?;
         }
         this.set_timer(slf)
     }
@@ -420,11 +431,11 @@ impl ConnectionPool {
         self.state
             .visit(Collector::of(&visit), |state, visit| {
                 for (_, idle) in state.pool.idle() {
-                    visit.call(&idle.connection)?;
+                    idle.connection.visit(*visit)?;
                 }
                 visit.call(&state.timer)?;
                 state.waiters.values().try_for_each(|waiter| visit.call(waiter))?;
-                state.acquired.iter().try_for_each(|(_, acquired)| visit.call(&acquired.connection))
+                state.acquired.iter().try_for_each(|(_, acquired)| acquired.connection.visit(*visit))
             })
             .unwrap_or(Ok(()))
     }
@@ -440,7 +451,7 @@ impl ConnectionPool {
 impl ConnectionPool {
     fn granted<'py>(
         slf: &Bound<'py, Self>,
-        granted: Result<Bound<'py, HttpConnection>, Pending>,
+        granted: Result<Bound<'py, PyAny>, Pending>,
     ) -> PyResult<Grant<'py>> {
         let py = slf.py();
         let this = slf.get();
@@ -467,7 +478,7 @@ impl<'py> Grant<'py> {
     /// As Python gets it. Raises ClientConnectionError if the pool is closed.
     fn into_object(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match self {
-            Self::Connection(connection) => Ok(connection.into_any()),
+            Self::Connection(connection) => Ok(connection),
             Self::Slot(slot) => Ok(slot.into_any()),
             Self::Waiter(waiter) => Ok(waiter.into_any()),
             Self::Closed => {
@@ -542,17 +553,22 @@ impl PoolWaiter {
     }
 }
 
-#[pymethods]
 impl PoolSlot {
     /// The connection is made, and holds the permit now.
-    fn opened(slf: &Bound<'_, Self>, connection: &Bound<'_, HttpConnection>) -> PyResult<()> {
+    ///
+    /// # Errors
+    /// RuntimeError on another thread than the loop's.
+    pub fn fill(slf: &Bound<'_, Self>, connection: PooledConnection) -> PyResult<()> {
         let this = slf.get();
         match this.permit.with(Option::take).or_raise()? {
             Some(permit) => ConnectionPool::assign(this.pool.bind(slf.py()), permit, connection),
             None => Ok(()),
         }
     }
+}
 
+#[pymethods]
+impl PoolSlot {
     /// No connection was made: the permit goes to the next.
     fn give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();

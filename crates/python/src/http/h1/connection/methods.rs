@@ -14,9 +14,8 @@ use super::{
     Sending, cancel,
 };
 use crate::event_loop::{EventLoop, clock, new_future};
-use crate::http::h1::exchange::{Exchange, ResponseOptions};
 use crate::http::failures;
-use crate::http::pool::PoolPermit;
+use crate::http::h1::exchange::{Exchange, ResponseOptions};
 use crate::http::h1::transport_handle::TransportHandle;
 use crate::interpreter::{CloneWith, Collector};
 use crate::transport::{Chunk, set_result};
@@ -45,7 +44,7 @@ impl HttpConnection {
             reading_paused: false,
             drain_waiters: Vec::new(),
             closed: None,
-            permit: None,
+            lease: None,
             home: None,
             read_timeout: ReadTimeout::default(),
             served: 0,
@@ -152,15 +151,17 @@ impl HttpConnection {
 
     /// Whether it still has the permit that it had when it was taken for the `served`th time.
     fn has_permit(&self, served: u64) -> PyResult<bool> {
-        self.with(|state| state.served == served && state.permit.is_some())
+        self.with(|state| state.served == served && state.lease.is_some())
     }
 
     /// Call `callback` when it is given back, or closed.
     fn on_release(&self, callback: Py<PyAny>) -> PyResult<()> {
         let mut callback = Some(callback);
         self.with(|state| {
-            if let Some(permit) = &mut state.permit {
-                permit.callbacks.extend(callback.take());
+            if let Some(lease) = &mut state.lease
+                && let Some(callback) = callback.take()
+            {
+                lease.on_end(callback);
             }
         })
     }
@@ -235,14 +236,11 @@ impl HttpConnection {
     /// The key of its permit.
     #[getter]
     fn key(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let permit = self.with(|state| state.permit.as_ref().map(PoolPermit::slot))?;
-        match (
-            permit,
-            self.with_attached(py, |state, at| state.home.as_ref().map(|home| home.clone_with(at)))?,
-        ) {
-            (Some(place), Some(home)) => home.get().key_of(py, place),
-            _ => Ok(None),
-        }
+        // The pool is asked with the state closed.
+        let Some(lease) = self.with(|state| state.lease.take())? else { return Ok(None) };
+        let key = lease.key(py);
+        let _none = self.with(|state| state.lease.replace(lease))?;
+        key
     }
 
     /// How many requests it was taken for.
@@ -364,18 +362,18 @@ impl HttpConnection {
                 timer,
                 state.handle.take(),
                 state.exchange.take(),
-                state.permit.take(),
+                state.lease.take(),
                 state.closed.as_ref().map(|closed| closed.clone_with(at)),
                 std::mem::take(&mut state.drain_waiters),
                 state.parser.finish(),
                 state.home.take(),
             )
         })?;
-        let (stage, timer, handle, exchange, permit, closed, drain_waiters, finish, home) = lost;
+        let (stage, timer, handle, exchange, lease, closed, drain_waiters, finish, home) = lost;
         cancel(py, timer)?;
-        match (permit, home) {
-            (Some(permit), _) => permit.end(py, None)?,
-            (None, Some(home)) => home.get().forget(slf)?,
+        match (lease, home) {
+            (Some(lease), _) => lease.end(py, None)?,
+            (None, Some(home)) => home.forget(py, slf.as_any())?,
             (None, None) => {}
         }
         if let Some(exchange) = exchange {
@@ -440,11 +438,13 @@ impl HttpConnection {
                 if let ConnectionStage::Handed(sink) = &state.stage {
                     visit.call(sink)?;
                 }
-                if let Some(permit) = &state.permit {
-                    permit.visit(*visit)?;
+                if let Some(lease) = &state.lease {
+                    lease.visit(*visit)?;
+                }
+                if let Some(home) = &state.home {
+                    home.visit(*visit)?;
                 }
                 visit.call(&state.exchange)?;
-                visit.call(&state.home)?;
                 visit.call(&state.closed)?;
                 visit.call(&state.read_timeout.timer)?;
                 state.drain_waiters.iter().try_for_each(|waiter| visit.call(waiter))
@@ -455,7 +455,7 @@ impl HttpConnection {
     fn __clear__(&self) {
         let _exchange = self.state.with(|state| state.exchange.take());
         let _handle = self.state.with(|state| state.handle.take());
-        let _permit = self.state.with(|state| (state.permit.take(), state.home.take()));
+        let _permit = self.state.with(|state| (state.lease.take(), state.home.take()));
         let _stage = self.state.with(|state| std::mem::replace(&mut state.stage, ConnectionStage::Lost));
         let _timer = self.state.with(|state| state.read_timeout.timer.take());
     }

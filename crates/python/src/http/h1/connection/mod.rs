@@ -7,6 +7,7 @@ mod methods;
 
 use std::sync::Arc;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
@@ -15,13 +16,14 @@ use whorl_core::http1::{
 };
 use whorl_core::sched::OwnerCell;
 
-use crate::http::h1::exchange::{self, Actions, Exchange, ExchangePhase, ResponseOptions};
-use crate::http::failures::{self, MessageError};
-use crate::http::pool::{ConnectionPool, PoolPermit};
-use crate::http::h1::transport_handle::TransportHandle;
 use crate::errors::OrRaise;
 use crate::event_loop::clock;
 use crate::ffi::call_in_context;
+use crate::http::body_source::{BodySource, Source};
+use crate::http::failures::{self, MessageError};
+use crate::http::h1::exchange::{Actions, Exchange, ExchangePhase, ResponseOptions};
+use crate::http::h1::transport_handle::TransportHandle;
+use crate::http::poolable::{Home, Lease, Poolable, PooledConnection};
 use crate::interpreter::{Attached, CloneWith};
 use crate::transport::{Chunk, NativeProtocol, Received};
 
@@ -99,9 +101,9 @@ struct ConnectionState {
     reading_paused: bool,
     drain_waiters: Vec<Py<PyAny>>,
     closed: Option<Py<PyAny>>,
-    permit: Option<PoolPermit>,
+    lease: Option<Box<dyn Lease>>,
     /// The pool that keeps it while it is idle.
-    home: Option<Py<ConnectionPool>>,
+    home: Option<Box<dyn Home>>,
     read_timeout: ReadTimeout,
     served: u64,
 }
@@ -266,7 +268,7 @@ impl HttpConnection {
     /// All of the response is here: the connection goes back to its pool, or is closed.
     fn exchange_ended(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let (reuse, permit, timer, paused, _exchange) = self.with(|state| {
+        let (reuse, lease, timer, paused, _exchange) = self.with(|state| {
             // A body that is still being sent is of no use to the server: the connection cannot serve another. It is
             // released when its sender has noticed (`sent()`, `close()`).
             let sending = state.sending == Sending::Body;
@@ -275,19 +277,19 @@ impl HttpConnection {
             }
             let reuse = state.keep_alive == KeepAlive::Reuse;
             let paused = std::mem::take(&mut state.reading_paused);
-            let permit = if sending { None } else { Some(state.permit.take()) };
-            (reuse, permit, state.read_timeout.stop(), paused, state.exchange.take())
+            let lease = if sending { None } else { Some(state.lease.take()) };
+            (reuse, lease, state.read_timeout.stop(), paused, state.exchange.take())
         })?;
         cancel(py, timer)?;
-        let Some(permit) = permit else { return Ok(()) };
+        let Some(lease) = lease else { return Ok(()) };
         if paused && reuse {
             self.call_transport(py, intern!(py, "resume_reading"))?;
         }
         if !reuse {
             self.close_transport(py)?;
         }
-        match permit {
-            Some(permit) => permit.end(py, reuse.then(|| slf.clone().unbind())),
+        match lease {
+            Some(lease) => lease.end(py, reuse.then(|| PooledConnection::new(slf))),
             None => Ok(()),
         }
     }
@@ -300,11 +302,11 @@ impl HttpConnection {
         let py = slf.py();
         let this = slf.get();
         // Its exchange is ended by `connection_lost()`.
-        let (permit, timer, handle, in_exchange) = this.with(|state| {
+        let (lease, timer, handle, in_exchange) = this.with(|state| {
             state.keep_alive = KeepAlive::Close;
             let in_exchange = matches!(state.stage, ConnectionStage::Http)
                 && (state.exchange.is_some() || state.sending == Sending::Body);
-            (state.permit.take(), state.read_timeout.stop(), state.handle.take(), in_exchange)
+            (state.lease.take(), state.read_timeout.stop(), state.handle.take(), in_exchange)
         })?;
         cancel(py, timer)?;
         if let Some(handle) = handle {
@@ -313,8 +315,8 @@ impl HttpConnection {
             let aborts = in_exchange && handle.has_unsent(py)?;
             handle.call(py, if aborts { intern!(py, "abort") } else { intern!(py, "close") })?;
         }
-        match permit {
-            Some(permit) => permit.end(py, None),
+        match lease {
+            Some(lease) => lease.end(py, None),
             None => Ok(()),
         }
     }
@@ -416,7 +418,7 @@ impl HttpConnection {
         };
         let owner = Arc::clone(this.state.owner());
         let exchange =
-            Exchange::make(py, this.event_loop.clone_ref(py), owner, slf.clone().unbind(), options)?.unbind();
+            Exchange::make(py, this.event_loop.clone_ref(py), owner, Source::new(slf), options)?.unbind();
         let reference = exchange.clone_ref(py);
         let begun = this.with(|state| {
             if state.exchange.is_some() {
@@ -432,7 +434,7 @@ impl HttpConnection {
             state.read_timeout.limit = read_timeout;
             true
         })?;
-        if begun { Ok(exchange) } else { Err(exchange::busy()) }
+        if begun { Ok(exchange) } else { Err(busy()) }
     }
 
     /// Writes `chunks`.
@@ -450,15 +452,18 @@ impl HttpConnection {
         }
     }
 
-    /// Gives it a permit of a pool.
-    pub fn set_permit(&self, py: Python<'_>, permit: PoolPermit) -> PyResult<()> {
-        let home = permit.pool().clone_ref(py);
+    /// Gives it a lease of a pool.
+    fn set_lease(&self, py: Python<'_>, lease: Box<dyn Lease>) -> PyResult<()> {
+        let home = if self.with(|state| state.home.is_none())? { Some(lease.home(py)) } else { None };
         let _previous = self.with(|state| {
             state.served += 1;
-            if permit.is_for_one_request() {
+            if lease.is_for_one_request() {
                 state.keep_alive = KeepAlive::Close;
             }
-            (state.permit.replace(permit), state.home.replace(home))
+            if home.is_some() {
+                state.home = home;
+            }
+            state.lease.replace(lease)
         })?;
         Ok(())
     }
@@ -473,11 +478,6 @@ impl HttpConnection {
         self.with(|state| state.writing_paused)
     }
 
-    /// Whether it has a transport.
-    pub fn is_open(&self) -> PyResult<bool> {
-        self.with(|state| state.handle.is_some())
-    }
-
     /// Whether it can take a request.
     ///
     /// # Errors
@@ -488,6 +488,43 @@ impl HttpConnection {
             None => Ok(false),
         }
     }
+}
+
+impl BodySource for HttpConnection {
+    fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::pause_reading(slf)
+    }
+
+    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::resume_reading(slf)
+    }
+
+    fn give_up(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::give_up(slf)
+    }
+
+    fn is_open(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        slf.get().with(|state| state.handle.is_some())
+    }
+}
+
+impl Poolable for HttpConnection {
+    fn is_usable(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        slf.get().is_usable(slf.py())
+    }
+
+    fn lease(slf: &Bound<'_, Self>, lease: Box<dyn Lease>) -> PyResult<()> {
+        slf.get().set_lease(slf.py(), lease)
+    }
+
+    fn give_up(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::give_up(slf)
+    }
+}
+
+/// RuntimeError for a second request on a connection that is in an exchange.
+fn busy() -> PyErr {
+    PyRuntimeError::new_err("the connection is in use: HTTP/1.1 answers one request after the other")
 }
 
 fn cancel(py: Python<'_>, timer: Option<Py<PyAny>>) -> PyResult<()> {

@@ -8,7 +8,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::http1::Framing;
 
 use super::{BodyDelivery, Exchange, ExchangePhase, waiter};
-use crate::http::h1::connection::HttpConnection;
+use crate::http::body_source::Source;
 use crate::http::given;
 use crate::http::h1::head;
 use crate::interpreter::{CloneWith, Collector};
@@ -80,7 +80,7 @@ impl Exchange {
             }
             state.body_waiters.push(reference);
         })?;
-        this.resume_connection(py)?;
+        this.resume_source(py)?;
         this.decode_more(slf)?;
         if this.with(|state| matches!(state.phase, ExchangePhase::Ended | ExchangePhase::Failed(_)))? {
             set_result(future.bind(py))?;
@@ -96,7 +96,7 @@ impl Exchange {
             state.paused
         })?;
         if !paused {
-            this.resume_connection(slf.py())?;
+            this.resume_source(slf.py())?;
         }
         this.decode_more(slf)
     }
@@ -120,7 +120,7 @@ impl Exchange {
             reader.call_method0(intern!(py, "begin_http_chunk_receiving"))?;
         }
         // No reader has paused so far.
-        this.resume_connection(py)?;
+        this.resume_source(py)?;
         this.feed(reader, &body.into_pieces(py))?;
         let over =
             this.with(|state| matches!(state.phase, ExchangePhase::Ended | ExchangePhase::Failed(_)))?;
@@ -134,7 +134,7 @@ impl Exchange {
     /// Make the peer wait: called by the reader.
     fn pause_reading(&self, py: Python<'_>) -> PyResult<()> {
         self.with(|state| state.paused = true)?;
-        self.pause_connection(py)
+        self.pause_source(py)
     }
 
     /// Resume: called by the reader.
@@ -144,7 +144,7 @@ impl Exchange {
         let _ = resume_parser;
         let this = slf.get();
         this.with(|state| state.paused = false)?;
-        this.resume_connection(slf.py())?;
+        this.resume_source(slf.py())?;
         this.decode_more(slf)
     }
 
@@ -163,23 +163,23 @@ impl Exchange {
     /// End the exchange with `exc`, unless it is over; the connection is closed.
     #[pyo3(name = "fail")]
     fn py_fail(slf: &Bound<'_, Self>, exc: Py<PyAny>) -> PyResult<()> {
-        Self::fail_with_connection(slf, exc)
+        Self::fail_with_source(slf, exc)
     }
 
     /// Abandon the response: the connection is closed if more of it is still to come.
     pub fn abandon(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let (connection, guard, _body, _previous) = this.with(|state| {
+        let (source, guard, _body, _previous) = this.with(|state| {
             let previous = std::mem::replace(&mut state.delivery, BodyDelivery::Discarded);
             state.decoding = None;
-            (state.connection.take(), state.guard.take(), std::mem::take(&mut state.body), previous)
+            (state.source.take(), state.guard.take(), std::mem::take(&mut state.body), previous)
         })?;
         if let Some(guard) = guard {
             guard.end(py)?;
         }
-        match connection {
-            Some(connection) => HttpConnection::give_up(connection.bind(py)),
+        match source {
+            Some(source) => source.give_up(py),
             None => Ok(()),
         }
     }
@@ -224,8 +224,8 @@ impl Exchange {
 
     /// The connection, until it has received all of the response.
     #[getter(connection)]
-    fn py_connection(&self, py: Python<'_>) -> PyResult<Option<Py<HttpConnection>>> {
-        Ok(self.connection(py)?.map(Bound::unbind))
+    fn py_connection(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        Ok(self.source(py)?.map(Source::into_object))
     }
 
     /// 'waiting', 'receiving', 'ended' or 'failed'.
@@ -306,7 +306,9 @@ impl Exchange {
         visit.call(&self.event_loop)?;
         self.state
             .visit(Collector::of(&visit), |state, visit| {
-                visit.call(&state.connection)?;
+                if let Some(source) = &state.source {
+                    source.visit(*visit)?;
+                }
                 if let Some(guard) = &state.guard {
                     guard.visit(*visit)?;
                 }
@@ -326,7 +328,7 @@ impl Exchange {
     }
 
     fn __clear__(&self) {
-        let _connection = self.state.with(|state| state.connection.take());
+        let _source = self.state.with(|state| state.source.take());
         let _reader =
             self.state.with(|state| std::mem::replace(&mut state.delivery, BodyDelivery::Discarded));
         let _waiters = self.state.with(|state| {

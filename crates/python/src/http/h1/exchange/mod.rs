@@ -17,13 +17,13 @@ use whorl_core::sched::{LoopOwner, OwnerCell};
 
 pub use state::{Actions, BodyDelivery, ExchangePhase, ExchangeState, ResponseOptions};
 
-use crate::http::h1::body::{Piece, ResponseBody};
-use crate::http::h1::connection::HttpConnection;
+use crate::errors::OrRaise;
+use crate::event_loop::new_future;
+use crate::http::body_source::Source;
 use crate::http::failures::{self, MessageError};
 use crate::http::finish::finish_on;
 use crate::http::guard::EndGuard;
-use crate::errors::OrRaise;
-use crate::event_loop::new_future;
+use crate::http::h1::body::{Piece, ResponseBody};
 use crate::interpreter::{Attached, CloneWith, await_future};
 use crate::transport::set_result;
 
@@ -41,11 +41,11 @@ impl Exchange {
         py: Python<'py>,
         event_loop: Py<PyAny>,
         owner: Arc<LoopOwner>,
-        connection: Py<HttpConnection>,
+        source: Source,
         options: ResponseOptions,
     ) -> PyResult<Bound<'py, Self>> {
         let state = ExchangeState {
-            connection: Some(connection),
+            source: Some(source),
             head: None,
             framing: Framing::Empty,
             phase: ExchangePhase::Waiting,
@@ -95,7 +95,7 @@ impl Exchange {
         let mut rounds = 0;
         loop {
             if actions.pause {
-                self.pause_connection(py)?;
+                self.pause_source(py)?;
             }
             let reader = self.reader(py)?;
             if let Some(reader) = &reader {
@@ -117,10 +117,7 @@ impl Exchange {
             actions = Actions::default();
             if let Err(fault) = self.pump(py, &mut actions)? {
                 let error = fault.in_body(py)?;
-                if let Some(connection) = self.connection(py)? {
-                    HttpConnection::give_up(&connection)?;
-                }
-                return self.fail(slf, error);
+                return Self::fail_with_source(slf, error);
             }
         }
     }
@@ -143,7 +140,7 @@ impl Exchange {
         if self.with(|state| std::mem::replace(&mut state.deferred, true))? {
             return Ok(());
         }
-        self.pause_connection(py)?;
+        self.pause_source(py)?;
         let decode_more = slf.getattr(intern!(py, "_continue_decoding"))?;
         self.event_loop.bind(py).call_method1(intern!(py, "call_soon"), (decode_more,)).map(drop)
     }
@@ -201,17 +198,17 @@ impl Exchange {
     /// As [`Exchange::act`].
     pub fn time_out(slf: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        Self::fail_with_connection(slf.cast::<Self>()?, PyTimeoutError::new_err(()).into_value(py).into_any())
+        Self::fail_with_source(slf.cast::<Self>()?, PyTimeoutError::new_err(()).into_value(py).into_any())
     }
 
     /// Ends it with an exception, unless it is over already; its connection is closed.
     ///
     /// # Errors
     /// As [`Exchange::act`].
-    pub fn fail_with_connection(slf: &Bound<'_, Self>, error: Py<PyAny>) -> PyResult<()> {
+    pub fn fail_with_source(slf: &Bound<'_, Self>, error: Py<PyAny>) -> PyResult<()> {
         let this = slf.get();
-        if let Some(connection) = this.connection(slf.py())? {
-            HttpConnection::give_up(&connection)?;
+        if let Some(source) = this.source(slf.py())? {
+            source.give_up(slf.py())?;
         }
         this.fail(slf, error)
     }
@@ -301,35 +298,32 @@ impl Exchange {
         Ok(body.map(|body| body.into_bytes(py)))
     }
 
-    /// The connection, until it has received all of the response.
-    pub fn connection<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, HttpConnection>>> {
-        let connection = self.with_attached(py, |state, at| {
-            state.connection.as_ref().map(|connection| connection.clone_with(at))
-        })?;
-        Ok(connection.map(|connection| connection.into_bound(py)))
+    /// Where it comes from, until all of it has been received.
+    pub fn source(&self, py: Python<'_>) -> PyResult<Option<Source>> {
+        self.with_attached(py, |state, at| state.source.as_ref().map(|source| source.clone_with(at)))
     }
 
-    /// Whether more can come: from the connection, or from pending bytes.
+    /// Whether more can come: from its source, or from pending bytes.
     fn is_connected(&self, py: Python<'_>) -> PyResult<bool> {
         if self.with(|state| state.received)? {
             return Ok(true);
         }
-        match self.connection(py)? {
-            Some(connection) => connection.get().is_open(),
+        match self.source(py)? {
+            Some(source) => source.is_open(py),
             None => Ok(false),
         }
     }
 
-    fn pause_connection(&self, py: Python<'_>) -> PyResult<()> {
-        match self.connection(py)? {
-            Some(connection) => HttpConnection::pause_reading(&connection),
+    fn pause_source(&self, py: Python<'_>) -> PyResult<()> {
+        match self.source(py)? {
+            Some(source) => source.pause_reading(py),
             None => Ok(()),
         }
     }
 
-    fn resume_connection(&self, py: Python<'_>) -> PyResult<()> {
-        match self.connection(py)? {
-            Some(connection) => HttpConnection::resume_reading(&connection),
+    fn resume_source(&self, py: Python<'_>) -> PyResult<()> {
+        match self.source(py)? {
+            Some(source) => source.resume_reading(py),
             None => Ok(()),
         }
     }
@@ -366,9 +360,4 @@ impl Exchange {
 /// A new future for a waiter.
 fn waiter(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     new_future(event_loop).map(Bound::unbind)
-}
-
-/// RuntimeError for a second request on a connection that is in an exchange.
-pub fn busy() -> PyErr {
-    PyRuntimeError::new_err("the connection is in use: HTTP/1.1 answers one request after the other")
 }

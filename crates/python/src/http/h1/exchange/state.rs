@@ -7,11 +7,11 @@ use pyo3::types::PyWeakrefReference;
 use whorl_core::client::coding::{DecodeError, DecodeProgress, Decoder};
 use whorl_core::http1::{Framing, ResponseHead};
 
-use crate::http::h1::body::{Piece, ResponseBody};
-use crate::http::h1::coding;
-use crate::http::h1::connection::HttpConnection;
+use crate::http::body_source::Source;
 use crate::http::failures::MessageError;
 use crate::http::guard::EndGuard;
+use crate::http::h1::body::{Piece, ResponseBody};
+use crate::http::h1::coding;
 use crate::interpreter::Attached;
 
 /// The phase of a response.
@@ -122,7 +122,7 @@ pub struct ResponseOptions {
 /// The state, which belongs to the loop's thread.
 #[derive(Debug)]
 pub struct ExchangeState {
-    pub connection: Option<Py<HttpConnection>>,
+    pub source: Option<Source>,
     pub head: Option<Arc<ResponseHead>>,
     pub framing: Framing,
     pub phase: ExchangePhase,
@@ -155,7 +155,7 @@ pub struct Actions {
     /// More may be decoded after the pieces are fed.
     pub pump: bool,
     /// The connection, from which the exchange has parted.
-    pub parted: Option<Py<HttpConnection>>,
+    pub parted: Option<Source>,
     pub pause: bool,
 }
 
@@ -241,7 +241,7 @@ impl ExchangeState {
     /// The connection has received all of the response.
     pub fn take_end(&mut self, actions: &mut Actions) -> Result<(), MessageError> {
         self.received = true;
-        actions.parted = self.connection.take();
+        actions.parted = self.source.take();
         self.end_if_drained(actions)
     }
 

@@ -1,0 +1,230 @@
+//! The result of `session.request()`: an awaitable that a task drives, and an asynchronous context manager.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
+use whorl_core::sched::assert_nothing_open;
+
+use crate::http::client::hop::{awaited_again, thrown};
+use crate::http::client::options::check_names;
+use crate::http::client::ready::{Ready, stop_iteration};
+use crate::http::client::response::ResponseBase;
+use crate::http::client::session::SessionBase;
+use crate::http::client::step::Poll;
+use crate::interpreter::{CloneWith, Collector, Guarded};
+
+use super::{ActiveCall, CallStage};
+
+/// Where a call stands.
+#[derive(Debug)]
+enum CallState {
+    /// It was not awaited.
+    New,
+    /// It is on its way.
+    Active(Box<ActiveCall>),
+    /// A step of it runs at the moment.
+    Running,
+    /// It is over.
+    Over,
+}
+
+/// The arguments of the user's call.
+#[derive(Debug)]
+pub(super) struct CallArgs {
+    pub session: Py<SessionBase>,
+    /// In capitals.
+    pub method: Py<PyString>,
+    pub url: Py<PyAny>,
+    pub follows: bool,
+    pub keywords: Option<Py<PyDict>>,
+}
+
+/// The result of a request: to be awaited, or entered with `async with`.
+#[pyclass(frozen, weakref, name = "_RequestContextManager", module = "whorl._core")]
+#[derive(Debug)]
+pub struct RequestContext {
+    args: CallArgs,
+    state: Guarded<CallState>,
+    response: Guarded<Option<Py<PyAny>>>,
+    /// Whether the response class overrides what ends the context.
+    release_is_overridden: AtomicBool,
+}
+
+impl RequestContext {
+    fn resume(&self, py: Python<'_>, thrown: Option<PyErr>) -> PyResult<Py<PyAny>> {
+        let mut active = match self.state.replace(py, CallState::Running) {
+            CallState::Active(active) => active,
+            CallState::New => {
+                if let Some(error) = thrown {
+                    let _running = self.state.replace(py, CallState::Over);
+                    return Err(error);
+                }
+                match ActiveCall::begin(py, &self.args) {
+                    Ok(active) => Box::new(active),
+                    Err(error) => {
+                        let _running = self.state.replace(py, CallState::Over);
+                        return Err(error);
+                    }
+                }
+            }
+            CallState::Running => return Err(awaited_again()),
+            CallState::Over => {
+                let _running = self.state.replace(py, CallState::Over);
+                return Err(PyRuntimeError::new_err("cannot reuse already awaited request"));
+            }
+        };
+        match active.resume(py, thrown) {
+            Ok(Poll::Pending(future)) => {
+                let _running = self.state.replace(py, CallState::Active(active));
+                Ok(future)
+            }
+            Ok(Poll::Early) => {
+                let _running = self.state.replace(py, CallState::Active(active));
+                Err(awaited_again())
+            }
+            Ok(Poll::Ready(response)) => {
+                let overrides = active.scope.get().config.overrides;
+                self.release_is_overridden.store(overrides.release, Ordering::Relaxed);
+                let _running = self.state.replace(py, CallState::Over);
+                let kept = response.clone_ref(py);
+                let _previous = self.response.replace(py, Some(kept));
+                Err(stop_iteration(response))
+            }
+            Err(error) => {
+                let _running = self.state.replace(py, CallState::Over);
+                Err(error)
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl RequestContext {
+    #[new]
+    #[pyo3(signature = (session, method, url, allow_redirects, options))]
+    fn new(
+        session: Py<SessionBase>,
+        method: Py<PyString>,
+        url: Py<PyAny>,
+        allow_redirects: &Bound<'_, PyAny>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        if let Some(options) = options {
+            check_names(options)?;
+        }
+        let follows = allow_redirects.is_truthy()?;
+        let keywords = options.map(|options| options.clone().unbind());
+        Ok(Self {
+            args: CallArgs { session, method, url, follows, keywords },
+            state: Guarded::new(CallState::New),
+            response: Guarded::new(None),
+            release_is_overridden: AtomicBool::new(false),
+        })
+    }
+
+    fn __await__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
+        let on_its_way =
+            slf.state.peek(slf.py(), |state, _at| !matches!(state, CallState::New | CallState::Over));
+        if on_its_way { Err(awaited_again()) } else { Ok(slf) }
+    }
+
+    const fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    const fn __aenter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.resume(py, None)
+    }
+
+    /// The awaited coroutine: itself.
+    #[getter]
+    const fn _coro(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    /// The response, once it was awaited.
+    #[getter]
+    fn _resp(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.response.peek(py, |response, at| response.clone_with(at))
+    }
+
+    /// Continue: a coroutine's method.
+    fn send(&self, py: Python<'_>, arg: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let _ = arg;
+        self.resume(py, None)
+    }
+
+    /// Raise an exception where it waits: a coroutine's method.
+    #[pyo3(signature = (typ, val=None, tb=None))]
+    fn throw(
+        &self,
+        py: Python<'_>,
+        typ: &Bound<'_, PyAny>,
+        val: Option<&Bound<'_, PyAny>>,
+        tb: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let _ = tb;
+        self.resume(py, Some(thrown(typ, val)))
+    }
+
+    /// Give it up: a coroutine's method.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        match self.state.replace(py, CallState::Over) {
+            CallState::Active(mut active) => active.give_up(py),
+            CallState::New | CallState::Running | CallState::Over => Ok(()),
+        }
+    }
+
+    #[pyo3(signature = (*exc))]
+    fn __aexit__<'py>(&self, py: Python<'py>, exc: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        let Some(response) = self.response.peek(py, |response, at| response.clone_with(at)) else {
+            return Ok(Bound::new(py, Ready::new(py.None()))?.into_any());
+        };
+        let response = response.into_bound(py);
+        if !self.release_is_overridden.load(Ordering::Relaxed)
+            && let Ok(base) = response.cast::<ResponseBase>()
+            && base.get().release_ended(py)?
+        {
+            return Ok(Bound::new(py, Ready::new(py.None()))?.into_any());
+        }
+        response.call_method1(intern!(py, "__aexit__"), exc)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.args.session)?;
+        visit.call(&self.args.url)?;
+        visit.call(&self.args.keywords)?;
+        let visit = Collector::of(&visit);
+        self.response.visit(visit, |response, visit| visit.call(response))?;
+        self.state.visit(visit, |state, visit| match state {
+            CallState::Active(active) => active.visit(*visit),
+            CallState::New | CallState::Running | CallState::Over => Ok(()),
+        })
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        // A request on its way stays: `drop()` has to release what it holds.
+        let _response = self.response.replace(py, None);
+    }
+}
+
+impl Drop for RequestContext {
+    /// A request whose task is gone: its response is abandoned. The collector runs on any thread.
+    #[expect(clippy::disallowed_methods, reason = "a destructor is given no token")]
+    fn drop(&mut self) {
+        assert_nothing_open();
+        if let CallState::Active(active) = self.state.get_mut()
+            && let Some(CallStage::Sending(hop)) = &mut active.stage
+        {
+            Python::attach(|py| hop.drop_in_destructor(py));
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! One request of a call: it gets a connection, is sent, and its response's head is awaited.
+//!
+//! Nothing here is a coroutine. What a program overrides or listens to is one [`Step`] of it: its connector, signals, a request
+//! class's `send()`, a response class's `start()`.
+
+mod awaitable;
+mod connecting;
+mod sending;
+
+pub use awaitable::{HopAwaitable, RequestHandler, thrown};
+pub use connecting::fill_slot;
+
+use std::sync::Arc;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::http::client::call_scope::CallScope;
+use crate::http::client::handle::RequestHandle;
+use crate::http::client::request::RequestBase;
+use crate::http::client::step::{Poll, Step};
+use crate::http::client::target::RequestRecord;
+use crate::http::finish::finish_on;
+use crate::http::h1::connection::HttpConnection;
+use crate::http::h1::exchange::Exchange;
+use crate::http::pool::PoolWaiter;
+use crate::interpreter::in_destructor;
+
+/// A request whose response's head is awaited.
+#[derive(Debug)]
+struct InFlight {
+    exchange: Py<Exchange>,
+    record: Arc<RequestRecord>,
+    upload: Option<Upload>,
+    /// The connection, as a connector of the program's has given it.
+    connection: Option<Py<PyAny>>,
+}
+
+/// A body that Python writes.
+#[derive(Debug)]
+struct Upload {
+    /// The `StreamWriter`.
+    writer: Py<PyAny>,
+    /// The task, if writing has to wait.
+    task: Option<Py<PyAny>>,
+}
+
+/// A connection that a request has, and the object of a connector's that it came in.
+#[derive(Debug)]
+struct Acquired {
+    protocol: Py<HttpConnection>,
+    object: Option<Py<PyAny>>,
+}
+
+#[derive(Debug)]
+enum HopStage {
+    /// It has not begun.
+    New,
+    /// The pool has no permit for another connection.
+    Waiting(Py<PoolWaiter>),
+    /// A connection is being made.
+    Connecting(Step),
+    /// It has its connection.
+    Connected(Acquired),
+    /// The receivers of a signal are being told that its head is sent.
+    Announcing(Step, Acquired),
+    /// The request class sends it.
+    Sending(Step, Acquired),
+    /// The head of its response is awaited.
+    Awaiting(InFlight),
+    /// The response class awaits the head.
+    Starting(Step),
+    /// It is over, or a step of it runs at the moment.
+    Over,
+}
+
+/// Until when a request is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// Until it is sent.
+    Sent,
+    /// Until the head of its response is here.
+    Head,
+}
+
+/// One request of a call.
+#[derive(Debug)]
+pub struct Hop {
+    scope: Py<CallScope>,
+    pub request: RequestHandle,
+    stage: HopStage,
+    until: Until,
+}
+
+impl Hop {
+    /// A request that has not begun.
+    pub const fn new(scope: Py<CallScope>, request: RequestHandle) -> Self {
+        Self { scope, request, stage: HopStage::New, until: Until::Head }
+    }
+
+    /// A request on a connection, until it is sent.
+    pub fn on_connection(
+        scope: Py<CallScope>,
+        request: &Bound<'_, RequestBase>,
+        protocol: Py<HttpConnection>,
+        object: Py<PyAny>,
+    ) -> Self {
+        let stage = HopStage::Connected(Acquired { protocol, object: Some(object) });
+        Self { scope, request: RequestHandle::Object(request.clone().unbind()), stage, until: Until::Sent }
+    }
+
+    /// Continues it, or raises `thrown` where it waits.
+    ///
+    /// # Errors
+    /// The failure of the request: it has no connection then.
+    pub fn resume(&mut self, py: Python<'_>, thrown: Option<PyErr>) -> PyResult<Poll<Py<PyAny>>> {
+        let scope = self.scope.clone_ref(py);
+        let limited = scope.get();
+        match (std::mem::replace(&mut self.stage, HopStage::Over), thrown) {
+            (stage @ (HopStage::New | HopStage::Connected(_) | HopStage::Waiting(_)), Some(error)) => {
+                self.stage = stage;
+                self.give_up(py)?;
+                Err(error)
+            }
+            (HopStage::New, None) => self.connect(py),
+            (HopStage::Waiting(waiter), None) => self.take_grant(py, waiter),
+            (HopStage::Connecting(mut step), thrown) => match step.resume(py, thrown, limited)? {
+                Poll::Ready(connection) => {
+                    let acquired = Acquired::of(connection.bind(py))?;
+                    self.send(py, acquired)
+                }
+                waiting => {
+                    self.stage = HopStage::Connecting(step);
+                    Ok(waiting)
+                }
+            },
+            (HopStage::Connected(acquired), None) => self.send(py, acquired),
+            (HopStage::Announcing(mut step, acquired), thrown) => match step.resume(py, thrown, limited) {
+                Ok(Poll::Ready(_)) => self.write(py, acquired),
+                Ok(waiting) => {
+                    self.stage = HopStage::Announcing(step, acquired);
+                    Ok(waiting)
+                }
+                Err(error) => acquired.fail(py, error),
+            },
+            (HopStage::Sending(mut step, acquired), thrown) => match step.resume(py, thrown, limited) {
+                Ok(Poll::Ready(response)) => self.start(py, acquired, &response),
+                Ok(waiting) => {
+                    self.stage = HopStage::Sending(step, acquired);
+                    Ok(waiting)
+                }
+                Err(error) => acquired.fail(py, error),
+            },
+            (HopStage::Awaiting(in_flight), Some(error)) => {
+                in_flight.give_up(py)?;
+                Err(error)
+            }
+            (HopStage::Awaiting(in_flight), None) => self.finish(py, in_flight),
+            (HopStage::Starting(mut step), thrown) => {
+                let outcome = step.resume(py, thrown, limited)?;
+                if !matches!(outcome, Poll::Ready(_)) {
+                    self.stage = HopStage::Starting(step);
+                }
+                Ok(outcome)
+            }
+            (HopStage::Over, _) => Err(awaited_again()),
+        }
+    }
+
+    /// Gives it up where it stands, without another step: here, or on the loop's thread if the collector calls on another.
+    ///
+    /// # Errors
+    /// What a user's code raises that is closed.
+    pub fn give_up(&mut self, py: Python<'_>) -> PyResult<()> {
+        let event_loop = self.scope.get().config.event_loop.bind(py);
+        match std::mem::replace(&mut self.stage, HopStage::Over) {
+            HopStage::New | HopStage::Over => Ok(()),
+            HopStage::Waiting(waiter) => PoolWaiter::leave(waiter.bind(py)),
+            HopStage::Connecting(step) | HopStage::Starting(step) => step.close(py),
+            HopStage::Connected(acquired) => acquired.leave(event_loop),
+            HopStage::Announcing(step, acquired) | HopStage::Sending(step, acquired) => {
+                let closed = step.close(py);
+                acquired.leave(event_loop).and(closed)
+            }
+            HopStage::Awaiting(in_flight) => in_flight.leave(event_loop),
+        }
+    }
+
+    /// Whether it holds something that its destructor has to give up.
+    const fn holds(&self) -> bool {
+        !matches!(self.stage, HopStage::New | HopStage::Over)
+    }
+
+    /// Gives it up in the destructor of `owner`.
+    pub fn drop_in_destructor(&mut self, py: Python<'_>) {
+        if self.holds() {
+            let scope = self.scope.clone_ref(py);
+            in_destructor(scope.bind(py), || self.give_up(py));
+        }
+    }
+
+    /// Shows the garbage collector the references.
+    pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.scope)?;
+        self.request.visit(visit)?;
+        match &self.stage {
+            HopStage::New | HopStage::Over => Ok(()),
+            HopStage::Waiting(waiter) => visit.call(waiter),
+            HopStage::Connecting(step) | HopStage::Starting(step) => step.visit(visit),
+            HopStage::Connected(acquired) => acquired.visit(visit),
+            HopStage::Announcing(step, acquired) | HopStage::Sending(step, acquired) => {
+                step.visit(visit)?;
+                acquired.visit(visit)
+            }
+            HopStage::Awaiting(InFlight { exchange, upload, connection, .. }) => {
+                visit.call(exchange)?;
+                visit.call(connection)?;
+                match upload {
+                    Some(Upload { writer, task }) => {
+                        visit.call(writer)?;
+                        visit.call(task)
+                    }
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+impl Acquired {
+    /// Of what a connector has given: a connection of the pool's, or the object that `connect()` returns.
+    fn of(connection: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(protocol) = connection.cast::<HttpConnection>() {
+            return Ok(Self { protocol: protocol.clone().unbind(), object: None });
+        }
+        let protocol = connection.getattr(intern!(connection.py(), "protocol"))?;
+        let protocol = protocol.cast_into::<HttpConnection>()?.unbind();
+        Ok(Self { protocol, object: Some(connection.clone().unbind()) })
+    }
+
+    fn give_up(&self, py: Python<'_>) -> PyResult<()> {
+        HttpConnection::give_up(self.protocol.bind(py))
+    }
+
+    /// [`Acquired::give_up`], from any thread.
+    fn leave(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = event_loop.py();
+        if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
+            return Ok(());
+        }
+        let close = self.protocol.bind(py).getattr(intern!(py, "close"))?;
+        finish_on(event_loop, close, &PyTuple::empty(py))
+    }
+
+    /// Gives it up because of `error`.
+    fn fail<T>(&self, py: Python<'_>, error: PyErr) -> PyResult<T> {
+        self.give_up(py)?;
+        Err(error)
+    }
+
+    fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.protocol)?;
+        visit.call(&self.object)
+    }
+}
+
+impl InFlight {
+    fn give_up(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(Upload { task: Some(task), .. }) = &self.upload {
+            task.call_method0(py, intern!(py, "cancel"))?;
+        }
+        Exchange::abandon(self.exchange.bind(py))
+    }
+
+    /// [`InFlight::give_up`], from any thread.
+    fn leave(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = event_loop.py();
+        if let Some(Upload { task: Some(task), .. }) = &self.upload {
+            let cancel = task.bind(py).getattr(intern!(py, "cancel"))?;
+            finish_on(event_loop, cancel, &PyTuple::empty(py))?;
+        }
+        Exchange::finish(self.exchange.bind(py), intern!(py, "abandon"), &PyTuple::empty(py))
+    }
+}
+
+/// The error for a step before the awaited future is done.
+pub fn awaited_again() -> PyErr {
+    PyRuntimeError::new_err("the request was awaited again before its response had come")
+}
