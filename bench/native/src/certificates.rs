@@ -41,9 +41,17 @@ pub fn write(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A server's side of TLS with the certificate in `directory`. Sessions are not resumed, so that every
-/// handshake is a full one, whatever the client keeps.
-pub fn server_config(directory: &Path) -> Result<Arc<ServerConfig>> {
+/// Whether a TLS server gives its clients session tickets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tickets {
+    /// No session is resumed: every handshake is a full one, whatever the client keeps.
+    None,
+    /// As many as a server gives by default; one resumes any number of sessions.
+    Given,
+}
+
+/// A server's side of TLS with the certificate in `directory`.
+pub fn server_config(directory: &Path, tickets: Tickets) -> Result<Arc<ServerConfig>> {
     let certificates =
         CertificateDer::pem_file_iter(directory.join(CERTIFICATE))?.collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_file(directory.join(KEY))?;
@@ -52,7 +60,10 @@ pub fn server_config(directory: &Path) -> Result<Arc<ServerConfig>> {
         .with_no_client_auth()
         .with_single_cert(certificates, key)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
+    match tickets {
+        Tickets::None => config.send_tls13_tickets = 0,
+        Tickets::Given => config.ticketer = ring::Ticketer::new()?,
+    }
     Ok(Arc::new(config))
 }
 

@@ -8,12 +8,13 @@ use anyhow::{Result, bail};
 use lexopt::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use whorl_bench_native::certificates::Tickets;
 use whorl_bench_native::http_server::{self, Options};
 use whorl_bench_native::{certificates, pinning};
 
 const HELP: &str = "\
 usage: whorl-bench-serve echo [--core N]
-       whorl-bench-serve http [--core N] [--tls DIRECTORY] [--block]
+       whorl-bench-serve http [--core N] [--tls DIRECTORY] [--tickets] [--block]
        whorl-bench-serve certificate DIRECTORY
 
 echo and http listen on a free port of 127.0.0.1, print it as one line of JSON, and end with the process that
@@ -23,13 +24,18 @@ and key.pem (ECDSA P-256).
 pages of http
   /bytes/N  /close/N   N bytes, the second followed by the end of the connection
   /gzip/N              N bytes of JSON text, compressed
+  /text/N              N bytes of HTML
+  /redirect/N          a 302 to /bytes/N
   /json                the JSON text that was posted
+  /sink                how many bytes were posted, which are discarded
+  /echo                a WebSocket that sends its messages back
   /hold/N              N bytes, once /release is requested
   /held/N              nothing, once N requests for /hold are in flight
 
 options
   --core N             run on this core
   --tls DIRECTORY      with the certificate and key in it
+  --tickets            give session tickets; without them every handshake is a full one
   --block              sleep while nothing is readable, instead of spinning";
 
 /// One read of the echo server.
@@ -39,16 +45,19 @@ struct Arguments {
     words: Vec<String>,
     core: Option<usize>,
     tls: Option<PathBuf>,
+    tickets: Tickets,
     spin: bool,
 }
 
 fn arguments() -> Result<Option<Arguments>> {
-    let mut arguments = Arguments { words: Vec::new(), core: None, tls: None, spin: true };
+    let mut arguments =
+        Arguments { words: Vec::new(), core: None, tls: None, tickets: Tickets::None, spin: true };
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
             Long("core") => arguments.core = Some(parser.value()?.parse()?),
             Long("tls") => arguments.tls = Some(parser.value()?.into()),
+            Long("tickets") => arguments.tickets = Tickets::Given,
             Long("block") => arguments.spin = false,
             Long("help") | Short('h') => return Ok(None),
             Value(word) => arguments.words.push(word.string()?),
@@ -74,7 +83,11 @@ fn run() -> Result<()> {
         ["http"] => {
             pinning::end_with_parent()?;
             pinning::raise_file_limit()?;
-            let tls = arguments.tls.as_deref().map(certificates::server_config).transpose()?;
+            let tls = arguments
+                .tls
+                .as_deref()
+                .map(|directory| certificates::server_config(directory, arguments.tickets))
+                .transpose()?;
             let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
             say_port(listener.local_addr()?.port())?;
             http_server::serve(&listener, Options { tls, spin: arguments.spin })

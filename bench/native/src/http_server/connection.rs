@@ -9,7 +9,8 @@ use std::rc::Rc;
 use anyhow::{Result, bail};
 use rustls::ServerConnection;
 
-use super::request::{Request, next_request};
+use super::echo::echo_frames;
+use super::request::{Request, RequestReader};
 use crate::poll::{Poller, Waiting};
 
 /// Whether a connection continues.
@@ -28,6 +29,12 @@ impl ConnectionState {
     }
 }
 
+/// What a connection speaks.
+enum Protocol {
+    Http(RequestReader),
+    WebSocket,
+}
+
 /// A response and how much of it the socket has taken.
 struct Outgoing {
     bytes: Rc<[u8]>,
@@ -37,6 +44,7 @@ struct Outgoing {
 pub(super) struct Connection {
     stream: TcpStream,
     session: Option<Box<ServerConnection>>,
+    protocol: Protocol,
     input: Vec<u8>,
     output: VecDeque<Outgoing>,
     waiting: Waiting,
@@ -53,6 +61,7 @@ impl Connection {
         Ok(Self {
             stream,
             session,
+            protocol: Protocol::Http(RequestReader::default()),
             input: Vec::new(),
             output: VecDeque::new(),
             waiting: Waiting::Read,
@@ -93,7 +102,33 @@ impl Connection {
 
     /// The next whole request, taken out of the input.
     pub(super) fn next_request(&mut self) -> Option<Request> {
-        (self.state == ConnectionState::Open).then(|| next_request(&mut self.input)).flatten()
+        match &mut self.protocol {
+            Protocol::Http(reader) if self.state == ConnectionState::Open => {
+                reader.next_request(&mut self.input)
+            }
+            Protocol::Http(_) | Protocol::WebSocket => None,
+        }
+    }
+
+    /// What follows is frames.
+    pub(super) fn switch_to_websocket(&mut self) {
+        self.protocol = Protocol::WebSocket;
+    }
+
+    /// Answers the whole frames in the input of a WebSocket. An error ends the connection.
+    pub(super) fn echo(&mut self) -> Result<()> {
+        if let Protocol::WebSocket = self.protocol
+            && self.state == ConnectionState::Open
+        {
+            let echoed = echo_frames(&mut self.input)?;
+            if !echoed.frames.is_empty() {
+                self.queue(echoed.frames.into());
+            }
+            if echoed.closed {
+                self.close_after_response();
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn close_after_response(&mut self) {

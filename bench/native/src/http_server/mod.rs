@@ -4,6 +4,7 @@
 //! once and then only copied to the socket.
 
 mod connection;
+mod echo;
 mod pages;
 mod request;
 
@@ -111,13 +112,16 @@ impl Server {
             return Ok(());
         }
         while let Some(request) = self.connections.get_mut(token).and_then(Connection::next_request) {
-            self.respond(token, request)?;
+            self.respond(token, &request)?;
+        }
+        if self.connections.get_mut(token).is_some_and(|connection| connection.echo().is_err()) {
+            self.connections.remove(token);
         }
         self.flush(token);
         Ok(())
     }
 
-    fn respond(&mut self, token: usize, request: Request) -> Result<()> {
+    fn respond(&mut self, token: usize, request: &Request) -> Result<()> {
         if request.close
             && let Some(connection) = self.connections.get_mut(token)
         {
@@ -125,7 +129,7 @@ impl Server {
         }
         match request.page {
             Page::Hold(size) => {
-                self.held.push((token, self.pages.response(&Page::Bytes(size), &request.body)?));
+                self.held.push((token, self.pages.fixed(Page::Bytes(size))?));
                 self.notify_watcher()
             }
             Page::Held(count) => {
@@ -136,16 +140,18 @@ impl Server {
                 for (held, response) in std::mem::take(&mut self.held) {
                     self.send(held, response);
                 }
-                let response = self.pages.response(&Page::Bytes(0), &request.body)?;
+                let response = self.pages.fixed(Page::Bytes(0))?;
                 self.send(token, response);
                 Ok(())
             }
             page => {
-                let response = self.pages.response(&page, &request.body)?;
-                if matches!(page, Page::Close(_))
-                    && let Some(connection) = self.connections.get_mut(token)
-                {
-                    connection.close_after_response();
+                let response = self.pages.response(request)?;
+                if let Some(connection) = self.connections.get_mut(token) {
+                    match page {
+                        Page::Close(_) => connection.close_after_response(),
+                        Page::Echo if request.accept_key.is_some() => connection.switch_to_websocket(),
+                        _ => {}
+                    }
                 }
                 self.send(token, response);
                 Ok(())
@@ -158,7 +164,7 @@ impl Server {
             && self.held.len() >= count
         {
             self.watch = None;
-            let response = self.pages.response(&Page::Bytes(0), &[])?;
+            let response = self.pages.fixed(Page::Bytes(0))?;
             self.send(token, response);
         }
         Ok(())

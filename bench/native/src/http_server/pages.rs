@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::de::IgnoredAny;
 
-use super::request::Page;
+use super::request::{Page, Request};
 
 /// Responses, head and body together, each made at its first request.
 #[derive(Debug, Default)]
@@ -18,35 +18,52 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// The response for `page` to a request with this body.
-    pub(super) fn response(&mut self, page: &Page, body: &[u8]) -> Result<Rc<[u8]>> {
-        if *page == Page::Json {
-            return Ok(echo_json(body));
+    /// The response to a request.
+    pub(super) fn response(&mut self, request: &Request) -> Result<Rc<[u8]>> {
+        match request.page {
+            Page::Json => Ok(echo_json(&request.body)),
+            Page::Sink => {
+                Ok(response("200 OK", "text/plain", &[], request.received.to_string().as_bytes()).into())
+            }
+            Page::Echo => Ok(switch_protocols(request.accept_key.as_deref())),
+            page => self.fixed(page),
         }
-        if let Some(made) = self.made.get(page) {
+    }
+
+    /// The response of a page that is the same for each request.
+    pub(super) fn fixed(&mut self, page: Page) -> Result<Rc<[u8]>> {
+        if let Some(made) = self.made.get(&page) {
             return Ok(Rc::clone(made));
         }
         let response: Rc<[u8]> = make(page)?.into();
-        self.made.insert(*page, Rc::clone(&response));
+        self.made.insert(page, Rc::clone(&response));
         Ok(response)
     }
 }
 
-fn make(page: &Page) -> Result<Vec<u8>> {
+fn make(page: Page) -> Result<Vec<u8>> {
     Ok(match page {
-        Page::Bytes(size) => response("200 OK", "application/octet-stream", &[], &vec![b'x'; *size]),
+        Page::Bytes(size) => response("200 OK", "application/octet-stream", &[], &vec![b'x'; size]),
         Page::Close(size) => {
-            response("200 OK", "application/octet-stream", &["Connection: close"], &vec![b'x'; *size])
+            response("200 OK", "application/octet-stream", &["Connection: close"], &vec![b'x'; size])
+        }
+        Page::Text(size) => response("200 OK", "text/html; charset=utf-8", &[], &html(size)),
+        Page::Redirect(size) => {
+            response("302 Found", "text/plain", &[&format!("Location: /bytes/{size}")], b"")
         }
         Page::Gzip(size) => {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-            encoder.write_all(&json_text(*size))?;
+            encoder.write_all(&json_text(size))?;
             response("200 OK", "application/json", &["Content-Encoding: gzip"], &encoder.finish()?)
         }
         Page::Malformed => response("400 Bad Request", "text/plain", &["Connection: close"], b""),
-        Page::Json | Page::Hold(_) | Page::Held(_) | Page::Release | Page::Unknown => {
-            response("404 Not Found", "text/plain", &[], b"")
-        }
+        Page::Json
+        | Page::Sink
+        | Page::Echo
+        | Page::Hold(_)
+        | Page::Held(_)
+        | Page::Release
+        | Page::Unknown => response("404 Not Found", "text/plain", &[], b""),
     })
 }
 
@@ -57,6 +74,19 @@ fn echo_json(body: &[u8]) -> Rc<[u8]> {
         Err(error) => {
             response("422 Unprocessable Content", "text/plain", &[], error.to_string().as_bytes()).into()
         }
+    }
+}
+
+/// Accepts a WebSocket's opening handshake, without extensions.
+fn switch_protocols(accept_key: Option<&str>) -> Rc<[u8]> {
+    match accept_key {
+        Some(key) => format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {key}\r\n\r\n"
+        )
+        .into_bytes()
+        .into(),
+        None => response("400 Bad Request", "text/plain", &[], b"").into(),
     }
 }
 
@@ -75,6 +105,12 @@ fn response(status: &str, content_type: &str, fields: &[&str], body: &[u8]) -> V
     response.extend_from_slice(b"\r\n");
     response.extend_from_slice(body);
     response
+}
+
+/// A page of exactly `size` bytes.
+fn html(size: usize) -> Vec<u8> {
+    let lines = b"<p>The quick brown fox jumps over the lazy dog.</p>\n";
+    lines.iter().copied().cycle().take(size).collect()
 }
 
 /// JSON text of exactly `size` bytes: records as a service lists them, then spaces.
@@ -118,14 +154,14 @@ mod tests {
 
     #[test]
     fn a_page_of_bytes_has_so_many() {
-        let response = Pages::default().response(&Page::Bytes(1024), b"").unwrap();
+        let response = Pages::default().fixed(Page::Bytes(1024)).unwrap();
         assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n"));
         assert_eq!(body(&response).len(), 1024);
     }
 
     #[test]
     fn a_gzip_page_is_json_of_the_size_requested_and_compresses_as_such_text_does() {
-        let response = Pages::default().response(&Page::Gzip(100 * 1024), b"").unwrap();
+        let response = Pages::default().fixed(Page::Gzip(100 * 1024)).unwrap();
         let mut text = Vec::new();
         flate2::read::GzDecoder::new(body(&response)).read_to_end(&mut text).unwrap();
         assert_eq!(text.len(), 100 * 1024);
@@ -136,8 +172,32 @@ mod tests {
 
     #[test]
     fn json_comes_back_as_it_was_and_other_text_does_not() {
-        let mut pages = Pages::default();
-        assert_eq!(body(&pages.response(&Page::Json, b"{\"a\": [1]}").unwrap()), b"{\"a\": [1]}");
-        assert!(pages.response(&Page::Json, b"{\"a\": ").unwrap().starts_with(b"HTTP/1.1 422"));
+        let response = |body: &[u8]| {
+            let request = Request { page: Page::Json, body: body.to_vec(), ..Request::default() };
+            Pages::default().response(&request).unwrap()
+        };
+        assert_eq!(body(&response(b"{\"a\": [1]}")), b"{\"a\": [1]}");
+        assert!(response(b"{\"a\": ").starts_with(b"HTTP/1.1 422"));
+    }
+
+    #[test]
+    fn a_text_has_so_many_bytes_and_a_redirect_names_its_target() {
+        assert_eq!(body(&Pages::default().fixed(Page::Text(1000)).unwrap()).len(), 1000);
+        let response = Pages::default().fixed(Page::Redirect(7)).unwrap();
+        let head = String::from_utf8(response.to_vec()).unwrap();
+        assert!(head.starts_with("HTTP/1.1 302 Found\r\n"));
+        assert!(head.contains("\r\nLocation: /bytes/7\r\n"));
+    }
+
+    #[test]
+    fn a_sink_says_how_much_it_received() {
+        let request = Request { page: Page::Sink, received: 1234, ..Request::default() };
+        assert_eq!(body(&Pages::default().response(&request).unwrap()), b"1234");
+    }
+
+    #[test]
+    fn a_websocket_without_a_key_is_refused() {
+        let request = Request { page: Page::Echo, ..Request::default() };
+        assert!(Pages::default().response(&request).unwrap().starts_with(b"HTTP/1.1 400"));
     }
 }
