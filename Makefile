@@ -61,6 +61,8 @@ BUILT := $(STAMPS)/built-$(PROFILE)
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
+# The references of the measurements that need OpenSSL's headers are checked where these are.
+OPENSSL := $(shell pkg-config --exists openssl 2>/dev/null && echo --features whorl-bench-native/openssl)
 # In a checkout where Cargo.toml has just been edited the lock file follows; in CI it has to be right already.
 LOCKED := $(if $(CI),--locked)
 
@@ -203,10 +205,10 @@ clean: ## Remove everything that was built, environments included
 lint-rust: $(STAMPS)/venv ## The half of lint that is about Rust
 	$(call say,cargo fmt$(comma) clippy and rustdoc)
 	@cargo fmt --all --check
-	@CARGO_TARGET_DIR=$(TARGET) cargo clippy $(LOCKED) --workspace --all-targets --quiet -- -D warnings
+	@CARGO_TARGET_DIR=$(TARGET) cargo clippy $(LOCKED) --workspace $(OPENSSL) --all-targets --quiet -- -D warnings
 	@# For its links. The documentation is read with its private items, so a public one may refer to them.
 	@CARGO_TARGET_DIR=$(TARGET) RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
-	    cargo doc $(LOCKED) --workspace --no-deps --document-private-items --quiet
+	    cargo doc $(LOCKED) --workspace $(OPENSSL) --no-deps --document-private-items --quiet
 
 .PHONY: lint-python
 lint-python: $(STAMPS)/dev $(BUILT) ## The half of lint that is about Python

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -24,6 +25,19 @@ class Native:
         """Makes authority.pem, certificate.pem and key.pem for the TLS rows."""
         subprocess.run([self.serve, "certificate", directory], check=True)
 
+    def versions(self) -> dict[str, str]:
+        """The versions of the libraries that the references are linked with and that are no crates."""
+        done = subprocess.run([self.client, "versions"], check=True, capture_output=True, text=True)
+        found: dict[str, str] = json.loads(done.stdout)
+        return found
+
+
+def _has_openssl() -> bool:
+    """Whether the headers of OpenSSL are here, without which its references cannot be built."""
+    if shutil.which("pkg-config") is None:
+        return False
+    return subprocess.run(["pkg-config", "--exists", "openssl"], check=False).returncode == 0
+
 
 def find_or_build() -> Native:
     """The programs, built first if cargo finds that needed. Raises RuntimeError where that cannot be done.
@@ -39,6 +53,7 @@ def find_or_build() -> Native:
                 "cargo is not installed; the load client is a Rust program (see https://rustup.rs)"
             )
         command = ["cargo", "build", "--quiet", "--release", "--package", PACKAGE]
+        command += ["--features", "openssl"] if _has_openssl() else []
         if subprocess.run(command, cwd=ROOT, check=False).returncode:
             raise RuntimeError(f"cannot build the load client: {' '.join(command)}")
         directory = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"

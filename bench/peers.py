@@ -35,6 +35,8 @@ class Peer:
     reference: bool = False
     #: A reference in Rust: the crate it is made of. The runner starts it without an interpreter.
     crate: str = ""
+    #: Of whorl-bench-client, for a reference in Rust.
+    arguments: tuple[str, ...] = ()
     #: A reference in Python: it does what bench.workloads.bare has under the name of the row's workload.
     bare: bool = False
 

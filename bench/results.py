@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.peers import SUBJECT, Peer
-from bench.suite import Limit, Median, Ratio, Row, Unit
+from bench.suite import AnyOf, Limit, Margin, Median, Ratio, Row, Target, Unit
 from bench.suites import SUITES
 
 if TYPE_CHECKING:
@@ -118,16 +118,24 @@ def judge(row: Row, cells: Mapping[str, Cell], references: Collection[str]) -> l
     `cells` are the row's by peer, `references` the peers that are shown without a verdict.
     """
     peers = {name: one for name, one in cells.items() if name != SUBJECT and name not in references}
-    judgements = [_judge_peers(peers, cells.get(SUBJECT))]
-    for target in row.targets:
-        match target:
-            case Ratio():
-                judgements.append(_judge_ratio(target, cells.get(target.against)))
-            case Median():
-                judgements.append(_judge_median(target, cells.get(target.against)))
-            case Limit():
-                judgements.append(_judge_limit(target, cells.get(SUBJECT)))
-    return judgements
+    return [
+        _judge_peers(peers, cells.get(SUBJECT)),
+        *[_judge_target(target, cells) for target in row.targets],
+    ]
+
+
+def _judge_target(target: Target, cells: Mapping[str, Cell]) -> Judgement:
+    match target:
+        case Ratio():
+            return _judge_ratio(target, cells.get(target.against))
+        case Median():
+            return _judge_median(target, cells.get(target.against))
+        case Limit():
+            return _judge_limit(target, cells.get(SUBJECT))
+        case Margin():
+            return _judge_margin(target, cells.get(target.against), cells.get(SUBJECT))
+        case AnyOf():
+            return _judge_any([_judge_target(one, cells) for one in target.targets])
 
 
 def _judge_peers(peers: Mapping[str, Cell], ours: Cell | None) -> Judgement:
@@ -175,6 +183,24 @@ def _judge_limit(target: Limit, ours: Cell | None) -> Judgement:
     if ours.value.median < target.under:
         return Judgement(Verdict.NOT_BEHIND)
     return Judgement(Verdict.BEHIND, f"the limit, {target.text}")
+
+
+def _judge_margin(target: Margin, one: Cell | None, ours: Cell | None) -> Judgement:
+    if ours is None or ours.value is None or one is None or one.value is None:
+        return Judgement(Verdict.UNKNOWN, f"no difference to {target.against}")
+    if one.rounds < _FEWEST_ROUNDS:
+        return Judgement(Verdict.UNKNOWN, f"fewer than {_FEWEST_ROUNDS} rounds")
+    if ours.value.median - one.value.median <= target.most:
+        return Judgement(Verdict.NOT_BEHIND)
+    return Judgement(Verdict.BEHIND, f"{target.against} by more than {target.text}", target.against)
+
+
+def _judge_any(judgements: Sequence[Judgement]) -> Judgement:
+    """The best verdict; where that is not the good one, the texts of all."""
+    verdict = min((one.verdict for one in judgements), key=_WORST_FIRST[::-1].index)
+    if verdict is Verdict.NOT_BEHIND:
+        return Judgement(verdict)
+    return Judgement(verdict, " and ".join(one.text for one in judgements), judgements[0].against)
 
 
 _WORST_FIRST = (Verdict.BEHIND, Verdict.UNKNOWN, Verdict.NOT_BEHIND)

@@ -187,9 +187,9 @@ def worker_command(row: Row, peer: Peer, plan: Plan, directory: Path, target: st
     if peer.native and not target:
         return [plan.native.serve, "echo", *core]
     if peer.native:
-        what = [row.workload, target, "--connections", str(row.connections), "--size", str(row.size)]
-        trust = ["--trust", str(directory)] if row.tls else []
-        return [plan.native.client, *what, *trust, *times, *core]
+        what = [row.plain or row.workload, target, "--connections", str(row.connections)]
+        sizes = ["--size", str(row.size), "--directory", str(directory)]
+        return [plan.native.client, *what, *sizes, *peer.arguments, *times, *core]
     names = ["--suite", plan.suite, "--row", row.name, "--peer", peer.name]
     places = ["--directory", str(directory), "--target", target]
     return [sys.executable, "-m", "bench.worker", *names, *places, *times, *core]
@@ -206,6 +206,7 @@ def load_command(row: Row, plan: Plan, target: str, measured: int | None = None)
 def server_command(row: Row, plan: Plan, directory: Path) -> list[str | Path]:
     """The command line of the native HTTP server that a client's row talks to."""
     tls = ["--tls", str(directory)] if row.tls else []
+    tls += ["--tickets"] if row.tickets else []
     return [plan.native.serve, "http", *tls, *_other_core(plan)]
 
 

@@ -70,7 +70,34 @@ class Limit:
     text: str
 
 
-Target = Ratio | Median | Limit
+@dataclass(frozen=True)
+class Margin:
+    """A target: the subject's median is at most so much above a peer's, in the row's unit."""
+
+    against: str
+    most: float
+    text: str
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """A target that is reached with one of several."""
+
+    targets: tuple[Ratio, ...]
+
+
+Target = Ratio | Median | Limit | Margin | AnyOf
+
+
+def peers_of(target: Target) -> set[str]:
+    """The peers whose figures a target needs."""
+    match target:
+        case AnyOf(targets):
+            return {one.against for one in targets}
+        case Limit():
+            return set()
+        case _:
+            return {target.against}
 
 
 @dataclass(frozen=True)
@@ -78,8 +105,9 @@ class Row:
     """One line of the table. In each the subject is not to be behind any Python peer; `targets` require more.
 
     `workload` names a function in bench.workloads, and for native references a kind of whorl-bench-client;
-    `load` is a kind of whorl-bench-load, `path` a page of whorl-bench-serve's HTTP server, `database` one of
-    bench.databases, `size` in bytes.
+    `plain` is what references do in its place, where the row adds something to it. `load` is a kind of
+    whorl-bench-load, `path` a page of whorl-bench-serve's HTTP server, `database` one of bench.databases,
+    `size` in bytes.
     """
 
     name: str
@@ -88,6 +116,7 @@ class Row:
     method: Method = Method.ITSELF
     load: str = ""
     path: str = ""
+    plain: str = ""
     database: str = ""
     size: int = 0
     connections: int = 8
@@ -95,6 +124,8 @@ class Row:
     targets: tuple[Target, ...] = ()
     #: Certificates are made for it; a server of the runner's speaks TLS.
     tls: bool = False
+    #: That server gives its clients session tickets.
+    tickets: bool = False
     #: Operations per second are shown with the figure.
     throughput: bool = False
     #: References that this row also has.
@@ -103,7 +134,7 @@ class Row:
     aged_heap: bool = False
     #: Of tools.toolkits: loops that run in a main loop run in this one's.
     toolkit: str = ""
-    #: The only peers that have this row, with the subject; all of them unless given.
+    #: The only peers that have this row, with the subject and its references; all of them unless given.
     peers: tuple[str, ...] | None = None
 
     @property

@@ -2,11 +2,15 @@
 //!
 //! What a body needs (decompression, JSON) is done here as well, by the crates a Rust program would take.
 
+mod body;
 mod memory;
+#[cfg(feature = "openssl")]
+mod openssl;
+mod websocket;
 mod work;
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +24,8 @@ use tokio::task::{JoinSet, LocalSet};
 
 use crate::certificates;
 use crate::meter::{Meter, RunPhase, cpu_time_of_this_process};
+use body::Outgoing;
+use websocket::Echo;
 use work::{Http, Work};
 
 /// How often the clock is read while requests run.
@@ -27,9 +33,25 @@ const TICK: Duration = Duration::from_millis(10);
 /// Bodies streamed before the peak of memory is read.
 const STREAMED: usize = 5;
 
+/// What requests are made by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stack {
+    /// hyper, and rustls under TLS.
+    #[default]
+    Hyper,
+    /// hyper, and OpenSSL under TLS.
+    HyperOpenssl,
+    /// OpenSSL over sockets, and nothing else.
+    Openssl,
+}
+
 /// What to do, and for how long.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What requests are made by.
+    pub stack: Stack,
+    /// Whether a session that the server gave a ticket for is resumed; by hyper it always is.
+    pub resume: bool,
     /// Requests at once.
     pub connections: usize,
     /// Bytes of a body.
@@ -38,38 +60,92 @@ pub struct Options {
     pub warm_up: Duration,
     /// Of the window.
     pub window: Duration,
+    /// Has authority.pem, which a TLS server's certificate is signed by; a file to be uploaded is made in it.
+    pub directory: PathBuf,
 }
 
-/// Does `kind` with `url`, and returns one line of JSON. `trusted` has the authority of a TLS server's certificate.
-pub fn run(kind: &str, url: &str, trusted: Option<&Path>, options: &Options) -> Result<String> {
-    let uri: Uri = url.parse().with_context(|| format!("not a URL: {url:?}"))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let builder = Client::builder(TokioExecutor::new());
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    match trusted {
-        None => LocalSet::new().block_on(&runtime, with(builder, connector, kind, uri, options)),
-        Some(directory) => {
-            connector.enforce_http(false);
-            let connector = HttpsConnectorBuilder::new()
-                .with_tls_config(certificates::client_config(directory)?)
-                .https_only()
-                .enable_http1()
-                .wrap_connector(connector);
-            LocalSet::new().block_on(&runtime, with(builder, connector, kind, uri, options))
+/// The versions of the libraries that are linked and are not crates, as one line of JSON.
+#[must_use]
+pub fn versions() -> String {
+    #[cfg(feature = "openssl")]
+    return format!("{{\"OpenSSL of the references\": \"{}\"}}", ::openssl::version::version());
+    #[cfg(not(feature = "openssl"))]
+    "{}".to_owned()
+}
+
+/// Does `kind` with `url`, and returns one line of JSON.
+pub fn run(kind: &str, url: &str, options: &Options) -> Result<String> {
+    let url: Uri = url.parse().with_context(|| format!("not a URL: {url:?}"))?;
+    match options.stack {
+        Stack::Hyper => run_hyper(kind, url, options),
+        #[cfg(feature = "openssl")]
+        Stack::HyperOpenssl => openssl::run_hyper(kind, url, options),
+        #[cfg(feature = "openssl")]
+        Stack::Openssl => openssl::run(kind, &url, options),
+        #[cfg(not(feature = "openssl"))]
+        Stack::HyperOpenssl | Stack::Openssl => {
+            Ok("{\"unavailable\": \"built without OpenSSL, whose headers pkg-config did not find\"}"
+                .to_owned())
         }
     }
 }
 
-async fn with<C>(builder: Builder, connector: C, kind: &str, url: Uri, options: &Options) -> Result<String>
+fn run_hyper(kind: &str, url: Uri, options: &Options) -> Result<String> {
+    let connector = tcp_connector();
+    if url.scheme_str() != Some("https") {
+        return block_on(with(connector, kind, url, options));
+    }
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(certificates::client_config(&options.directory)?)
+        .https_only()
+        .enable_http1()
+        .wrap_connector(connector);
+    block_on(with(connector, kind, url, options))
+}
+
+fn tcp_connector() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.enforce_http(false);
+    connector
+}
+
+fn block_on<F: Future<Output = Result<String>>>(main: F) -> Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, main)
+}
+
+async fn with<C>(connector: C, kind: &str, url: Uri, options: &Options) -> Result<String>
 where
     C: Connect + Clone + Send + Sync + 'static,
 {
-    let http = Http::new(builder.build(connector), url, options.size);
+    let http = Http::new(client(connector.clone()), url.clone(), options.size, &options.directory)?;
     match kind {
-        "get" => in_window(http, Work::Get, options).await,
-        "stream" => in_window(http, Work::Stream, options).await,
-        "post_json" => in_window(http, Work::PostJson, options).await,
+        "get" => repeated(http, Work::Get, options).await,
+        "stream" => repeated(http, Work::Stream, options).await,
+        "post_json" => repeated(http, Work::PostJson, options).await,
+        "post_bytes" => repeated(http, Work::PostBytes, options).await,
+        "post_form" => repeated(http, Work::PostForm, options).await,
+        "post_multipart" => {
+            http.make_upload()?;
+            repeated(http, Work::PostMultipart, options).await
+        }
+        "get_redirected" => repeated(http, Work::Redirected, options).await,
+        "pages" => {
+            let workers = (0..options.connections).map(|_| {
+                let (http, connector) = (http.clone(), connector.clone());
+                async move || http.clone().by(client(connector.clone())).get_text().await
+            });
+            in_window(workers, options).await
+        }
+        "echo" => {
+            let mut workers = Vec::new();
+            for connection in 0..options.connections {
+                let mut echo = Echo::open(&url, connection, options.size).await?;
+                workers.push(async move || echo.round_trip().await);
+            }
+            in_window(workers, options).await
+        }
         "first_response" => {
             http.get().await?;
             let cpu = cpu_time_of_this_process()?.as_secs_f64();
@@ -89,19 +165,36 @@ where
     }
 }
 
-/// Repeats the work on every connection, and reads the clock at both ends of the window.
-async fn in_window<C>(http: Http<C>, work: Work, options: &Options) -> Result<String>
+/// A client with a pool of its own.
+fn client<C: Connect + Clone>(connector: C) -> Client<C, Outgoing> {
+    Builder::new(TokioExecutor::new()).build(connector)
+}
+
+/// One kind of request on every connection, by one client.
+async fn repeated<C>(http: Http<C>, work: Work, options: &Options) -> Result<String>
 where
     C: Connect + Clone + Send + Sync + 'static,
 {
+    let workers = (0..options.connections).map(|_| {
+        let http = http.clone();
+        async move || http.perform(work).await
+    });
+    in_window(workers, options).await
+}
+
+/// Repeats each worker's work, and reads the clock at both ends of the window.
+async fn in_window<W>(workers: impl IntoIterator<Item = W>, options: &Options) -> Result<String>
+where
+    W: AsyncFnMut() -> Result<()> + 'static,
+{
     let this = i32::try_from(std::process::id())?;
     let meter = Rc::new(RefCell::new(Meter::new(options.warm_up, options.window, Some(this))?));
-    let mut workers = JoinSet::new();
-    for _ in 0..options.connections {
-        let (http, meter) = (http.clone(), Rc::clone(&meter));
-        workers.spawn_local(async move {
+    let mut tasks = JoinSet::new();
+    for mut work in workers {
+        let meter = Rc::clone(&meter);
+        tasks.spawn_local(async move {
             loop {
-                if let Err(error) = http.perform(work).await {
+                if let Err(error) = work().await {
                     return error;
                 }
                 meter.borrow_mut().add(1);
@@ -111,7 +204,7 @@ where
     while meter.borrow_mut().phase()? != RunPhase::Done {
         tokio::select! {
             () = tokio::time::sleep(TICK) => {}
-            Some(ended) = workers.join_next() => return Err(ended?),
+            Some(ended) = tasks.join_next() => return Err(ended?),
         }
     }
     Ok(meter.borrow().report()?.to_json())

@@ -23,7 +23,7 @@ pub fn connect_and_close(address: SocketAddr, options: Options, meter: &mut Mete
 }
 
 /// Connects and hands back a non-blocking stream. On loopback, with room in the backlog, this does not wait.
-pub(super) fn connect(address: SocketAddr) -> Result<TcpStream> {
+pub(crate) fn connect(address: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
     stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;

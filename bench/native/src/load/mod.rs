@@ -4,7 +4,7 @@
 //! on the poller by default: it never sleeps, so the server never pays for waking it, and the figure does not
 //! depend on how dear a wake-up is on this machine.
 
-mod churn;
+pub(crate) mod churn;
 mod echo;
 mod hold;
 mod http;
@@ -34,7 +34,7 @@ pub struct Options {
 }
 
 /// One connection's conversation.
-trait Exchange {
+pub(crate) trait Exchange {
     /// Registers with the poller and sends the first request.
     fn start(&mut self, poller: &Poller, token: usize) -> Result<()>;
 
@@ -43,7 +43,7 @@ trait Exchange {
 }
 
 /// Runs exchanges until the meter's window is over.
-fn drive<E: Exchange>(mut exchanges: Vec<E>, spin: bool, meter: &mut Meter) -> Result<Report> {
+pub(crate) fn drive<E: Exchange>(mut exchanges: Vec<E>, spin: bool, meter: &mut Meter) -> Result<Report> {
     let poller = Poller::new()?;
     for (token, exchange) in exchanges.iter_mut().enumerate() {
         exchange.start(&poller, token)?;
@@ -67,7 +67,7 @@ fn drive<E: Exchange>(mut exchanges: Vec<E>, spin: bool, meter: &mut Meter) -> R
 
 /// The bytes one connection sends: different at every position and for every connection, so that a response that
 /// is shifted, torn or meant for another connection is noticed.
-fn message(connection: usize, size: usize) -> Vec<u8> {
+pub(crate) fn message(connection: usize, size: usize) -> Vec<u8> {
     (0..size)
         .map(|position| (position.wrapping_mul(31) ^ (position >> 8) ^ connection.wrapping_mul(97)) as u8)
         .collect()
