@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import ssl
 import sys
 import tempfile
 import time
@@ -105,13 +106,19 @@ def run(suite: Suite, arguments: argparse.Namespace) -> int:
         with _display([row]), running_databases([row], load_core) as databases:
             peer = suite.named(arguments.peers)[0] if arguments.peers else peers[0]
             return _profile(row, peer, replace(plan, databases=databases.urls))
-    plan = Plan(suite.name, find_or_build(), warm_up, window, measured_core, load_core)
+    native = find_or_build()
+    plan = Plan(suite.name, native, warm_up, window, measured_core, load_core)
     if load_core is None:
         print("only one core: both sides take turns on it, which costs both", flush=True)
     busy = os.getloadavg()[0]
     if busy > _BUSY:
         print(f"the machine is busy (load average {busy:.1f}): the figures will spread", flush=True)
     about = environment(peers, missing, rounds, window, (measured_core, load_core))
+    if any(row.tls for row in rows):
+        libraries = {"OpenSSL of the interpreter": ssl.OPENSSL_VERSION, **native.versions()}
+        about["versions"] |= libraries
+        if len(set(libraries.values())) > 1:
+            print("ratios to references over OpenSSL are between versions of it:", libraries, flush=True)
     results = Results(suite.name, about, rows, [])
     partial = bool(arguments.rows or arguments.peers or arguments.quick)
     output = arguments.output or _RESULTS / ("partial.json" if partial else f"{suite.name}.json")
@@ -191,14 +198,19 @@ def rounds_of(row: Row, peers: Sequence[Peer], rounds: int, is_fixed: bool) -> d
     return found
 
 
+def has_row(peer: Peer, row: Row) -> bool:
+    """Whether a peer has a figure in a row; a reference has one in the rows that name it."""
+    if peer.is_reference:
+        return peer.name in row.references
+    return row.peers is None or peer.name in (SUBJECT, *row.peers)
+
+
 def _measure_row(row: Row, peers: Sequence[Peer], rounds: Mapping[str, int], plan: Plan) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
     samples: dict[str, list[Sample]] = {}
     by_name = {peer.name: peer for peer in peers}
     for peer in peers:
-        if peer.is_reference and peer.name not in row.references:
-            continue
-        if row.peers is not None and peer.name not in (SUBJECT, *row.peers):
+        if not has_row(peer, row):
             continue
         reason = peer.reason_against(row.name)
         if reason is None:

@@ -69,11 +69,12 @@ def measure(batch: Batch, warm_up: float, seconds: float, with_children: bool) -
 
 
 def workload_of(row: Row, peer: Peer) -> Any:
-    """The function a row names; a bare peer has its own under that name."""
+    """The function a row names; references do what is plain of it, and a bare peer has its own of it."""
+    name = row.plain if peer.reference and row.plain else row.workload
     for module in (bare,) if peer.bare else (callbacks, network, programs, requests, databases, gui):
-        if hasattr(module, row.workload):
-            return getattr(module, row.workload)
-    raise LookupError(f"no workload is called {row.workload}")
+        if hasattr(module, name):
+            return getattr(module, name)
+    raise LookupError(f"no workload is called {name}")
 
 
 async def serve(row: Row, peer: Peer, setting: Setting) -> None:

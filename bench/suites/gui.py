@@ -45,7 +45,7 @@ def _rows(
             targets=targets,
             toolkit=toolkit,
             references=references,
-            peers=(*references, *peers),
+            peers=peers,
             **options,
         )
         for toolkit, (shown, peers) in _TOOLKITS.items()

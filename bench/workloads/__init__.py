@@ -30,6 +30,10 @@ DOCUMENT: dict[str, Any] = {
 }
 
 
+#: What the form rows send; bench/native has it as a form encodes it.
+FORM = {"name": "Ada Lovelace", "email": "ada@example.org", "subject": "notes", "message": "hello"}
+
+
 @dataclass(frozen=True)
 class Setting:
     """What a workload is given; `size` is bytes in a message, `target` the URL of a client's row."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin
+from urllib.parse import urlencode, urljoin
 
-from bench.clients import PIECE, Client, open_client
-from bench.workloads import DOCUMENT, growing_batch
+from bench.clients import PIECE, UPLOAD, Client, open_client
+from bench.clients.of_websockets import Echo, open_echo
+from bench.workloads import DOCUMENT, FORM, growing_batch
 from bench.workloads.memory import BEFORE, peak_since_reset, raise_file_limit, reset_peak, resident_bytes
 
 if TYPE_CHECKING:
@@ -28,7 +30,32 @@ _OBSERVED_SECONDS = 5.0
 
 def get(setting: Setting) -> Batch:
     """GETs, each body read as a whole."""
-    return _batch(setting, lambda client, times: client.get(setting.target, times, setting.size))
+    return _gets(setting)
+
+
+def get_redirected(setting: Setting) -> Batch:
+    """GETs that are redirected once."""
+    return _gets(setting, "redirects")
+
+
+def get_with_middleware(setting: Setting) -> Batch:
+    """GETs through a middleware that does nothing."""
+    return _gets(setting, "middleware")
+
+
+def get_traced(setting: Setting) -> Batch:
+    """GETs of a session that is traced by functions that do nothing."""
+    return _gets(setting, "trace")
+
+
+def get_trusting_env(setting: Setting) -> Batch:
+    """GETs of a session that reads proxies from the environment, where there are none."""
+    return _gets(setting, "trust_env")
+
+
+def get_skipping_fields(setting: Setting) -> Batch:
+    """GETs of a session that leaves out a field which the client sends by itself."""
+    return _gets(setting, "skip_auto_headers")
 
 
 def stream(setting: Setting) -> Batch:
@@ -36,22 +63,82 @@ def stream(setting: Setting) -> Batch:
     return _batch(setting, lambda client, times: client.stream(setting.target, times, setting.size))
 
 
+def pages(setting: Setting) -> Batch:
+    """GETs, each by a client of its own, as text."""
+    return _batch(setting, lambda client, times: client.pages(setting.target, times, setting.size))
+
+
 def post_json(setting: Setting) -> Batch:
     """POSTs of a JSON document, which comes back."""
     return _batch(setting, lambda client, times: client.post_json(setting.target, times, DOCUMENT))
 
 
-def _batch(setting: Setting, requests: Callable[[Client, int], Awaitable[None]]) -> Batch:
+def post_without_json(setting: Setting) -> Batch:
+    """The same, but for what json does: the client's own share."""
+    text = json.dumps(DOCUMENT)
+    return _batch(
+        setting,
+        lambda client, times: client.post_without_json(setting.target, times, DOCUMENT, text),
+        "without_json",
+    )
+
+
+def post_bytes(setting: Setting) -> Batch:
+    """POSTs of the same document as bytes, which come back."""
+    body = json.dumps(DOCUMENT).encode()
+    return _batch(setting, lambda client, times: client.post_bytes(setting.target, times, body))
+
+
+def post_form(setting: Setting) -> Batch:
+    """POSTs of a form."""
+    size = len(urlencode(FORM))
+    return _batch(setting, lambda client, times: client.post_form(setting.target, times, FORM, size))
+
+
+def post_multipart(setting: Setting) -> Batch:
+    """POSTs of a form with a file in it, which is in the page cache."""
+    file = setting.directory / UPLOAD
+    file.write_bytes(bytes(setting.size))
+    return _batch(
+        setting, lambda client, times: client.post_multipart(setting.target, times, file, setting.size)
+    )
+
+
+def echo(setting: Setting) -> Batch:
+    """Messages of open WebSockets, each sent back before the next one is sent."""
+    url = setting.target.replace("http", "ws", 1)
+
+    async def connect() -> list[Echo]:
+        messages = [_message(number, setting.size) for number in range(setting.connections)]
+        return [await open_echo(setting.client, url, message) for message in messages]
+
+    opened = setting.loop.run_until_complete(connect())
+    return growing_batch(setting, lambda number, times: opened[number].echo(times))
+
+
+def _message(connection: int, size: int) -> bytes:
+    """Bytes that differ at every position and for every connection, as those of bench/native."""
+    return bytes((at * 31 ^ at >> 8 ^ connection * 97) & 0xFF for at in range(size))
+
+
+def _gets(setting: Setting, feature: str = "") -> Batch:
+    return _batch(setting, lambda client, times: client.get(setting.target, times, setting.size), feature)
+
+
+def _batch(setting: Setting, requests: Callable[[Client, int], Awaitable[None]], feature: str = "") -> Batch:
     """One client; in a batch, `setting.connections` tasks make as many requests each."""
-    client = setting.loop.run_until_complete(_open(setting))
+    client = setting.loop.run_until_complete(_open(setting, feature))
     return growing_batch(setting, lambda _, times: requests(client, times))
 
 
-async def _open(setting: Setting) -> Client:
+async def _open(setting: Setting, feature: str = "") -> Client:
     authority = setting.directory / "authority.pem"
-    # One more than the row's: for the requests of the row itself.
     return open_client(
-        setting.client, setting.connections + 1, authority if setting.target.startswith("https:") else None
+        setting.client,
+        # One more than the row's: for the requests of the row itself.
+        setting.connections + 1,
+        authority if setting.target.startswith("https:") else None,
+        feature,
     )
 
 

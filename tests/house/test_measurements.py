@@ -1,8 +1,10 @@
 """The measurements: rows, targets and peers fit together; verdicts and tables say what the figures do."""
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,14 +14,28 @@ import pytest
 from bench import chart, costs, summary
 from bench.databases import DATABASES
 from bench.gui_loops import GUI_LOOPS
+from bench.native import Native
 from bench.peers import SUBJECT, Peer
 from bench.results import Cell, Judgement, Results, ResultsError, Spread, Status, Verdict, cell, judge, worst
-from bench.runner import rounds_of
-from bench.sampling import Sample
-from bench.suite import Limit, Median, Method, Ratio, Row, Suite, Target, Unit
+from bench.runner import has_row, rounds_of
+from bench.sampling import Plan, Sample, worker_command
+from bench.suite import (
+    AnyOf,
+    Limit,
+    Margin,
+    Median,
+    Method,
+    Ratio,
+    Row,
+    Suite,
+    Target,
+    Unit,
+    peers_of,
+)
 from bench.suites import SUITES
 from bench.tables import markdown
-from bench.workloads import bare
+from bench.worker import workload_of
+from bench.workloads import bare, requests
 from tests.house import ROOT
 from tools.toolkits import TOOLKITS
 
@@ -39,7 +55,12 @@ def test_a_suite_fits_together(suite: Suite) -> None:
         for peer in row.references:
             assert not suite.peers[peer].bare or callable(getattr(bare, row.workload)), row.name
         for target in row.targets:
-            assert isinstance(target, Limit) or target.against in suite.peers, row.name
+            for peer in peers_of(target):
+                assert has_row(suite.peers[peer], row), (row.name, peer)
+                assert suite.peers[peer].reason_against(row.name) is None, (row.name, peer)
+        for peer in row.peers or ():
+            assert not suite.peers[peer].is_reference, (row.name, peer)
+        assert not row.tickets or row.tls, row.name
         if row.method in (Method.AGAINST_SERVER, Method.START_UP):
             assert row.path.startswith("/"), row.name
     for peer in suite.peers.values():
@@ -186,8 +207,48 @@ def test_a_limit_is_for_the_subject(rounds: list[float], verdict: Verdict) -> No
     assert judge(row, cells(row, whorl=rounds, other=[1.0, 1.0, 1.0]), [])[1].verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("ours", "verdict"),
+    [
+        ([24.0] * 5, Verdict.NOT_BEHIND),
+        ([25.0, 25.0, 25.0, 60.0, 60.0], Verdict.NOT_BEHIND),
+        ([26.0] * 5, Verdict.BEHIND),
+        ([24.0] * 4, Verdict.UNKNOWN),
+    ],
+)
+def test_a_margin_is_between_medians(ours: list[float], verdict: Verdict) -> None:
+    row = row_with(Margin("quick", 15.0, "15 µs"))
+    judgement = judge(row, cells(row, whorl=ours, quick=[10.0] * len(ours)), [])[1]
+    assert judgement.verdict is verdict
+    if verdict is Verdict.BEHIND:
+        assert judgement == Judgement(verdict, "quick by more than 15 µs", "quick")
+
+
+@pytest.mark.parametrize(
+    ("slow", "native", "verdict"),
+    [
+        ([40.0] * 5, [1.0] * 5, Verdict.NOT_BEHIND),
+        ([20.0] * 5, [8.0] * 5, Verdict.NOT_BEHIND),
+        ([20.0] * 5, [1.0] * 5, Verdict.BEHIND),
+        ([20.0] * 4, [1.0] * 5, Verdict.UNKNOWN),
+    ],
+)
+def test_one_of_several_targets_is_enough(slow: list[float], native: list[float], verdict: Verdict) -> None:
+    row = row_with(AnyOf((Ratio("slow", 3.0), Ratio("native", 1 / 1.5))))
+    judgement = judge(row, cells(row, whorl=OURS, slow=slow, native=native), ["native"])[1]
+    assert judgement.verdict is verdict
+    if verdict is Verdict.BEHIND:
+        assert judgement.text == "slow x3.00 (x2.00) and native x0.67 (x0.10)"
+
+
 def test_without_figures_nothing_is_known() -> None:
-    row = row_with(Ratio("absent", 2.0), Limit(1.0, "under 1"), Median("absent", 0.95, rounds=3))
+    row = row_with(
+        Ratio("absent", 2.0),
+        Limit(1.0, "under 1"),
+        Median("absent", 0.95, rounds=3),
+        Margin("absent", 1.0, "1 µs"),
+        AnyOf((Ratio("absent", 2.0),)),
+    )
     judgements = judge(row, cells(row, other=[1.0]), [])
     assert {judgement.verdict for judgement in judgements} == {Verdict.UNKNOWN}
     assert worst(judgements) is Verdict.UNKNOWN
@@ -296,6 +357,36 @@ def test_a_reference_is_shown_without_a_verdict() -> None:
     figures = cells(row, **{"whorl": OURS, "whorl-loop": [7.5] * 5, "async-tkinter-loop": [40.0] * 5})
     found = Results("gui", ENVIRONMENT, [row], list(figures.values()))
     assert Judgement(Verdict.BEHIND, "whorl-loop x0.83 (x0.75)", "whorl-loop") in found.judgements(row)
+
+
+def test_a_reference_has_the_rows_that_name_it() -> None:
+    row = Row("a-row", "a row", "get", references=("native",), peers=("slow",))
+    peers = [Peer(name, ()) for name in (SUBJECT, "slow", "other")]
+    natives = [Peer(name, (), crate=name) for name in ("native", "another")]
+    assert [peer.name for peer in (*peers, *natives) if has_row(peer, row)] == [SUBJECT, "slow", "native"]
+
+
+def test_a_reference_does_what_is_plain_of_a_row() -> None:
+    row = Row("a-row", "a row", "get_traced", plain="get", references=("plain", "native"))
+    plain, native = Peer("plain", (), reference=True), Peer("native", (), crate="hyper", arguments=("--x",))
+    assert workload_of(row, Peer(SUBJECT, ())) is requests.get_traced
+    assert workload_of(row, plain) is requests.get
+    assert workload_of(replace(row, plain=""), plain) is requests.get_traced
+    plan = Plan("http", Native(*(Path(name) for name in ("load", "serve", "client"))), 0, 1, None, None)
+    program, kind, *options = worker_command(row, native, plan, Path("there"), "http://127.0.0.1")
+    assert (program, kind) == (Path("client"), "get")
+    assert "--x" in options
+
+
+def test_what_native_peers_do_is_a_kind_of_their_program() -> None:
+    source = (ROOT / "bench" / "native" / "src" / "bin" / "client.rs").read_text()
+    listed = source.partition("\nkinds\n")[2].partition("\noptions\n")[0]
+    kinds = set(re.findall(r"^  (\w+)  +\S", listed, re.M))
+    peers = SUITES["http"].peers
+    for row in SUITES["http"].rows:
+        natives = [peers[name] for name in row.references if peers[name].native]
+        if any(peer.reason_against(row.name) is None for peer in natives):
+            assert (row.plain or row.workload) in kinds, row.name
 
 
 def test_a_row_of_a_toolkit_has_the_peers_that_run_in_it() -> None:
