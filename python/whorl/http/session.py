@@ -247,69 +247,42 @@ class ClientSession(_core.SessionBase):
         :raises TooManyRedirects: after ``max_redirects``
         :raises asyncio.TimeoutError: when a limit has passed
         """
-        if self._is_replaced():
-            return _RequestContextManager(self._request(method, url, **kwargs))
-        return self._context(method, url, kwargs)
-
-    def _is_replaced(self) -> bool:
-        """Whether a tool responds to requests itself, by a ``_request()`` of its own."""
-        return getattr(self._request, "__func__", None) is not _REQUEST
-
-    def _context(self, method: str, url: StrOrURL, options: dict[str, Any]) -> RequestContext:
-        allow_redirects = options.pop("allow_redirects", True)
-        return _core._RequestContextManager(self, method.upper(), url, allow_redirects, options or None)
+        return _core.new_request(self, method.upper(), url, None, kwargs)
 
     def get(self, url: StrOrURL, *, allow_redirects: bool = True, **kwargs: Any) -> RequestContext:
         """Send a GET request; see :meth:`request`."""
-        if self._is_replaced():
-            return _RequestContextManager(
-                self._request(hdrs.METH_GET, url, allow_redirects=allow_redirects, **kwargs)
-            )
-        return _core._RequestContextManager(self, hdrs.METH_GET, url, allow_redirects, kwargs or None)
+        return _core.new_request(self, hdrs.METH_GET, url, allow_redirects or False, kwargs)
 
     def options(self, url: StrOrURL, *, allow_redirects: bool = True, **kwargs: Any) -> RequestContext:
         """Send an OPTIONS request; see :meth:`request`."""
-        if self._is_replaced():
-            return _RequestContextManager(
-                self._request(hdrs.METH_OPTIONS, url, allow_redirects=allow_redirects, **kwargs)
-            )
-        return _core._RequestContextManager(self, hdrs.METH_OPTIONS, url, allow_redirects, kwargs or None)
+        return _core.new_request(self, hdrs.METH_OPTIONS, url, allow_redirects or False, kwargs)
 
     def head(self, url: StrOrURL, *, allow_redirects: bool = False, **kwargs: Any) -> RequestContext:
         """Send a HEAD request; redirects are not followed by default. See :meth:`request`."""
-        if self._is_replaced():
-            return _RequestContextManager(
-                self._request(hdrs.METH_HEAD, url, allow_redirects=allow_redirects, **kwargs)
-            )
-        return _core._RequestContextManager(self, hdrs.METH_HEAD, url, allow_redirects, kwargs or None)
+        return _core.new_request(self, hdrs.METH_HEAD, url, allow_redirects or False, kwargs)
 
     def post(self, url: StrOrURL, *, data: Any = None, **kwargs: Any) -> RequestContext:
         """Send a POST request; see :meth:`request`."""
-        if self._is_replaced():
-            return _RequestContextManager(self._request(hdrs.METH_POST, url, data=data, **kwargs))
-        return self._context(hdrs.METH_POST, url, kwargs if data is None else {"data": data, **kwargs})
+        kwargs["data"] = data
+        return _core.new_request(self, hdrs.METH_POST, url, None, kwargs)
 
     def put(self, url: StrOrURL, *, data: Any = None, **kwargs: Any) -> RequestContext:
         """Send a PUT request; see :meth:`request`."""
-        if self._is_replaced():
-            return _RequestContextManager(self._request(hdrs.METH_PUT, url, data=data, **kwargs))
-        return self._context(hdrs.METH_PUT, url, kwargs if data is None else {"data": data, **kwargs})
+        kwargs["data"] = data
+        return _core.new_request(self, hdrs.METH_PUT, url, None, kwargs)
 
     def patch(self, url: StrOrURL, *, data: Any = None, **kwargs: Any) -> RequestContext:
         """Send a PATCH request; see :meth:`request`."""
-        if self._is_replaced():
-            return _RequestContextManager(self._request(hdrs.METH_PATCH, url, data=data, **kwargs))
-        return self._context(hdrs.METH_PATCH, url, kwargs if data is None else {"data": data, **kwargs})
+        kwargs["data"] = data
+        return _core.new_request(self, hdrs.METH_PATCH, url, None, kwargs)
 
     def delete(self, url: StrOrURL, **kwargs: Any) -> RequestContext:
         """Send a DELETE request; see :meth:`request`."""
-        if self._is_replaced():
-            return _RequestContextManager(self._request(hdrs.METH_DELETE, url, **kwargs))
-        return self._context(hdrs.METH_DELETE, url, kwargs)
+        return _core.new_request(self, hdrs.METH_DELETE, url, None, kwargs)
 
     async def _request(self, method: str, str_or_url: StrOrURL, **options: Any) -> ClientResponse:
         """The override point of every request: tools replace it to respond themselves."""
-        return await self._context(method, str_or_url, options)
+        return await _core.own_request(self, method.upper(), str_or_url, options)
 
     def _build_url(self, str_or_url: StrOrURL) -> URL:
         url = URL(str_or_url)
@@ -472,8 +445,6 @@ class ClientSession(_core.SessionBase):
         return self._trace_configs
 
 
-# The override point with which a tool responds to requests itself.
-_REQUEST = ClientSession._request
 steps.note_session_class(ClientSession)
 
 

@@ -35,6 +35,7 @@ from .client_request import (
 from .connect.connector import BaseConnector, Connection
 from .connect.proxies import get_env_proxy_for_url
 from .connect.tls import SSLSetting, merge_ssl_params
+from .context import _RequestContextManager
 from .cookies.header import build_cookie_header
 from .cookies.jar import CookieJar, DummyCookieJar, filter_request_cookies
 from .exceptions import (
@@ -98,7 +99,7 @@ def _is_replaced(cls: type, *names: str) -> bool:
 
 def note_session_class(cls: type) -> None:
     """Note the override points of a session."""
-    _note_override_points(cls, "_build_url", "_prepare_headers")
+    _note_override_points(cls, "_build_url", "_prepare_headers", "_request")
 
 
 _note_override_points(BaseConnector, "connect")
@@ -127,6 +128,7 @@ def _overrides(session: ClientSession) -> list[str]:
         "response": _is_replaced(response_class, "__init__", "start"),
         "release": _is_replaced(response_class, "__aexit__", "release"),
         "headers": _is_replaced(type(session), "_build_url", "_prepare_headers"),
+        "call": _is_replaced(type(session), "_request"),
         "cookies": type(jar) not in (CookieJar, DummyCookieJar) or "filter_cookies" in vars(jar),
     }
     return [name for name, is_overridden in found.items() if is_overridden]
@@ -208,6 +210,20 @@ def configure(session: ClientSession) -> None:
         debug=session._loop.get_debug(),
         classes=[type(session), type(connector), ClientRequest, response_class],
     )
+
+
+def is_request_replaced(session: ClientSession) -> bool:
+    """Whether a tool responds to requests itself, by a ``_request()`` of its own."""
+    return "_request" in vars(session) or _is_replaced(type(session), "_request")
+
+
+def replaced_request(
+    session: ClientSession, method: str, url: StrOrURL, allow_redirects: bool | None, options: dict[str, Any]
+) -> _RequestContextManager:
+    """A request to which a tool responds itself."""
+    if allow_redirects is not None:
+        options = {"allow_redirects": allow_redirects, **options}
+    return _RequestContextManager(session._request(method, url, **options))
 
 
 # The call's options.

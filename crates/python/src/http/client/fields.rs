@@ -17,11 +17,11 @@ use crate::http::h1::head;
 /// Where a line is in the bytes.
 #[derive(Clone, Copy, Debug)]
 struct Line {
-    start: usize,
+    start: u32,
     /// The length of the name.
-    name: usize,
+    name: u32,
     /// The end, with the line's own.
-    end: usize,
+    end: u32,
 }
 
 /// Fields as they are sent, in their order.
@@ -86,13 +86,13 @@ impl FieldLines {
     /// Adds the fields of `others` whose names are not here and not among `skipped`, which are in lower case.
     pub fn add_missing(&mut self, others: &Self, skipped: &[Vec<u8>]) {
         for line in &others.lines {
-            let name = &others.bytes[line.start..line.start + line.name];
+            let name = line.name(&others.bytes);
             if self.contains(name) || skips(skipped, name) {
                 continue;
             }
             let start = self.bytes.len();
-            self.bytes.extend_from_slice(&others.bytes[line.start..line.end]);
-            self.lines.push(Line { start, name: line.name, end: self.bytes.len() });
+            self.bytes.extend_from_slice(line.whole(&others.bytes));
+            self.lines.push(Line::new(start, name.len(), self.bytes.len()));
         }
     }
 
@@ -109,23 +109,27 @@ impl FieldLines {
 
     /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.lines
-            .iter()
-            .map(|line| (&self.bytes[line.start..line.start + line.name], line.value(&self.bytes)))
+        self.lines.iter().map(|line| (line.name(&self.bytes), line.value(&self.bytes)))
     }
 
-    /// Appends the lines to a head.
-    pub fn write_to(&self, head: &mut Vec<u8>) {
-        head.reserve(self.bytes.len());
-        for line in &self.lines {
-            head.extend_from_slice(&self.bytes[line.start..line.end]);
-        }
+    /// The lines as they are sent.
+    pub fn iter_lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.lines.iter().map(|line| line.whole(&self.bytes))
+    }
+
+    /// A copy that has room for the fields which a request adds.
+    pub fn roomy_clone(&self) -> Self {
+        let mut bytes = Vec::with_capacity(self.bytes.len() + 256);
+        bytes.extend_from_slice(&self.bytes);
+        let mut lines = Vec::with_capacity(self.lines.len() + 8);
+        lines.extend_from_slice(&self.lines);
+        Self { bytes, lines }
     }
 
     fn append(&mut self, name: &[u8], value: &[u8]) -> PyResult<Line> {
         let start = self.bytes.len();
         encode::field(&mut self.bytes, name, value).or_raise()?;
-        Ok(Line { start, name: name.len(), end: self.bytes.len() })
+        Ok(Line::new(start, name.len(), self.bytes.len()))
     }
 
     fn position(&self, name: &[u8]) -> Option<usize> {
@@ -134,13 +138,28 @@ impl FieldLines {
 }
 
 impl Line {
+    /// Fields of a request are far from 4 GiB.
+    const fn new(start: usize, name: usize, end: usize) -> Self {
+        Self { start: start as u32, name: name as u32, end: end as u32 }
+    }
+
+    fn name(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start as usize..(self.start + self.name) as usize]
+    }
+
     fn is(self, bytes: &[u8], name: &[u8]) -> bool {
-        self.name == name.len() && bytes[self.start..self.start + self.name].eq_ignore_ascii_case(name)
+        self.name as usize == name.len() && self.name(bytes).eq_ignore_ascii_case(name)
+    }
+
+    /// With the end of the line.
+    fn whole(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start as usize..self.end as usize]
     }
 
     /// Between ": " and the line's end.
     fn value(self, bytes: &[u8]) -> &[u8] {
-        &bytes[self.start + self.name + 2..self.end - encode::CRLF.len()]
+        let line = self.whole(bytes);
+        &line[self.name as usize + 2..line.len() - encode::CRLF.len()]
     }
 }
 
@@ -314,24 +333,21 @@ impl RequestFields {
         }
     }
 
-    /// Appends the lines to a head.
+    /// The fields as lines; those of a dict are encoded into `place`.
     ///
     /// # Errors
     /// TypeError for names and values that are no text; ValueError for a field that cannot be sent.
-    pub fn write_to(&self, py: Python<'_>, out: &mut Vec<u8>) -> PyResult<()> {
+    pub fn lines<'a>(&'a self, py: Python<'_>, place: &'a mut FieldLines) -> PyResult<&'a FieldLines> {
         match self {
-            Self::Lines(lines) => {
-                lines.write_to(out);
-                Ok(())
-            }
+            Self::Lines(lines) => Ok(lines),
             Self::Dict(dict) => {
                 for pair in dict.bind(py).call_method0(intern!(py, "items"))?.try_iter()? {
                     let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?.extract()?;
                     let name = utf8(name_text(&name)?)?;
                     let shown = String::from_utf8_lossy(&name);
-                    encode::field(out, &name, &utf8(text(&value, &shown)?)?).or_raise()?;
+                    place.add(&name, &utf8(text(&value, &shown)?)?)?;
                 }
-                Ok(())
+                Ok(place)
             }
         }
     }

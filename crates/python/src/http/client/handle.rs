@@ -132,6 +132,14 @@ impl RequestHandle {
         self.with_data(py, |data| data.body.state(py))
     }
 
+    /// Whether Python writes its body.
+    ///
+    /// # Errors
+    /// As [`RequestBase::with_data`].
+    pub fn has_payload(&mut self, py: Python<'_>) -> PyResult<bool> {
+        self.with_data(py, |data| Ok(matches!(data.body, OutgoingBody::Payload(_))))
+    }
+
     /// A second reference to its body.
     ///
     /// # Errors
@@ -156,19 +164,16 @@ impl RequestHandle {
         self.with_data(py, |data| Ok(data.url.clone_ref(py)))
     }
 
-    /// The request target (RFC 9112, section 3.2).
-    fn target(&mut self, py: Python<'_>, scope: &Py<CallScope>) -> PyResult<Vec<u8>> {
-        let known = self.with_data(py, |data| {
-            let is_plain = data.proxy.is_none() && data.method.to_str(py)? != "CONNECT";
-            Ok(data.target.as_ref().filter(|_| is_plain).map(|target| target.get().path.clone()))
+    /// The request target (RFC 9112, section 3.2), where it is not the path and query of the URL.
+    fn other_target(&mut self, py: Python<'_>, scope: &Py<CallScope>) -> PyResult<Option<Vec<u8>>> {
+        let is_known = self.with_data(py, |data| {
+            Ok(data.target.is_some() && data.proxy.is_none() && data.method.to_str(py)? != "CONNECT")
         })?;
-        match known {
-            Some(path) => Ok(path),
-            None => {
-                let target = self.object(py, scope)?.call_method0(intern!(py, "_target"))?;
-                Ok(target.cast_into::<PyString>()?.to_str()?.as_bytes().to_vec())
-            }
+        if is_known {
+            return Ok(None);
         }
+        let target = self.object(py, scope)?.call_method0(intern!(py, "_target"))?;
+        Ok(Some(target.cast_into::<PyString>()?.to_str()?.as_bytes().to_vec()))
     }
 
     /// Encodes it. `by_python`: its body is written by Python in any case.
@@ -181,11 +186,10 @@ impl RequestHandle {
         scope: &Py<CallScope>,
         by_python: bool,
     ) -> PyResult<WrittenRequest> {
-        let target = self.target(py, scope)?;
+        let target = self.other_target(py, scope)?;
         let closes = scope.get().config.force_close;
         self.with_data(py, |data| {
-            let head = data.head(py, &target, closes)?;
-            let head = PyBytes::new(py, &head).unbind();
+            let head = data.head(py, target.as_deref(), closes)?;
             let sendable = if by_python { None } else { data.sendable(py)? };
             let body = match (&data.body, &sendable) {
                 (

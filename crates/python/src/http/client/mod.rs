@@ -42,5 +42,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add_class::<session::SessionBase>(module)?;
     add_class::<step::TimedTask>(module)?;
     add_class::<target::RequestTarget>(module)?;
+    module.add_function(wrap_pyfunction!(call::new_request, module)?)?;
+    module.add_function(wrap_pyfunction!(call::own_request, module)?)?;
     module.add_function(wrap_pyfunction!(hop::fill_slot, module)?)
 }

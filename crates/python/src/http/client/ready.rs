@@ -2,6 +2,7 @@
 
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 /// Awaiting it gives the value at once, without a suspension; once.
 #[pyclass(frozen, module = "whorl._core")]
@@ -14,6 +15,15 @@ impl Ready {
     /// An awaitable for `value`.
     pub const fn new(value: Py<PyAny>) -> Self {
         Self { value }
+    }
+
+    /// The awaitable for None.
+    ///
+    /// # Errors
+    /// MemoryError.
+    pub fn nothing(py: Python<'_>) -> PyResult<&Bound<'_, Self>> {
+        static NOTHING: PyOnceLock<Py<Ready>> = PyOnceLock::new();
+        Ok(NOTHING.get_or_try_init(py, || Py::new(py, Self::new(py.None())))?.bind(py))
     }
 }
 
@@ -33,7 +43,8 @@ impl Ready {
         slf
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Err(stop_iteration(self.value.clone_ref(py)))
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        // An iterator that ends without an exception returns None.
+        if self.value.is_none(py) { Ok(None) } else { Err(stop_iteration(self.value.clone_ref(py))) }
     }
 }

@@ -6,7 +6,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyBytes, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::http1::{Version, encode};
 
@@ -183,12 +183,12 @@ impl RequestData {
     /// What the payload raises; ValueError for fields that contradict it.
     pub fn set_body(&mut self, py: Python<'_>, body: OutgoingBody) -> PyResult<()> {
         self.body = body;
-        let is_chunked = self.is_chunked(py)?;
         let bodyless = matches!(self.body, OutgoingBody::Nothing);
         let kind = MethodKind::of(self.method.to_str(py)?);
         if bodyless && kind == MethodKind::Get {
             return Ok(());
         }
+        let is_chunked = self.is_chunked(py)?;
         if bodyless {
             if self.chunked != Some(true) && !self.fields.contains(py, "Content-Length")? {
                 self.fields.set(py, "Content-Length", b"0")?;
@@ -295,18 +295,31 @@ impl RequestData {
         Ok(Some(if is_short { Sendable::Short(length) } else { Sendable::Whole(length) }))
     }
 
-    /// The head as it is sent, by way of a proxy or not.
+    /// The head as it is sent, with the request target `path`, or that of its own target.
     ///
     /// # Errors
     /// ValueError for a method, a target or a field that cannot be sent.
-    pub fn head(&mut self, py: Python<'_>, target: &[u8], closes: bool) -> PyResult<Vec<u8>> {
+    pub fn head(&mut self, py: Python<'_>, path: Option<&[u8]>, closes: bool) -> PyResult<Py<PyBytes>> {
         self.set_last_fields(py, closes)?;
-        let mut head = Vec::with_capacity(512);
-        let method = self.method.to_str(py)?;
-        encode::request_line(&mut head, method.as_bytes(), target, self.version).or_raise()?;
-        self.fields.write_to(py, &mut head)?;
-        encode::end_of_head(&mut head);
-        Ok(head)
+        let own = self.target.as_ref().map(|target| target.get().path.as_slice());
+        let path = path.or(own).unwrap_or_default();
+        let mut line = Vec::with_capacity(path.len() + 32);
+        encode::request_line(&mut line, self.method.to_str(py)?.as_bytes(), path, self.version).or_raise()?;
+        let mut encoded = FieldLines::default();
+        let fields = self.fields.lines(py, &mut encoded)?;
+        let parts = || {
+            std::iter::once(line.as_slice()).chain(fields.iter_lines()).chain(std::iter::once(encode::CRLF))
+        };
+        let size = parts().map(<[u8]>::len).sum();
+        let head = PyBytes::new_with(py, size, |mut rest| {
+            for part in parts() {
+                let (place, behind) = std::mem::take(&mut rest).split_at_mut(part.len());
+                place.copy_from_slice(part);
+                rest = behind;
+            }
+            Ok(())
+        })?;
+        Ok(head.unbind())
     }
 
     fn set_last_fields(&mut self, py: Python<'_>, closes: bool) -> PyResult<()> {

@@ -33,12 +33,13 @@ pub struct ResponseBase {
 }
 
 impl ResponseBase {
-    /// A response of `class`.
+    /// A response of `class`, by its `__new__()`.
     ///
     /// # Errors
     /// The exception of making an instance of the class.
     pub fn make<'py>(
         class: &Bound<'py, PyAny>,
+        new: &Py<PyAny>,
         exchange: Py<Exchange>,
         sent: Arc<RequestRecord>,
         session: Py<PyAny>,
@@ -46,7 +47,7 @@ impl ResponseBase {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = class.py();
         // Without `__init__()`, which is for tools that make responses of their own.
-        let response = class.call_method1(intern!(py, "__new__"), (class,))?;
+        let response = crate::ffi::call(py, new, [class])?;
         let this = response.cast::<Self>()?.get();
         // The class may return an earlier instance: its previous references are dropped here, where finalisers may run.
         let _previous = (

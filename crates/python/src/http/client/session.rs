@@ -42,6 +42,8 @@ pub struct Overrides {
     pub headers: bool,
     /// The cookie jar, or its `filter_cookies()`.
     pub cookies: bool,
+    /// The session's `_request()`: a tool responds itself.
+    pub call: bool,
 }
 
 /// The options that a session's calls share.
@@ -57,6 +59,8 @@ pub struct SessionConfig {
     /// Any callable, if it is overridden.
     pub request_class: Py<PyAny>,
     pub response_class: Py<PyAny>,
+    /// Its `__new__()`.
+    pub new_response: Py<PyAny>,
     pub response: ResponseOptions,
     pub parsing: ParserOptions,
     /// Of a line, of a field, and of the number of fields.
@@ -76,6 +80,8 @@ pub struct SessionConfig {
     pub fields: FieldLines,
     /// Those that every request has by default.
     pub automatic: FieldLines,
+    /// Both, for a call that has none of its own.
+    pub all_fields: FieldLines,
     /// The names of automatic fields that requests do not have, in lower case.
     pub skipped: Vec<Vec<u8>>,
     /// The credentials of every request to the session's origin.
@@ -163,6 +169,24 @@ impl SessionBase {
         given::step(py, intern!(py, "configure"))?.call1((slf,))?;
         let config = slf.get().known()?;
         config.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("Session is closed"))
+    }
+
+    /// Whether a tool responds to requests itself, by a `_request()` of its own.
+    ///
+    /// # Errors
+    /// The exception of the session's Python half.
+    pub fn is_request_replaced(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = slf.py();
+        let attributes = slf.getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
+        if attributes.contains(intern!(py, "_request"))? {
+            return Ok(true);
+        }
+        match slf.get().known()? {
+            Some(config) if config.classes.first().is_some_and(|class| !class.has_changed(py)) => {
+                Ok(config.overrides.call)
+            }
+            _ => given::step(py, intern!(py, "is_request_replaced"))?.call1((slf,))?.is_truthy(),
+        }
     }
 
     fn known(&self) -> PyResult<Option<Arc<SessionConfig>>> {
@@ -366,6 +390,13 @@ impl SessionBase {
         let trace_configs = options.any("trace_configs")?.cast_into::<PyList>()?;
         let raises = options.any("raise_for_status")?;
         let status_check = raises.is_callable().then(|| raises.clone().unbind());
+        let fields =
+            if is_overridden("headers") { FieldLines::default() } else { options.fields("headers")? };
+        let automatic = options.fields("automatic")?;
+        let skipped = lower_case_names(&options.any("skip_auto_headers")?)?;
+        let mut all_fields = fields.clone();
+        all_fields.add_missing(&automatic, &skipped);
+        let response_class = options.any("response_class")?;
         let config = SessionConfig {
             connector: options.object("connector")?,
             pool: match options.optional("pool")? {
@@ -374,7 +405,8 @@ impl SessionBase {
             },
             force_close: options.is("force_close")?,
             request_class: options.object("request_class")?,
-            response_class: options.object("response_class")?,
+            new_response: response_class.getattr(intern!(py, "__new__"))?.unbind(),
+            response_class: response_class.unbind(),
             response: ResponseOptions {
                 buffer_size: options.size("read_bufsize")?,
                 decompress: options.is("auto_decompress")?,
@@ -400,15 +432,13 @@ impl SessionBase {
                 release: is_overridden("release"),
                 headers: is_overridden("headers"),
                 cookies: is_overridden("cookies"),
+                call: is_overridden("call"),
             },
             version: version_of(options.any("version")?.extract()?)?,
-            fields: if is_overridden("headers") {
-                FieldLines::default()
-            } else {
-                options.fields("headers")?
-            },
-            automatic: options.fields("automatic")?,
-            skipped: lower_case_names(&options.any("skip_auto_headers")?)?,
+            fields,
+            automatic,
+            all_fields,
+            skipped,
             auth: options.optional("auth")?,
             base_origin: options.optional("base_origin")?,
             json_serialize: options.object("json_serialize")?,
@@ -453,6 +483,7 @@ impl SessionBase {
         visit.call(&config.pool)?;
         visit.call(&config.request_class)?;
         visit.call(&config.response_class)?;
+        visit.call(&config.new_response)?;
         visit.call(&config.timeout_class)?;
         visit.call(&config.status_check)?;
         for class in &config.classes {
@@ -468,8 +499,8 @@ impl SessionBase {
         visit.call(&config.headers)?;
         visit.call(&config.deadlines)?;
         let visit = crate::interpreter::Collector::of(&visit);
-        config.cached.newer.visit(visit, |dict, visit| visit.call(&*dict)).unwrap_or(Ok(()))?;
-        config.cached.older.visit(visit, |dict, visit| visit.call(&*dict)).unwrap_or(Ok(()))
+        config.cached.newer.visit(visit, |dict, visit| visit.call(dict)).unwrap_or(Ok(()))?;
+        config.cached.older.visit(visit, |dict, visit| visit.call(dict)).unwrap_or(Ok(()))
     }
 
     fn __clear__(&self) {

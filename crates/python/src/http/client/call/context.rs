@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::sched::assert_nothing_open;
 
@@ -16,6 +16,8 @@ use crate::http::client::response::ResponseBase;
 use crate::http::client::session::SessionBase;
 use crate::http::client::step::Poll;
 use crate::interpreter::{CloneWith, Collector, Guarded};
+
+use crate::http::given;
 
 use super::{ActiveCall, CallStage};
 
@@ -55,6 +57,28 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
+    fn make(
+        session: &Bound<'_, SessionBase>,
+        method: Py<PyString>,
+        url: Py<PyAny>,
+        allow_redirects: Option<&Bound<'_, PyAny>>,
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
+        let keywords = if options.is_empty() {
+            None
+        } else {
+            check_names(options)?;
+            Some(options.clone().unbind())
+        };
+        let follows = allow_redirects.is_none_or(|follows| follows.is_truthy().unwrap_or(true));
+        Ok(Self {
+            args: CallArgs { session: session.clone().unbind(), method, url, follows, keywords },
+            state: Guarded::new(CallState::New),
+            response: Guarded::new(None),
+            release_is_overridden: AtomicBool::new(false),
+        })
+    }
+
     fn resume(&self, py: Python<'_>, thrown: Option<PyErr>) -> PyResult<Py<PyAny>> {
         let mut active = match self.state.replace(py, CallState::Running) {
             CallState::Active(active) => active,
@@ -102,30 +126,39 @@ impl RequestContext {
     }
 }
 
+/// A request of `session`: what its methods return. Without `allow_redirects` redirects are followed.
+///
+/// Raises TypeError for a keyword that is no option.
+#[pyfunction]
+pub fn new_request<'py>(
+    session: &Bound<'py, SessionBase>,
+    method: Py<PyString>,
+    url: Py<PyAny>,
+    allow_redirects: Option<&Bound<'py, PyAny>>,
+    options: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = session.py();
+    if SessionBase::is_request_replaced(session)? {
+        // A tool responds itself.
+        let step = given::step(py, intern!(py, "replaced_request"))?;
+        return step.call1((session, method, url, allow_redirects, options));
+    }
+    Ok(Bound::new(py, RequestContext::make(session, method, url, allow_redirects, options)?)?.into_any())
+}
+
+/// The same, whatever `session._request` is: for the session's own.
+#[pyfunction]
+pub fn own_request(
+    session: &Bound<'_, SessionBase>,
+    method: Py<PyString>,
+    url: Py<PyAny>,
+    options: &Bound<'_, PyDict>,
+) -> PyResult<RequestContext> {
+    RequestContext::make(session, method, url, None, options)
+}
+
 #[pymethods]
 impl RequestContext {
-    #[new]
-    #[pyo3(signature = (session, method, url, allow_redirects, options))]
-    fn new(
-        session: Py<SessionBase>,
-        method: Py<PyString>,
-        url: Py<PyAny>,
-        allow_redirects: &Bound<'_, PyAny>,
-        options: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Self> {
-        if let Some(options) = options {
-            check_names(options)?;
-        }
-        let follows = allow_redirects.is_truthy()?;
-        let keywords = options.map(|options| options.clone().unbind());
-        Ok(Self {
-            args: CallArgs { session, method, url, follows, keywords },
-            state: Guarded::new(CallState::New),
-            response: Guarded::new(None),
-            release_is_overridden: AtomicBool::new(false),
-        })
-    }
-
     fn __await__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
         let on_its_way =
             slf.state.peek(slf.py(), |state, _at| !matches!(state, CallState::New | CallState::Over));
@@ -183,19 +216,24 @@ impl RequestContext {
         }
     }
 
-    #[pyo3(signature = (*exc))]
-    fn __aexit__<'py>(&self, py: Python<'py>, exc: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+    fn __aexit__<'py>(
+        &self,
+        py: Python<'py>,
+        exc_type: &Bound<'py, PyAny>,
+        exc_value: &Bound<'py, PyAny>,
+        exc_traceback: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let Some(response) = self.response.peek(py, |response, at| response.clone_with(at)) else {
-            return Ok(Bound::new(py, Ready::new(py.None()))?.into_any());
+            return Ok(Ready::nothing(py)?.as_any().clone());
         };
         let response = response.into_bound(py);
         if !self.release_is_overridden.load(Ordering::Relaxed)
             && let Ok(base) = response.cast::<ResponseBase>()
             && base.get().release_ended(py)?
         {
-            return Ok(Bound::new(py, Ready::new(py.None()))?.into_any());
+            return Ok(Ready::nothing(py)?.as_any().clone());
         }
-        response.call_method1(intern!(py, "__aexit__"), exc)
+        response.call_method1(intern!(py, "__aexit__"), (exc_type, exc_value, exc_traceback))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::http::client::call_scope::CallScope;
+use crate::http::client::fields::RequestFields;
 use crate::http::client::handle::RequestHandle;
 use crate::http::client::hop::{Hop, RequestHandler};
 use crate::http::client::options::RareOptions;
@@ -18,6 +19,9 @@ use crate::http::client::target::RequestTarget;
 use crate::http::given;
 
 use super::{ActiveCall, CallBody, CallStage};
+
+/// The credentials for a host in the user's netrc, its proxy of the environment, and the credentials for that.
+type Environment = (Option<Py<PyAny>>, Option<Py<PyAny>>, Option<Py<PyAny>>);
 
 impl ActiveCall {
     /// Begins a request, once proxies and passwords of the environment are known.
@@ -46,7 +50,7 @@ impl ActiveCall {
         let scope = self.scope.clone_ref(py);
         let mut request = self.make_request(py, &scope, environment)?;
         let Some(middlewares) = &self.middlewares else {
-            return self.resume_stage(py, CallStage::Sending(Hop::new(scope, request)), None);
+            return self.send(py, Hop::new(scope, request));
         };
         let object = request.object(py, &scope)?;
         let handler = Bound::new(py, RequestHandler::new(scope.clone_ref(py)))?;
@@ -62,11 +66,10 @@ impl ActiveCall {
         environment: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<RequestHandle> {
         let config = &scope.get().config;
-        let (netrc, env_proxy, env_proxy_auth): (Option<Py<PyAny>>, Option<Py<PyAny>>, Option<Py<PyAny>>) =
-            match environment {
-                Some(found) => found.extract()?,
-                None => (None, None, None),
-            };
+        let (netrc, env_proxy, env_proxy_auth): Environment = match environment {
+            Some(found) => found.extract()?,
+            None => (None, None, None),
+        };
         let auth = self.credentials(py, config, netrc)?;
         let mut proxy = self.proxy(py, config)?;
         if proxy.is_none()
@@ -93,12 +96,20 @@ impl ActiveCall {
                 data.skipped.extend(lower_case_names(names.bind(py))?);
             }
         }
-        let fields = match &self.fields {
-            Some(fields) => fields.copy(py)?,
-            None => config.call_fields(),
-        };
-        data.set_fields(py, fields)?;
-        data.add_automatic(py, &config.automatic)?;
+        match &self.fields {
+            // The usual case: what is to be added is known.
+            None if data.skipped.len() == config.skipped.len() => {
+                data.set_fields(py, RequestFields::Lines(config.all_fields.roomy_clone()))?;
+            }
+            None => {
+                data.set_fields(py, config.call_fields())?;
+                data.add_automatic(py, &config.automatic)?;
+            }
+            Some(fields) => {
+                data.set_fields(py, fields.copy(py)?)?;
+                data.add_automatic(py, &config.automatic)?;
+            }
+        }
         self.add_cookies(py, scope, &mut data)?;
         let rare = self.rare.as_deref();
         let body = match &self.body {

@@ -8,7 +8,7 @@ mod context;
 mod making;
 mod outcome;
 
-pub use context::RequestContext;
+pub use context::{RequestContext, new_request, own_request};
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -19,7 +19,7 @@ use whorl_core::client::call::{Action, Call};
 use crate::http::client::call_scope::CallScope;
 use crate::http::client::fields::RequestFields;
 use crate::http::client::handle::RequestHandle;
-use crate::http::client::hop::Hop;
+use crate::http::client::hop::{Hop, awaited_again};
 use crate::http::client::options::RareOptions;
 use crate::http::client::outgoing_body::OutgoingBody;
 use crate::http::client::request::RequestBase;
@@ -84,7 +84,7 @@ struct ActiveCall {
     history: Vec<Py<PyAny>>,
     /// The last response.
     response: Option<Py<PyAny>>,
-    /// The body of the last request, and its method.
+    /// The body of the last request, if it may have to be closed or sent again.
     sent: Option<SentRequest>,
     /// Whether the status fails the call.
     raises: bool,
@@ -106,7 +106,6 @@ enum CallBody {
 /// What is kept of a request that was sent.
 #[derive(Debug)]
 struct SentRequest {
-    method: Py<PyString>,
     body: OutgoingBody,
     /// The request as an object, if it is one: it may have a task that writes its body.
     object: Option<Py<RequestBase>>,
@@ -117,10 +116,14 @@ impl ActiveCall {
 
     /// Continues it, or raises `thrown` where it waits, until it waits for a future or is over.
     fn resume(&mut self, py: Python<'_>, thrown: Option<PyErr>) -> PyResult<Poll<Py<PyAny>>> {
-        let outcome = match (self.stage.take(), thrown) {
-            (None, Some(error)) => Err(error),
-            (None, None) => self.start(py),
-            (Some(stage), thrown) => self.resume_stage(py, stage, thrown),
+        let outcome = if let Some(CallStage::Sending(_)) = &self.stage {
+            self.resume_sending(py, thrown)
+        } else {
+            match (self.stage.take(), thrown) {
+                (None, Some(error)) => Err(error),
+                (None, None) => self.start(py),
+                (Some(stage), thrown) => self.resume_stage(py, stage, thrown),
+            }
         };
         match outcome {
             Err(error) => self.fail(py, error),
@@ -157,14 +160,10 @@ impl ActiveCall {
                 let found = resume!(step, CallStage::LookingUp(step));
                 self.request_with(py, Some(found.bind(py)))
             }
-            CallStage::Sending(mut hop) => match hop.resume(py, thrown) {
-                Ok(Poll::Ready(response)) => self.answered(py, &mut hop.request, response),
-                Ok(waiting) => {
-                    self.stage = Some(CallStage::Sending(hop));
-                    Ok(waiting)
-                }
-                Err(error) => self.lost(py, &mut hop.request, error),
-            },
+            CallStage::Sending(hop) => {
+                self.stage = Some(CallStage::Sending(hop));
+                self.resume_sending(py, thrown)
+            }
             CallStage::InMiddlewares(mut step, mut request) => match step.resume(py, thrown, limited) {
                 Ok(Poll::Ready(response)) => self.answered(py, &mut request, response),
                 Ok(waiting) => {
@@ -197,6 +196,27 @@ impl ActiveCall {
                 resume!(step, CallStage::Failing(step, error));
                 Err(PyErr::from_value(error.into_bound(py)))
             }
+        }
+    }
+
+    /// Begins to send a request.
+    fn send(&mut self, py: Python<'_>, hop: Hop) -> PyResult<Poll<Py<PyAny>>> {
+        self.stage = Some(CallStage::Sending(hop));
+        self.resume_sending(py, None)
+    }
+
+    /// Continues a request that is on its way. It stays in its place until it is over.
+    fn resume_sending(&mut self, py: Python<'_>, thrown: Option<PyErr>) -> PyResult<Poll<Py<PyAny>>> {
+        let Some(CallStage::Sending(hop)) = &mut self.stage else { return Err(awaited_again()) };
+        let outcome = hop.resume(py, thrown);
+        if let Ok(Poll::Pending(_) | Poll::Early) = outcome {
+            return outcome;
+        }
+        let Some(CallStage::Sending(mut hop)) = self.stage.take() else { return Err(awaited_again()) };
+        match outcome {
+            Ok(Poll::Ready(response)) => self.answered(py, &mut hop.request, response),
+            Ok(waiting) => Ok(waiting),
+            Err(error) => self.lost(py, &mut hop.request, error),
         }
     }
 

@@ -24,7 +24,7 @@ impl ActiveCall {
             RequestHandle::Object(object) => Some(object.clone_ref(py)),
             RequestHandle::Plain(_) => None,
         };
-        self.sent = Some(SentRequest { method: request.method(py)?, body: request.body(py)?, object });
+        self.sent = Some(SentRequest { body: request.body(py)?, object });
         Ok(())
     }
 
@@ -35,24 +35,25 @@ impl ActiveCall {
         request: &mut RequestHandle,
         response: Py<PyAny>,
     ) -> PyResult<Poll<Py<PyAny>>> {
-        self.note_sent(py, request)?;
         self.response = Some(response.clone_ref(py));
         let response = response.bind(py);
         let (answer, location, sets_cookies) = answer_of(response)?;
         if sets_cookies {
             response.call_method0(intern!(py, "_keep_cookies"))?;
         }
-        let Some(sent) = &self.sent else { return Err(awaited_again()) };
-        let method = sent.method.bind(py);
-        let is_redirect = answer.has_location && answer.status / 100 == 3;
-        let body = if is_redirect { sent.body.state(py)? } else { RequestBody::Empty };
-        let action = self.call.next(&Outcome { method: method.to_str()?, body, result: Ok(answer) });
+        let body = if location.is_some() { request.body_state(py)? } else { RequestBody::Empty };
+        let method = request.method(py)?;
+        let action = self.call.next(&Outcome { method: method.to_str(py)?, body, result: Ok(answer) });
         match (action, location) {
             (Action::Follow(_) | Action::TooManyRedirects | Action::BodyConsumed, Some(location)) => {
+                self.note_sent(py, request)?;
                 self.begin_redirect(py, Redirection { action, location })
             }
             (action, _) => {
                 self.raises = action == Action::RaiseForStatus;
+                if request.has_payload(py)? {
+                    self.note_sent(py, request)?;
+                }
                 self.close_body(py)
             }
         }

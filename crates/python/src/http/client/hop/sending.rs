@@ -212,8 +212,14 @@ impl Hop {
             response
         } else {
             let session = session.clone_ref(py).into_any();
-            let response =
-                ResponseBase::make(class, exchange.clone_ref(py), Arc::clone(record), session, is_simple)?;
+            let response = ResponseBase::make(
+                class,
+                &config.new_response,
+                exchange.clone_ref(py),
+                Arc::clone(record),
+                session,
+                is_simple,
+            )?;
             if listens {
                 response.setattr(intern!(py, "_traces"), traces.list(py))?;
             }
