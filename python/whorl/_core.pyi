@@ -674,6 +674,7 @@ class RequestHandler:
     def __call__(self, request: RequestBase) -> HopAwaitable: ...
 
 class ResponseBase:
+    status: int
     def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
     _exchange: Exchange | None
     _session: Any

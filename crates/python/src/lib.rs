@@ -20,6 +20,10 @@ mod transport;
 
 use pyo3::prelude::*;
 
+/// Many small objects live for one request each, and end in another order than they began: what glibc's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The native half of whorl. Import from `whorl`; what is in here is not public.
 #[pymodule(gil_used = false)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {

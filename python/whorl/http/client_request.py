@@ -214,7 +214,7 @@ class ClientRequest(_core.RequestBase):
             server_hostname=server_hostname,
         )
         if type(self).headers is not ClientRequest.headers:
-            # A class that has an attribute of that name has the instance's own beside it.
+            # A class attribute of that name hides the native one: the instance gets its own.
             self.headers = super().headers
 
     # Properties.

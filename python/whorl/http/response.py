@@ -248,11 +248,6 @@ class ClientResponse(_core.ResponseBase):
     # Its head.
 
     @lazy
-    def status(self) -> int:
-        """The status code."""
-        return self._head().status
-
-    @lazy
     def version(self) -> HttpVersion:
         """The version of HTTP that the server speaks."""
         return HttpVersion(*self._head().version)

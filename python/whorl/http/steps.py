@@ -228,7 +228,7 @@ def replaced_request(
 
 # The call's options.
 
-#: What a program is told that uses an option which aiohttp has deprecated.
+#: The warnings for options that aiohttp has deprecated.
 DEPRECATED: Final = {
     "auth": (
         "The 'auth' parameter is deprecated and will be removed in v4; pass headers={'Authorization': "
@@ -502,7 +502,7 @@ async def acquire(
     timeout: object,
     grant: _core.PoolSlot | _core.PoolWaiter | None,
 ) -> HttpConnection:
-    """A connection for a request that finds none idle, or of which the receivers of signals are told.
+    """A connection for a request that finds none idle, or whose connection has receivers of signals.
 
     :param grant: the pool's permit or waiter for it
     :raises ClientConnectorError: if none can be made

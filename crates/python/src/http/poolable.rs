@@ -18,11 +18,11 @@ pub trait Poolable: PyClass {
     /// The exception of a foreign transport; so below.
     fn is_usable(slf: &Bound<'_, Self>) -> PyResult<bool>;
 
-    /// Takes it for a request, until it ends the lease.
+    /// Gives it the permit of a request, which it holds until the request is over.
     ///
     /// # Errors
     /// RuntimeError on another thread than the loop's.
-    fn lease(slf: &Bound<'_, Self>, lease: Box<dyn Lease>) -> PyResult<()>;
+    fn set_permit(slf: &Bound<'_, Self>, permit: Box<dyn ConnectionPermit>) -> PyResult<()>;
 
     /// Closes it, whatever it is doing.
     ///
@@ -31,8 +31,8 @@ pub trait Poolable: PyClass {
     fn give_up(slf: &Bound<'_, Self>) -> PyResult<()>;
 }
 
-/// The time for which a request has a connection.
-pub trait Lease: Debug + Send + Sync {
+/// The permit of a connection that a request has.
+pub trait ConnectionPermit: Debug + Send + Sync {
     /// Ends it; with the connection, that can be used again.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ pub trait Lease: Debug + Send + Sync {
     /// RuntimeError on another thread than the loop's.
     fn key(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>>;
 
-    /// The pool that keeps the connection between two leases.
+    /// The pool that keeps the connection between two requests.
     fn home(&self, py: Python<'_>) -> Box<dyn Home>;
 
     /// Shows the garbage collector the references.
@@ -74,7 +74,7 @@ pub trait Home: Debug + Send + Sync {
 #[derive(Debug)]
 struct Methods {
     is_usable: fn(&Bound<'_, PyAny>) -> PyResult<bool>,
-    lease: fn(&Bound<'_, PyAny>, Box<dyn Lease>) -> PyResult<()>,
+    set_permit: fn(&Bound<'_, PyAny>, Box<dyn ConnectionPermit>) -> PyResult<()>,
     give_up: fn(&Bound<'_, PyAny>) -> PyResult<()>,
 }
 
@@ -82,7 +82,7 @@ struct Methods {
 trait HasMethods: Poolable {
     const METHODS: Methods = Methods {
         is_usable: |object| Self::is_usable(object.cast()?),
-        lease: |object, lease| Self::lease(object.cast()?, lease),
+        set_permit: |object, permit| Self::set_permit(object.cast()?, permit),
         give_up: |object| Self::give_up(object.cast()?),
     };
 }
@@ -126,12 +126,12 @@ impl PooledConnection {
         (self.methods.is_usable)(self.object.bind(py))
     }
 
-    /// [`Poolable::lease`]
+    /// [`Poolable::set_permit`]
     ///
     /// # Errors
     /// As above.
-    pub fn lease(&self, py: Python<'_>, lease: Box<dyn Lease>) -> PyResult<()> {
-        (self.methods.lease)(self.object.bind(py), lease)
+    pub fn set_permit(&self, py: Python<'_>, permit: Box<dyn ConnectionPermit>) -> PyResult<()> {
+        (self.methods.set_permit)(self.object.bind(py), permit)
     }
 
     /// [`Poolable::give_up`]

@@ -66,7 +66,7 @@ class StreamWriter(AbstractStreamWriter):
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing is told of the pieces of the body."""
+        """Whether nothing is called for the pieces of the body."""
         return self._on_chunk_sent is None
 
     def enable_chunking(self) -> None:

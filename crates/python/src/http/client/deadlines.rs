@@ -43,7 +43,7 @@ impl RequestTimeouts {
     }
 }
 
-/// A wait that is given up when its deadline has passed: what waits, and how it is told.
+/// A wait that is given up when its deadline has passed: the object that waits, and the function that ends its wait.
 #[derive(Debug)]
 pub struct Timed {
     object: Py<PyAny>,

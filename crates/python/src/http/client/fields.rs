@@ -171,7 +171,7 @@ pub fn skips(skipped: &[Vec<u8>], name: &[u8]) -> bool {
 /// The header fields of a request or a call.
 #[derive(Debug)]
 pub enum RequestFields {
-    /// Nobody has looked at them.
+    /// No program has looked at them.
     Lines(FieldLines),
     /// A program has, and may have changed them.
     Dict(Py<PyAny>),

@@ -6,6 +6,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
+use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::client::call::CallPolicy;
 
 use super::deadlines::RequestTimeouts;
@@ -224,6 +225,30 @@ impl CallOptions {
         let setting = step.call1((&self.ssl, verify_ssl, ssl_context, fingerprint))?;
         let is_default = setting.cast::<PyBool>().is_ok_and(|setting| setting.is_true());
         self.ssl = (!is_default).then(|| setting.unbind());
+        Ok(())
+    }
+}
+
+impl RareOptions {
+    /// Shows the garbage collector the references.
+    pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for option in [
+            &self.cookies,
+            &self.skip_auto_headers,
+            &self.auth,
+            &self.compress,
+            &self.proxy,
+            &self.proxy_auth,
+            &self.proxy_headers,
+            &self.server_hostname,
+            &self.trace_request_ctx,
+            &self.middlewares,
+            &self.verify_ssl,
+            &self.fingerprint,
+            &self.ssl_context,
+        ] {
+            visit.call(option)?;
+        }
         Ok(())
     }
 }

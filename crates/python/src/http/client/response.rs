@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
@@ -27,6 +28,8 @@ pub struct ResponseBase {
     body: Guarded<Option<Py<PyBytes>>>,
     /// Method and URL of the request of a response that a program has made.
     request: Guarded<Option<(Py<PyAny>, Py<PyAny>)>>,
+    /// A status that a tool has set.
+    own_status: Guarded<Option<Py<PyAny>>>,
     released: AtomicBool,
     /// Whether reading and releasing it take no code of Python's: nothing of its request is being sent, and nothing listens.
     is_simple: AtomicBool,
@@ -97,9 +100,30 @@ impl ResponseBase {
             session: Guarded::new(None),
             body: Guarded::new(None),
             request: Guarded::new(None),
+            own_status: Guarded::new(None),
             released: AtomicBool::new(false),
             is_simple: AtomicBool::new(false),
         }
+    }
+
+    /// The status code.
+    #[getter]
+    fn status(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if let Some(status) = self.own_status.peek(py, |status, at| status.clone_with(at)) {
+            return Ok(status);
+        }
+        match self.head(py)? {
+            Some(head) => Ok(head.status.into_pyobject(py)?.into_any().unbind()),
+            None => Err(PyRuntimeError::new_err(
+                "The response has not started: there is no answer to look at yet",
+            )),
+        }
+    }
+
+    /// For a tool that makes responses of its own.
+    #[setter(status)]
+    fn set_status(&self, py: Python<'_>, status: Py<PyAny>) {
+        let _previous = self.own_status.replace(py, Some(status));
     }
 
     #[getter]
@@ -186,6 +210,7 @@ impl ResponseBase {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let visit = Collector::of(&visit);
         self.exchange.visit(visit, |exchange, visit| visit.call(exchange))?;
+        self.own_status.visit(visit, |status, visit| visit.call(status))?;
         self.session.visit(visit, |session, visit| visit.call(session))?;
         self.request.visit(visit, |request, visit| match request {
             Some((method, url)) => {

@@ -493,7 +493,9 @@ impl SessionBase {
         visit.call(&config.json_serialize)?;
         visit.call(&config.cookie_jar)?;
         visit.call(&config.cookies)?;
+        visit.call(&config.auth)?;
         visit.call(&config.proxy)?;
+        visit.call(&config.proxy_auth)?;
         visit.call(&config.middlewares)?;
         visit.call(&config.trace_configs)?;
         visit.call(&config.headers)?;

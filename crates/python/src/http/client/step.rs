@@ -105,12 +105,12 @@ impl TimedTask {
 
 /// A user's coroutine, or another awaitable, that is being awaited.
 #[derive(Debug)]
-pub struct Step {
+pub struct AwaitedStep {
     iterator: Py<PyAny>,
     timed: Option<(Deadline, Py<TimedTask>)>,
 }
 
-impl Step {
+impl AwaitedStep {
     /// Awaits `awaitable`.
     ///
     /// # Errors
@@ -203,7 +203,7 @@ impl Step {
     }
 }
 
-impl Drop for Step {
+impl Drop for AwaitedStep {
     /// A step that is gone does not cancel its task.
     fn drop(&mut self) {
         if let Some((_deadline, task)) = &self.timed {

@@ -21,7 +21,7 @@ use crate::event_loop::{EventLoop, clock, new_future};
 use crate::http::failures;
 use crate::http::finish::finish_on;
 use crate::http::guard::EndGuard;
-use crate::http::poolable::{Home, Lease, PooledConnection};
+use crate::http::poolable::{ConnectionPermit, Home, PooledConnection};
 use crate::interpreter::{Attached, CloneWith, Collector, Identity, await_future};
 use crate::transport::set_result;
 
@@ -99,7 +99,7 @@ pub enum Grant<'py> {
     Closed,
 }
 
-impl Lease for PoolPermit {
+impl ConnectionPermit for PoolPermit {
     fn end(self: Box<Self>, py: Python<'_>, connection: Option<PooledConnection>) -> PyResult<()> {
         let Self { pool, permit, slot, callbacks } = *self;
         let pool = pool.bind(py);
@@ -192,7 +192,7 @@ impl ConnectionPool {
             state.acquired.insert(Acquired { connection: reference, key })
         })?;
         let permit = PoolPermit { pool: slf.clone().unbind(), permit, slot, callbacks: Vec::new() };
-        connection.lease(slf.py(), Box::new(permit))
+        connection.set_permit(slf.py(), Box::new(permit))
     }
 
     /// Gives an idle connection the permit.

@@ -23,33 +23,33 @@ use crate::http::client::hop::{Hop, awaited_again};
 use crate::http::client::options::RareOptions;
 use crate::http::client::outgoing_body::OutgoingBody;
 use crate::http::client::request::RequestBase;
-use crate::http::client::step::{Poll, Step};
+use crate::http::client::step::{AwaitedStep, Poll};
 use crate::http::client::target::RequestTarget;
 use crate::http::finish::finish_on;
 
 /// What a call does at the moment.
 #[derive(Debug)]
 enum CallStage {
-    /// The receivers are being told that it begins.
-    Starting(Step),
+    /// The receivers of the first signal run.
+    Starting(AwaitedStep),
     /// Proxies and passwords are being read off a file.
-    LookingUp(Step),
+    LookingUp(AwaitedStep),
     /// A request is on its way.
     Sending(Hop),
     /// A request is on its way through the middlewares.
-    InMiddlewares(Step, RequestHandle),
+    InMiddlewares(AwaitedStep, RequestHandle),
     /// A request that is sent again is being closed.
-    Retrying(Step),
-    /// The receivers are being told of a redirect.
-    Redirecting(Step, Redirection),
+    Retrying(AwaitedStep),
+    /// The receivers of a redirect run.
+    Redirecting(AwaitedStep, Redirection),
     /// The payload of the last request is being closed.
-    Closing(Step),
+    Closing(AwaitedStep),
     /// The program decides about the status.
-    Checking(Step),
-    /// The receivers are being told that it has ended.
-    Ending(Step),
+    Checking(AwaitedStep),
+    /// The receivers of the last signal run.
+    Ending(AwaitedStep),
     /// It has failed with this error, and cleans up.
-    Failing(Step, Py<PyAny>),
+    Failing(AwaitedStep, Py<PyAny>),
 }
 
 /// A redirect that is to be followed or refused.
@@ -225,9 +225,9 @@ impl ActiveCall {
         &mut self,
         py: Python<'_>,
         coroutine: &Bound<'_, PyAny>,
-        stage: impl FnOnce(Step) -> CallStage,
+        stage: impl FnOnce(AwaitedStep) -> CallStage,
     ) -> PyResult<Poll<Py<PyAny>>> {
-        let stage = stage(Step::new(coroutine)?);
+        let stage = stage(AwaitedStep::new(coroutine)?);
         self.resume_stage(py, stage, None)
     }
 
@@ -280,6 +280,9 @@ impl ActiveCall {
         visit.call(&self.ssl)?;
         visit.call(&self.status_check)?;
         visit.call(&self.middlewares)?;
+        if let Some(rare) = &self.rare {
+            rare.visit(visit)?;
+        }
         self.history.iter().try_for_each(|response| visit.call(response))?;
         visit.call(&self.response)?;
         if let Some(sent) = &self.sent {

@@ -251,7 +251,7 @@ impl ActiveCall {
             let value = error.value(py).clone().into_any();
             match self.traced(py, Some(&value)) {
                 Ok(args) => traces.send(py, Signal::Exception, "send_request_exception", args)?,
-                // What cannot be told of the request is what it has failed by.
+                // The URL is what it has failed by.
                 Err(_) => None,
             }
         } else {

@@ -88,6 +88,9 @@ impl HopAwaitable {
             None => Ok(()),
         })
     }
+
+    /// A request on its way stays: `drop()` has to release what it holds.
+    const fn __clear__(&self) {}
 }
 
 impl Drop for HopAwaitable {

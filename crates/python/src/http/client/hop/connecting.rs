@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 
 use crate::http::client::call_scope::{CallScope, Signal};
 use crate::http::client::deadlines::{RequestDeadlines, Timed};
-use crate::http::client::step::{Poll, Step};
+use crate::http::client::step::{AwaitedStep, Poll};
 use crate::http::given;
 use crate::http::h1::connection::HttpConnection;
 use crate::http::pool::{ConnectionPool, Grant, PoolSlot, PoolWaiter};
@@ -133,7 +133,7 @@ impl Hop {
         py: Python<'_>,
         coroutine: &Bound<'_, PyAny>,
     ) -> PyResult<Poll<Py<PyAny>>> {
-        self.stage = HopStage::Connecting(Step::new(coroutine)?);
+        self.stage = HopStage::Connecting(AwaitedStep::new(coroutine)?);
         self.resume(py, None)
     }
 }

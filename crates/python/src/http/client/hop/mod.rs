@@ -1,6 +1,6 @@
 //! One request of a call: it gets a connection, is sent, and its response's head is awaited.
 //!
-//! Nothing here is a coroutine. What a program overrides or listens to is one [`Step`] of it: its connector, signals, a request
+//! Nothing here is a coroutine. What a program overrides or listens to is one [`AwaitedStep`] of it: its connector, signals, a request
 //! class's `send()`, a response class's `start()`.
 
 mod awaitable;
@@ -21,7 +21,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use crate::http::client::call_scope::CallScope;
 use crate::http::client::handle::RequestHandle;
 use crate::http::client::request::RequestBase;
-use crate::http::client::step::{Poll, Step};
+use crate::http::client::step::{AwaitedStep, Poll};
 use crate::http::client::target::RequestRecord;
 use crate::http::finish::finish_on;
 use crate::http::h1::connection::HttpConnection;
@@ -62,17 +62,17 @@ enum HopStage {
     /// The pool has no permit for another connection.
     Waiting(Py<PoolWaiter>),
     /// A connection is being made.
-    Connecting(Step),
+    Connecting(AwaitedStep),
     /// It has its connection.
     Connected(Acquired),
-    /// The receivers of a signal are being told that its head is sent.
-    Announcing(Step, Acquired),
+    /// The receivers of its head run.
+    Announcing(AwaitedStep, Acquired),
     /// The request class sends it.
-    Sending(Step, Acquired),
+    Sending(AwaitedStep, Acquired),
     /// The head of its response is awaited.
     Awaiting(InFlight),
     /// The response class awaits the head.
-    Starting(Step),
+    Starting(AwaitedStep),
     /// It is over, or a step of it runs at the moment.
     Over,
 }

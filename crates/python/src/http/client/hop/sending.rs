@@ -11,7 +11,7 @@ use crate::http::client::deadlines::{RequestDeadlines, Timed};
 use crate::http::client::handle::{RequestHandle, WrittenRequest};
 use crate::http::client::request_data::Sendable;
 use crate::http::client::response::ResponseBase;
-use crate::http::client::step::{Poll, Step};
+use crate::http::client::step::{AwaitedStep, Poll};
 use crate::http::client::target::RequestRecord;
 use crate::http::given;
 use crate::http::h1::connection::HttpConnection;
@@ -22,8 +22,8 @@ use super::{Acquired, Hop, HopStage, InFlight, Until, Upload};
 
 /// A step that comes before a request is written.
 enum Begun {
-    Announcing(Step),
-    Sending(Step),
+    Announcing(AwaitedStep),
+    Sending(AwaitedStep),
 }
 
 impl Hop {
@@ -49,7 +49,7 @@ impl Hop {
             let request = self.request.object(py, &scope)?;
             let connection = self.connection_object(py, acquired)?;
             let coroutine = request.call_method1(intern!(py, "send"), (connection,))?;
-            return Ok(Some(Begun::Sending(Step::new(&coroutine)?)));
+            return Ok(Some(Begun::Sending(AwaitedStep::new(&coroutine)?)));
         }
         if !traces.listen_to(Signal::HeadersSent) {
             return Ok(None);
@@ -58,7 +58,7 @@ impl Hop {
         let headers = self.request.with_data(py, |data| data.fields.dict(py))?;
         let args = (method, url, headers).into_pyobject(py)?;
         let coroutine = traces.send(py, Signal::HeadersSent, "send_request_headers", args)?;
-        coroutine.map(|coroutine| Ok(Begun::Announcing(Step::new(&coroutine)?))).transpose()
+        coroutine.map(|coroutine| Ok(Begun::Announcing(AwaitedStep::new(&coroutine)?))).transpose()
     }
 
     /// The connection as a program sees it.
@@ -158,7 +158,7 @@ impl Hop {
                 None => response.getattr(intern!(py, "_connection"))?.unbind(),
             };
             let coroutine = response.call_method1(intern!(py, "start"), (connection,))?;
-            self.stage = HopStage::Starting(Step::new(&coroutine)?);
+            self.stage = HopStage::Starting(AwaitedStep::new(&coroutine)?);
             return self.resume(py, None);
         }
         Ok(Poll::Ready(response.unbind()))
@@ -173,7 +173,7 @@ impl Hop {
     ) -> PyResult<Poll<Py<PyAny>>> {
         let step = self.connection_object(py, &acquired).and_then(|connection| {
             let coroutine = given::step(py, intern!(py, "start"))?.call1((response, connection))?;
-            Step::new(&coroutine)
+            AwaitedStep::new(&coroutine)
         });
         match step {
             Ok(step) => {

@@ -44,7 +44,7 @@ impl HttpConnection {
             reading_paused: false,
             drain_waiters: Vec::new(),
             closed: None,
-            lease: None,
+            permit: None,
             home: None,
             read_timeout: ReadTimeout::default(),
             served: 0,
@@ -151,17 +151,17 @@ impl HttpConnection {
 
     /// Whether it still has the permit that it had when it was taken for the `served`th time.
     fn has_permit(&self, served: u64) -> PyResult<bool> {
-        self.with(|state| state.served == served && state.lease.is_some())
+        self.with(|state| state.served == served && state.permit.is_some())
     }
 
     /// Call `callback` when it is given back, or closed.
     fn on_release(&self, callback: Py<PyAny>) -> PyResult<()> {
         let mut callback = Some(callback);
         self.with(|state| {
-            if let Some(lease) = &mut state.lease
+            if let Some(permit) = &mut state.permit
                 && let Some(callback) = callback.take()
             {
-                lease.on_end(callback);
+                permit.on_end(callback);
             }
         })
     }
@@ -237,9 +237,9 @@ impl HttpConnection {
     #[getter]
     fn key(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         // The pool is asked with the state closed.
-        let Some(lease) = self.with(|state| state.lease.take())? else { return Ok(None) };
-        let key = lease.key(py);
-        let _none = self.with(|state| state.lease.replace(lease))?;
+        let Some(permit) = self.with(|state| state.permit.take())? else { return Ok(None) };
+        let key = permit.key(py);
+        let _none = self.with(|state| state.permit.replace(permit))?;
         key
     }
 
@@ -362,17 +362,17 @@ impl HttpConnection {
                 timer,
                 state.handle.take(),
                 state.exchange.take(),
-                state.lease.take(),
+                state.permit.take(),
                 state.closed.as_ref().map(|closed| closed.clone_with(at)),
                 std::mem::take(&mut state.drain_waiters),
                 state.parser.finish(),
                 state.home.take(),
             )
         })?;
-        let (stage, timer, handle, exchange, lease, closed, drain_waiters, finish, home) = lost;
+        let (stage, timer, handle, exchange, permit, closed, drain_waiters, finish, home) = lost;
         cancel(py, timer)?;
-        match (lease, home) {
-            (Some(lease), _) => lease.end(py, None)?,
+        match (permit, home) {
+            (Some(permit), _) => permit.end(py, None)?,
             (None, Some(home)) => home.forget(py, slf.as_any())?,
             (None, None) => {}
         }
@@ -438,8 +438,8 @@ impl HttpConnection {
                 if let ConnectionStage::Handed(sink) = &state.stage {
                     visit.call(sink)?;
                 }
-                if let Some(lease) = &state.lease {
-                    lease.visit(*visit)?;
+                if let Some(permit) = &state.permit {
+                    permit.visit(*visit)?;
                 }
                 if let Some(home) = &state.home {
                     home.visit(*visit)?;
@@ -455,7 +455,7 @@ impl HttpConnection {
     fn __clear__(&self) {
         let _exchange = self.state.with(|state| state.exchange.take());
         let _handle = self.state.with(|state| state.handle.take());
-        let _permit = self.state.with(|state| (state.lease.take(), state.home.take()));
+        let _permit = self.state.with(|state| (state.permit.take(), state.home.take()));
         let _stage = self.state.with(|state| std::mem::replace(&mut state.stage, ConnectionStage::Lost));
         let _timer = self.state.with(|state| state.read_timeout.timer.take());
     }

@@ -23,7 +23,7 @@ use crate::http::body_source::{BodySource, Source};
 use crate::http::failures::{self, MessageError};
 use crate::http::h1::exchange::{Actions, Exchange, ExchangePhase, ResponseOptions};
 use crate::http::h1::transport_handle::TransportHandle;
-use crate::http::poolable::{Home, Lease, Poolable, PooledConnection};
+use crate::http::poolable::{ConnectionPermit, Home, Poolable, PooledConnection};
 use crate::interpreter::{Attached, CloneWith};
 use crate::transport::{Chunk, NativeProtocol, Received};
 
@@ -101,7 +101,7 @@ struct ConnectionState {
     reading_paused: bool,
     drain_waiters: Vec<Py<PyAny>>,
     closed: Option<Py<PyAny>>,
-    lease: Option<Box<dyn Lease>>,
+    permit: Option<Box<dyn ConnectionPermit>>,
     /// The pool that keeps it while it is idle.
     home: Option<Box<dyn Home>>,
     read_timeout: ReadTimeout,
@@ -268,7 +268,7 @@ impl HttpConnection {
     /// All of the response is here: the connection goes back to its pool, or is closed.
     fn exchange_ended(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let (reuse, lease, timer, paused, _exchange) = self.with(|state| {
+        let (reuse, permit, timer, paused, _exchange) = self.with(|state| {
             // A body that is still being sent is of no use to the server: the connection cannot serve another. It is
             // released when its sender has noticed (`sent()`, `close()`).
             let sending = state.sending == Sending::Body;
@@ -277,19 +277,19 @@ impl HttpConnection {
             }
             let reuse = state.keep_alive == KeepAlive::Reuse;
             let paused = std::mem::take(&mut state.reading_paused);
-            let lease = if sending { None } else { Some(state.lease.take()) };
-            (reuse, lease, state.read_timeout.stop(), paused, state.exchange.take())
+            let permit = if sending { None } else { Some(state.permit.take()) };
+            (reuse, permit, state.read_timeout.stop(), paused, state.exchange.take())
         })?;
         cancel(py, timer)?;
-        let Some(lease) = lease else { return Ok(()) };
+        let Some(permit) = permit else { return Ok(()) };
         if paused && reuse {
             self.call_transport(py, intern!(py, "resume_reading"))?;
         }
         if !reuse {
             self.close_transport(py)?;
         }
-        match lease {
-            Some(lease) => lease.end(py, reuse.then(|| PooledConnection::new(slf))),
+        match permit {
+            Some(permit) => permit.end(py, reuse.then(|| PooledConnection::new(slf))),
             None => Ok(()),
         }
     }
@@ -302,11 +302,11 @@ impl HttpConnection {
         let py = slf.py();
         let this = slf.get();
         // Its exchange is ended by `connection_lost()`.
-        let (lease, timer, handle, in_exchange) = this.with(|state| {
+        let (permit, timer, handle, in_exchange) = this.with(|state| {
             state.keep_alive = KeepAlive::Close;
             let in_exchange = matches!(state.stage, ConnectionStage::Http)
                 && (state.exchange.is_some() || state.sending == Sending::Body);
-            (state.lease.take(), state.read_timeout.stop(), state.handle.take(), in_exchange)
+            (state.permit.take(), state.read_timeout.stop(), state.handle.take(), in_exchange)
         })?;
         cancel(py, timer)?;
         if let Some(handle) = handle {
@@ -315,8 +315,8 @@ impl HttpConnection {
             let aborts = in_exchange && handle.has_unsent(py)?;
             handle.call(py, if aborts { intern!(py, "abort") } else { intern!(py, "close") })?;
         }
-        match lease {
-            Some(lease) => lease.end(py, None),
+        match permit {
+            Some(permit) => permit.end(py, None),
             None => Ok(()),
         }
     }
@@ -452,18 +452,18 @@ impl HttpConnection {
         }
     }
 
-    /// Gives it a lease of a pool.
-    fn set_lease(&self, py: Python<'_>, lease: Box<dyn Lease>) -> PyResult<()> {
-        let home = if self.with(|state| state.home.is_none())? { Some(lease.home(py)) } else { None };
+    /// Gives it a permit of a pool.
+    fn set_permit(&self, py: Python<'_>, permit: Box<dyn ConnectionPermit>) -> PyResult<()> {
+        let home = if self.with(|state| state.home.is_none())? { Some(permit.home(py)) } else { None };
         let _previous = self.with(|state| {
             state.served += 1;
-            if lease.is_for_one_request() {
+            if permit.is_for_one_request() {
                 state.keep_alive = KeepAlive::Close;
             }
             if home.is_some() {
                 state.home = home;
             }
-            state.lease.replace(lease)
+            state.permit.replace(permit)
         })?;
         Ok(())
     }
@@ -513,8 +513,8 @@ impl Poolable for HttpConnection {
         slf.get().is_usable(slf.py())
     }
 
-    fn lease(slf: &Bound<'_, Self>, lease: Box<dyn Lease>) -> PyResult<()> {
-        slf.get().set_lease(slf.py(), lease)
+    fn set_permit(slf: &Bound<'_, Self>, permit: Box<dyn ConnectionPermit>) -> PyResult<()> {
+        slf.get().set_permit(slf.py(), permit)
     }
 
     fn give_up(slf: &Bound<'_, Self>) -> PyResult<()> {
