@@ -22,8 +22,10 @@ from whorl.http.response import ClientResponse
 
 __all__ = [
     "CallScope",
+    "ConnectAttempt",
     "ConnectionPool",
     "DatagramTransport",
+    "Dial",
     "EventLoop",
     "Exchange",
     "GuestTurns",
@@ -57,6 +59,7 @@ __all__ = [
     "finish_on",
     "give_exceptions",
     "give_steps",
+    "interleaved",
     "new_request",
     "own_request",
     "websocket_agreement",
@@ -389,6 +392,7 @@ class Listener:
 def give_exceptions(exceptions: object, http_exceptions: object) -> None: ...
 def give_steps(steps: object) -> None: ...
 def fill_slot(slot: PoolSlot, connection: HttpConnection) -> None: ...
+def interleaved(families: list[int], first: int) -> list[int]: ...
 def new_request(
     session: SessionBase, method: str, url: object, allow_redirects: object | None, options: dict[str, Any]
 ) -> _RequestContextManager: ...
@@ -660,6 +664,12 @@ class RequestBase:
     def _bytes(self) -> bytes | None: ...
 
 class CallScope: ...
+class ConnectAttempt: ...
+
+class Dial:
+    def _next_attempt(self) -> None: ...
+    def give_up(self) -> None: ...
+
 class TimedTask: ...
 
 class HopAwaitable:

@@ -33,8 +33,9 @@ from .client_request import (
     parsed_version,
 )
 from .connect.connector import BaseConnector, Connection
+from .connect.native import connect_failed, connector_error, dial_plan
 from .connect.proxies import get_env_proxy_for_url
-from .connect.tls import SSLSetting, merge_ssl_params
+from .connect.tls import SSLSetting, keep_tls_session, merge_ssl_params
 from .context import _RequestContextManager
 from .cookies.header import build_cookie_header
 from .cookies.jar import CookieJar, DummyCookieJar, filter_request_cookies
@@ -491,7 +492,7 @@ async def connect(
     try:
         return await connector.connect(request, traces=traces, timeout=limits)
     except TimeoutError as error:
-        raise ConnectionTimeoutError(f"Connection timeout to host {request.url}") from error
+        raise connection_timeout(request.url) from error
 
 
 async def acquire(
@@ -519,12 +520,17 @@ async def acquire(
         try:
             return await connector._acquire(request, traces, limits, grant)
         except TimeoutError as error:
-            raise ConnectionTimeoutError(f"Connection timeout to host {request.url}") from error
+            raise connection_timeout(request.url) from error
     except BaseException:
         # Nothing happens if it was used.
         if grant is not None:
             grant.give_back()
         raise
+
+
+def connection_timeout(url: URL) -> ConnectionTimeoutError:
+    """The error for a limit of connecting that has passed."""
+    return ConnectionTimeoutError(f"Connection timeout to host {url}")
 
 
 def connection(connector: BaseConnector, protocol: HttpConnection) -> Connection:
@@ -706,5 +712,8 @@ def warn_unclosed(loop: asyncio.AbstractEventLoop, method: str, url: URL) -> Non
     warnings.warn(text, ResourceWarning, stacklevel=2)
     loop.call_exception_handler({"message": text})
 
+
+# Of other modules.
+__all__ = ["connect_failed", "connector_error", "dial_plan", "keep_tls_session"]
 
 _core.give_steps(sys.modules[__name__])

@@ -1,5 +1,5 @@
 //! The policy of an HTTP client, without I/O: what a call does next ([`call`]), which connection serves a request ([`pool`]),
-//! how long it may take ([`deadlines`]), whether it is sent again ([`retry`]), where its response leads ([`redirect`]), and
+//! how its address is chosen ([`race`]), how long it may take ([`deadlines`]), whether it is sent again ([`retry`]), where its response leads ([`redirect`]), and
 //! how its body is decoded ([`coding`]).
 //!
 //! The policy decides and does nothing: no socket, no clock, no Python. Its tests use numbers for connections.
@@ -22,5 +22,6 @@ pub mod coding;
 pub mod deadlines;
 mod list;
 pub mod pool;
+pub mod race;
 pub mod redirect;
 pub mod retry;

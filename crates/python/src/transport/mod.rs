@@ -28,6 +28,7 @@ mod address;
 mod base;
 mod chunk;
 mod common;
+mod connect;
 mod datagram;
 mod delivery;
 mod destination;
@@ -52,12 +53,13 @@ use crate::interpreter::add_class;
 pub use base::Transport;
 pub use chunk::Chunk;
 pub use common::set_result;
+pub use connect::{Begun, ConnectAttempt, ConnectError, connect, over_connected};
 pub use datagram::DatagramTransport;
 pub use listener::Listener;
 pub use native::{NativeProtocol, Received, register};
 pub use pipe::{ReadPipeTransport, WritePipeTransport};
 pub use stream::StreamTransport;
-pub use tls::{TlsProtocol, TlsTransport};
+pub use tls::{TlsClient, TlsProtocol, TlsTransport, start_client};
 
 /// Adds the transports' classes to the module.
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -68,5 +70,6 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add_class::<TlsProtocol>(module)?;
     register::<TlsProtocol>();
     add_class::<TlsTransport>(module)?;
+    add_class::<ConnectAttempt>(module)?;
     add_class::<Listener>(module)
 }

@@ -6,13 +6,14 @@ import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
+
+from whorl import _core
 
 if TYPE_CHECKING:
     from ..abc import ResolveResult
 
-__all__ = ["AddrInfoType", "SocketFactoryType", "addr_infos", "dial", "interleaved"]
+__all__ = ["AddrInfoType", "SocketFactoryType", "addr_infos", "dial", "interleaved", "summary"]
 
 AddrInfoType = tuple[int, int, int, str, tuple[Any, ...]]
 """An address as :func:`socket.getaddrinfo` gives it: family, type, protocol, name, address."""
@@ -51,14 +52,7 @@ def _scope(name: str) -> int:
 def interleaved(infos: Sequence[AddrInfoType], first: int) -> list[AddrInfoType]:
     """The addresses with the families in turn: ``first`` of the first family, then one of each (RFC 8305,
     section 4)."""
-    families: dict[int, list[AddrInfoType]] = {}
-    for info in infos:
-        families.setdefault(info[0], []).append(info)
-    lists = list(families.values())
-    if not lists:
-        return []
-    ahead, lists[0] = lists[0][: first - 1], lists[0][max(first - 1, 0) :]
-    return ahead + [info for row in zip_longest(*lists) for info in row if info is not None]
+    return [infos[place] for place in _core.interleaved([info[0] for info in infos], first)]
 
 
 def dial(
@@ -99,7 +93,7 @@ async def _dial_some(
         sock = await _race(attempts, loop, delay)
         if sock is not None:
             return sock
-    raise _summary(errors)
+    raise summary(errors)
 
 
 async def _race(
@@ -142,8 +136,8 @@ def _close_loser(task: asyncio.Task[socket.socket]) -> None:
         task.result().close()
 
 
-def _summary(errors: list[OSError]) -> OSError:
-    """The error for the failed attempts, as asyncio words it."""
+def summary(errors: list[OSError]) -> OSError:
+    """The one error for failed attempts, as asyncio words it."""
     if not errors:
         return OSError("there is no address to connect to")
     if len(errors) == 1 or all(str(error) == str(errors[0]) for error in errors):

@@ -5,10 +5,23 @@ from __future__ import annotations
 import functools
 import ssl
 import warnings
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 from .fingerprint import Fingerprint
 
-__all__ = ["SSL_SCHEMES", "SSLSetting", "context_for", "fingerprint_of", "merge_ssl_params"]
+if TYPE_CHECKING:
+    from whorl import _core
+
+__all__ = [
+    "SSL_SCHEMES",
+    "SSLSetting",
+    "context_for",
+    "fingerprint_of",
+    "keep_tls_session",
+    "merge_ssl_params",
+    "resumable_session",
+]
 
 SSL_SCHEMES = frozenset({"https", "wss"})
 
@@ -90,3 +103,38 @@ def fingerprint_of(request: SSLSetting, connector: SSLSetting) -> Fingerprint | 
         if not isinstance(setting, bool | ssl.SSLContext):
             return setting
     return None
+
+
+# The sessions of a context (RFC 8446, section 2.2), by what the server has proved in them. A client certificate
+# is its context's.
+_Kept = tuple[ssl.SSLContext, tuple[object, ...]]
+_sessions: Final[WeakKeyDictionary[ssl.SSLContext, dict[tuple[object, ...], ssl.SSLSession]]] = (
+    WeakKeyDictionary()
+)
+# So many of each context; the one that was kept first is forgotten first.
+_MOST_SESSIONS: Final = 256
+
+
+def resumable_session(
+    context: ssl.SSLContext, host: str, port: int, server_hostname: str
+) -> tuple[ssl.SSLSession | None, _Kept]:
+    """A session that a connection may resume, and what its own is kept for, by :func:`keep_tls_session`."""
+    names = (host, port, server_hostname, context.verify_mode, context.check_hostname)
+    known = _sessions.get(context)
+    return None if known is None else known.get(names), (context, names)
+
+
+def keep_tls_session(kept: _Kept, connection: _core.HttpConnection) -> None:
+    """Keep the session of a new connection, which has received something by now: its tickets too."""
+    transport = connection.transport
+    ssl_object = None if transport is None else transport.get_extra_info("ssl_object")
+    session = None if ssl_object is None else ssl_object.session
+    # Without either there is nothing to resume by.
+    if session is None or not (session.has_ticket or session.id):
+        return
+    context, names = kept
+    known = _sessions.setdefault(context, {})
+    known.pop(names, None)
+    known[names] = session
+    if len(known) > _MOST_SESSIONS:
+        del known[next(iter(known))]

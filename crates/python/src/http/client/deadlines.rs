@@ -20,6 +20,8 @@ pub struct RequestTimeouts {
     pub total: Option<u64>,
     /// From one piece to the next.
     pub read: Option<u64>,
+    /// For connecting, TLS included.
+    pub sock_connect: Option<u64>,
     /// Whether there is one for getting a connection, which a coroutine keeps.
     pub has_connect: bool,
 }
@@ -28,7 +30,7 @@ impl RequestTimeouts {
     /// Of seconds; none, 0 and less are no limit.
     pub fn new(total: Option<f64>, read: Option<f64>) -> Self {
         let limit = |seconds: Option<f64>| seconds.filter(|seconds| *seconds > 0.0).map(clock::nanos);
-        Self { total: limit(total), read: limit(read), has_connect: false }
+        Self { total: limit(total), read: limit(read), sock_connect: None, has_connect: false }
     }
 
     /// Of a `whorl.http.ClientTimeout`.
@@ -39,7 +41,9 @@ impl RequestTimeouts {
         let py = timeout.py();
         let total = timeout.getattr(intern!(py, "total"))?.extract()?;
         let limits = Self::new(total, timeout.getattr(intern!(py, "sock_read"))?.extract()?);
-        Ok(Self { has_connect: timeout.getattr(intern!(py, "connect"))?.is_truthy()?, ..limits })
+        let connect: Option<f64> = timeout.getattr(intern!(py, "sock_connect"))?.extract()?;
+        let sock_connect = connect.filter(|seconds| *seconds > 0.0).map(clock::nanos);
+        Ok(Self { sock_connect, has_connect: timeout.getattr(intern!(py, "connect"))?.is_truthy()?, ..limits })
     }
 }
 

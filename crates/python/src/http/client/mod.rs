@@ -7,11 +7,13 @@
 //! | `request_data.rs`, `request.rs`, `handle.rs` | a request; as a program sees it; either of the two |
 //! | `target.rs`, `fields.rs`, `outgoing_body.rs` | its URL, header fields and body |
 //! | `response.rs`, `ready.rs` | the response; an awaitable that is done |
+//! | `dial.rs` | a connection that is made |
 //! | `deadlines.rs` | timeouts |
 
 mod call;
 mod call_scope;
 mod deadlines;
+mod dial;
 mod fields;
 mod handle;
 mod hop;
@@ -34,6 +36,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add_class::<call::RequestContext>(module)?;
     add_class::<call_scope::CallScope>(module)?;
     add_class::<deadlines::RequestDeadlines>(module)?;
+    add_class::<dial::Dial>(module)?;
     add_class::<hop::HopAwaitable>(module)?;
     add_class::<hop::RequestHandler>(module)?;
     add_class::<ready::Ready>(module)?;
@@ -42,6 +45,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add_class::<session::SessionBase>(module)?;
     add_class::<step::TimedTask>(module)?;
     add_class::<target::RequestTarget>(module)?;
+    module.add_function(wrap_pyfunction!(dial::interleaved, module)?)?;
     module.add_function(wrap_pyfunction!(call::new_request, module)?)?;
     module.add_function(wrap_pyfunction!(call::own_request, module)?)?;
     module.add_function(wrap_pyfunction!(hop::fill_slot, module)?)

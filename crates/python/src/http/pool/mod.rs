@@ -248,6 +248,14 @@ impl ConnectionPool {
         }
     }
 
+    /// Whether it has been closed.
+    ///
+    /// # Errors
+    /// RuntimeError on another thread than the loop's.
+    pub fn is_closed(&self) -> PyResult<bool> {
+        self.with(|state| state.pool.is_closed())
+    }
+
     /// A connection for `key`, or a permit for one.
     pub fn checkout_for<'py>(slf: &Bound<'py, Self>, key: &PoolKey<ConnectionKey>) -> PyResult<Grant<'py>> {
         let this = slf.get();
@@ -570,7 +578,7 @@ impl PoolSlot {
 #[pymethods]
 impl PoolSlot {
     /// No connection was made: the permit goes to the next.
-    fn give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let pool = this.pool.bind(slf.py());
         match this.permit.with(Option::take).or_raise()? {

@@ -13,6 +13,7 @@ use whorl_core::sched::{BorrowError, LoopOwner, OwnerGuard};
 
 use super::native::NativeEngine;
 use super::object::ObjectEngine;
+use super::state::TlsSide;
 
 use crate::buffer::LentMemory;
 
@@ -271,8 +272,7 @@ fn choice() -> Choice {
 /// TypeError for what is no context; what `wrap_bio()` raises, as ValueError for a host name that is none.
 pub fn connect<'py>(
     context: &Bound<'py, PyAny>,
-    server_side: bool,
-    server_hostname: Option<&Bound<'py, PyAny>>,
+    side: &TlsSide<'_, 'py>,
     owner: &Arc<LoopOwner>,
 ) -> PyResult<(EngineCell, Bound<'py, PyAny>)> {
     let py = context.py();
@@ -285,8 +285,15 @@ pub fn connect<'py>(
     let memory_bio = memory_bio(py)?;
     let (incoming, outgoing) = (memory_bio.call0()?, memory_bio.call0()?);
     let keywords = PyDict::new(py);
-    keywords.set_item(intern!(py, "server_side"), server_side)?;
-    keywords.set_item(intern!(py, "server_hostname"), server_hostname)?;
+    match side {
+        TlsSide::Server => keywords.set_item(intern!(py, "server_side"), true)?,
+        TlsSide::Client { hostname, session } => {
+            keywords.set_item(intern!(py, "server_hostname"), *hostname)?;
+            if let Some(session) = session {
+                keywords.set_item(intern!(py, "session"), *session)?;
+            }
+        }
+    }
     let ssl_object = wrap_bio.call((&incoming, &outgoing), Some(&keywords))?;
     let in_use = InUse::default();
     let native = match choice() {

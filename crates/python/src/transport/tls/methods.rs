@@ -43,7 +43,8 @@ impl TlsProtocol {
             Some(name) if name.is_truthy()? => Some(name),
             _ => None,
         };
-        let side = if server_side { TlsSide::Server } else { TlsSide::Client(hostname) };
+        let side =
+            if server_side { TlsSide::Server } else { TlsSide::Client { hostname, session: None } };
         let waiter = waiter.map_or(HandshakeWaiter::Notified, HandshakeWaiter::Future);
         let notified = if call_connection_made { Notified::Nothing } else { Notified::Made };
         let context = copy_context(event_loop.py())?;
@@ -213,7 +214,7 @@ impl TlsProtocol {
                 if let Some(protocol) = &state.protocol {
                     protocol.visit(&visit)?;
                 }
-                if let HandshakeWaiter::Future(future) = &state.waiter {
+                if let HandshakeWaiter::Future(future) | HandshakeWaiter::Native(future, _) = &state.waiter {
                     visit.call(future)?;
                 }
                 visit.call(&state.stream)?;

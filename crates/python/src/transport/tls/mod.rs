@@ -23,6 +23,7 @@
 //!
 //! TLS within TLS, and `start_tls()` on a transport that is not a plain stream, is asyncio's own `sslproto`.
 
+mod client;
 mod engine;
 mod guarded;
 mod handshake;
@@ -38,6 +39,7 @@ mod state;
 mod transport;
 mod writing;
 
+pub use client::{TlsClient, start_client};
 pub use protocol::TlsProtocol;
 pub use state::{HandshakeWaiter, Notified, TlsOptions, TlsSide};
 pub use transport::TlsTransport;

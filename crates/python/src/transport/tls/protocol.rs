@@ -56,12 +56,7 @@ impl TlsProtocol {
         notified: Notified,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
-        let (server_side, hostname) = match side {
-            TlsSide::Client(hostname) => (false, *hostname),
-            TlsSide::Server => (true, None),
-        };
-        let (engine, ssl_object) =
-            engine::connect(options.sslcontext.bind(py), server_side, hostname, event_loop.get().owner())?;
+        let (engine, ssl_object) = engine::connect(options.sslcontext.bind(py), side, event_loop.get().owner())?;
         let marks = |high: usize| WaterMarks::new(None, Some(high), high).or_raise();
         let state = TlsState {
             notified,
@@ -250,6 +245,7 @@ impl TlsProtocol {
                 }
                 .map(drop)
             }
+            (HandshakeWaiter::Native(object, done), outcome) => done(object.bind(py), outcome),
             (HandshakeWaiter::Server, Err(error)) if self.loop_of(py).get().is_debug() => {
                 // asyncio reports it in debug mode only: any peer may connect and not speak TLS.
                 self.report(py, "Error on transport creation for incoming connection", error)

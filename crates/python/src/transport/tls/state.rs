@@ -88,11 +88,17 @@ impl Deferred {
     }
 }
 
+/// Called with the object that waits for a handshake, and its outcome.
+pub type HandshakeDone = fn(&Bound<'_, PyAny>, Result<(), &PyErr>) -> PyResult<()>;
+
+
 /// The waiter for the handshake.
 #[derive(Debug)]
 pub enum HandshakeWaiter {
     /// A future.
     Future(Py<PyAny>),
+    /// An object, and what is called with it and the outcome.
+    Native(Py<PyAny>, HandshakeDone),
     /// Nothing: a server has accepted the connection.
     Server,
     /// It has been called already.
@@ -141,8 +147,13 @@ pub struct TlsOptions {
 /// Which end of the connection this is.
 #[derive(Debug)]
 pub enum TlsSide<'a, 'py> {
-    /// A client, of the host that the peer's certificate has to name.
-    Client(Option<&'a Bound<'py, PyAny>>),
+    /// A client.
+    Client {
+        /// The host that the peer's certificate has to name.
+        hostname: Option<&'a Bound<'py, PyAny>>,
+        /// An `ssl.SSLSession` of the same context, to be resumed.
+        session: Option<&'a Bound<'py, PyAny>>,
+    },
     /// A server.
     Server,
 }

@@ -2,9 +2,14 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
 
 use crate::http::client::call_scope::{CallScope, Signal};
+use crate::event_loop::EventLoop;
 use crate::http::client::deadlines::{RequestDeadlines, Timed};
+use crate::http::client::dial::{
+    Candidate, Dial, DialPlan, Dialled, TlsPlan, address_of, shown_address,
+};
 use crate::http::client::step::{AwaitedStep, Poll};
 use crate::http::given;
 use crate::http::h1::connection::HttpConnection;
@@ -57,8 +62,11 @@ impl Hop {
                 let acquired = Acquired::of(&connection)?;
                 self.send(py, acquired)
             }
-            Grant::Slot(slot) => self.dial(py, slot.as_any()),
-            Grant::Waiter(waiter) if self.scope.get().timeouts.has_connect => self.dial(py, waiter.as_any()),
+            Grant::Slot(slot) if self.scope.get().timeouts.has_connect => self.acquire_with(py, slot.as_any()),
+            Grant::Slot(slot) => self.dial(&slot),
+            Grant::Waiter(waiter) if self.scope.get().timeouts.has_connect => {
+                self.acquire_with(py, waiter.as_any())
+            }
             Grant::Waiter(waiter) => {
                 let future = self.wait(&waiter);
                 if future.is_err() {
@@ -94,19 +102,114 @@ impl Hop {
         self.use_grant(py, grant)
     }
 
-    /// Has a connection made, with the permit that the pool has granted or will.
-    pub(super) fn dial(&mut self, py: Python<'_>, grant: &Bound<'_, PyAny>) -> PyResult<Poll<Py<PyAny>>> {
-        let destination = self.request.with_data(py, |data| {
+    /// Has the connector get a connection, with the permit that the pool has granted or will.
+    fn acquire_with(&mut self, py: Python<'_>, grant: &Bound<'_, PyAny>) -> PyResult<Poll<Py<PyAny>>> {
+        let destination = self.destination(py)?;
+        self.acquire(py, destination.bind(py), Some(grant))
+    }
+
+    /// Where the connection leads, for the connector: the target, or the request.
+    fn destination(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let target = self.request.with_data(py, |data| {
             let is_plain = data.proxy.is_none() && data.server_hostname.is_none();
             Ok(data.target.as_ref().filter(|_| is_plain).map(|target| target.clone_ref(py)))
         })?;
-        match destination {
-            Some(target) => self.acquire(py, target.bind(py).as_any(), Some(grant)),
-            None => {
-                let request = self.request.object(py, &self.scope)?;
-                self.acquire(py, request.as_any(), Some(grant))
-            }
+        match target {
+            Some(target) => Ok(target.into_any()),
+            None => Ok(self.request.object(py, &self.scope)?.into_any().unbind()),
         }
+    }
+
+    /// Makes a connection for the permit.
+    fn dial(&mut self, slot: &Bound<'_, PoolSlot>) -> PyResult<Poll<Py<PyAny>>> {
+        let begun = self.begin_dial(slot);
+        if begun.is_err() {
+            PoolSlot::give_back(slot)?;
+        }
+        begun
+    }
+
+    fn begin_dial(&mut self, slot: &Bound<'_, PoolSlot>) -> PyResult<Poll<Py<PyAny>>> {
+        let py = slot.py();
+        let destination = self.destination(py)?;
+        let connector = self.scope.get().config.connector.bind(py);
+        let plan = given::step(py, intern!(py, "dial_plan"))?.call1((connector, &destination))?;
+        if plan.is_none() {
+            // Something of it is the program's.
+            return self.acquire(py, destination.bind(py), Some(slot.as_any()));
+        }
+        let plan = plan.cast_into::<PyTuple>()?;
+        let addresses = plan.get_item(2)?;
+        if addresses.is_instance_of::<PyList>() {
+            return self.dial_addresses(slot, &plan, &addresses);
+        }
+        let step = AwaitedStep::new(&addresses)?;
+        self.stage = HopStage::Resolving(step, plan.unbind(), slot.clone().unbind());
+        self.resume(py, None)
+    }
+
+    /// Makes a connection to one of `addresses`.
+    pub(super) fn dial_addresses(
+        &mut self,
+        slot: &Bound<'_, PoolSlot>,
+        plan: &Bound<'_, PyTuple>,
+        addresses: &Bound<'_, PyAny>,
+    ) -> PyResult<Poll<Py<PyAny>>> {
+        let py = slot.py();
+        let scope = self.scope.clone_ref(py);
+        let config = &scope.get().config;
+        let candidates = addresses
+            .try_iter()?
+            .map(|address| {
+                let address = address_of(&address?)?;
+                Ok(Candidate { shown: shown_address(&address), address })
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        let (plan, keeps_session) = plan_of(plan)?;
+        let event_loop = config.event_loop.bind(py).cast::<EventLoop>()?;
+        let dial = Dial::begin(event_loop, plan, candidates)?;
+        self.new_tls = keeps_session;
+        if let Some(outcome) = dial.get().take_outcome()? {
+            return self.dialled(slot, outcome);
+        }
+        let deadlines = config.deadlines.bind(py);
+        if let Some(left) = scope.get().time_left(py)? {
+            let deadline = RequestDeadlines::enter(deadlines, Timed::new(dial.as_any(), Dial::time_out), left)?;
+            dial.get().add_guard(Box::new(deadline))?;
+        }
+        if let Some(limit) = scope.get().timeouts.sock_connect {
+            let timed = Timed::new(dial.as_any(), Dial::time_out_connecting);
+            let deadline = RequestDeadlines::enter(deadlines, timed, limit)?;
+            dial.get().add_guard(Box::new(deadline))?;
+        }
+        let future = dial.get().wait(py)?;
+        self.stage = HopStage::Dialing(dial.unbind(), slot.clone().unbind());
+        Ok(Poll::Pending(future))
+    }
+
+    /// The connection is made, or cannot be.
+    pub(super) fn dialled(
+        &mut self,
+        slot: &Bound<'_, PoolSlot>,
+        outcome: Dialled,
+    ) -> PyResult<Poll<Py<PyAny>>> {
+        let py = slot.py();
+        let connection = match outcome {
+            Ok(connection) => connection.into_bound(py),
+            Err(error) => {
+                PoolSlot::give_back(slot)?;
+                return Err(PyErr::from_value(error.into_bound(py)));
+            }
+        };
+        let pool = self.scope.get().config.pool.as_ref();
+        if pool.map_or(Ok(false), |pool| pool.get().is_closed())? {
+            HttpConnection::give_up(&connection)?;
+            PoolSlot::give_back(slot)?;
+            return Err(closed(py)?);
+        }
+        PoolSlot::fill(slot, PooledConnection::new(&connection))?;
+        let acquired = Acquired { protocol: connection.unbind(), object: None };
+        self.send(py, acquired)
     }
 
     /// Has the connector get a connection to `destination`.
@@ -148,4 +251,36 @@ fn closed(py: Python<'_>) -> PyResult<PyErr> {
 #[pyfunction]
 pub fn fill_slot(slot: &Bound<'_, PoolSlot>, connection: &Bound<'_, HttpConnection>) -> PyResult<()> {
     PoolSlot::fill(slot, PooledConnection::new(connection))
+}
+
+/// The names of a TLS session that is to be kept, for `keep_tls_session()`.
+type KeptSession = Option<Py<PyAny>>;
+
+/// Reads what `dial_plan()` returns: URL, key, addresses, the protocol's factory, delay, local addresses, and for TLS the
+/// context, the name, a session, the seconds for its shutdown, and what its session is kept for.
+fn plan_of(plan: &Bound<'_, PyTuple>) -> PyResult<(DialPlan, KeptSession)> {
+    type Tls = (
+        Py<PyAny>,
+        Option<Py<PyAny>>,
+        Option<Py<PyAny>>,
+        Option<Py<PyAny>>,
+        Option<Py<PyAny>>,
+    );
+    let tls: Option<Tls> = plan.get_item(6)?.extract()?;
+    let local = plan.get_item(5)?;
+    let local = local.try_iter()?.map(|address| address_of(&address?)).collect::<PyResult<Vec<_>>>()?;
+    let mut kept = None;
+    let tls = tls.map(|(context, hostname, session, shutdown_timeout, keeps)| {
+        kept = keeps;
+        TlsPlan { context, hostname, session, shutdown_timeout }
+    });
+    let plan = DialPlan {
+        url: plan.get_item(0)?.unbind(),
+        key: plan.get_item(1)?.unbind(),
+        factory: plan.get_item(3)?.unbind(),
+        delay: plan.get_item(4)?.extract()?,
+        local,
+        tls,
+    };
+    Ok((plan, kept))
 }

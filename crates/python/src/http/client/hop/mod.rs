@@ -26,7 +26,8 @@ use crate::http::client::target::RequestRecord;
 use crate::http::finish::finish_on;
 use crate::http::h1::connection::HttpConnection;
 use crate::http::h1::exchange::Exchange;
-use crate::http::pool::PoolWaiter;
+use crate::http::client::dial::Dial;
+use crate::http::pool::{PoolSlot, PoolWaiter};
 use crate::interpreter::in_destructor;
 
 /// A request whose response's head is awaited.
@@ -37,6 +38,8 @@ struct InFlight {
     upload: Option<Upload>,
     /// The connection, as a connector of the program's has given it.
     connection: Option<Py<PyAny>>,
+    /// A new connection whose TLS session is to be kept.
+    protocol: Option<Py<HttpConnection>>,
 }
 
 /// A body that Python writes.
@@ -61,7 +64,11 @@ enum HopStage {
     New,
     /// The pool has no permit for another connection.
     Waiting(Py<PoolWaiter>),
-    /// A connection is being made.
+    /// The addresses of the host are being looked up, for a plan of the connection and its permit.
+    Resolving(AwaitedStep, Py<PyTuple>, Py<PoolSlot>),
+    /// A connection is being made, for a permit.
+    Dialing(Py<Dial>, Py<PoolSlot>),
+    /// A connection is being made by the connector.
     Connecting(AwaitedStep),
     /// It has its connection.
     Connected(Acquired),
@@ -93,12 +100,14 @@ pub struct Hop {
     pub request: RequestHandle,
     stage: HopStage,
     until: Until,
+    /// What the TLS session of a new connection is kept for.
+    new_tls: Option<Py<PyAny>>,
 }
 
 impl Hop {
     /// A request that has not begun.
     pub const fn new(scope: Py<CallScope>, request: RequestHandle) -> Self {
-        Self { scope, request, stage: HopStage::New, until: Until::Head }
+        Self { scope, request, stage: HopStage::New, until: Until::Head, new_tls: None }
     }
 
     /// A request on a connection, until it is sent.
@@ -109,7 +118,7 @@ impl Hop {
         object: Py<PyAny>,
     ) -> Self {
         let stage = HopStage::Connected(Acquired { protocol, object: Some(object) });
-        Self { scope, request: RequestHandle::Object(request.clone().unbind()), stage, until: Until::Sent }
+        Self { scope, request: RequestHandle::Object(request.clone().unbind()), stage, until: Until::Sent, new_tls: None }
     }
 
     /// Continues it, or raises `thrown` where it waits.
@@ -127,6 +136,37 @@ impl Hop {
             }
             (HopStage::New, None) => self.connect(py),
             (HopStage::Waiting(waiter), None) => self.take_grant(py, waiter),
+            (HopStage::Resolving(mut step, plan, slot), thrown) => match step.resume(py, thrown, limited) {
+                Ok(Poll::Ready(addresses)) => {
+                    let slot = slot.bind(py);
+                    let dialled = self.dial_addresses(slot, plan.bind(py), addresses.bind(py));
+                    if dialled.is_err() {
+                        // Nothing happens if it was used.
+                        PoolSlot::give_back(slot)?;
+                    }
+                    dialled
+                }
+                Ok(waiting) => {
+                    self.stage = HopStage::Resolving(step, plan, slot);
+                    Ok(waiting)
+                }
+                Err(error) => {
+                    PoolSlot::give_back(slot.bind(py))?;
+                    Err(error)
+                }
+            },
+            (stage @ HopStage::Dialing(..), Some(error)) => {
+                self.stage = stage;
+                self.give_up(py)?;
+                Err(error)
+            }
+            (HopStage::Dialing(dial, slot), None) => match dial.get().take_outcome()? {
+                Some(outcome) => self.dialled(slot.bind(py), outcome),
+                None => {
+                    self.stage = HopStage::Dialing(dial, slot);
+                    Ok(Poll::Early)
+                }
+            },
             (HopStage::Connecting(mut step), thrown) => match step.resume(py, thrown, limited)? {
                 Poll::Ready(connection) => {
                     let acquired = Acquired::of(connection.bind(py))?;
@@ -179,6 +219,17 @@ impl Hop {
         match std::mem::replace(&mut self.stage, HopStage::Over) {
             HopStage::New | HopStage::Over => Ok(()),
             HopStage::Waiting(waiter) => PoolWaiter::leave(waiter.bind(py)),
+            HopStage::Resolving(step, _, slot) => {
+                let closed = step.close(py);
+                let give_back = slot.bind(py).getattr(intern!(py, "give_back"))?;
+                finish_on(event_loop, give_back, &PyTuple::empty(py)).and(closed)
+            }
+            HopStage::Dialing(dial, slot) => {
+                let give_up = dial.bind(py).getattr(intern!(py, "give_up"))?;
+                let given_up = finish_on(event_loop, give_up, &PyTuple::empty(py));
+                let give_back = slot.bind(py).getattr(intern!(py, "give_back"))?;
+                finish_on(event_loop, give_back, &PyTuple::empty(py)).and(given_up)
+            }
             HopStage::Connecting(step) | HopStage::Starting(step) => step.close(py),
             HopStage::Connected(acquired) => acquired.leave(event_loop),
             HopStage::Announcing(step, acquired) | HopStage::Sending(step, acquired) => {
@@ -205,19 +256,30 @@ impl Hop {
     /// Shows the garbage collector the references.
     pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.scope)?;
+        visit.call(&self.new_tls)?;
         self.request.visit(visit)?;
         match &self.stage {
             HopStage::New | HopStage::Over => Ok(()),
             HopStage::Waiting(waiter) => visit.call(waiter),
+            HopStage::Resolving(step, plan, slot) => {
+                step.visit(visit)?;
+                visit.call(plan)?;
+                visit.call(slot)
+            }
+            HopStage::Dialing(dial, slot) => {
+                visit.call(dial)?;
+                visit.call(slot)
+            }
             HopStage::Connecting(step) | HopStage::Starting(step) => step.visit(visit),
             HopStage::Connected(acquired) => acquired.visit(visit),
             HopStage::Announcing(step, acquired) | HopStage::Sending(step, acquired) => {
                 step.visit(visit)?;
                 acquired.visit(visit)
             }
-            HopStage::Awaiting(InFlight { exchange, upload, connection, .. }) => {
+            HopStage::Awaiting(InFlight { exchange, upload, connection, protocol, .. }) => {
                 visit.call(exchange)?;
                 visit.call(connection)?;
+                visit.call(protocol)?;
                 match upload {
                     Some(Upload { writer, task }) => {
                         visit.call(writer)?;

@@ -127,7 +127,8 @@ impl Hop {
             exchange.get().set_guard(Box::new(deadline))?;
         }
         let connection = acquired.object.as_ref().map(|object| object.clone_ref(py));
-        Ok(InFlight { exchange, record, upload, connection })
+        let protocol = self.new_tls.is_some().then(|| acquired.protocol.clone_ref(py));
+        Ok(InFlight { exchange, record, upload, connection, protocol })
     }
 
     // Its response.
@@ -148,6 +149,11 @@ impl Hop {
         let response = self.response(py, &in_flight).inspect_err(|_| {
             let _kept = in_flight.give_up(py);
         })?;
+        if let Some(kept) = self.new_tls.take()
+            && let Some(source) = &in_flight.protocol
+        {
+            given::step(py, intern!(py, "keep_tls_session"))?.call1((kept, source))?;
+        }
         if exchange.get().is_tunnel()? {
             // Another protocol has limits of its own.
             exchange.get().end_guard(py)?;

@@ -1,0 +1,561 @@
+//! A connection that is made natively: by the first of a host's addresses that accepts, under TLS or not.
+//!
+//! The order of the attempts is the core's ([`whorl_core::client::race`]). Nothing here is a coroutine or a task: an attempt
+//! is called when its socket is writable, TLS when its handshake is over.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyOSError, PyTimeoutError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+use rustix::io::Errno;
+use rustix::net::SocketAddrAny;
+use whorl_core::client::race::{Race, RaceStep};
+use whorl_core::sched::OwnerCell;
+
+use crate::errors::OrRaise;
+use crate::event_loop::{EventLoop, new_future};
+use crate::http::given;
+use crate::http::guard::EndGuard;
+use crate::http::h1::connection::HttpConnection;
+use crate::interpreter::{Collector, await_future};
+use crate::transport::{
+    Begun, ConnectAttempt, ConnectError, TlsClient, TlsTransport, connect, over_connected, set_result,
+    start_client,
+};
+
+/// TLS of a connection that is made.
+#[derive(Debug)]
+pub struct TlsPlan {
+    /// An `ssl.SSLContext`.
+    pub context: Py<PyAny>,
+    /// The name that the certificate must have.
+    pub hostname: Option<Py<PyAny>>,
+    /// An `ssl.SSLSession` to be resumed.
+    pub session: Option<Py<PyAny>>,
+    /// Seconds.
+    pub shutdown_timeout: Option<Py<PyAny>>,
+}
+
+/// What a connection is made of.
+#[derive(Debug)]
+pub struct DialPlan {
+    /// The URL of the request, for errors.
+    pub url: Py<PyAny>,
+    /// The key of the connection, for errors.
+    pub key: Py<PyAny>,
+    /// Makes the protocol.
+    pub factory: Py<PyAny>,
+    /// Seconds before the next address is tried along with those still pending.
+    pub delay: Option<f64>,
+    /// Addresses to connect from.
+    pub local: Vec<SocketAddrAny>,
+    /// TLS, if the connection is to be under it.
+    pub tls: Option<TlsPlan>,
+}
+
+/// An address of the host, and its form in messages.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The address.
+    pub address: SocketAddrAny,
+    /// As the `socket` module has it.
+    pub shown: String,
+}
+
+/// How an attempt has failed.
+#[derive(Debug)]
+struct AttemptError {
+    errno: Errno,
+    text: String,
+}
+
+/// A connection, or the error for there being none.
+pub type Dialled = Result<Py<HttpConnection>, Py<PyAny>>;
+
+/// What belongs to the loop's thread.
+#[derive(Debug)]
+struct DialState {
+    candidates: Vec<Candidate>,
+    race: Race,
+    attempts: Vec<(usize, Py<ConnectAttempt>)>,
+    errors: Vec<AttemptError>,
+    timer: Option<Py<PyAny>>,
+    /// The address that is connected to, and TLS over it, while its handshake is under way.
+    handshake: Option<(usize, Py<HttpConnection>, Py<TlsTransport>)>,
+    outcome: Option<Dialled>,
+    future: Option<Py<PyAny>>,
+    /// What is over when it is: the deadlines of its request.
+    guards: Vec<Box<dyn EndGuard>>,
+}
+
+/// A connection that is being made.
+#[pyclass(frozen, module = "whorl._core")]
+#[derive(Debug)]
+pub struct Dial {
+    event_loop: Py<EventLoop>,
+    plan: DialPlan,
+    state: OwnerCell<DialState>,
+}
+
+impl Dial {
+    /// Begins to connect to one of `candidates`, in that order.
+    ///
+    /// # Errors
+    /// RuntimeError on another thread than the loop's.
+    pub fn begin<'py>(
+        event_loop: &Bound<'py, EventLoop>,
+        plan: DialPlan,
+        candidates: Vec<Candidate>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let state = DialState {
+            race: Race::new(candidates.len(), plan.delay.is_some()),
+            candidates,
+            attempts: Vec::new(),
+            errors: Vec::new(),
+            timer: None,
+            handshake: None,
+            outcome: None,
+            future: None,
+            guards: Vec::new(),
+        };
+        let owner = Arc::clone(event_loop.get().owner());
+        let dial = Self { event_loop: event_loop.clone().unbind(), plan, state: OwnerCell::new(owner, state) };
+        let dial = Bound::new(event_loop.py(), dial)?;
+        let step = dial.get().with(|state| state.race.begin())?;
+        Self::act(&dial, step)?;
+        Ok(dial)
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut DialState) -> R + Send) -> PyResult<R> {
+        self.state.with(act).or_raise()
+    }
+
+    /// Does what the race says, until there is something to wait for.
+    fn act(slf: &Bound<'_, Self>, mut step: RaceStep) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let event_loop = this.event_loop.bind(py);
+        loop {
+            let RaceStep::Start { address, timed } = step else {
+                return if step == RaceStep::Lost { Self::lost(slf) } else { Ok(()) };
+            };
+            let candidate = this.with(|state| state.candidates.get(address).cloned())?;
+            let Some(candidate) = candidate else { return Self::lost(slf) };
+            let begun = connect(
+                event_loop,
+                &candidate.address,
+                &this.plan.local,
+                slf.as_any(),
+                address,
+                Self::attempt_finished,
+            )?;
+            match begun {
+                Ok(Begun::Connected(socket)) => return Self::connected(slf, address, socket),
+                Ok(Begun::Pending(attempt)) => {
+                    this.with(|state| state.attempts.push((address, attempt)))?;
+                    return if timed { Self::set_timer(slf) } else { Ok(()) };
+                }
+                Err(error) => {
+                    let error = this.attempt_error(&candidate, error);
+                    step = this.with(|state| {
+                        state.errors.push(error);
+                        state.race.failed()
+                    })?;
+                }
+            }
+        }
+    }
+
+    fn attempt_error(&self, candidate: &Candidate, error: ConnectError) -> AttemptError {
+        let lower = |errno: Errno| {
+            let text = std::io::Error::from(errno).to_string();
+            text.split(" (os error").next().unwrap_or_default().to_lowercase()
+        };
+        match error {
+            ConnectError::Connect(errno) => {
+                AttemptError { errno, text: format!("Connect call failed {}", candidate.shown) }
+            }
+            ConnectError::Bind(number, errno) => {
+                let address = self.plan.local.get(number).map(shown_address).unwrap_or_default();
+                let text =
+                    format!("error while attempting to bind on address {address}: {}", lower(errno));
+                AttemptError { errno, text }
+            }
+            ConnectError::NoLocalAddress => AttemptError {
+                errno: Errno::ADDRNOTAVAIL,
+                text: format!("no local address has the family of {}", candidate.shown),
+            },
+        }
+    }
+
+    fn set_timer(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let Some(delay) = this.plan.delay else { return Ok(()) };
+        let next = slf.getattr(intern!(py, "_next_attempt"))?;
+        let timer = this.event_loop.bind(py).call_method1(intern!(py, "call_later"), (delay, next))?;
+        let timer = timer.unbind();
+        let previous = this.with(|state| state.timer.replace(timer))?;
+        cancel(py, previous)
+    }
+
+    /// An attempt that waited has ended.
+    fn attempt_finished(slf: &Bound<'_, PyAny>, address: usize, outcome: Result<(), Errno>) -> PyResult<()> {
+        let py = slf.py();
+        let slf = slf.cast::<Self>()?;
+        let this = slf.get();
+        let (attempt, candidate) = this.with(|state| {
+            let place = state.attempts.iter().position(|(number, _)| *number == address);
+            (place.map(|place| state.attempts.swap_remove(place).1), state.candidates.get(address).cloned())
+        })?;
+        let (Some(attempt), Some(candidate)) = (attempt, candidate) else { return Ok(()) };
+        let socket = attempt.get().take()?;
+        match (outcome, socket) {
+            (Ok(()), Some(socket)) => Self::connected(slf, address, socket),
+            (Ok(()), None) => Ok(()),
+            (Err(errno), _) => {
+                let error = this.attempt_error(&candidate, ConnectError::Connect(errno));
+                let (step, timer) = this.with(|state| {
+                    state.errors.push(error);
+                    (state.race.failed(), state.timer.take())
+                })?;
+                cancel(py, timer)?;
+                Self::act(slf, step)
+            }
+        }
+    }
+
+    /// Drops the attempts that are pending.
+    fn stop_attempts(&self, py: Python<'_>) -> PyResult<()> {
+        let (attempts, timer) =
+            self.with(|state| (std::mem::take(&mut state.attempts), state.timer.take()))?;
+        cancel(py, timer)?;
+        for (_, attempt) in attempts {
+            drop(attempt.get().take()?);
+        }
+        Ok(())
+    }
+
+    /// An attempt has won: its socket gets a transport, under TLS if that is wanted.
+    fn connected(slf: &Bound<'_, Self>, address: usize, socket: OwnedFd) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        this.stop_attempts(py)?;
+        if this.with(|state| state.outcome.is_some())? {
+            return Ok(());
+        }
+        match Self::make_transport(slf, address, socket) {
+            Ok(None) => Ok(()),
+            Ok(Some(connection)) => this.finish(py, Ok(connection)),
+            Err(error) => Self::failed(slf, address, &error),
+        }
+    }
+
+    /// The connection, unless a handshake is to come.
+    fn make_transport(
+        slf: &Bound<'_, Self>,
+        address: usize,
+        socket: OwnedFd,
+    ) -> PyResult<Option<Py<HttpConnection>>> {
+        let py = slf.py();
+        let this = slf.get();
+        let event_loop = this.event_loop.bind(py);
+        let Some(candidate) = this.with(|state| state.candidates.get(address).cloned())? else {
+            return Ok(None);
+        };
+        let connection = this.plan.factory.bind(py).call0()?.cast_into::<HttpConnection>()?;
+        let Some(tls) = &this.plan.tls else {
+            over_connected(event_loop, socket, &candidate.address, connection.as_any())?;
+            return Ok(Some(connection.unbind()));
+        };
+        let client = TlsClient {
+            context: tls.context.bind(py).clone(),
+            hostname: tls.hostname.as_ref().map(|name| name.bind(py)),
+            session: tls.session.as_ref().map(|session| session.bind(py)),
+            shutdown_timeout: tls.shutdown_timeout.as_ref().map(|seconds| seconds.bind(py).clone()),
+            waiter: (slf.as_any().clone().unbind(), Self::handshake_done),
+        };
+        let (protocol, transport) = start_client(event_loop, connection.as_any(), client)?;
+        let connection = connection.unbind();
+        let _previous = this.with(|state| state.handshake.replace((address, connection, transport)))?;
+        over_connected(event_loop, socket, &candidate.address, protocol.as_any())?;
+        Ok(None)
+    }
+
+    /// The handshake is over.
+    fn handshake_done(slf: &Bound<'_, PyAny>, outcome: Result<(), &PyErr>) -> PyResult<()> {
+        let py = slf.py();
+        let slf = slf.cast::<Self>()?;
+        let this = slf.get();
+        let Some((address, connection, _transport)) = this.with(|state| state.handshake.take())? else {
+            return Ok(());
+        };
+        match outcome {
+            Ok(()) => this.finish(py, Ok(connection)),
+            Err(error) => Self::failed(slf, address, error),
+        }
+    }
+
+    /// A connection could not be used. Another address may do better, unless it is the certificate.
+    fn failed(slf: &Bound<'_, Self>, address: usize, error: &PyErr) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let is_final = !error.is_instance_of::<PyOSError>(py);
+        let step = this.with(|state| {
+            if address < state.candidates.len() {
+                state.candidates.remove(address);
+            }
+            if is_final || state.candidates.is_empty() {
+                return None;
+            }
+            state.errors.clear();
+            state.race = Race::new(state.candidates.len(), state.race.is_staggered());
+            Some(state.race.begin())
+        })?;
+        match step {
+            Some(step) => Self::act(slf, step),
+            None => {
+                let step = given::step(py, intern!(py, "connector_error"))?;
+                let error = step.call1((&this.plan.key, error.value(py)))?;
+                this.finish(py, Err(error.unbind()))
+            }
+        }
+    }
+
+    /// No address accepts.
+    fn lost(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let errors = this.with(|state| std::mem::take(&mut state.errors))?;
+        let errors: Vec<_> =
+            errors.into_iter().map(|error| (error.errno.raw_os_error(), error.text)).collect();
+        let step = given::step(py, intern!(py, "connect_failed"))?;
+        let error = step.call1((&this.plan.key, errors))?;
+        this.finish(py, Err(error.unbind()))
+    }
+
+    /// It has its outcome, if it had none.
+    fn finish(&self, py: Python<'_>, outcome: Dialled) -> PyResult<()> {
+        let (future, guards, _unused) = self.with(|state| {
+            let unused = if state.outcome.is_none() { state.outcome.replace(outcome) } else { Some(outcome) };
+            (state.future.take(), std::mem::take(&mut state.guards), unused)
+        })?;
+        for guard in guards {
+            guard.end(py)?;
+        }
+        match future {
+            Some(future) => set_result(future.bind(py)),
+            None => Ok(()),
+        }
+    }
+
+    /// Its outcome, if it has one.
+    ///
+    /// # Errors
+    /// RuntimeError on another thread than the loop's.
+    pub fn take_outcome(&self) -> PyResult<Option<Dialled>> {
+        self.with(|state| state.outcome.take())
+    }
+
+    /// A future for its outcome, as an awaitable hands it to its task.
+    ///
+    /// # Errors
+    /// RuntimeError on another thread than the loop's.
+    pub fn wait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let future = await_future(new_future(self.event_loop.bind(py).as_any())?.unbind(), py)?;
+        let reference = future.clone_ref(py);
+        let _previous = self.with(|state| state.future.replace(reference))?;
+        Ok(future)
+    }
+
+    /// Has `guard` end along with it.
+    ///
+    /// # Errors
+    /// RuntimeError on another thread than the loop's.
+    pub fn add_guard(&self, guard: Box<dyn EndGuard>) -> PyResult<()> {
+        self.with(|state| state.guards.push(guard))
+    }
+
+    /// Gives it up: nothing of it stays open.
+    ///
+    /// # Errors
+    /// RuntimeError on another thread than the loop's.
+    pub fn give_up(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        this.stop_attempts(py)?;
+        let (handshake, outcome, guards, _future) = this.with(|state| {
+            (
+                state.handshake.take(),
+                state.outcome.take(),
+                std::mem::take(&mut state.guards),
+                state.future.take(),
+            )
+        })?;
+        for guard in guards {
+            guard.end(py)?;
+        }
+        if let Some((_, _connection, transport)) = handshake {
+            transport.call_method0(py, intern!(py, "abort"))?;
+        }
+        match outcome {
+            Some(Ok(connection)) => HttpConnection::give_up(connection.bind(py)),
+            Some(Err(_)) | None => Ok(()),
+        }
+    }
+
+    /// The time of the call is over.
+    ///
+    /// # Errors
+    /// As [`Dial::give_up`].
+    pub fn time_out(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        Self::end_with(slf.cast()?, PyTimeoutError::new_err(()).into_value(py).into_any())
+    }
+
+    /// The time for connecting is over.
+    ///
+    /// # Errors
+    /// As [`Dial::give_up`].
+    pub fn time_out_connecting(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.cast::<Self>()?;
+        let error = given::step(py, intern!(py, "connection_timeout"))?.call1((&this.get().plan.url,))?;
+        Self::end_with(this, error.unbind())
+    }
+
+    fn end_with(slf: &Bound<'_, Self>, error: Py<PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.with(|state| state.outcome.is_some())? {
+            return Ok(());
+        }
+        // The future stays for its waiter.
+        let future = this.with(|state| state.future.take())?;
+        Self::give_up(slf)?;
+        let _none = this.with(|state| {
+            state.candidates.clear();
+            std::mem::replace(&mut state.future, future)
+        })?;
+        this.finish(py, Err(error))
+    }
+}
+
+fn cancel(py: Python<'_>, timer: Option<Py<PyAny>>) -> PyResult<()> {
+    match timer {
+        Some(timer) => timer.call_method0(py, intern!(py, "cancel")).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// An address as the `socket` module has it.
+pub fn shown_address(address: &SocketAddrAny) -> String {
+    use std::net::{SocketAddrV4, SocketAddrV6};
+    if let Ok(address) = SocketAddrV4::try_from(address.clone()) {
+        return format!("('{}', {})", address.ip(), address.port());
+    }
+    match SocketAddrV6::try_from(address.clone()) {
+        Ok(address) => format!(
+            "('{}', {}, {}, {})",
+            address.ip(),
+            address.port(),
+            u32::from_be(address.flowinfo()),
+            address.scope_id()
+        ),
+        Err(_) => String::from("a Unix-domain socket"),
+    }
+}
+
+#[pymethods]
+impl Dial {
+    /// The delay of an attempt has passed.
+    fn _next_attempt(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (step, _timer) = slf.get().with(|state| {
+            (state.outcome.is_none().then(|| state.race.delay_passed()), state.timer.take())
+        })?;
+        match step {
+            Some(step @ RaceStep::Start { .. }) => Self::act(slf, step),
+            _ => Ok(()),
+        }
+    }
+
+    /// Give it up.
+    #[pyo3(name = "give_up")]
+    fn py_give_up(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::give_up(slf)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        visit.call(&self.plan.url)?;
+        visit.call(&self.plan.key)?;
+        visit.call(&self.plan.factory)?;
+        if let Some(tls) = &self.plan.tls {
+            visit.call(&tls.context)?;
+            visit.call(&tls.hostname)?;
+            visit.call(&tls.session)?;
+            visit.call(&tls.shutdown_timeout)?;
+        }
+        self.state
+            .visit(Collector::of(&visit), |state, visit| {
+                state.attempts.iter().try_for_each(|(_, attempt)| visit.call(attempt))?;
+                visit.call(&state.timer)?;
+                if let Some((_, connection, transport)) = &state.handshake {
+                    visit.call(connection)?;
+                    visit.call(transport)?;
+                }
+                match &state.outcome {
+                    Some(Ok(connection)) => visit.call(connection)?,
+                    Some(Err(error)) => visit.call(error)?,
+                    None => {}
+                }
+                state.guards.iter().try_for_each(|guard| guard.visit(*visit))?;
+                visit.call(&state.future)
+            })
+            .unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self) {
+        let _attempts = self.state.with(|state| std::mem::take(&mut state.attempts));
+        let _handshake = self.state.with(|state| (state.handshake.take(), state.timer.take()));
+        let _guards = self.state.with(|state| (std::mem::take(&mut state.guards), state.future.take()));
+    }
+}
+
+/// An address as Python gives it: `(host, port)` or `(host, port, flow, scope)` with a numeric host, or a path.
+///
+/// # Errors
+/// ValueError for a host that is no address, OSError for a path that is too long.
+pub fn address_of(address: &Bound<'_, PyAny>) -> PyResult<SocketAddrAny> {
+    use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+    if let Ok(path) = address.cast::<pyo3::types::PyString>() {
+        let path = path.to_str()?;
+        // A name that begins with a NUL is abstract (Linux).
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(name) = path.strip_prefix('\0') {
+            return Ok(rustix::net::SocketAddrUnix::new_abstract_name(name.as_bytes()).or_raise()?.into());
+        }
+        return Ok(rustix::net::SocketAddrUnix::new(path).or_raise()?.into());
+    }
+    if let Ok((host, port, flow, scope)) = address.extract::<(String, u16, u32, u32)>() {
+        let host = host.parse().map_err(|_| not_numeric(&host))?;
+        return Ok(SocketAddrV6::new(host, port, flow.to_be(), scope).into());
+    }
+    let (host, port): (String, u16) = address.extract()?;
+    let host: IpAddr = host.parse().map_err(|_| not_numeric(&host))?;
+    Ok(SocketAddr::new(host, port).into())
+}
+
+fn not_numeric(host: &str) -> PyErr {
+    pyo3::exceptions::PyValueError::new_err(format!("{host:?} is no address in numbers"))
+}
+
+/// The addresses with the families in turn: places in `families`, the family of each address. The first family comes `first`
+/// times, then one of each (RFC 8305, section 4).
+#[pyfunction]
+pub fn interleaved(families: Vec<u16>, first: usize) -> Vec<usize> {
+    whorl_core::client::race::interleaved(&families, first)
+}

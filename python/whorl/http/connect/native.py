@@ -1,0 +1,196 @@
+"""Connections that are made natively: what they are made of, and the errors for there being none.
+
+A connection is made natively on whorl's own loop, unless something of it is the program's own: a method of
+the connector, a resolver, a maker of sockets, a fingerprint. Then the connector's coroutine makes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl as ssl_module
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from whorl import _core
+
+from ..exceptions import (
+    ClientConnectorCertificateError,
+    ClientConnectorDNSError,
+    ClientConnectorError,
+    ClientConnectorSSLError,
+    UnixClientConnectorError,
+)
+from ..helpers import is_ip_address
+from ..timeouts import is_timeout
+from .connector import BaseConnector, TCPConnector, UnixConnector
+from .happy_eyeballs import AddrInfoType, addr_infos, interleaved, summary
+from .tls import context_for, fingerprint_of, resumable_session
+
+if TYPE_CHECKING:
+    from yarl import URL
+
+    from ..client_request import ClientRequest, ConnectionKey
+    from .connection import HttpConnection
+
+__all__ = ["DialPlan", "connect_failed", "connector_error", "dial_plan"]
+
+# The methods that make a connection, as they are here.
+_TCP: Final = {
+    name: getattr(TCPConnector, name)
+    for name in (
+        "_connect_directly",
+        "_create_connection",
+        "_dial",
+        "_factory",
+        "_resolve_host",
+        "_wrap_create_connection",
+    )
+}
+_UNIX: Final = {name: getattr(UnixConnector, name) for name in ("_create_connection", "_factory")}
+# A tool that forbids sockets puts another class there.
+_SOCKET: Final = socket.socket
+_LOOP_METHODS: Final = frozenset(
+    {"create_connection", "create_unix_connection", "getaddrinfo", "sock_connect"}
+)
+
+
+class Where(NamedTuple):
+    """What a connection leads to, for errors."""
+
+    key: ConnectionKey
+    path: str | None = None
+
+
+TlsPlan = tuple[ssl_module.SSLContext, str, object | None, float | None, object]
+"""A context, the name that the certificate must have, a session to resume, seconds for the shutdown, and what
+the session of the connection is kept for."""
+
+Addresses = list[tuple[Any, ...]] | list[str]
+
+DialPlan = tuple[
+    "URL",
+    Where,
+    Addresses | Awaitable[Addresses],
+    "Callable[[], HttpConnection]",
+    float | None,
+    list[tuple[str, int]],
+    TlsPlan | None,
+]
+"""URL, what it leads to, addresses, maker of the protocol, delay between attempts, local addresses, TLS."""
+
+
+def dial_plan(connector: BaseConnector, destination: ClientRequest | _core.RequestTarget) -> DialPlan | None:
+    """What a connection to ``destination`` is made of; None if the connector's coroutine is to make it.
+
+    :raises ClientConnectorDNSError: if the host has no address of the connector's family
+    """
+    if isinstance(destination, _core.RequestTarget):
+        key: Any = destination.connection_key
+        server_hostname = None
+    else:
+        key, server_hostname = destination.connection_key, destination.server_hostname
+        if destination.proxy is not None:
+            return None
+    if not _is_plain_loop(connector._loop) or socket.socket is not _SOCKET:
+        return None
+    if isinstance(connector, UnixConnector) and _is_ours(connector, _UNIX):
+        where = Where(key, connector.path)
+        return destination.url, where, [connector.path], connector._factory, None, [], None
+    if not isinstance(connector, TCPConnector) or not _is_ours(connector, _TCP):
+        return None
+    return _tcp_plan(connector, destination.url, key, server_hostname)
+
+
+def _is_plain_loop(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether it is whorl's, with no method of a program's that has to do with connecting."""
+    kind = type(loop)
+    return kind.__module__ == "whorl.event_loop" and not _LOOP_METHODS & vars(loop).keys()
+
+
+def _is_ours(connector: BaseConnector, methods: dict[str, object]) -> bool:
+    kind, own = type(connector), vars(connector)
+    return all(getattr(kind, name) is method and name not in own for name, method in methods.items())
+
+
+def _tcp_plan(
+    connector: TCPConnector, url: URL, key: ConnectionKey, server_hostname: str | None
+) -> DialPlan | None:
+    if connector._socket_factory is not None:
+        return None
+    local = []
+    for info in connector._local_infos or ():
+        if not is_ip_address(info[4][0]):
+            return None
+        local.append(info[4][:2])
+    host, port = key.host, key.port
+    assert port is not None
+    # One dot at the end makes a name absolute; more are a slip.
+    if host.endswith(".."):
+        host = host.rstrip(".") + "."
+    tls: TlsPlan | None = None
+    if key.is_ssl:
+        if fingerprint_of(key.ssl, connector._ssl) is not None:
+            return None
+        context = context_for(key.ssl, connector._ssl)
+        # Certificates have names without the dot.
+        name = (server_hostname or host).rstrip(".")
+        session, kept = resumable_session(context, host, port, name)
+        tls = context, name, session, connector._ssl_shutdown_timeout or None, kept
+    where = Where(key)
+    addresses: Addresses | Awaitable[Addresses]
+    known = connector._dns_cache.get(host, port)
+    if known is not None:
+        addresses = _addresses(connector, where, host, known)
+    else:
+        addresses = _resolve(connector, where, host, port)
+    delay = connector._happy_eyeballs_delay
+    return url, where, addresses, connector._factory, delay, local, tls
+
+
+async def _resolve(connector: TCPConnector, where: Where, host: str, port: int) -> Addresses:
+    try:
+        results = await connector._resolve_host(host, port, traces=None)
+    except OSError as error:
+        if is_timeout(error):
+            raise
+        raise ClientConnectorDNSError(where.key, error) from error
+    return _addresses(connector, where, host, results)
+
+
+def _addresses(connector: TCPConnector, where: Where, host: str, results: Any) -> Addresses:
+    try:
+        infos: list[AddrInfoType] = addr_infos(results, connector._family)
+    except OSError as error:
+        raise ClientConnectorDNSError(where.key, error) from error
+    if not infos:
+        nothing = OSError(f"{host} has no address of the family {connector._family!r}")
+        raise ClientConnectorDNSError(where.key, nothing)
+    if len(infos) > 1:
+        first = connector._interleave or (1 if connector._happy_eyeballs_delay is not None else None)
+        if first:
+            infos = interleaved(infos, first)
+    return [info[4] for info in infos]
+
+
+def connector_error(where: Where, error: BaseException) -> BaseException:
+    """The client's exception for an error of the operating system or of TLS."""
+    failed: BaseException
+    if isinstance(error, ssl_module.CertificateError):
+        failed = ClientConnectorCertificateError(where.key, error)
+    elif isinstance(error, ssl_module.SSLError):
+        failed = ClientConnectorSSLError(where.key, error)
+    elif isinstance(error, OSError) and not is_timeout(error):
+        if where.path is not None:
+            failed = UnixClientConnectorError(where.path, where.key, error)
+        else:
+            failed = ClientConnectorError(where.key, error)
+    else:
+        return error
+    failed.__cause__ = error
+    return failed
+
+
+def connect_failed(where: Where, errors: list[tuple[int, str]]) -> BaseException:
+    """The client's exception for attempts that have failed, each with a number and a text."""
+    return connector_error(where, summary([OSError(number, text) for number, text in errors]))
