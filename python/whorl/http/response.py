@@ -532,6 +532,9 @@ class ClientResponse(_core.ResponseBase):
                 self._body = body
                 for trace in self._traces:
                     await trace.send_response_chunk_received(self.method, self.url, body)
+            except asyncio.CancelledError:
+                # What has come so far is kept: the program may read again.
+                raise
             except BaseException:
                 self.close()
                 raise

@@ -5,6 +5,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3::{PyTraverseError, PyVisit};
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
+use crate::fd::lend;
 use crate::interpreter::{Attached, CloneWith};
 use crate::transport::{Chunk, StreamTransport, TlsTransport, Transport};
 
@@ -27,6 +31,28 @@ impl CloneWith for TransportHandle {
             Self::Foreign(transport) => Self::Foreign(transport.clone_with(at)),
         }
     }
+}
+
+/// Whether nothing has arrived on the socket of another loop's transport: an idle connection has nothing to receive but its end.
+/// Under TLS there may be more.
+fn look_at(transport: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = transport.py();
+    let info = intern!(py, "get_extra_info");
+    if !transport.call_method1(info, (intern!(py, "ssl_object"),))?.is_none() {
+        return Ok(true);
+    }
+    let socket = transport.call_method1(info, (intern!(py, "socket"),))?;
+    if socket.is_none() {
+        return Ok(true);
+    }
+    let fd: i32 = socket.call_method0(intern!(py, "fileno"))?.extract()?;
+    if fd < 0 {
+        return Ok(false);
+    }
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let mut byte = [0];
+    let outcome = lend(fd, |fd| rustix::net::recv(fd, &mut byte, flags));
+    Ok(matches!(outcome, Err(Errno::AGAIN | Errno::INTR)))
 }
 
 impl TransportHandle {
@@ -88,6 +114,20 @@ impl TransportHandle {
                 transport.bind(py).call_method0(intern!(py, "is_closing"))?.is_truthy()
             }
         }
+    }
+
+    /// Takes what has arrived since the loop last polled, without a wait; false if the connection has ended by what is in its
+    /// socket, as far as that can be known.
+    ///
+    /// # Errors
+    /// SystemExit and KeyboardInterrupt from a protocol; what a foreign transport raises.
+    pub fn look(&self, py: Python<'_>) -> PyResult<bool> {
+        match self {
+            Self::Stream(stream) => StreamTransport::look(stream.bind(py))?,
+            Self::Tls(tls) => tls.get().look(py)?,
+            Self::Foreign(transport) => return look_at(transport.bind(py)),
+        }
+        Ok(!self.is_closing(py)?)
     }
 
     /// Whether its write buffer has bytes.

@@ -26,6 +26,15 @@ fn receive(fd: RawFd, buffer: &mut [u8]) -> Result<usize, Errno> {
 }
 
 impl StreamTransport {
+    /// Takes what has arrived since the loop last polled, without a wait: an end of the connection too.
+    ///
+    /// # Errors
+    /// SystemExit and KeyboardInterrupt from the protocol.
+    pub fn look(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        this.read(slf, this.loop_of(slf.py()))
+    }
+
     /// Takes what has arrived and hands it to the protocol.
     #[inline]
     pub(super) fn read(&self, slf: &Bound<'_, Self>, event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {

@@ -50,6 +50,17 @@ fn set_limits(py: Python<'_>, protocol: &TlsProtocol, marks: WaterMarks) -> PyRe
 }
 
 impl TlsTransport {
+    /// [`StreamTransport::look`] at the stream below.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn look(&self, py: Python<'_>) -> PyResult<()> {
+        match self.protocol.get().stream(py)? {
+            Some(stream) => StreamTransport::look(&stream),
+            None => Ok(()),
+        }
+    }
+
     /// Whether it is closed for its user.
     pub fn is_closing(&self, py: Python<'_>) -> bool {
         let protocol = self.protocol.get();

@@ -5,6 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
 use crate::http::client::call_scope::{CallScope, Signal};
+use whorl_core::client::retry;
+
 use crate::event_loop::EventLoop;
 use crate::http::client::deadlines::{RequestDeadlines, Timed};
 use crate::http::client::dial::{
@@ -60,6 +62,11 @@ impl Hop {
         match grant {
             Grant::Connection(connection) => {
                 let acquired = Acquired::of(&connection)?;
+                if !self.can_be_repeated(py)? && !acquired.protocol.get().look(py)? {
+                    // Its permit goes to the next of the queue, and this request has another try.
+                    acquired.give_up(py)?;
+                    return self.connect(py);
+                }
                 self.send(py, acquired)
             }
             Grant::Slot(slot) if self.scope.get().timeouts.has_connect => self.acquire_with(py, slot.as_any()),
@@ -76,6 +83,11 @@ impl Hop {
             }
             Grant::Closed => Err(closed(py)?),
         }
+    }
+
+    /// Whether the request is sent again if its connection turns out to be closed: then there is no need to look first.
+    fn can_be_repeated(&mut self, py: Python<'_>) -> PyResult<bool> {
+        Ok(retry::is_idempotent(self.request.method(py)?.to_str(py)?))
     }
 
     /// Waits until another request gives its connection back.

@@ -478,6 +478,17 @@ impl HttpConnection {
         self.with(|state| state.writing_paused)
     }
 
+    /// Looks at its socket: false if it has ended by now, which the loop has not seen.
+    ///
+    /// # Errors
+    /// The exception of a foreign transport.
+    pub fn look(&self, py: Python<'_>) -> PyResult<bool> {
+        match self.handle(py)? {
+            Some(handle) => handle.look(py),
+            None => Ok(false),
+        }
+    }
+
     /// Whether it can take a request.
     ///
     /// # Errors
