@@ -24,9 +24,7 @@ UNNAMED = {
     "LoopState.recycled": "handles that have run hold nothing",
     "EventLoop.injection_queue": "it is empty while the loop rests, and a loop that runs is alive",
     "LoopTimers.injection_queue": "the loop's",
-    "RequestTarget.key": "shared by an Arc: visited by each owner, one reference would count as several",
-    "Acquired.key": "as above",
-    "InFlight.record": "as above",
+    "InFlight.record": "shared by an Arc: visited by each owner, one reference would count as several",
     "AnyEngine::NativeEngine": "the macro that calls either engine shows it",
     "AnyEngine::ObjectEngine": "as above",
 }

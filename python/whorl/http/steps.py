@@ -116,23 +116,49 @@ _note_override_points(
 )
 
 
-def _overrides(session: ClientSession) -> list[str]:
+def _overrides(session: ClientSession) -> frozenset[str]:
     """Which steps of the session's calls are a program's own: see ``Overrides`` in the native half."""
-    connector, jar, response_class = session._connector, session._cookie_jar, session._response_class
-    request_class = session._request_class
-    found = {
+    connector, jar = session._connector, session._cookie_jar
+    of_classes = _overrides_of(
+        type(session), type(connector), session._response_class, session._request_class
+    )
+    of_objects = set()
+    if "connect" in vars(connector):
+        of_objects.add("connect")
+    if type(jar) not in _JARS or "filter_cookies" in vars(jar):
+        of_objects.add("cookies")
+    return of_classes | of_objects if of_objects else of_classes
+
+
+_JARS: Final = frozenset({CookieJar, DummyCookieJar})
+# By the classes and their versions, which change with the classes.
+_known_overrides: Final[dict[tuple[object, ...], frozenset[str]]] = {}
+_MOST_KNOWN: Final = 256
+
+
+def _overrides_of(
+    session_class: type, connector_class: type, response_class: type, request_class: object
+) -> frozenset[str]:
+    classes = (session_class, connector_class, response_class, ClientRequest)
+    versions = _core.class_versions(classes)
+    key = (*classes, request_class, versions)
+    if versions is not None and (known := _known_overrides.get(key)) is not None:
+        return known
+    replaced = {
         "request": request_class is not ClientRequest
         or _is_replaced(ClientRequest, *_OVERRIDE_POINTS[ClientRequest]),
-        "connect": not isinstance(connector, BaseConnector)
-        or "connect" in vars(connector)
-        or _is_replaced(type(connector), "connect"),
+        "connect": not issubclass(connector_class, BaseConnector) or _is_replaced(connector_class, "connect"),
         "response": _is_replaced(response_class, "__init__", "start"),
         "release": _is_replaced(response_class, "__aexit__", "release"),
-        "headers": _is_replaced(type(session), "_build_url", "_prepare_headers"),
-        "call": _is_replaced(type(session), "_request"),
-        "cookies": type(jar) not in (CookieJar, DummyCookieJar) or "filter_cookies" in vars(jar),
+        "headers": _is_replaced(session_class, "_build_url", "_prepare_headers"),
+        "call": _is_replaced(session_class, "_request"),
     }
-    return [name for name, is_overridden in found.items() if is_overridden]
+    found = frozenset(name for name, is_replaced in replaced.items() if is_replaced)
+    if versions is not None:
+        if len(_known_overrides) >= _MOST_KNOWN:
+            _known_overrides.clear()
+        _known_overrides[key] = found
+    return found
 
 
 # The signals of a Trace, in the order of ``Signal`` in the native half.
@@ -158,8 +184,10 @@ _SIGNALS: Final = (
 )
 
 
-def _signals(configs: Iterable[object]) -> int:
+def _signals(configs: Sequence[object]) -> int:
     """A bit for each group of signals that has a receiver."""
+    if not configs:
+        return 0
     return sum(
         1 << bit
         for bit, names in enumerate(_SIGNALS)
@@ -195,7 +223,7 @@ def configure(session: ClientSession) -> None:
         overrides=_overrides(session),
         version=parsed_version(session._version),
         headers=headers,
-        automatic=list(automatic_headers()),
+        automatic=automatic_headers(),
         skip_auto_headers=session._skip_auto_headers,
         auth=session._default_auth,
         base_origin=session._base_url_origin,
@@ -375,9 +403,8 @@ def payload(data: Any) -> tuple[payloads.Payload, bytes | None]:
     :raises LookupError: for a value that is no body
     """
     body = data() if is_form(data) else data
-    try:
-        made = payloads.PAYLOAD_REGISTRY.get(body, disposition=None)
-    except payloads.LookupError:
+    made = payloads.PAYLOAD_REGISTRY.find(body, disposition=None)
+    if made is None:
         fields: Any = body
         made = FormData(fields)()
     if type(made) in _OF_BYTES and isinstance(made._value, bytes):

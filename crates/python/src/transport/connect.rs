@@ -98,7 +98,8 @@ pub fn connect(
 fn begin(address: &SocketAddrAny, local: &[SocketAddrAny]) -> Result<(OwnedFd, bool), ConnectError> {
     let family = address.address_family();
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None).map_err(ConnectError::Connect)?;
+    let socket =
+        rustix::net::socket_with(family, SocketType::STREAM, flags, None).map_err(ConnectError::Connect)?;
     if family != AddressFamily::UNIX {
         bind(&socket, family, local)?;
         // As asyncio does for TCP.
@@ -194,7 +195,7 @@ pub fn over_connected(
     let family = i32::from(peer.address_family().as_raw());
     let peer = Address::new(peer);
     let context = copy_context(event_loop.py())?;
-    // Its own address is asked for when somebody wants to know it.
+    // Its own address is asked for when a program wants to know it.
     let names = (Address::Other, Some(peer));
     StreamTransport::accepted(event_loop, context, Socket::Native(socket, family), names, protocol, None)
 }

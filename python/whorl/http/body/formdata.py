@@ -95,9 +95,13 @@ class FormData:
             )
             filename = name
         for parameter, text in (
-            ("filename", filename),
-            ("content_type", content_type),
-            ("content_transfer_encoding", content_transfer_encoding),
+            ()
+            if filename is content_type is content_transfer_encoding is None
+            else (
+                ("filename", filename),
+                ("content_type", content_type),
+                ("content_transfer_encoding", content_transfer_encoding),
+            )
         ):
             if text is None:
                 continue

@@ -80,7 +80,7 @@ class PayloadRegistry:
     A type may be a tuple of types, as for :func:`isinstance`.
     """
 
-    __slots__ = ("_by_type", "_first", "_last", "_normal")
+    __slots__ = ("_by_type", "_first", "_last", "_normal", "_unknown")
 
     def __init__(self) -> None:
         self._first: list[tuple[PayloadFactory, Any]] = []
@@ -88,30 +88,48 @@ class PayloadRegistry:
         self._last: list[tuple[PayloadFactory, Any]] = []
         # Of the normal ones, for values that are of the very type.
         self._by_type: dict[type, PayloadFactory] = {}
+        # Types whose values no class is registered for.
+        self._unknown: set[type] = set()
 
     def get(self, data: Any, *args: Any, **kwargs: Any) -> Payload:
         """Returns the payload for ``data``: ``data`` itself if it is one.
 
         The arguments go to the class. Raises :exc:`LookupError` if there is none for the type.
         """
+        found = self.find(data, *args, **kwargs)
+        if found is not None:
+            return found
+        raise LookupError(
+            f"there is no payload for a value of type {type(data).__name__!r}: pass bytes, a str, a file,"
+            " an async iterable or a FormData, or register a payload for the type"
+        )
+
+    def find(self, data: Any, *args: Any, **kwargs: Any) -> Payload | None:
+        """As :meth:`get`, but returns None if there is none."""
+        kind = type(data)
+        if kind in self._unknown:
+            return None
         for factory, type_ in self._first:
             if isinstance(data, type_):
                 return factory(data, *args, **kwargs)
-        exact = self._by_type.get(type(data))
+        exact = self._by_type.get(kind)
         if exact is not None:
             return exact(data, *args, **kwargs)
         if isinstance(data, Payload):
             return data
         for factory, type_ in chain(self._normal, self._last):
             if isinstance(data, type_):
-                return factory(data, *args, **kwargs)
+                try:
+                    return factory(data, *args, **kwargs)
+                except LookupError:
+                    # Another registry has been asked.
+                    return None
         if is_payload(data):
             foreign: Payload = data
             return foreign
-        raise LookupError(
-            f"there is no payload for a value of type {type(data).__name__!r}: pass bytes, a str, a file,"
-            " an async iterable or a FormData, or register a payload for the type"
-        )
+        if kind in _PLAIN:
+            self._unknown.add(kind)
+        return None
 
     def register(
         self,
@@ -122,6 +140,7 @@ class PayloadRegistry:
     ) -> None:
         """Has ``factory`` make the payloads for values of ``type``. Of two for one type, the later counts,
         unless they are tried first or last: then it is the earlier."""
+        self._unknown.clear()
         match order:
             case Order.try_first:
                 self._first.append((factory, type))
@@ -132,6 +151,10 @@ class PayloadRegistry:
                 self._last.append((factory, type))
             case _:
                 raise ValueError(f"Unsupported order {order!r}: it is one of Order's")
+
+
+# The types of forms: whether a payload is registered for them is known by the type.
+_PLAIN = (dict, list, tuple)
 
 
 def is_payload(data: object) -> bool:

@@ -31,7 +31,7 @@ from ..timeouts import ceil_timeout, is_timeout
 from .connection import HttpConnection
 from .dns_cache import DNSCache
 from .happy_eyeballs import AddrInfoType, SocketFactoryType, addr_infos, dial
-from .resolver import DefaultResolver
+from .resolver import DefaultResolver, ThreadedResolver
 from .tls import SSLSetting, context_for, fingerprint_of, merge_ssl_params
 from .tunnel import open_tunnel, proxy_request, start_tls
 
@@ -164,7 +164,8 @@ class _Closing:
         return self._wait().__await__()
 
     async def _wait(self) -> None:
-        await asyncio.gather(*self._waiters, return_exceptions=True)
+        if self._waiters:
+            await asyncio.gather(*self._waiters, return_exceptions=True)
 
 
 class BaseConnector:
@@ -517,7 +518,8 @@ class TCPConnector(BaseConnector):
         if self._loop.is_closed():
             return waiters
         self._dns_cache.close()
-        if self._resolver_owner:
+        # The usual one has nothing to close.
+        if self._resolver_owner and type(self._resolver) is not ThreadedResolver:
             waiters.append(self._loop.create_task(self._resolver.close()))
         return waiters
 

@@ -105,8 +105,8 @@ def fingerprint_of(request: SSLSetting, connector: SSLSetting) -> Fingerprint | 
     return None
 
 
-# The sessions of a context (RFC 8446, section 2.2), by what the server has proved in them. A client certificate
-# is its context's.
+# The sessions of a context (RFC 8446, section 2.2), by what the server has proved in them; what the client
+# has proved is its context's.
 _Kept = tuple[ssl.SSLContext, tuple[object, ...]]
 _sessions: Final[WeakKeyDictionary[ssl.SSLContext, dict[tuple[object, ...], ssl.SSLSession]]] = (
     WeakKeyDictionary()

@@ -43,7 +43,11 @@ impl RequestTimeouts {
         let limits = Self::new(total, timeout.getattr(intern!(py, "sock_read"))?.extract()?);
         let connect: Option<f64> = timeout.getattr(intern!(py, "sock_connect"))?.extract()?;
         let sock_connect = connect.filter(|seconds| *seconds > 0.0).map(clock::nanos);
-        Ok(Self { sock_connect, has_connect: timeout.getattr(intern!(py, "connect"))?.is_truthy()?, ..limits })
+        Ok(Self {
+            sock_connect,
+            has_connect: timeout.getattr(intern!(py, "connect"))?.is_truthy()?,
+            ..limits
+        })
     }
 }
 

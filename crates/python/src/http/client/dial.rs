@@ -122,7 +122,8 @@ impl Dial {
             guards: Vec::new(),
         };
         let owner = Arc::clone(event_loop.get().owner());
-        let dial = Self { event_loop: event_loop.clone().unbind(), plan, state: OwnerCell::new(owner, state) };
+        let dial =
+            Self { event_loop: event_loop.clone().unbind(), plan, state: OwnerCell::new(owner, state) };
         let dial = Bound::new(event_loop.py(), dial)?;
         let step = dial.get().with(|state| state.race.begin())?;
         Self::act(&dial, step)?;
@@ -180,8 +181,7 @@ impl Dial {
             }
             ConnectError::Bind(number, errno) => {
                 let address = self.plan.local.get(number).map(shown_address).unwrap_or_default();
-                let text =
-                    format!("error while attempting to bind on address {address}: {}", lower(errno));
+                let text = format!("error while attempting to bind on address {address}: {}", lower(errno));
                 AttemptError { errno, text }
             }
             ConnectError::NoLocalAddress => AttemptError {
@@ -473,9 +473,9 @@ pub fn shown_address(address: &SocketAddrAny) -> String {
 impl Dial {
     /// The delay of an attempt has passed.
     fn _next_attempt(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let (step, _timer) = slf.get().with(|state| {
-            (state.outcome.is_none().then(|| state.race.delay_passed()), state.timer.take())
-        })?;
+        let (step, _timer) = slf
+            .get()
+            .with(|state| (state.outcome.is_none().then(|| state.race.delay_passed()), state.timer.take()))?;
         match step {
             Some(step @ RaceStep::Start { .. }) => Self::act(slf, step),
             _ => Ok(()),

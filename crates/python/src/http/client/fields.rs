@@ -6,7 +6,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList, PyMapping, PyString};
+use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::http1::encode;
 
@@ -379,6 +379,9 @@ pub fn pairs<'py>(headers: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> {
     }
     if let Ok(headers) = headers.cast::<PyMapping>() {
         return headers.items()?.iter().map(|item| pair(item.extract()?)).collect();
+    }
+    if let Ok(pairs) = headers.cast_exact::<PyTuple>() {
+        return pairs.iter().map(|item| pair(item.extract()?)).collect();
     }
     // As a CIMultiDict would take it, or refuse it.
     let headers = ci_multi_dict(headers.py())?.call1((headers,))?;

@@ -46,6 +46,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add_class::<step::TimedTask>(module)?;
     add_class::<target::RequestTarget>(module)?;
     module.add_function(wrap_pyfunction!(dial::interleaved, module)?)?;
+    module.add_function(wrap_pyfunction!(session::class_versions, module)?)?;
     module.add_function(wrap_pyfunction!(call::new_request, module)?)?;
     module.add_function(wrap_pyfunction!(call::own_request, module)?)?;
     module.add_function(wrap_pyfunction!(hop::fill_slot, module)?)

@@ -326,30 +326,30 @@ impl SessionConfig {
 struct Options<'a, 'py>(&'a Bound<'py, PyDict>);
 
 impl<'py> Options<'_, 'py> {
-    fn any(&self, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    fn any(&self, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
         self.0.get_item(name)?.ok_or_else(|| {
             pyo3::exceptions::PyTypeError::new_err(format!("missing keyword argument: '{name}'"))
         })
     }
 
-    fn object(&self, name: &str) -> PyResult<Py<PyAny>> {
+    fn object(&self, name: &Bound<'py, PyString>) -> PyResult<Py<PyAny>> {
         self.any(name).map(Bound::unbind)
     }
 
-    fn optional(&self, name: &str) -> PyResult<Option<Py<PyAny>>> {
+    fn optional(&self, name: &Bound<'py, PyString>) -> PyResult<Option<Py<PyAny>>> {
         let value = self.any(name)?;
         Ok((!value.is_none()).then(|| value.unbind()))
     }
 
-    fn is(&self, name: &str) -> PyResult<bool> {
+    fn is(&self, name: &Bound<'py, PyString>) -> PyResult<bool> {
         self.any(name)?.is_truthy()
     }
 
-    fn size(&self, name: &str) -> PyResult<usize> {
+    fn size(&self, name: &Bound<'py, PyString>) -> PyResult<usize> {
         self.any(name)?.extract()
     }
 
-    fn fields(&self, name: &str) -> PyResult<FieldLines> {
+    fn fields(&self, name: &Bound<'py, PyString>) -> PyResult<FieldLines> {
         let mut lines = FieldLines::default();
         for (name, value) in pairs(&self.any(name)?)? {
             lines.add(&crate::http::h1::encode::utf8(&name)?, &crate::http::h1::encode::utf8(&value)?)?;
@@ -371,7 +371,7 @@ impl SessionBase {
     fn _configure(&self, py: Python<'_>, options: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
         let nothing = PyDict::new(py);
         let options = Options(options.unwrap_or(&nothing));
-        let event_loop = options.any("event_loop")?;
+        let event_loop = options.any(intern!(py, "event_loop"))?;
         let owner = match event_loop.cast::<EventLoop>() {
             Ok(event_loop) => Arc::clone(event_loop.get().owner()),
             Err(_) => Arc::new(LoopOwner::new()),
@@ -380,36 +380,44 @@ impl SessionBase {
             Some(previous) => previous.deadlines.clone_ref(py),
             None => Py::new(py, RequestDeadlines::make(event_loop.clone().unbind(), Arc::clone(&owner)))?,
         };
-        let overridden: Vec<String> = options.any("overrides")?.extract()?;
-        let is_overridden = |name: &str| overridden.iter().any(|overridden| overridden == name);
-        let timeout = options.any("timeout")?;
-        let sizes =
-            (options.size("max_line_size")?, options.size("max_field_size")?, options.size("max_headers")?);
-        let strict = options.is("strict")?;
-        let headers = options.object("headers")?;
-        let trace_configs = options.any("trace_configs")?.cast_into::<PyList>()?;
-        let raises = options.any("raise_for_status")?;
+        let overridden = options.any(intern!(py, "overrides"))?;
+        // None, for most sessions.
+        let none_is = overridden.len()? == 0;
+        let is_overridden = |name: &str| !none_is && overridden.contains(name).unwrap_or(true);
+        let timeout = options.any(intern!(py, "timeout"))?;
+        let sizes = (
+            options.size(intern!(py, "max_line_size"))?,
+            options.size(intern!(py, "max_field_size"))?,
+            options.size(intern!(py, "max_headers"))?,
+        );
+        let strict = options.is(intern!(py, "strict"))?;
+        let headers = options.object(intern!(py, "headers"))?;
+        let trace_configs = options.any(intern!(py, "trace_configs"))?.cast_into::<PyList>()?;
+        let raises = options.any(intern!(py, "raise_for_status"))?;
         let status_check = raises.is_callable().then(|| raises.clone().unbind());
-        let fields =
-            if is_overridden("headers") { FieldLines::default() } else { options.fields("headers")? };
-        let automatic = options.fields("automatic")?;
-        let skipped = lower_case_names(&options.any("skip_auto_headers")?)?;
+        let fields = if is_overridden("headers") {
+            FieldLines::default()
+        } else {
+            options.fields(intern!(py, "headers"))?
+        };
+        let automatic = options.fields(intern!(py, "automatic"))?;
+        let skipped = lower_case_names(&options.any(intern!(py, "skip_auto_headers"))?)?;
         let mut all_fields = fields.clone();
         all_fields.add_missing(&automatic, &skipped);
-        let response_class = options.any("response_class")?;
+        let response_class = options.any(intern!(py, "response_class"))?;
         let config = SessionConfig {
-            connector: options.object("connector")?,
-            pool: match options.optional("pool")? {
+            connector: options.object(intern!(py, "connector"))?,
+            pool: match options.optional(intern!(py, "pool"))? {
                 None => None,
                 Some(pool) => Some(pool.bind(py).cast::<ConnectionPool>()?.clone().unbind()),
             },
-            force_close: options.is("force_close")?,
-            request_class: options.object("request_class")?,
+            force_close: options.is(intern!(py, "force_close"))?,
+            request_class: options.object(intern!(py, "request_class"))?,
             new_response: response_class.getattr(intern!(py, "__new__"))?.unbind(),
             response_class: response_class.unbind(),
             response: ResponseOptions {
-                buffer_size: options.size("read_bufsize")?,
-                decompress: options.is("auto_decompress")?,
+                buffer_size: options.size(intern!(py, "read_bufsize"))?,
+                decompress: options.is(intern!(py, "auto_decompress"))?,
                 read_until_eof: true,
             },
             parsing: ParserOptions::new(sizes.0, sizes.1, sizes.2, strict),
@@ -434,26 +442,26 @@ impl SessionBase {
                 cookies: is_overridden("cookies"),
                 call: is_overridden("call"),
             },
-            version: version_of(options.any("version")?.extract()?)?,
+            version: version_of(options.any(intern!(py, "version"))?.extract()?)?,
             fields,
             automatic,
             all_fields,
             skipped,
-            auth: options.optional("auth")?,
-            base_origin: options.optional("base_origin")?,
-            json_serialize: options.object("json_serialize")?,
-            cookie_jar: options.object("cookie_jar")?,
-            cookies: options.any("cookies")?.cast_into::<PyDict>()?.unbind(),
-            proxy: options.optional("proxy")?,
-            proxy_auth: options.optional("proxy_auth")?,
-            trust_env: options.is("trust_env")?,
-            middlewares: options.optional("middlewares")?,
-            signals: options.any("signals")?.extract()?,
-            debug: options.is("debug")?,
+            auth: options.optional(intern!(py, "auth"))?,
+            base_origin: options.optional(intern!(py, "base_origin"))?,
+            json_serialize: options.object(intern!(py, "json_serialize"))?,
+            cookie_jar: options.object(intern!(py, "cookie_jar"))?,
+            cookies: options.any(intern!(py, "cookies"))?.cast_into::<PyDict>()?.unbind(),
+            proxy: options.optional(intern!(py, "proxy"))?,
+            proxy_auth: options.optional(intern!(py, "proxy_auth"))?,
+            trust_env: options.is(intern!(py, "trust_env"))?,
+            middlewares: options.optional(intern!(py, "middlewares"))?,
+            signals: options.any(intern!(py, "signals"))?.extract()?,
+            debug: options.is(intern!(py, "debug"))?,
             traced: trace_configs.len(),
             trace_configs: trace_configs.unbind(),
             classes: options
-                .any("classes")?
+                .any(intern!(py, "classes"))?
                 .try_iter()?
                 .map(|class| Ok(ClassAsItWas::new(class?.cast::<PyType>()?)))
                 .collect::<PyResult<_>>()?,
@@ -515,4 +523,17 @@ impl SessionConfig {
     pub fn call_fields(&self) -> RequestFields {
         RequestFields::Lines(self.fields.clone())
     }
+}
+
+/// The versions of classes, which change with them and their bases; None if one has none.
+#[pyfunction]
+pub fn class_versions(
+    py: Python<'_>,
+    classes: Vec<Bound<'_, PyType>>,
+) -> PyResult<Option<Py<pyo3::types::PyTuple>>> {
+    let versions: Vec<u32> = classes.iter().map(class_version).collect();
+    if versions.contains(&0) {
+        return Ok(None);
+    }
+    Ok(Some(pyo3::types::PyTuple::new(py, versions)?.unbind()))
 }

@@ -56,7 +56,8 @@ impl TlsProtocol {
         notified: Notified,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
-        let (engine, ssl_object) = engine::connect(options.sslcontext.bind(py), side, event_loop.get().owner())?;
+        let (engine, ssl_object) =
+            engine::connect(options.sslcontext.bind(py), side, event_loop.get().owner())?;
         let marks = |high: usize| WaterMarks::new(None, Some(high), high).or_raise();
         let state = TlsState {
             notified,

@@ -91,7 +91,6 @@ impl Deferred {
 /// Called with the object that waits for a handshake, and its outcome.
 pub type HandshakeDone = fn(&Bound<'_, PyAny>, Result<(), &PyErr>) -> PyResult<()>;
 
-
 /// The waiter for the handshake.
 #[derive(Debug)]
 pub enum HandshakeWaiter {

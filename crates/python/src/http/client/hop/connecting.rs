@@ -9,9 +9,7 @@ use whorl_core::client::retry;
 
 use crate::event_loop::EventLoop;
 use crate::http::client::deadlines::{RequestDeadlines, Timed};
-use crate::http::client::dial::{
-    Candidate, Dial, DialPlan, Dialled, TlsPlan, address_of, shown_address,
-};
+use crate::http::client::dial::{Candidate, Dial, DialPlan, Dialled, TlsPlan, address_of, shown_address};
 use crate::http::client::step::{AwaitedStep, Poll};
 use crate::http::given;
 use crate::http::h1::connection::HttpConnection;
@@ -69,7 +67,9 @@ impl Hop {
                 }
                 self.send(py, acquired)
             }
-            Grant::Slot(slot) if self.scope.get().timeouts.has_connect => self.acquire_with(py, slot.as_any()),
+            Grant::Slot(slot) if self.scope.get().timeouts.has_connect => {
+                self.acquire_with(py, slot.as_any())
+            }
             Grant::Slot(slot) => self.dial(&slot),
             Grant::Waiter(waiter) if self.scope.get().timeouts.has_connect => {
                 self.acquire_with(py, waiter.as_any())
@@ -186,7 +186,8 @@ impl Hop {
         }
         let deadlines = config.deadlines.bind(py);
         if let Some(left) = scope.get().time_left(py)? {
-            let deadline = RequestDeadlines::enter(deadlines, Timed::new(dial.as_any(), Dial::time_out), left)?;
+            let deadline =
+                RequestDeadlines::enter(deadlines, Timed::new(dial.as_any(), Dial::time_out), left)?;
             dial.get().add_guard(Box::new(deadline))?;
         }
         if let Some(limit) = scope.get().timeouts.sock_connect {
@@ -195,7 +196,7 @@ impl Hop {
             dial.get().add_guard(Box::new(deadline))?;
         }
         let future = dial.get().wait(py)?;
-        self.stage = HopStage::Dialing(dial.unbind(), slot.clone().unbind());
+        self.stage = HopStage::Dialling(dial.unbind(), slot.clone().unbind());
         Ok(Poll::Pending(future))
     }
 
@@ -271,13 +272,7 @@ type KeptSession = Option<Py<PyAny>>;
 /// Reads what `dial_plan()` returns: URL, key, addresses, the protocol's factory, delay, local addresses, and for TLS the
 /// context, the name, a session, the seconds for its shutdown, and what its session is kept for.
 fn plan_of(plan: &Bound<'_, PyTuple>) -> PyResult<(DialPlan, KeptSession)> {
-    type Tls = (
-        Py<PyAny>,
-        Option<Py<PyAny>>,
-        Option<Py<PyAny>>,
-        Option<Py<PyAny>>,
-        Option<Py<PyAny>>,
-    );
+    type Tls = (Py<PyAny>, Option<Py<PyAny>>, Option<Py<PyAny>>, Option<Py<PyAny>>, Option<Py<PyAny>>);
     let tls: Option<Tls> = plan.get_item(6)?.extract()?;
     let local = plan.get_item(5)?;
     let local = local.try_iter()?.map(|address| address_of(&address?)).collect::<PyResult<Vec<_>>>()?;

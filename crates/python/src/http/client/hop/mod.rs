@@ -19,6 +19,7 @@ use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::http::client::call_scope::CallScope;
+use crate::http::client::dial::Dial;
 use crate::http::client::handle::RequestHandle;
 use crate::http::client::request::RequestBase;
 use crate::http::client::step::{AwaitedStep, Poll};
@@ -26,7 +27,6 @@ use crate::http::client::target::RequestRecord;
 use crate::http::finish::finish_on;
 use crate::http::h1::connection::HttpConnection;
 use crate::http::h1::exchange::Exchange;
-use crate::http::client::dial::Dial;
 use crate::http::pool::{PoolSlot, PoolWaiter};
 use crate::interpreter::in_destructor;
 
@@ -67,7 +67,7 @@ enum HopStage {
     /// The addresses of the host are being looked up, for a plan of the connection and its permit.
     Resolving(AwaitedStep, Py<PyTuple>, Py<PoolSlot>),
     /// A connection is being made, for a permit.
-    Dialing(Py<Dial>, Py<PoolSlot>),
+    Dialling(Py<Dial>, Py<PoolSlot>),
     /// A connection is being made by the connector.
     Connecting(AwaitedStep),
     /// It has its connection.
@@ -118,7 +118,13 @@ impl Hop {
         object: Py<PyAny>,
     ) -> Self {
         let stage = HopStage::Connected(Acquired { protocol, object: Some(object) });
-        Self { scope, request: RequestHandle::Object(request.clone().unbind()), stage, until: Until::Sent, new_tls: None }
+        Self {
+            scope,
+            request: RequestHandle::Object(request.clone().unbind()),
+            stage,
+            until: Until::Sent,
+            new_tls: None,
+        }
     }
 
     /// Continues it, or raises `thrown` where it waits.
@@ -155,15 +161,15 @@ impl Hop {
                     Err(error)
                 }
             },
-            (stage @ HopStage::Dialing(..), Some(error)) => {
+            (stage @ HopStage::Dialling(..), Some(error)) => {
                 self.stage = stage;
                 self.give_up(py)?;
                 Err(error)
             }
-            (HopStage::Dialing(dial, slot), None) => match dial.get().take_outcome()? {
+            (HopStage::Dialling(dial, slot), None) => match dial.get().take_outcome()? {
                 Some(outcome) => self.dialled(slot.bind(py), outcome),
                 None => {
-                    self.stage = HopStage::Dialing(dial, slot);
+                    self.stage = HopStage::Dialling(dial, slot);
                     Ok(Poll::Early)
                 }
             },
@@ -224,7 +230,7 @@ impl Hop {
                 let give_back = slot.bind(py).getattr(intern!(py, "give_back"))?;
                 finish_on(event_loop, give_back, &PyTuple::empty(py)).and(closed)
             }
-            HopStage::Dialing(dial, slot) => {
+            HopStage::Dialling(dial, slot) => {
                 let give_up = dial.bind(py).getattr(intern!(py, "give_up"))?;
                 let given_up = finish_on(event_loop, give_up, &PyTuple::empty(py));
                 let give_back = slot.bind(py).getattr(intern!(py, "give_back"))?;
@@ -266,7 +272,7 @@ impl Hop {
                 visit.call(plan)?;
                 visit.call(slot)
             }
-            HopStage::Dialing(dial, slot) => {
+            HopStage::Dialling(dial, slot) => {
                 visit.call(dial)?;
                 visit.call(slot)
             }
