@@ -6,13 +6,13 @@ the connector, a resolver, a maker of sockets, a fingerprint. Then the connector
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from whorl import _core
+from whorl.event_loop import EventLoop
 
 from ..exceptions import (
     ClientConnectorCertificateError,
@@ -50,9 +50,10 @@ _TCP: Final = {
 _UNIX: Final = {name: getattr(UnixConnector, name) for name in ("_create_connection", "_factory")}
 # A tool that forbids sockets puts another class there.
 _SOCKET: Final = socket.socket
-_LOOP_METHODS: Final = frozenset(
-    {"create_connection", "create_unix_connection", "getaddrinfo", "sock_connect"}
-)
+_LOOP: Final = {
+    name: getattr(EventLoop, name)
+    for name in ("create_connection", "create_unix_connection", "getaddrinfo", "sock_connect")
+}
 
 
 class Where(NamedTuple):
@@ -92,7 +93,9 @@ def dial_plan(connector: BaseConnector, destination: ClientRequest | _core.Reque
         key, server_hostname = destination.connection_key, destination.server_hostname
         if destination.proxy is not None:
             return None
-    if not _is_plain_loop(connector._loop) or socket.socket is not _SOCKET:
+    if not isinstance(connector._loop, EventLoop) or not _is_ours(connector._loop, _LOOP):
+        return None
+    if socket.socket is not _SOCKET:
         return None
     if isinstance(connector, UnixConnector) and _is_ours(connector, _UNIX):
         where = Where(key, connector.path)
@@ -102,14 +105,9 @@ def dial_plan(connector: BaseConnector, destination: ClientRequest | _core.Reque
     return _tcp_plan(connector, destination.url, key, server_hostname)
 
 
-def _is_plain_loop(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether it is whorl's, with no method of a program's that has to do with connecting."""
-    kind = type(loop)
-    return kind.__module__ == "whorl.event_loop" and not _LOOP_METHODS & vars(loop).keys()
-
-
-def _is_ours(connector: BaseConnector, methods: dict[str, object]) -> bool:
-    kind, own = type(connector), vars(connector)
+def _is_ours(of: BaseConnector | EventLoop, methods: dict[str, object]) -> bool:
+    """Whether none of the methods is a program's."""
+    kind, own = type(of), vars(of)
     return all(getattr(kind, name) is method and name not in own for name, method in methods.items())
 
 

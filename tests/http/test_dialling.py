@@ -1,0 +1,366 @@
+"""Connections: how they are made, resumed and looked at before they are used again."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import whorl.http
+from tests.http.raw_support import OK, Peer, RawServer, assert_nothing_acquired, keeping_alive, until
+from whorl.http import steps
+
+pytestmark = pytest.mark.jumping_clock
+
+
+async def fetch(session: Any, url: str, **options: Any) -> bytes:
+    async with session.get(url, **options) as response:
+        return bytes(await response.read())
+
+
+# Without a coroutine, unless something of it is the program's.
+
+
+@pytest.fixture
+def coroutines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of those that make a connection in place of the native half."""
+    called = []
+    original = steps.acquire
+
+    def acquire(*args: Any) -> Any:
+        called.append("acquire")
+        return original(*args)
+
+    monkeypatch.setattr(steps, "acquire", acquire)
+    return called
+
+
+async def test_a_connection_takes_no_coroutine(coroutines: list[str], tls: Any, tmp_path: Path) -> None:
+    async with (
+        RawServer(keeping_alive()) as server,
+        RawServer(keeping_alive(), ssl=tls.server()) as secure,
+        whorl.http.ClientSession(connector=whorl.http.TCPConnector(ssl=tls.client())) as session,
+    ):
+        assert await fetch(session, server.url) == b"ok"
+        assert await fetch(session, secure.url) == b"ok"
+    path = str(tmp_path / "socket")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        writer.close()
+
+    async with (
+        await asyncio.start_unix_server(serve, path),
+        whorl.http.ClientSession(connector=whorl.http.UnixConnector(path)) as session,
+    ):
+        assert await fetch(session, "http://anything/") == b"ok"
+    assert coroutines == []
+
+
+class Connector(whorl.http.TCPConnector):
+    made = 0
+
+    async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        self.made += 1
+        return await super()._create_connection(*args, **kwargs)
+
+
+async def test_what_a_program_overrides_is_called(coroutines: list[str]) -> None:
+    made: list[socket.socket] = []
+
+    def factory(info: Any) -> socket.socket:
+        made.append(socket.socket(info[0], info[1], info[2]))
+        return made[-1]
+
+    async with RawServer(keeping_alive()) as server:
+        connector = Connector()
+        async with whorl.http.ClientSession(connector=connector) as session:
+            assert await fetch(session, server.url) == b"ok"
+        assert connector.made == 1
+        connector = whorl.http.TCPConnector(socket_factory=factory)
+        async with whorl.http.ClientSession(connector=connector) as session:
+            assert await fetch(session, server.url) == b"ok"
+        assert len(made) == 1
+    assert coroutines == ["acquire", "acquire"]
+
+
+async def test_a_local_address(coroutines: list[str]) -> None:
+    peers: list[Any] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peers.append(peer.writer.get_extra_info("peername"))
+        await peer.send(OK)
+
+    async with RawServer(script) as server:
+        connector = whorl.http.TCPConnector(local_addr=("127.0.0.2", 0))
+        async with whorl.http.ClientSession(connector=connector) as session:
+            assert await fetch(session, server.url) == b"ok"
+        connector = whorl.http.TCPConnector(local_addr=("::1", 0))
+        async with whorl.http.ClientSession(connector=connector) as session:
+            with pytest.raises(whorl.http.ClientConnectorError, match="no local address"):
+                await session.get(server.url)
+            await assert_nothing_acquired(connector)
+    assert [host for host, _ in peers] == ["127.0.0.2"]
+    assert coroutines == []
+
+
+class Resolver(whorl.http.abc.AbstractResolver):  # type: ignore[name-defined, misc]
+    """Hosts that have the given addresses."""
+
+    def __init__(self, *hosts: str) -> None:
+        self.hosts = hosts
+        self.asked = 0
+
+    async def resolve(self, host: str, port: int = 0, family: Any = 0) -> Any:
+        self.asked += 1
+        await asyncio.sleep(0.01)
+        return [
+            {"hostname": host, "host": one, "port": port, "family": 0, "proto": 0, "flags": 0}
+            for one in self.hosts
+        ]
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+async def test_one_lookup_for_all_that_wait_for_it(coroutines: list[str]) -> None:
+    resolver = Resolver("127.0.0.1")
+    async with RawServer(keeping_alive()) as server:
+        connector = whorl.http.TCPConnector(resolver=resolver)
+        async with whorl.http.ClientSession(connector=connector) as session:
+            url = f"http://a.test:{server.port}/"
+            bodies = await asyncio.gather(*(fetch(session, url) for _ in range(10)))
+        assert bodies == [b"ok"] * 10
+    assert resolver.asked == 1
+    assert coroutines == []
+
+
+async def test_the_next_address_after_one_that_refuses(coroutines: list[str]) -> None:
+    async with RawServer(keeping_alive()) as server:
+        connector = whorl.http.TCPConnector(resolver=Resolver("127.0.0.9", "::1", "127.0.0.1"))
+        async with whorl.http.ClientSession(connector=connector) as session:
+            assert await fetch(session, f"http://a.test:{server.port}/") == b"ok"
+            with pytest.raises(whorl.http.ClientConnectorError) as caught:
+                # The port of no server.
+                await session.get("http://a.test:9/")
+    assert "Multiple exceptions" in str(caught.value)
+    assert all(f"'{host}', 9" in str(caught.value) for host in ("127.0.0.9", "::1", "127.0.0.1"))
+    assert coroutines == []
+
+
+@pytest.mark.parametrize("how", ["cancelled", "total", "sock_connect", "dropped"])
+async def test_a_handshake_that_is_given_up(how: str, tls: Any) -> None:
+    """By the task, by a limit, by nobody who wants it: nothing of it stays open."""
+
+    async def silent(peer: Peer) -> None:
+        await peer.gone()
+
+    async with RawServer(silent) as server:
+        connector = whorl.http.TCPConnector(ssl=tls.client(), limit=1)
+        async with whorl.http.ClientSession(connector=connector) as session:
+            url = server.url.replace("http:", "https:")
+            limits = {how: 0.05} if how in ("total", "sock_connect") else {}
+            request: Any = session.get(url, timeout=whorl.http.ClientTimeout(**limits))
+            if how == "dropped":
+                assert request.send(None) is not None
+                await until(lambda: server.open)
+                del request
+            else:
+                task = asyncio.ensure_future(request.__aenter__())
+                await until(lambda: server.open)
+                if how == "cancelled":
+                    task.cancel()
+                expected = {
+                    "cancelled": asyncio.CancelledError,
+                    "total": TimeoutError,
+                    "sock_connect": whorl.http.ConnectionTimeoutError,
+                }
+                with pytest.raises(expected[how]):
+                    await task
+            await until(lambda: not server.open)
+            await assert_nothing_acquired(connector)
+
+
+async def test_a_session_that_is_closed_while_it_connects(tls: Any) -> None:
+    async def silent(peer: Peer) -> None:
+        await asyncio.sleep(0.05)
+
+    async with RawServer(silent) as server:
+        session = whorl.http.ClientSession(connector=whorl.http.TCPConnector(ssl=tls.client()))
+        task = asyncio.ensure_future(session.get(server.url.replace("http:", "https:")).__aenter__())
+        await until(lambda: server.open)
+        await session.close()
+        with pytest.raises(whorl.http.ClientConnectionError):
+            await task
+
+
+# TLS sessions (RFC 8446, section 2.2).
+
+
+async def resumed(url: str, context: ssl.SSLContext, **options: Any) -> bool:
+    """Whether a new connection resumes a session."""
+    async with whorl.http.ClientSession() as session:
+        assert await fetch(session, url, ssl=context, **options) == b"ok"
+        ((connection, _),) = next(iter(session.connector._conns.values()))  # type: ignore[union-attr]
+        return bool(connection.transport.get_extra_info("ssl_object").session_reused)
+
+
+async def test_a_session_is_resumed_with_the_same_context(tls: Any) -> None:
+    context, other = tls.client(), tls.client()
+    async with RawServer(keeping_alive(), ssl=tls.server()) as server:
+        assert [await resumed(server.url, context) for _ in range(3)] == [False, True, True]
+        assert not await resumed(server.url, other)
+
+
+async def test_a_session_is_not_resumed_for_another_server_or_name(tls: Any) -> None:
+    context = tls.client()
+    context.check_hostname = False
+    certificates = tls.server()
+    async with (
+        RawServer(keeping_alive(), ssl=certificates) as server,
+        RawServer(keeping_alive(), ssl=certificates) as elsewhere,
+    ):
+        assert not await resumed(server.url, context)
+        assert not await resumed(elsewhere.url, context)
+        assert not await resumed(server.url, context, server_hostname="another.test")
+        assert await resumed(server.url, context)
+
+
+async def test_a_session_that_was_not_verified_is_not_resumed_where_it_has_to_be(tls: Any) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    async with RawServer(keeping_alive(), ssl=tls.server()) as server:
+        assert not await resumed(server.url, context)
+        context.verify_mode = ssl.CERT_REQUIRED
+        with pytest.raises(whorl.http.ClientConnectorCertificateError):
+            await resumed(server.url, context)
+
+
+# Connections that the server has closed.
+
+
+async def closing(peer: Peer) -> None:
+    """Says that it keeps the connection, and closes it."""
+    await peer.request()
+    await peer.send(OK)
+
+
+async def test_a_connection_that_has_ended_is_not_used_again(ours: Any) -> None:
+    """The end has arrived, and the loop has not polled since: a POST would be sent into it, and not again."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            connection.recv(65536)
+            connection.sendall(OK)
+            connection.close()
+
+        async with ours.ClientSession() as session:
+            for _ in range(5):
+                thread = asyncio.get_running_loop().run_in_executor(None, answer)
+                async with session.post(url) as response:
+                    assert await response.read() == b"ok"
+                # Not a wait of the loop.
+                while not thread.done():
+                    time.sleep(0.001)
+                    await asyncio.sleep(0)
+                time.sleep(0.005)
+
+
+async def test_a_read_that_is_cancelled_loses_nothing(ours: Any) -> None:
+    go_on = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
+        await go_on.wait()
+        await peer.send(b"cd")
+
+    async with (
+        RawServer(script) as server,
+        ours.ClientSession() as session,
+        session.get(server.url) as response,
+    ):
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(response.read(), 0.05)
+        go_on.set()
+        assert await response.read() == b"abcd"
+
+
+# Expect: 100-continue (RFC 9110, section 10.1.1).
+
+
+@pytest.mark.parametrize("status", ["413 Content Too Large", "417 Expectation Failed", "200 OK"])
+async def test_a_body_that_is_refused_is_not_sent(ours: Any, status: str) -> None:
+    received = []
+
+    async def script(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        await peer.send(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+        received.append(await peer.reader.read())
+
+    async with RawServer(script) as server, ours.ClientSession() as session:
+        for data in (b"secret" * 1000, {"a": "b"}):
+            async with session.post(server.url, data=data, expect100=True) as response:
+                assert str(response.status) in status
+        await until(lambda: len(received) == 2)
+    assert received == [b"", b""]
+    assert server.accepted == 2
+
+
+async def test_a_body_is_sent_to_a_server_that_does_not_answer_the_expectation(ours: Any) -> None:
+    async def script(peer: Peer) -> None:
+        _, body = await peer.request()
+        assert body == b"body"
+        await peer.send(OK)
+
+    async with RawServer(script) as server, ours.ClientSession() as session:
+        async with session.post(server.url, data=b"body", expect100=True) as response:
+            assert await response.read() == b"ok"
+
+
+@pytest.mark.parametrize("data", [b"abc", "abc"])
+async def test_a_body_that_is_shorter_than_its_length_ends_the_connection(ours: Any, data: Any) -> None:
+    """What follows would be taken for the rest of it (RFC 9112, section 9.3)."""
+
+    async def script(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        await peer.send(OK)
+        await peer.gone()
+
+    async with RawServer(script) as server, ours.ClientSession() as session:
+        for _ in range(2):
+            async with session.post(server.url, data=data, headers={"Content-Length": "9"}) as response:
+                assert await response.read() == b"ok"
+    assert server.accepted == 2
+
+
+async def test_the_request_to_a_proxy_is_a_connectors_to_change(ours: Any) -> None:
+    """And its TLS setting that of the connection to the proxy, so that a client certificate for the endpoint
+    does not go there."""
+    built = []
+
+    class ForProxies(ours.TCPConnector):  # type: ignore[misc]
+        def _update_proxy_auth_header_and_build_proxy_req(self, request: Any) -> Any:
+            to_proxy = super()._update_proxy_auth_header_and_build_proxy_req(request)
+            to_proxy._ssl = False
+            built.append(to_proxy)
+            return to_proxy
+
+    async def script(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        await peer.send(b"HTTP/1.1 502 no\r\nContent-Length: 0\r\n\r\n")
+
+    async with RawServer(script) as proxy, ours.ClientSession(connector=ForProxies()) as session:
+        with pytest.raises(ours.ClientHttpProxyError):
+            await session.get("https://example.test/", proxy=proxy.url)
+    assert [request.ssl for request in built] == [False]
