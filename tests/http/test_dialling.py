@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 
 import whorl.http
-from tests.http.raw_support import OK, Peer, RawServer, assert_nothing_acquired, keeping_alive, until
+from tests.http.raw_support import (
+    OK,
+    Peer,
+    RawServer,
+    assert_nothing_acquired,
+    keeping_alive,
+    raw_response,
+    until,
+)
 from whorl.http import steps
 
 pytestmark = pytest.mark.jumping_clock
@@ -157,7 +165,7 @@ async def test_the_next_address_after_one_that_refuses(coroutines: list[str]) ->
 
 @pytest.mark.parametrize("how", ["cancelled", "total", "sock_connect", "dropped"])
 async def test_a_handshake_that_is_given_up(how: str, tls: Any) -> None:
-    """By the task, by a limit, by nobody who wants it: nothing of it stays open."""
+    """By the task, by a limit, by a program that drops it: nothing of it stays open."""
 
     async def silent(peer: Peer) -> None:
         await peer.gone()
@@ -217,6 +225,25 @@ async def test_a_session_is_resumed_with_the_same_context(tls: Any) -> None:
     async with RawServer(keeping_alive(), ssl=tls.server()) as server:
         assert [await resumed(server.url, context) for _ in range(3)] == [False, True, True]
         assert not await resumed(server.url, other)
+
+
+async def test_the_session_of_a_connection_that_is_closed_is_kept(tls: Any) -> None:
+    """It ends with the response, and its tickets have come before."""
+    reused = []
+
+    async def script(peer: Peer) -> None:
+        reused.append(peer.writer.get_extra_info("ssl_object").session_reused)
+        await peer.request()
+        await peer.send(raw_response(b"ok", "Connection: close"))
+
+    connector = whorl.http.TCPConnector(ssl=tls.client())
+    async with (
+        RawServer(script, ssl=tls.server()) as server,
+        whorl.http.ClientSession(connector=connector) as session,
+    ):
+        for _ in range(3):
+            assert await fetch(session, server.url) == b"ok"
+    assert reused == [False, True, True]
 
 
 async def test_a_session_is_not_resumed_for_another_server_or_name(tls: Any) -> None:

@@ -400,12 +400,18 @@ class ClientResponse(_core.ResponseBase):
         return self
 
     async def _wait_for_head(self) -> _core.Exchange:
+        self._check_head()
         exchange = self._head()
+        waiter = exchange.head_waiter()
+        if waiter is not None:
+            await waiter
+            self._check_head()
+        return exchange
+
+    def _check_head(self) -> None:
+        """Raise the error in the place of the head, if there is one."""
         try:
-            waiter = exchange.head_waiter()
-            if waiter is not None:
-                await waiter
-                exchange.check_head()
+            self._head().check_head()
         except HttpProcessingError as error:
             raise ClientResponseError(
                 self.request_info,
@@ -414,7 +420,6 @@ class ClientResponse(_core.ResponseBase):
                 message=error.message,
                 headers=None if error.headers is None else CIMultiDict(error.headers),
             ) from error
-        return exchange
 
     @property
     def connection(self) -> Connection | None:

@@ -36,6 +36,7 @@ from .connect.connector import BaseConnector, Connection
 from .connect.native import connect_failed, connector_error, dial_plan
 from .connect.proxies import get_env_proxy_for_url
 from .connect.tls import SSLSetting, keep_tls_session, merge_ssl_params
+from .connect.tunnel import begin_tunnel, check_tunnel
 from .context import _RequestContextManager
 from .cookies.header import build_cookie_header
 from .cookies.jar import CookieJar, DummyCookieJar, filter_request_cookies
@@ -566,6 +567,12 @@ def connection(connector: BaseConnector, protocol: HttpConnection) -> Connection
     return Connection(connector, key, protocol, connector._loop)
 
 
+def proxy_request(connector: BaseConnector, request: ClientRequest) -> ClientRequest:
+    """The request that is meant for the proxy of ``request``, which gets the credentials if it is to carry
+    them itself."""
+    return connector._update_proxy_auth_header_and_build_proxy_req(request)
+
+
 # Its response.
 
 
@@ -741,6 +748,13 @@ def warn_unclosed(loop: asyncio.AbstractEventLoop, method: str, url: URL) -> Non
 
 
 # Of other modules.
-__all__ = ["connect_failed", "connector_error", "dial_plan", "keep_tls_session"]
+__all__ = [
+    "begin_tunnel",
+    "check_tunnel",
+    "connect_failed",
+    "connector_error",
+    "dial_plan",
+    "keep_tls_session",
+]
 
 _core.give_steps(sys.modules[__name__])

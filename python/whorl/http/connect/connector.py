@@ -547,7 +547,7 @@ class TCPConnector(BaseConnector):
             return protocol
         transport = protocol.transport
         assert transport is not None
-        await open_tunnel(self, req, to_proxy, transport, protocol)
+        await open_tunnel(req, to_proxy, protocol)
         return await start_tls(self, req, transport, timeout)
 
     async def _connect_directly(

@@ -19,13 +19,14 @@ from ..exceptions import (
     ClientConnectorDNSError,
     ClientConnectorError,
     ClientConnectorSSLError,
+    ClientProxyConnectionError,
     UnixClientConnectorError,
 )
 from ..helpers import is_ip_address
 from ..timeouts import is_timeout
 from .connector import BaseConnector, TCPConnector, UnixConnector
 from .happy_eyeballs import AddrInfoType, addr_infos, interleaved, summary
-from .tls import context_for, fingerprint_of, resumable_session
+from .tls import SSLSetting, context_for, fingerprint_of, resumable_session
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -39,6 +40,7 @@ __all__ = ["DialPlan", "connect_failed", "connector_error", "dial_plan"]
 _TCP: Final = {
     name: getattr(TCPConnector, name)
     for name in (
+        "_connect_by_proxy",
         "_connect_directly",
         "_create_connection",
         "_dial",
@@ -61,6 +63,7 @@ class Where(NamedTuple):
 
     key: ConnectionKey
     path: str | None = None
+    is_proxy: bool = False
 
 
 TlsPlan = tuple[ssl_module.SSLContext, str, object | None, float | None, object]
@@ -77,8 +80,11 @@ DialPlan = tuple[
     float | None,
     list[tuple[str, int]],
     TlsPlan | None,
+    "tuple[ClientRequest, ClientRequest, DialPlan] | None",
 ]
-"""URL, what it leads to, addresses, maker of the protocol, delay between attempts, local addresses, TLS."""
+"""URL, what it leads to, addresses, maker of the protocol, delay between attempts, local addresses, TLS; and
+if it leads to a proxy that opens a tunnel, the request, that for the proxy, and the plan of what goes through
+it."""
 
 
 def dial_plan(connector: BaseConnector, destination: ClientRequest | _core.RequestTarget) -> DialPlan | None:
@@ -91,18 +97,18 @@ def dial_plan(connector: BaseConnector, destination: ClientRequest | _core.Reque
         server_hostname = None
     else:
         key, server_hostname = destination.connection_key, destination.server_hostname
-        if destination.proxy is not None:
-            return None
     if not isinstance(connector._loop, EventLoop) or not _is_ours(connector._loop, _LOOP):
         return None
     if socket.socket is not _SOCKET:
         return None
     if isinstance(connector, UnixConnector) and _is_ours(connector, _UNIX):
         where = Where(key, connector.path)
-        return destination.url, where, [connector.path], connector._factory, None, [], None
+        return destination.url, where, [connector.path], connector._factory, None, [], None, None
     if not isinstance(connector, TCPConnector) or not _is_ours(connector, _TCP):
         return None
-    return _tcp_plan(connector, destination.url, key, server_hostname)
+    if not isinstance(destination, _core.RequestTarget) and destination.proxy is not None:
+        return _proxied_plan(connector, destination)
+    return _tcp_plan(connector, destination.url, Where(key), server_hostname)
 
 
 def _is_ours(of: BaseConnector | EventLoop, methods: dict[str, object]) -> bool:
@@ -111,11 +117,41 @@ def _is_ours(of: BaseConnector | EventLoop, methods: dict[str, object]) -> bool:
     return all(getattr(kind, name) is method and name not in own for name, method in methods.items())
 
 
+def _proxied_plan(connector: TCPConnector, req: ClientRequest) -> DialPlan | None:
+    assert req.proxy is not None
+    if req.is_ssl() and req.proxy.scheme == "https":
+        # TLS within TLS is asyncio's.
+        return None
+    tls: TlsPlan | None = None
+    if req.is_ssl():
+        assert req.port is not None
+        tls = _tls_plan(connector, req.ssl, req.host, req.port, req.server_hostname)
+        if tls is None:
+            return None
+    to_proxy = connector._update_proxy_auth_header_and_build_proxy_req(req)
+    to_the_proxy = Where(to_proxy.connection_key, is_proxy=True)
+    plan = _tcp_plan(connector, req.url, to_the_proxy, to_proxy.server_hostname)
+    if plan is None or tls is None:
+        return plan
+    through: DialPlan = (
+        req.url,
+        Where(req.connection_key),
+        [],
+        connector._factory,
+        None,
+        [],
+        tls,
+        None,
+    )
+    return *plan[:-1], (req, to_proxy, through)
+
+
 def _tcp_plan(
-    connector: TCPConnector, url: URL, key: ConnectionKey, server_hostname: str | None
+    connector: TCPConnector, url: URL, where: Where, server_hostname: str | None
 ) -> DialPlan | None:
     if connector._socket_factory is not None:
         return None
+    key = where.key
     local = []
     for info in connector._local_infos or ():
         if not is_ip_address(info[4][0]):
@@ -128,14 +164,9 @@ def _tcp_plan(
         host = host.rstrip(".") + "."
     tls: TlsPlan | None = None
     if key.is_ssl:
-        if fingerprint_of(key.ssl, connector._ssl) is not None:
+        tls = _tls_plan(connector, key.ssl, host, port, server_hostname)
+        if tls is None:
             return None
-        context = context_for(key.ssl, connector._ssl)
-        # Certificates have names without the dot.
-        name = (server_hostname or host).rstrip(".")
-        session, kept = resumable_session(context, host, port, name)
-        tls = context, name, session, connector._ssl_shutdown_timeout or None, kept
-    where = Where(key)
     addresses: Addresses | Awaitable[Addresses]
     known = connector._dns_cache.get(host, port)
     if known is not None:
@@ -143,7 +174,19 @@ def _tcp_plan(
     else:
         addresses = _resolve(connector, where, host, port)
     delay = connector._happy_eyeballs_delay
-    return url, where, addresses, connector._factory, delay, local, tls
+    return url, where, addresses, connector._factory, delay, local, tls, None
+
+
+def _tls_plan(
+    connector: TCPConnector, setting: SSLSetting, host: str, port: int, server_hostname: str | None
+) -> TlsPlan | None:
+    if fingerprint_of(setting, connector._ssl) is not None:
+        return None
+    context = context_for(setting, connector._ssl)
+    # Certificates have names without the dot.
+    name = (server_hostname or host).rstrip(".")
+    session, kept = resumable_session(context, host, port, name)
+    return context, name, session, connector._ssl_shutdown_timeout or None, kept
 
 
 async def _resolve(connector: TCPConnector, where: Where, host: str, port: int) -> Addresses:
@@ -181,6 +224,8 @@ def connector_error(where: Where, error: BaseException) -> BaseException:
     elif isinstance(error, OSError) and not is_timeout(error):
         if where.path is not None:
             failed = UnixClientConnectorError(where.path, where.key, error)
+        elif where.is_proxy:
+            failed = ClientProxyConnectionError(where.key, error)
         else:
             failed = ClientConnectorError(where.key, error)
     else:

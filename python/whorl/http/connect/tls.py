@@ -124,11 +124,10 @@ def resumable_session(
     return None if known is None else known.get(names), (context, names)
 
 
-def keep_tls_session(kept: _Kept, connection: _core.HttpConnection) -> None:
-    """Keep the session of a new connection, which has received something by now: its tickets too."""
-    transport = connection.transport
-    ssl_object = None if transport is None else transport.get_extra_info("ssl_object")
-    session = None if ssl_object is None else ssl_object.session
+def keep_tls_session(kept: _Kept, ssl_object: ssl.SSLObject) -> None:
+    """Keep the session of a new connection, which has received something by now: its tickets too. It may be
+    closed already."""
+    session = ssl_object.session
     # Without either there is nothing to resume by.
     if session is None or not (session.has_ticket or session.id):
         return

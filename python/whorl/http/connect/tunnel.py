@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .connection import HttpConnection
     from .connector import TCPConnector
 
-__all__ = ["open_tunnel", "proxy_request", "start_tls"]
+__all__ = ["begin_tunnel", "check_tunnel", "open_tunnel", "proxy_request", "start_tls"]
 
 
 def proxy_request(req: ClientRequest) -> ClientRequest:
@@ -41,42 +41,54 @@ def proxy_request(req: ClientRequest) -> ClientRequest:
     return to_proxy
 
 
-async def open_tunnel(
-    connector: TCPConnector,
-    req: ClientRequest,
-    to_proxy: ClientRequest,
-    transport: asyncio.Transport,
-    protocol: HttpConnection,
-) -> None:
-    """Request a tunnel to ``req``'s host from the proxy at the other end of ``transport``.
-
-    :raises ClientHttpProxyError: if it does not give one
-    """
+def begin_tunnel(
+    req: ClientRequest, to_proxy: ClientRequest, protocol: _core.HttpConnection
+) -> ClientResponse:
+    """Ask the proxy at the other end of ``protocol`` for a tunnel to ``req``'s host. What is returned is its
+    response, whose head is to come."""
     to_proxy.method = hdrs.METH_CONNECT
     to_proxy.url = req.url
     strict = req._session is not None and req._session._strict
     exchange = protocol.begin(hdrs.METH_CONNECT, decompress=False, strict=strict)
-    try:
-        target = to_proxy._target()
-        version = f"HTTP/{to_proxy.version.major}.{to_proxy.version.minor}"
-        protocol.write(_core.encode_head(f"{hdrs.METH_CONNECT} {target} {version}", to_proxy.headers))
-        protocol.sent()
-        response = ClientResponse(
-            hdrs.METH_CONNECT, to_proxy.original_url, request_info=to_proxy.request_info, loop=req.loop
+    target = to_proxy._target()
+    version = f"HTTP/{to_proxy.version.major}.{to_proxy.version.minor}"
+    protocol.write(_core.encode_head(f"{hdrs.METH_CONNECT} {target} {version}", to_proxy.headers))
+    protocol.sent()
+    response = ClientResponse(
+        hdrs.METH_CONNECT, to_proxy.original_url, request_info=to_proxy.request_info, loop=req.loop
+    )
+    response._exchange = exchange
+    # The connection is not the response's to close.
+    response._released = True
+    return response
+
+
+def check_tunnel(response: ClientResponse) -> None:
+    """Check that the proxy, whose response has a head or has failed, has opened the tunnel.
+
+    :raises ClientHttpProxyError: if it has not
+    """
+    response._check_head()
+    if response.status != 200:
+        reason = response.reason or HTTPStatus(response.status).phrase
+        raise ClientHttpProxyError(
+            response.request_info,
+            response.history,
+            status=response.status,
+            message=reason,
+            headers=response.headers,
         )
-        response._exchange = exchange
+
+
+async def open_tunnel(req: ClientRequest, to_proxy: ClientRequest, protocol: HttpConnection) -> None:
+    """Request a tunnel to ``req``'s host from the proxy at the other end of ``protocol``.
+
+    :raises ClientHttpProxyError: if it does not give one
+    """
+    try:
+        response = begin_tunnel(req, to_proxy, protocol)
         await response._wait_for_head()
-        # The connection is not the response's to close.
-        response._released = True
-        if response.status != 200:
-            reason = response.reason or HTTPStatus(response.status).phrase
-            raise ClientHttpProxyError(
-                response.request_info,
-                response.history,
-                status=response.status,
-                message=reason,
-                headers=response.headers,
-            )
+        check_tunnel(response)
     except BaseException:
         protocol.close()
         raise
@@ -101,7 +113,6 @@ async def start_tls(
                     protocol,
                     context_for(req.ssl, connector._ssl),
                     server_hostname=(req.server_hostname or req.host).rstrip("."),
-                    ssl_handshake_timeout=timeout.total or None,
                     **options,
                 )
             if tls_transport is None:

@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyOSError, PyTimeoutError};
+use pyo3::exceptions::{PyConnectionResetError, PyOSError, PyTimeoutError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
@@ -17,13 +17,14 @@ use whorl_core::sched::OwnerCell;
 
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, new_future};
+use crate::http::client::address::{Candidate, shown_address};
 use crate::http::given;
 use crate::http::guard::EndGuard;
 use crate::http::h1::connection::HttpConnection;
 use crate::interpreter::{Collector, await_future};
 use crate::transport::{
-    Begun, ConnectAttempt, ConnectError, TlsClient, TlsTransport, connect, over_connected, set_result,
-    start_client,
+    Begun, ConnectAttempt, ConnectError, TlsClient, TlsProtocol, TlsTransport, connect, over_connected,
+    set_result, start_client,
 };
 
 /// TLS of a connection that is made.
@@ -54,15 +55,6 @@ pub struct DialPlan {
     pub local: Vec<SocketAddrAny>,
     /// TLS, if the connection is to be under it.
     pub tls: Option<TlsPlan>,
-}
-
-/// An address of the host, and its form in messages.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// The address.
-    pub address: SocketAddrAny,
-    /// As the `socket` module has it.
-    pub shown: String,
 }
 
 /// How an attempt has failed.
@@ -110,6 +102,35 @@ impl Dial {
         plan: DialPlan,
         candidates: Vec<Candidate>,
     ) -> PyResult<Bound<'py, Self>> {
+        let dial = Self::make(event_loop, plan, candidates)?;
+        let step = dial.get().with(|state| state.race.begin())?;
+        Self::act(&dial, step)?;
+        Ok(dial)
+    }
+
+    /// Begins TLS with the host at the other end of a tunnel.
+    ///
+    /// # Errors
+    /// RuntimeError on another thread than the loop's.
+    pub fn begin_in_tunnel<'py>(
+        event_loop: &Bound<'py, EventLoop>,
+        plan: DialPlan,
+        tunnel: &Bound<'py, HttpConnection>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let dial = Self::make(event_loop, plan, Vec::new())?;
+        if let Err(error) = Self::upgrade(&dial, tunnel) {
+            HttpConnection::give_up(tunnel)?;
+            let _handshake = dial.get().with(|state| state.handshake.take())?;
+            Self::failed(&dial, 0, &error)?;
+        }
+        Ok(dial)
+    }
+
+    fn make<'py>(
+        event_loop: &Bound<'py, EventLoop>,
+        plan: DialPlan,
+        candidates: Vec<Candidate>,
+    ) -> PyResult<Bound<'py, Self>> {
         let state = DialState {
             race: Race::new(candidates.len(), plan.delay.is_some()),
             candidates,
@@ -124,10 +145,7 @@ impl Dial {
         let owner = Arc::clone(event_loop.get().owner());
         let dial =
             Self { event_loop: event_loop.clone().unbind(), plan, state: OwnerCell::new(owner, state) };
-        let dial = Bound::new(event_loop.py(), dial)?;
-        let step = dial.get().with(|state| state.race.begin())?;
-        Self::act(&dial, step)?;
-        Ok(dial)
+        Bound::new(event_loop.py(), dial)
     }
 
     fn with<R>(&self, act: impl FnOnce(&mut DialState) -> R + Send) -> PyResult<R> {
@@ -271,6 +289,20 @@ impl Dial {
             over_connected(event_loop, socket, &candidate.address, connection.as_any())?;
             return Ok(Some(connection.unbind()));
         };
+        let protocol = Self::start_tls(slf, tls, address, connection)?;
+        over_connected(event_loop, socket, &candidate.address, protocol.as_any())?;
+        Ok(None)
+    }
+
+    /// The protocol for a stream under TLS; its handshake begins when it is connected.
+    fn start_tls<'py>(
+        slf: &Bound<'py, Self>,
+        tls: &TlsPlan,
+        address: usize,
+        connection: Bound<'py, HttpConnection>,
+    ) -> PyResult<Bound<'py, TlsProtocol>> {
+        let py = slf.py();
+        let this = slf.get();
         let client = TlsClient {
             context: tls.context.bind(py).clone(),
             hostname: tls.hostname.as_ref().map(|name| name.bind(py)),
@@ -278,11 +310,23 @@ impl Dial {
             shutdown_timeout: tls.shutdown_timeout.as_ref().map(|seconds| seconds.bind(py).clone()),
             waiter: (slf.as_any().clone().unbind(), Self::handshake_done),
         };
-        let (protocol, transport) = start_client(event_loop, connection.as_any(), client)?;
+        let (protocol, transport) = start_client(this.event_loop.bind(py), connection.as_any(), client)?;
         let connection = connection.unbind();
         let _previous = this.with(|state| state.handshake.replace((address, connection, transport)))?;
-        over_connected(event_loop, socket, &candidate.address, protocol.as_any())?;
-        Ok(None)
+        Ok(protocol)
+    }
+
+    /// Has TLS take over the stream that a tunnel goes through.
+    fn upgrade(slf: &Bound<'_, Self>, tunnel: &Bound<'_, HttpConnection>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let (Some(tls), Some(stream)) = (&this.plan.tls, tunnel.get().transport(py)?) else {
+            return Err(PyConnectionResetError::new_err("the proxy has closed the tunnel"));
+        };
+        let connection = this.plan.factory.bind(py).call0()?.cast_into::<HttpConnection>()?;
+        let protocol = Self::start_tls(slf, tls, 0, connection)?;
+        stream.call_method1(intern!(py, "set_protocol"), (&protocol,))?;
+        protocol.call_method1(intern!(py, "connection_made"), (stream,)).map(drop)
     }
 
     /// The handshake is over.
@@ -451,24 +495,6 @@ fn cancel(py: Python<'_>, timer: Option<Py<PyAny>>) -> PyResult<()> {
     }
 }
 
-/// An address as the `socket` module has it.
-pub fn shown_address(address: &SocketAddrAny) -> String {
-    use std::net::{SocketAddrV4, SocketAddrV6};
-    if let Ok(address) = SocketAddrV4::try_from(address.clone()) {
-        return format!("('{}', {})", address.ip(), address.port());
-    }
-    match SocketAddrV6::try_from(address.clone()) {
-        Ok(address) => format!(
-            "('{}', {}, {}, {})",
-            address.ip(),
-            address.port(),
-            u32::from_be(address.flowinfo()),
-            address.scope_id()
-        ),
-        Err(_) => String::from("a Unix-domain socket"),
-    }
-}
-
 #[pymethods]
 impl Dial {
     /// The delay of an attempt has passed.
@@ -523,39 +549,4 @@ impl Dial {
         let _handshake = self.state.with(|state| (state.handshake.take(), state.timer.take()));
         let _guards = self.state.with(|state| (std::mem::take(&mut state.guards), state.future.take()));
     }
-}
-
-/// An address as Python gives it: `(host, port)` or `(host, port, flow, scope)` with a numeric host, or a path.
-///
-/// # Errors
-/// ValueError for a host that is no address, OSError for a path that is too long.
-pub fn address_of(address: &Bound<'_, PyAny>) -> PyResult<SocketAddrAny> {
-    use std::net::{IpAddr, SocketAddr, SocketAddrV6};
-    if let Ok(path) = address.cast::<pyo3::types::PyString>() {
-        let path = path.to_str()?;
-        // A name that begins with a NUL is abstract (Linux).
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let Some(name) = path.strip_prefix('\0') {
-            return Ok(rustix::net::SocketAddrUnix::new_abstract_name(name.as_bytes()).or_raise()?.into());
-        }
-        return Ok(rustix::net::SocketAddrUnix::new(path).or_raise()?.into());
-    }
-    if let Ok((host, port, flow, scope)) = address.extract::<(String, u16, u32, u32)>() {
-        let host = host.parse().map_err(|_| not_numeric(&host))?;
-        return Ok(SocketAddrV6::new(host, port, flow.to_be(), scope).into());
-    }
-    let (host, port): (String, u16) = address.extract()?;
-    let host: IpAddr = host.parse().map_err(|_| not_numeric(&host))?;
-    Ok(SocketAddr::new(host, port).into())
-}
-
-fn not_numeric(host: &str) -> PyErr {
-    pyo3::exceptions::PyValueError::new_err(format!("{host:?} is no address in numbers"))
-}
-
-/// The addresses with the families in turn: places in `families`, the family of each address. The first family comes `first`
-/// times, then one of each (RFC 8305, section 4).
-#[pyfunction]
-pub fn interleaved(families: Vec<u16>, first: usize) -> Vec<usize> {
-    whorl_core::client::race::interleaved(&families, first)
 }

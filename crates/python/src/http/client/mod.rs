@@ -7,9 +7,10 @@
 //! | `request_data.rs`, `request.rs`, `handle.rs` | a request; as a program sees it; either of the two |
 //! | `target.rs`, `fields.rs`, `outgoing_body.rs` | its URL, header fields and body |
 //! | `response.rs`, `ready.rs` | the response; an awaitable that is done |
-//! | `dial.rs` | a connection that is made |
+//! | `dial.rs`, `address.rs` | a connection that is made; addresses of hosts |
 //! | `deadlines.rs` | timeouts |
 
+mod address;
 mod call;
 mod call_scope;
 mod deadlines;
@@ -45,7 +46,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add_class::<session::SessionBase>(module)?;
     add_class::<step::TimedTask>(module)?;
     add_class::<target::RequestTarget>(module)?;
-    module.add_function(wrap_pyfunction!(dial::interleaved, module)?)?;
+    module.add_function(wrap_pyfunction!(address::interleaved, module)?)?;
     module.add_function(wrap_pyfunction!(session::class_versions, module)?)?;
     module.add_function(wrap_pyfunction!(call::new_request, module)?)?;
     module.add_function(wrap_pyfunction!(call::own_request, module)?)?;

@@ -8,15 +8,16 @@ use crate::http::client::call_scope::{CallScope, Signal};
 use whorl_core::client::retry;
 
 use crate::event_loop::EventLoop;
+use crate::http::client::address::{Candidate, address_of};
 use crate::http::client::deadlines::{RequestDeadlines, Timed};
-use crate::http::client::dial::{Candidate, Dial, DialPlan, Dialled, TlsPlan, address_of, shown_address};
+use crate::http::client::dial::{Dial, DialPlan, Dialled, TlsPlan};
 use crate::http::client::step::{AwaitedStep, Poll};
 use crate::http::given;
 use crate::http::h1::connection::HttpConnection;
 use crate::http::pool::{ConnectionPool, Grant, PoolSlot, PoolWaiter};
 use crate::http::poolable::PooledConnection;
 
-use super::{Acquired, Hop, HopStage, awaited_again};
+use super::{Acquired, Hop, HopStage, NewConnection, NewTlsSession, awaited_again};
 
 impl Hop {
     pub(super) fn connect(&mut self, py: Python<'_>) -> PyResult<Poll<Py<PyAny>>> {
@@ -40,7 +41,7 @@ impl Hop {
             ))?;
             return self.await_connection(py, &coroutine);
         };
-        if traces.listen_to(Signal::Connection) || self.request.has_proxy(py)? {
+        if traces.listen_to(Signal::Connection) {
             let request = self.request.object(py, &scope)?;
             return self.acquire(py, request.as_any(), None);
         }
@@ -60,6 +61,11 @@ impl Hop {
         match grant {
             Grant::Connection(connection) => {
                 let acquired = Acquired::of(&connection)?;
+                if self.request.has_proxy(py)?
+                    && let Err(error) = self.add_proxy_credentials(py)
+                {
+                    return acquired.fail(py, error);
+                }
                 if !self.can_be_repeated(py)? && !acquired.protocol.get().look(py)? {
                     // Its permit goes to the next of the queue, and this request has another try.
                     acquired.give_up(py)?;
@@ -83,6 +89,13 @@ impl Hop {
             }
             Grant::Closed => Err(closed(py)?),
         }
+    }
+
+    /// Has the request carry the credentials for its proxy: on a new connection that is the tunnel's business.
+    fn add_proxy_credentials(&mut self, py: Python<'_>) -> PyResult<()> {
+        let request = self.request.object(py, &self.scope)?;
+        let connector = &self.scope.get().config.connector;
+        given::step(py, intern!(py, "proxy_request"))?.call1((connector, request)).map(drop)
     }
 
     /// Whether the request is sent again if its connection turns out to be closed: then there is no need to look first.
@@ -170,17 +183,24 @@ impl Hop {
         let py = slot.py();
         let scope = self.scope.clone_ref(py);
         let config = &scope.get().config;
-        let candidates = addresses
-            .try_iter()?
-            .map(|address| {
-                let address = address_of(&address?)?;
-                Ok(Candidate { shown: shown_address(&address), address })
-            })
-            .collect::<PyResult<Vec<_>>>()?;
-        let (plan, keeps_session) = plan_of(plan)?;
+        let candidates =
+            addresses.try_iter()?.map(|address| Candidate::of(&address?)).collect::<PyResult<Vec<_>>>()?;
+        let (plan, new) = plan_of(plan)?;
         let event_loop = config.event_loop.bind(py).cast::<EventLoop>()?;
         let dial = Dial::begin(event_loop, plan, candidates)?;
-        self.new_tls = keeps_session;
+        self.new = new;
+        self.await_dial(slot, dial)
+    }
+
+    /// Waits until a connection is made for the permit.
+    pub(super) fn await_dial(
+        &mut self,
+        slot: &Bound<'_, PoolSlot>,
+        dial: Bound<'_, Dial>,
+    ) -> PyResult<Poll<Py<PyAny>>> {
+        let py = slot.py();
+        let scope = self.scope.clone_ref(py);
+        let config = &scope.get().config;
         if let Some(outcome) = dial.get().take_outcome()? {
             return self.dialled(slot, outcome);
         }
@@ -219,6 +239,15 @@ impl Hop {
             HttpConnection::give_up(&connection)?;
             PoolSlot::give_back(slot)?;
             return Err(closed(py)?);
+        }
+        if let Some(tunnel) = self.new.tunnel.take() {
+            return self.open_tunnel(slot, &connection, tunnel.bind(py));
+        }
+        if let Some(session) = &mut self.new.tls_session
+            && let Some(transport) = connection.get().transport(py)?
+        {
+            let ssl_object = transport.call_method1(intern!(py, "get_extra_info"), ("ssl_object",))?;
+            session.ssl_object = (!ssl_object.is_none()).then(|| ssl_object.unbind());
         }
         PoolSlot::fill(slot, PooledConnection::new(&connection))?;
         let acquired = Acquired { protocol: connection.unbind(), object: None };
@@ -266,19 +295,16 @@ pub fn fill_slot(slot: &Bound<'_, PoolSlot>, connection: &Bound<'_, HttpConnecti
     PoolSlot::fill(slot, PooledConnection::new(connection))
 }
 
-/// The names of a TLS session that is to be kept, for `keep_tls_session()`.
-type KeptSession = Option<Py<PyAny>>;
-
 /// Reads what `dial_plan()` returns: URL, key, addresses, the protocol's factory, delay, local addresses, and for TLS the
-/// context, the name, a session, the seconds for its shutdown, and what its session is kept for.
-fn plan_of(plan: &Bound<'_, PyTuple>) -> PyResult<(DialPlan, KeptSession)> {
+/// context, the name, a session, the seconds for its shutdown, and what its session is kept for; last the tunnel.
+pub(super) fn plan_of(plan: &Bound<'_, PyTuple>) -> PyResult<(DialPlan, NewConnection)> {
     type Tls = (Py<PyAny>, Option<Py<PyAny>>, Option<Py<PyAny>>, Option<Py<PyAny>>, Option<Py<PyAny>>);
     let tls: Option<Tls> = plan.get_item(6)?.extract()?;
     let local = plan.get_item(5)?;
     let local = local.try_iter()?.map(|address| address_of(&address?)).collect::<PyResult<Vec<_>>>()?;
-    let mut kept = None;
+    let mut new = NewConnection { tls_session: None, tunnel: plan.get_item(7)?.extract()? };
     let tls = tls.map(|(context, hostname, session, shutdown_timeout, keeps)| {
-        kept = keeps;
+        new.tls_session = keeps.map(|kept| NewTlsSession { kept, ssl_object: None });
         TlsPlan { context, hostname, session, shutdown_timeout }
     });
     let plan = DialPlan {
@@ -289,5 +315,5 @@ fn plan_of(plan: &Bound<'_, PyTuple>) -> PyResult<(DialPlan, KeptSession)> {
         local,
         tls,
     };
-    Ok((plan, kept))
+    Ok((plan, new))
 }

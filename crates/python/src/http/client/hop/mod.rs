@@ -6,6 +6,7 @@
 mod awaitable;
 mod connecting;
 mod sending;
+mod tunnel;
 
 pub use awaitable::{HopAwaitable, RequestHandler, thrown};
 pub use connecting::fill_slot;
@@ -30,6 +31,8 @@ use crate::http::h1::exchange::Exchange;
 use crate::http::pool::{PoolSlot, PoolWaiter};
 use crate::interpreter::in_destructor;
 
+use tunnel::Tunnel;
+
 /// A request whose response's head is awaited.
 #[derive(Debug)]
 struct InFlight {
@@ -38,8 +41,6 @@ struct InFlight {
     upload: Option<Upload>,
     /// The connection, as a connector of the program's has given it.
     connection: Option<Py<PyAny>>,
-    /// A new connection whose TLS session is to be kept.
-    protocol: Option<Py<HttpConnection>>,
 }
 
 /// A body that Python writes.
@@ -68,6 +69,8 @@ enum HopStage {
     Resolving(AwaitedStep, Py<PyTuple>, Py<PoolSlot>),
     /// A connection is being made, for a permit.
     Dialling(Py<Dial>, Py<PoolSlot>),
+    /// The proxy at the other end of a connection is asked for a tunnel, for a permit.
+    Tunnelling(Tunnel, Py<PoolSlot>),
     /// A connection is being made by the connector.
     Connecting(AwaitedStep),
     /// It has its connection.
@@ -100,14 +103,31 @@ pub struct Hop {
     pub request: RequestHandle,
     stage: HopStage,
     until: Until,
-    /// What the TLS session of a new connection is kept for.
-    new_tls: Option<Py<PyAny>>,
+    new: NewConnection,
+}
+
+/// The TLS session of a new connection.
+#[derive(Debug)]
+struct NewTlsSession {
+    /// What it is kept for.
+    kept: Py<PyAny>,
+    /// The `ssl.SSLObject`, once the handshake is over.
+    ssl_object: Option<Py<PyAny>>,
+}
+
+/// What there is to do for a new connection.
+#[derive(Debug, Default)]
+struct NewConnection {
+    /// Its TLS session, which is to be kept.
+    tls_session: Option<NewTlsSession>,
+    /// The tunnel through the proxy that it leads to: the request, the one for the proxy, and the plan of the connection in it.
+    tunnel: Option<Py<PyTuple>>,
 }
 
 impl Hop {
     /// A request that has not begun.
-    pub const fn new(scope: Py<CallScope>, request: RequestHandle) -> Self {
-        Self { scope, request, stage: HopStage::New, until: Until::Head, new_tls: None }
+    pub fn new(scope: Py<CallScope>, request: RequestHandle) -> Self {
+        Self { scope, request, stage: HopStage::New, until: Until::Head, new: NewConnection::default() }
     }
 
     /// A request on a connection, until it is sent.
@@ -123,7 +143,7 @@ impl Hop {
             request: RequestHandle::Object(request.clone().unbind()),
             stage,
             until: Until::Sent,
-            new_tls: None,
+            new: NewConnection::default(),
         }
     }
 
@@ -161,7 +181,7 @@ impl Hop {
                     Err(error)
                 }
             },
-            (stage @ HopStage::Dialling(..), Some(error)) => {
+            (stage @ (HopStage::Dialling(..) | HopStage::Tunnelling(..)), Some(error)) => {
                 self.stage = stage;
                 self.give_up(py)?;
                 Err(error)
@@ -173,6 +193,7 @@ impl Hop {
                     Ok(Poll::Early)
                 }
             },
+            (HopStage::Tunnelling(tunnel, slot), None) => self.enter_tunnel(slot.bind(py), tunnel),
             (HopStage::Connecting(mut step), thrown) => match step.resume(py, thrown, limited)? {
                 Poll::Ready(connection) => {
                     let acquired = Acquired::of(connection.bind(py))?;
@@ -236,6 +257,11 @@ impl Hop {
                 let give_back = slot.bind(py).getattr(intern!(py, "give_back"))?;
                 finish_on(event_loop, give_back, &PyTuple::empty(py)).and(given_up)
             }
+            HopStage::Tunnelling(tunnel, slot) => {
+                let left = tunnel.leave(py);
+                let give_back = slot.bind(py).getattr(intern!(py, "give_back"))?;
+                finish_on(event_loop, give_back, &PyTuple::empty(py)).and(left)
+            }
             HopStage::Connecting(step) | HopStage::Starting(step) => step.close(py),
             HopStage::Connected(acquired) => acquired.leave(event_loop),
             HopStage::Announcing(step, acquired) | HopStage::Sending(step, acquired) => {
@@ -262,7 +288,11 @@ impl Hop {
     /// Shows the garbage collector the references.
     pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.scope)?;
-        visit.call(&self.new_tls)?;
+        if let Some(session) = &self.new.tls_session {
+            visit.call(&session.kept)?;
+            visit.call(&session.ssl_object)?;
+        }
+        visit.call(&self.new.tunnel)?;
         self.request.visit(visit)?;
         match &self.stage {
             HopStage::New | HopStage::Over => Ok(()),
@@ -276,16 +306,19 @@ impl Hop {
                 visit.call(dial)?;
                 visit.call(slot)
             }
+            HopStage::Tunnelling(tunnel, slot) => {
+                tunnel.visit(visit)?;
+                visit.call(slot)
+            }
             HopStage::Connecting(step) | HopStage::Starting(step) => step.visit(visit),
             HopStage::Connected(acquired) => acquired.visit(visit),
             HopStage::Announcing(step, acquired) | HopStage::Sending(step, acquired) => {
                 step.visit(visit)?;
                 acquired.visit(visit)
             }
-            HopStage::Awaiting(InFlight { exchange, upload, connection, protocol, .. }) => {
+            HopStage::Awaiting(InFlight { exchange, upload, connection, .. }) => {
                 visit.call(exchange)?;
                 visit.call(connection)?;
-                visit.call(protocol)?;
                 match upload {
                     Some(Upload { writer, task }) => {
                         visit.call(writer)?;

@@ -18,7 +18,7 @@ use crate::http::h1::connection::HttpConnection;
 use crate::http::h1::exchange::Exchange;
 use crate::transport::Chunk;
 
-use super::{Acquired, Hop, HopStage, InFlight, Until, Upload};
+use super::{Acquired, Hop, HopStage, InFlight, NewTlsSession, Until, Upload};
 
 /// A step that comes before a request is written.
 enum Begun {
@@ -127,8 +127,7 @@ impl Hop {
             exchange.get().set_guard(Box::new(deadline))?;
         }
         let connection = acquired.object.as_ref().map(|object| object.clone_ref(py));
-        let protocol = self.new_tls.is_some().then(|| acquired.protocol.clone_ref(py));
-        Ok(InFlight { exchange, record, upload, connection, protocol })
+        Ok(InFlight { exchange, record, upload, connection })
     }
 
     // Its response.
@@ -149,10 +148,8 @@ impl Hop {
         let response = self.response(py, &in_flight).inspect_err(|_| {
             let _kept = in_flight.give_up(py);
         })?;
-        if let Some(kept) = self.new_tls.take()
-            && let Some(source) = &in_flight.protocol
-        {
-            given::step(py, intern!(py, "keep_tls_session"))?.call1((kept, source))?;
+        if let Some(NewTlsSession { ssl_object: Some(ssl_object), kept }) = self.new.tls_session.take() {
+            given::step(py, intern!(py, "keep_tls_session"))?.call1((kept, ssl_object))?;
         }
         if exchange.get().is_tunnel()? {
             // Another protocol has limits of its own.

@@ -205,7 +205,7 @@ impl HttpConnection {
 
     /// The transport, until it is closed.
     #[getter]
-    fn transport<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    pub fn transport<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         Ok(self.handle(py)?.map(|handle| handle.object(py)))
     }
 
