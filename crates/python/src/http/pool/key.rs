@@ -3,6 +3,7 @@
 use std::hash::{Hash, Hasher};
 
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 /// Python's `ConnectionKey`, compared without Python: a connection must never serve a request with other settings.
 #[derive(Debug)]
@@ -43,16 +44,13 @@ impl ConnectionKey {
         );
         let (host, port, is_ssl, ssl, proxy, proxy_auth, proxy_headers_hash, server_hostname): Tuple<'_> =
             object.extract()?;
-        let shown = |value: &Bound<'_, PyAny>| -> PyResult<Option<String>> {
-            if value.is_none() { Ok(None) } else { Ok(Some(value.repr()?.to_string())) }
-        };
         let parts = Parts {
             host,
             port,
             is_ssl,
             ssl: ssl.as_ptr() as usize,
-            proxy: shown(&proxy)?,
-            proxy_auth: shown(&proxy_auth)?,
+            proxy: if proxy.is_none() { None } else { Some(proxy.str()?.to_string()) },
+            proxy_auth: credentials(&proxy_auth)?,
             proxy_headers_hash,
             server_hostname,
         };
@@ -63,6 +61,15 @@ impl ConnectionKey {
     pub const fn object(&self) -> &Py<PyAny> {
         &self.object
     }
+}
+
+/// All of a `BasicAuth`, as text: its own representation has no password.
+fn credentials(auth: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+    if auth.is_none() {
+        return Ok(None);
+    }
+    let parts = auth.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+    Ok(Some(PyTuple::new(auth.py(), parts)?.repr()?.to_string()))
 }
 
 impl PartialEq for ConnectionKey {
