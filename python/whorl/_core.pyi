@@ -21,6 +21,7 @@ from yarl import URL
 from whorl.http.response import ClientResponse
 
 __all__ = [
+    "SECRET_FIELDS",
     "CallScope",
     "ConnectAttempt",
     "ConnectionPool",
@@ -389,6 +390,8 @@ class Listener:
     ) -> Self: ...
     def close(self) -> None: ...
     def _resume(self) -> None: ...
+
+SECRET_FIELDS: list[str]
 
 def give_exceptions(exceptions: object, http_exceptions: object) -> None: ...
 def give_steps(steps: object) -> None: ...

@@ -84,7 +84,7 @@ class RawServer:
         self.errors: list[BaseException] = []
 
     async def __aenter__(self) -> RawServer:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, **self._options)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, **self._options)
         self.port: int = self._server.sockets[0].getsockname()[1]
         scheme = "https" if "ssl" in self._options else "http"
         self.url = f"{scheme}://127.0.0.1:{self.port}/"
@@ -103,10 +103,19 @@ class RawServer:
         if error is None:
             assert not self.errors, self.errors
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of asyncio's streams is an error of the loop's if it is cancelled before it begins, as where
+        # a client closes at the end of the handshake.
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
+
+        def over(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            writer.close()
+
+        task.add_done_callback(over)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Peer(self, self.accepted, reader, writer)
         self.accepted += 1
         self.open += 1
@@ -125,7 +134,6 @@ class RawServer:
             writer.close()
             with contextlib.suppress(BaseException):
                 await writer.wait_closed()
-            self._tasks.discard(task)
 
 
 def once(*pieces: bytes, then: str = "close") -> Script:

@@ -96,9 +96,6 @@ if TYPE_CHECKING:
     from .client_request import (
         ClientRequest as ClientRequest,
     )
-    from .client_request import (
-        RequestInfo as RequestInfo,
-    )
     from .compat import drop_in as drop_in
     from .connect.connector import (
         AddrInfoType as AddrInfoType,
@@ -298,6 +295,9 @@ if TYPE_CHECKING:
     from .hooks.tracing import (
         TraceResponseChunkReceivedParams as TraceResponseChunkReceivedParams,
     )
+    from .request_info import (
+        RequestInfo as RequestInfo,
+    )
     from .response import (
         ClientResponse as ClientResponse,
     )
@@ -461,10 +461,8 @@ _NAMES = {
         "TraceRequestStartParams",
         "TraceResponseChunkReceivedParams",
     ),
-    "client_request": (
-        "ClientRequest",
-        "RequestInfo",
-    ),
+    "client_request": ("ClientRequest",),
+    "request_info": ("RequestInfo",),
     "response": ("ClientResponse",),
     "session": (
         "ClientSession",

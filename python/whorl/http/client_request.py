@@ -10,7 +10,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 from yarl import URL
@@ -24,8 +24,9 @@ from .body.writer import StreamWriter
 from .connect.tls import SSL_SCHEMES, SSLSetting
 from .cookies.header import build_cookie_header
 from .exceptions import ClientConnectionError, ClientOSError, InvalidURL
-from .helpers import HttpVersion, HttpVersion11, Sentinel, TimerNoop, sentinel
+from .helpers import HttpVersion, HttpVersion11, TimerNoop
 from .lazy import lazy
+from .request_info import ConnectionKey, RequestInfo, connection_key
 from .timeouts import is_timeout
 
 if TYPE_CHECKING:
@@ -46,44 +47,6 @@ _NOT_TOKEN = re.compile(r"[^-!#$%&'*+.^_`|~0-9a-zA-Z]")
 
 # Seconds for which 100 Continue is awaited, as in curl.
 _CONTINUE_AFTER: Final = 1.0
-
-
-class _RequestInfo(NamedTuple):
-    url: URL
-    method: str
-    headers: CIMultiDictProxy[str]
-    real_url: URL
-
-
-class RequestInfo(_RequestInfo):
-    """The request of a response, and of an exception about one.
-
-    ``url`` has no fragment, ``real_url`` is the requested one.
-    """
-
-    def __new__(
-        cls, url: URL, method: str, headers: CIMultiDictProxy[str], real_url: URL | Sentinel = sentinel
-    ) -> RequestInfo:
-        """``real_url`` is ``url`` unless it is given."""
-        return super().__new__(cls, url, method, headers, url if isinstance(real_url, Sentinel) else real_url)
-
-
-class ConnectionKey(NamedTuple):
-    """What requests must have in common to share a connection."""
-
-    host: str
-    port: int | None
-    is_ssl: bool
-    ssl: SSLSetting
-    proxy: URL | None
-    proxy_auth: BasicAuth | None
-    proxy_headers_hash: int | None
-    server_hostname: str | None = None
-
-
-def connection_key(url: URL, ssl: SSLSetting = True) -> ConnectionKey:
-    """The key of a request without a proxy."""
-    return ConnectionKey(url.raw_host or "", url.port, url.scheme in SSL_SCHEMES, ssl, None, None, None)
 
 
 class Destination:
@@ -190,7 +153,9 @@ class ClientRequest(_core.RequestBase):
         if timer is not None:
             self._timer = timer
         if proxy is not None and proxy_auth and not is_basic_auth(proxy_auth):
-            raise ValueError(f"proxy_auth must be None or BasicAuth() tuple, not {proxy_auth!r}")
+            raise ValueError(
+                f"proxy_auth must be None or BasicAuth() tuple, not a {type(proxy_auth).__name__}"
+            )
         if proxy_headers is not None and not isinstance(proxy_headers, MultiDict | MultiDictProxy):
             proxy_headers = CIMultiDict(proxy_headers)
         self._build(
@@ -313,7 +278,7 @@ class ClientRequest(_core.RequestBase):
         if auth is None:
             return
         if not is_basic_auth(auth):
-            raise TypeError(f"BasicAuth() tuple is required instead of {auth!r}")
+            raise TypeError(f"BasicAuth() tuple is required instead of a {type(auth).__name__}")
         self._set_auth(auth)
 
     # Its body.

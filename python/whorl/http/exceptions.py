@@ -25,7 +25,8 @@ All derive from :exc:`ClientError`, except :exc:`WSMessageTypeError`, which is a
         ├── InvalidUrlRedirectClientError    (InvalidUrlClientError)
         └── NonHttpUrlRedirectClientError    (NonHttpUrlClientError)
 
-All of them can be pickled, and keep attributes that were set on them.
+All of them can be pickled, and keep attributes that were set on them. What they say, and their
+representations, have no credentials in them: not those of a URL, nor of header fields.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ import ssl
 import warnings
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .auth.redaction import redacted_headers, redacted_url, url_repr
 from .exception_type import ExceptionType
 
 if TYPE_CHECKING:
@@ -130,7 +132,8 @@ class ClientResponseError(ClientError):
         self.headers = headers
 
     def __str__(self) -> str:
-        return f"{self.status}, message={self.message!r}, url={str(self.request_info.real_url)!r}"
+        url = redacted_url(self.request_info.real_url)
+        return f"{self.status}, message={self.message!r}, url={url!r}"
 
     def __repr__(self) -> str:
         said = [repr(self.request_info), repr(self.history)]
@@ -139,7 +142,7 @@ class ClientResponseError(ClientError):
         if self.message != "":
             said.append(f"message={self.message!r}")
         if self.headers is not None:
-            said.append(f"headers={self.headers!r}")
+            said.append(f"headers={redacted_headers(self.headers)}")
         return f"{type(self).__name__}({', '.join(said)})"
 
     @property
@@ -365,7 +368,8 @@ class InvalidURL(ClientError, ValueError):
         return self._description
 
     def __str__(self) -> str:
-        return f"{self._url} - {self._description}" if self._description else str(self._url)
+        url = redacted_url(self._url)
+        return f"{url} - {self._description}" if self._description else url
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"
@@ -377,6 +381,14 @@ class InvalidUrlClientError(InvalidURL):
 
 class NonHttpUrlClientError(ClientError):
     """The scheme of the URL is not one of http, https, ws and wss."""
+
+    def __str__(self) -> str:
+        url = self.args[0] if self.args else ""
+        return " - ".join([redacted_url(url), *map(str, self.args[1:])])
+
+    def __repr__(self) -> str:
+        shown = [repr(redacted_url(arg)) if isinstance(arg, str) else url_repr(arg) for arg in self.args]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 class RedirectClientError(ClientError):

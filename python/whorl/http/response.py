@@ -22,8 +22,9 @@ from yarl import URL
 from whorl import _core
 
 from . import hdrs
+from .auth.redaction import redacted_headers, redacted_url
 from .body import content_disposition
-from .client_request import RequestInfo, finished
+from .client_request import finished
 from .connect.connection import HttpConnection
 from .cookies.header import parse_set_cookie_headers
 from .exceptions import ClientConnectionError, ClientResponseError, ContentTypeError
@@ -36,6 +37,7 @@ from .helpers import (
 )
 from .http_exceptions import HttpProcessingError
 from .lazy import lazy
+from .request_info import RequestInfo
 from .streams import EMPTY_PAYLOAD, StreamReader
 from .typedefs import DEFAULT_JSON_DECODER
 
@@ -505,7 +507,8 @@ class ClientResponse(_core.ResponseBase):
 
     def __repr__(self) -> str:
         reason = str(self.reason).encode("unicode_escape").decode("ascii")
-        return f"<ClientResponse({self.url}) [{self.status} {reason}]>\n{self.headers}\n"
+        headers = redacted_headers(self.headers)
+        return f"<ClientResponse({redacted_url(self.url)}) [{self.status} {reason}]>\n{headers}\n"
 
     # Its body.
 

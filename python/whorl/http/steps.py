@@ -22,16 +22,10 @@ from whorl import _core
 
 from . import hdrs
 from .auth.basic import BasicAuth, basicauth_from_netrc, is_basic_auth, netrc_from_env, strip_auth_from_url
+from .auth.redaction import redacted_url
 from .body import payload as payloads
 from .body.formdata import FormData, is_form
-from .client_request import (
-    ClientRequest,
-    ConnectionKey,
-    Destination,
-    automatic_headers,
-    connection_key,
-    parsed_version,
-)
+from .client_request import ClientRequest, Destination, automatic_headers, parsed_version
 from .connect.connector import BaseConnector, Connection
 from .connect.native import connect_failed, connector_error, dial_plan
 from .connect.proxies import get_env_proxy_for_url
@@ -59,6 +53,7 @@ from .helpers import Sentinel, is_canonical_ipv4_address, is_ip_address
 from .hooks.middlewares import build_client_middlewares
 from .hooks.tracing import Trace
 from .http_exceptions import HttpProcessingError
+from .request_info import ConnectionKey, connection_key
 from .response import ClientResponse, sent_request_info
 from .timeouts import ClientTimeout, is_timeout, request_timeout
 
@@ -318,7 +313,7 @@ def check_proxy(proxy: URL, auth: object) -> None:
     :raises ValueError: for credentials of another type
     """
     if auth and not is_basic_auth(auth):
-        raise ValueError(f"proxy_auth must be None or BasicAuth() tuple, not {auth!r}")
+        raise ValueError(f"proxy_auth must be None or BasicAuth() tuple, not a {type(auth).__name__}")
 
 
 def check_auth(auth: object) -> None:
@@ -327,7 +322,7 @@ def check_auth(auth: object) -> None:
     :raises TypeError: for credentials of another type
     """
     if not is_basic_auth(auth):
-        raise TypeError(f"BasicAuth() tuple is required instead of {auth!r}")
+        raise TypeError(f"BasicAuth() tuple is required instead of a {type(auth).__name__}")
 
 
 def headers_for_proxy(session: ClientSession, headers: LooseHeaders | None) -> CIMultiDict[str]:
@@ -742,7 +737,7 @@ async def clean_up(
 
 def warn_unclosed(loop: asyncio.AbstractEventLoop, method: str, url: URL) -> None:
     """In debug mode: a response that was not released."""
-    text = f"Unclosed response <ClientResponse({url})> to {method}"
+    text = f"Unclosed response <ClientResponse({redacted_url(url)})> to {method}"
     warnings.warn(text, ResourceWarning, stacklevel=2)
     loop.call_exception_handler({"message": text})
 

@@ -8,6 +8,7 @@ use std::fmt;
 use super::Version;
 use super::error::Excerpt;
 use super::grammar;
+use super::secret::is_secret;
 
 /// The end of a chunk's data, and of a head.
 pub const CRLF: &[u8] = b"\r\n";
@@ -69,6 +70,11 @@ impl EncodeError {
     fn new(part: MessagePart, fault: EncodeFault, bytes: &[u8]) -> Self {
         let position = if let EncodeFault::Byte { position, .. } = fault { position } else { 0 };
         Self { part, fault, excerpt: Excerpt::around(bytes, position) }
+    }
+
+    /// The error about a value of the field `name`, which does not show a credential.
+    fn without_secret(self, name: &[u8]) -> Self {
+        if is_secret(name) { Self { excerpt: Excerpt::around(b"", 0), ..self } } else { self }
     }
 
     /// The kind of error.
@@ -168,7 +174,8 @@ pub fn status_line(
 pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), EncodeError> {
     check(name, grammar::outside_token, || MessagePart::FieldName)?;
     if !value.is_empty() {
-        check(value, grammar::outside_text, || MessagePart::FieldValue(name.escape_ascii().to_string()))?;
+        let part = || MessagePart::FieldValue(name.escape_ascii().to_string());
+        check(value, grammar::outside_text, part).map_err(|error| error.without_secret(name))?;
     }
     write(out, &[name, b": ", value, CRLF]);
     Ok(())

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::secret::without_secret;
+
 /// The most of a message that an error shows, in bytes.
 const SHOWN: usize = 64;
 
@@ -103,7 +105,17 @@ impl ParseError {
         bytes: &[u8],
         position: usize,
     ) -> Self {
-        Self(Box::new(Report { kind, why, section, excerpt: Excerpt::around(bytes, position) }))
+        let is_field = matches!(
+            kind,
+            ParseErrorKind::BadField
+                | ParseErrorKind::FieldTooLong { .. }
+                | ParseErrorKind::TooManyFields { .. }
+                | ParseErrorKind::HeadTooLong { .. }
+        );
+        let shown = if is_field { without_secret(bytes) } else { bytes };
+        let mut excerpt = Excerpt::around(shown, position.min(shown.len()));
+        excerpt.cut_after |= shown.len() < bytes.len();
+        Self(Box::new(Report { kind, why, section, excerpt }))
     }
 
     /// An error that shows the beginning of `bytes`.
@@ -237,6 +249,20 @@ mod tests {
         assert!(text.starts_with("bad header field: a control character: \"…aaa"), "{text}");
         assert!(text.contains("aa\\x00aa") && text.ends_with("aaa…\" (RFC 9110 section 5.5)"), "{text}");
         assert!(text.len() < 200);
+    }
+
+    #[test]
+    fn no_error_shows_the_value_of_a_credential() {
+        let line = b"Set-Cookie: session=topsecret\0; Path=/";
+        let (why, section) = ("the value has a control character", "RFC 9110 section 5.5");
+        let bad = ParseError::at(ParseErrorKind::BadField, why, section, line, 30);
+        assert_eq!(
+            bad.to_string(),
+            "bad header field: the value has a control character: \"Set-Cookie:…\" (RFC 9110 section 5.5)"
+        );
+        let long =
+            ParseError::new(ParseErrorKind::FieldTooLong { limit: 8 }, "", "", b"aUTHORIZATION : topsecret");
+        assert!(!long.to_string().contains("topsecret"), "{long}");
     }
 
     #[test]

@@ -75,6 +75,7 @@
 //! | `framing.rs` | where a message ends, and whether the connection outlives it |
 //! | `body.rs`, `chunked.rs` | content out of its framing |
 //! | `encode.rs` | heads and chunks as they are sent; refuses text that would begin another field or message |
+//! | `error.rs`, `secret.rs` | errors with the bytes that are wrong; fields whose values they do not show |
 //!
 //! A head that lies whole in the input, as nearly all do, is read at once: httparse goes over it, anything httparse is
 //! lenient about (a bare LF) is checked, and the block is copied once; fields are that block and places in it. Where
@@ -94,6 +95,7 @@ mod grammar;
 mod limits;
 mod message;
 mod parser;
+mod secret;
 mod section;
 mod start_line;
 mod tolerance;
@@ -104,4 +106,5 @@ pub use framing::{Framing, RequestKind};
 pub use limits::ParserLimits;
 pub use message::{RequestHead, ResponseHead, Version};
 pub use parser::{Finish, MessageEvent, Parser, ParserRole, RequestParser, ResponseParser};
+pub use secret::SECRET_FIELDS;
 pub use tolerance::Tolerance;

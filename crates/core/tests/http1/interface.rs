@@ -284,6 +284,15 @@ fn a_head_is_written_as_it_is_given() {
 }
 
 #[test]
+fn a_credential_that_cannot_be_sent_is_named_and_not_shown() {
+    let error = encode::field(&mut Vec::new(), b"authorization", b"Bearer topsecret\n").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the value of the header field authorization has a line feed (0x0A) at index 16, which cannot be sent"
+    );
+}
+
+#[test]
 fn what_would_begin_another_field_is_refused_and_named() {
     let (part, text) = refused(|out| encode::field(out, b"X-Name", b"a\r\nHost: evil"));
     assert_eq!(part, MessagePart::FieldValue("X-Name".into()));

@@ -70,6 +70,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add_class::<pool::PoolWaiter>(module)?;
     module.add_function(wrap_pyfunction!(h1::encode::encode_head, module)?)?;
     module.add_function(wrap_pyfunction!(finish::finish_on, module)?)?;
+    module.add("SECRET_FIELDS", whorl_core::http1::SECRET_FIELDS)?;
     client::add_to(module)?;
     given::add_to(module)?;
     websocket::add_to(module)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from yarl import URL
 
 from ..log import client_logger
+from .redaction import HIDDEN, auth_repr
 
 if TYPE_CHECKING:
     import netrc
@@ -32,9 +33,15 @@ def encode_basic_auth(login: str, password: str = "", encoding: str = "utf-8") -
 
     Raises :exc:`ValueError` for a login with a colon, which the server could not tell from the password.
     """
-    if ":" in login:
-        raise ValueError(f'A ":" is not allowed in login (RFC 7617, section 2), got {login!r}')
+    _check_login(login)
     return "Basic " + b64encode(f"{login}:{password}".encode(encoding)).decode("ascii")
+
+
+def _check_login(login: str) -> None:
+    if ":" in login:
+        # What follows the colon is probably the password.
+        shown = f"{login.partition(':')[0]}:{HIDDEN}"
+        raise ValueError(f'A ":" is not allowed in login (RFC 7617, section 2), got {shown!r}')
 
 
 class _Credentials(NamedTuple):
@@ -47,7 +54,8 @@ class BasicAuth(_Credentials):
     """The login and password of a user, and the encoding that they are sent in.
 
     As in aiohttp since 3.14, making one gives a :exc:`DeprecationWarning`: the header from
-    :func:`encode_basic_auth` replaces it. Raises :exc:`ValueError` for None and for a login with a colon.
+    :func:`encode_basic_auth` replaces it. Its representation does not show the password. Raises
+    :exc:`ValueError` for None and for a login with a colon.
     """
 
     __slots__ = ()
@@ -56,8 +64,7 @@ class BasicAuth(_Credentials):
         for name, value in (("login", login), ("password", password)):
             if value is None:
                 raise ValueError(f'None is not allowed as {name} value, use ""')
-        if ":" in login:
-            raise ValueError(f'A ":" is not allowed in login (RFC 7617, section 2), got {login!r}')
+        _check_login(login)
         warnings.warn(
             "BasicAuth is deprecated and will be removed in aiohttp 4.0; use aiohttp.encode_basic_auth() "
             "with headers={'Authorization': ...} instead",
@@ -88,7 +95,7 @@ class BasicAuth(_Credentials):
     def from_url(cls, url: URL, *, encoding: str = "latin1") -> BasicAuth | None:
         """Returns the user and password of the URL, or None if it has neither."""
         if not isinstance(url, URL):
-            raise TypeError(f"url should be yarl.URL instance, not {type(url).__name__}: use URL({url!r})")
+            raise TypeError(f"url should be yarl.URL instance, not {type(url).__name__}: use yarl.URL(url)")
         if url.raw_user is None and url.raw_password is None:
             return None
         return make_basic_auth(url.user or "", url.password or "", encoding)
@@ -96,6 +103,9 @@ class BasicAuth(_Credentials):
     def encode(self) -> str:
         """Returns the value of the Authorization field."""
         return encode_basic_auth(self.login, self.password, self.encoding)
+
+    def __repr__(self) -> str:
+        return auth_repr(self)
 
 
 def make_basic_auth(login: str, password: str = "", encoding: str = "latin1") -> BasicAuth:

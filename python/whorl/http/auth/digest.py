@@ -18,6 +18,7 @@ from yarl import URL
 from .. import hdrs
 from ..exceptions import ClientError
 from ..hooks.middlewares import ClientHandlerType
+from .redaction import HIDDEN
 
 __all__ = ["DigestAuthChallenge", "DigestAuthMiddleware"]
 
@@ -130,7 +131,9 @@ class DigestAuthMiddleware:
             if value is None:
                 raise ValueError(f'None is not allowed as {name} value, use ""')
         if ":" in login:
-            raise ValueError(f'A ":" is not allowed in username (RFC 7616, section 3.4.2), got {login!r}')
+            # What follows the colon is probably the password.
+            shown = f"{login.partition(':')[0]}:{HIDDEN}"
+            raise ValueError(f'A ":" is not allowed in username (RFC 7616, section 3.4.2), got {shown!r}')
         self._login = login
         self._password = password
         self._preemptive = preemptive

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from whorl import _core
 
-from ..client_request import ConnectionKey, Destination
+from ..client_request import Destination
 from ..exceptions import (
     ClientConnectionError,
     ClientConnectorCertificateError,
@@ -27,6 +27,7 @@ from ..exceptions import (
     UnixClientConnectorError,
 )
 from ..helpers import Sentinel, sentinel
+from ..request_info import ConnectionKey
 from ..timeouts import ceil_timeout, is_timeout
 from .connection import HttpConnection
 from .dns_cache import DNSCache

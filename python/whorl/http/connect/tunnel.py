@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from whorl import _core
 
 from .. import hdrs
+from ..auth.redaction import redacted_url
 from ..client_request import ClientRequest
 from ..exceptions import ClientConnectionError, ClientConnectorError, ClientHttpProxyError
 from ..response import ClientResponse
@@ -119,9 +120,10 @@ async def start_tls(
                 raise OSError("Failed to start TLS (possibly caused by closing transport)")
         except TypeError as error:
             transport.close()
+            proxy = None if req.proxy is None else redacted_url(req.proxy)
             raise ClientConnectionError(
                 f"Cannot initialize a TLS-in-TLS connection to host {req.host}:{req.port} through an"
-                f" underlying connection to an HTTPS proxy {req.proxy} ssl:{req.ssl} [{error}]"
+                f" underlying connection to an HTTPS proxy {proxy} ssl:{req.ssl} [{error}]"
             ) from error
         except BaseException:
             # It may have failed before it took the transport over.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
+from ..auth.redaction import redacted_headers, url_repr
 from .signals import Signal
 
 if TYPE_CHECKING:
@@ -64,7 +65,14 @@ class _HostParams:
     host: str
 
 
-@dataclass(frozen=True, slots=True)
+def _without_credentials(params: Any) -> str:
+    """The representation of parameters that have a URL or header fields."""
+    shown = {"url": url_repr, "headers": redacted_headers}
+    fields = [f"{name}={shown.get(name, repr)(getattr(params, name))}" for name in params.__match_args__]
+    return f"{type(params).__name__}({', '.join(fields)})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class _HeadParams:
     """What happened to a request, or its head."""
 
@@ -72,8 +80,10 @@ class _HeadParams:
     url: URL
     headers: CIMultiDict[str]
 
+    __repr__ = _without_credentials
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class _ChunkParams:
     """What happened to a piece of a body."""
 
@@ -81,8 +91,10 @@ class _ChunkParams:
     url: URL
     chunk: bytes
 
+    __repr__ = _without_credentials
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class _ResponseParams(_HeadParams):
     """What happened to a request that has a response."""
 
@@ -119,7 +131,7 @@ class TraceRequestEndParams(_ResponseParams):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class TraceRequestExceptionParams(_HeadParams):
     """The request ended with ``exception``."""
 

@@ -1,7 +1,5 @@
 //! The header fields of a request: encoded lines, or the `CIMultiDict` that a program has looked at.
 
-use std::borrow::Cow;
-
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -11,7 +9,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::http1::encode;
 
 use crate::errors::OrRaise;
-use crate::http::h1::encode::utf8;
+use crate::http::h1::encode::{type_name, utf8};
 use crate::http::h1::head;
 
 /// Where a line is in the bytes.
@@ -402,7 +400,7 @@ fn same_name(one: &Bound<'_, PyString>, other: &Bound<'_, PyString>) -> bool {
 
 fn name_text<'a, 'py>(name: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyString>> {
     name.cast::<PyString>().map_err(|_| {
-        PyTypeError::new_err(format!("the name of a header field must be str, not {}", shown(name)))
+        PyTypeError::new_err(format!("the name of a header field must be str, not {}", type_name(name)))
     })
 }
 
@@ -410,13 +408,9 @@ fn text<'a, 'py>(value: &'a Bound<'py, PyAny>, name: &str) -> PyResult<&'a Bound
     value.cast::<PyString>().map_err(|_| {
         PyTypeError::new_err(format!(
             "the value of the header field {name} must be str, not {}",
-            shown(value)
+            type_name(value)
         ))
     })
-}
-
-fn shown(object: &Bound<'_, PyAny>) -> Cow<'static, str> {
-    object.repr().map_or(Cow::Borrowed("an object that has no repr"), |repr| Cow::Owned(repr.to_string()))
 }
 
 /// `multidict.CIMultiDict`

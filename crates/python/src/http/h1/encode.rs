@@ -1,6 +1,7 @@
 //! Encodes heads of requests.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -52,15 +53,21 @@ pub fn encode_head<'py>(
     encode::request_line(&mut out, method, target, version).or_raise()?;
     for pair in headers.call_method0(pyo3::intern!(py, "items"))?.try_iter()? {
         let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?.extract()?;
-        encode::field(&mut out, &utf8(text(&name, "name")?)?, &utf8(text(&value, "value")?)?).or_raise()?;
+        let name = text(&name, "name of a header field")?;
+        let value = text(&value, format_args!("value of the header field {name}"))?;
+        encode::field(&mut out, &utf8(name)?, &utf8(value)?).or_raise()?;
     }
     encode::end_of_head(&mut out);
     Ok(PyBytes::new(py, &out))
 }
 
-fn text<'a, 'py>(object: &'a Bound<'py, PyAny>, what: &str) -> PyResult<&'a Bound<'py, PyString>> {
-    object.cast::<PyString>().map_err(|_| {
-        let shown = object.repr().map(|repr| repr.to_string()).unwrap_or_default();
-        PyTypeError::new_err(format!("the {what} of a header field must be str, not {shown}"))
-    })
+/// The name of an object's type, for errors that do not show the object: it may be a credential.
+pub fn type_name(object: &Bound<'_, PyAny>) -> String {
+    object.get_type().name().map(|name| name.to_string()).unwrap_or_default()
+}
+
+fn text<'a, 'py>(object: &'a Bound<'py, PyAny>, what: impl Display) -> PyResult<&'a Bound<'py, PyString>> {
+    object
+        .cast::<PyString>()
+        .map_err(|_| PyTypeError::new_err(format!("the {what} must be str, not {}", type_name(object))))
 }
