@@ -94,3 +94,28 @@ async def test_total_counts_from_the_first_hop(client: Any, kept: str) -> None:
             with pytest.raises(asyncio.TimeoutError):
                 await session.get(server.url + "2")
             await assert_nothing_acquired(session.connector)
+
+
+async def test_an_error_for_a_status_has_the_redirects_before_it(ours: Any) -> None:
+    """aiohttp sets them after its check, so that the error has none."""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            head, _ = await peer.request()
+            if b"/end" in head.split()[1]:
+                await peer.send(raw_response(b"", status="500 No"))
+            else:
+                await peer.send(raw_response(b"", "Location: /end", status="302 Found"))
+
+    seen: list[int] = []
+
+    async def check(response: Any) -> None:
+        seen.extend(hop.status for hop in response.history)
+        response.raise_for_status()
+
+    async with RawServer(script) as server, ours.ClientSession() as session:
+        for raise_for_status in (True, check):
+            with pytest.raises(ours.ClientResponseError) as raised:
+                await session.get(server.url, raise_for_status=raise_for_status)
+            assert [hop.status for hop in raised.value.history] == [302]
+    assert seen == [302]

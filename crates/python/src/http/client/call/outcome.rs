@@ -192,6 +192,11 @@ impl ActiveCall {
 
     pub(super) fn check_status(&mut self, py: Python<'_>) -> PyResult<Poll<Py<PyAny>>> {
         let Some(response) = &self.response else { return Err(awaited_again()) };
+        // Before the check: the error for the status has it.
+        if !self.history.is_empty() {
+            let history = PyTuple::new(py, &self.history)?;
+            response.setattr(py, intern!(py, "_history"), history)?;
+        }
         if let Some(check) = &self.status_check {
             let coroutine = check.call1(py, (response,))?;
             return self.await_step(py, coroutine.bind(py), CallStage::Checking);
@@ -204,10 +209,6 @@ impl ActiveCall {
 
     pub(super) fn end(&mut self, py: Python<'_>) -> PyResult<Poll<Py<PyAny>>> {
         let Some(response) = &self.response else { return Err(awaited_again()) };
-        if !self.history.is_empty() {
-            let history = PyTuple::new(py, &self.history)?;
-            response.setattr(py, intern!(py, "_history"), history)?;
-        }
         let scope = self.scope.clone_ref(py);
         let traces = &scope.get().traces;
         if traces.listen_to(Signal::RequestEnd) {
