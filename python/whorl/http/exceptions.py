@@ -98,6 +98,12 @@ class ClientError(Exception, metaclass=ExceptionType):
 # A response came.
 
 
+class _Fields(tuple[tuple[str, str], ...]):
+    """The header fields of an exception, while it is pickled or copied."""
+
+    __slots__ = ()
+
+
 class ClientResponseError(ClientError):
     """A response came that is not acceptable.
 
@@ -144,6 +150,22 @@ class ClientResponseError(ClientError):
         if self.headers is not None:
             said.append(f"headers={redacted_headers(self.headers)}")
         return f"{type(self).__name__}({', '.join(said)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from multidict import CIMultiDictProxy
+
+        state = self.__dict__
+        if isinstance(self.headers, CIMultiDictProxy):
+            # A proxy cannot be pickled.
+            state = {**state, "headers": _Fields((str(name), value) for name, value in self.headers.items())}
+        return type(self), self.args, state
+
+    def __setstate__(self, state: dict[str, Any] | None) -> None:
+        if state is not None and isinstance(fields := state.get("headers"), _Fields):
+            from multidict import CIMultiDict, CIMultiDictProxy
+
+            state = {**state, "headers": CIMultiDictProxy(CIMultiDict(fields))}
+        super().__setstate__(state)
 
     @property
     def code(self) -> int:

@@ -1,13 +1,15 @@
 """What identifies a request in its response and its errors, and a connection in the pool.
 
-Both are values, and are shown without credentials.
+Both are values: they are shown without credentials, and can be pickled with the exceptions that have them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import ssl as ssl_module
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from .auth.redaction import auth_repr, redacted_headers, url_repr
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from .auth.basic import BasicAuth
     from .connect.tls import SSLSetting
 
-__all__ = ["ConnectionKey", "RequestInfo", "connection_key"]
+__all__ = ["ConnectionKey", "PickledSSLContext", "RequestInfo", "connection_key"]
 
 
 class _RequestInfo(NamedTuple):
@@ -47,11 +49,47 @@ class RequestInfo(_RequestInfo):
             f"headers={redacted_headers(self.headers)}, real_url={url_repr(self.real_url)})"
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        headers = self.headers
+        if not isinstance(headers, CIMultiDictProxy):
+            return type(self), tuple(self)
+        # A proxy cannot be pickled.
+        fields = [(str(name), value) for name, value in headers.items()]
+        return _restored_request_info, (type(self), self.url, self.method, fields, self.real_url)
+
+
+def _restored_request_info(
+    cls: type[RequestInfo], url: URL, method: str, fields: Iterable[tuple[str, str]], real_url: URL
+) -> RequestInfo:
+    return cls(url, method, CIMultiDictProxy(CIMultiDict(fields)), real_url)
+
+
+class PickledSSLContext:
+    """Stands for the :class:`ssl.SSLContext` of a connection key that was pickled: a context has keys and
+    callbacks, which stay in their process."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PickledSSLContext) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return self._text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PickledSSLContext, (self._text,)
+
 
 class ConnectionKey(NamedTuple):
     """What requests must have in common to share a connection.
 
-    Its representation has no credentials.
+    Its representation has no credentials. Pickled, it has a :class:`PickledSSLContext` in place of a context.
     """
 
     host: str
@@ -70,6 +108,19 @@ class ConnectionKey(NamedTuple):
             for name, value in zip(self._fields, self, strict=True)
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not isinstance(self.ssl, ssl_module.SSLContext):
+            return type(self), tuple(self)
+        return type(self), (*self[:3], PickledSSLContext(repr(self.ssl)), *self[4:])
+
+    # A copy stays in its process, and a value needs none.
+
+    def __copy__(self) -> ConnectionKey:
+        return self
+
+    def __deepcopy__(self, memo: object) -> ConnectionKey:
+        return self
 
 
 def connection_key(url: URL, ssl: SSLSetting = True) -> ConnectionKey:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import re
 import sys
 import traceback
@@ -142,6 +143,8 @@ class ClientResponse(_core.ResponseBase):
     """
 
     _closed = False
+    # It was pickled or copied: there is no connection behind it.
+    _is_record = False
     _in_context = False
     _history: tuple[ClientResponse, ...] = ()
     _source_traceback: traceback.StackSummary | None = None
@@ -510,11 +513,32 @@ class ClientResponse(_core.ResponseBase):
         headers = redacted_headers(self.headers)
         return f"<ClientResponse({redacted_url(self.url)}) [{self.status} {reason}]>\n{headers}\n"
 
+    # Exceptions have responses, and are pickled on their way out of a worker process.
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle or copy is a record: the head, the request, and the body if it was read whole. It has no
+        connection, and a body that was not read cannot be read."""
+        head: dict[str, Any] = {}
+        with contextlib.suppress(RuntimeError):
+            # It has none before its head has come, or a tool has set one.
+            head["status"] = self.status
+        if head:
+            for name in ("reason", "version", "raw_headers", "_raw_cookie_headers"):
+                head[name] = getattr(self, name)
+            head["headers"] = [(str(name), value) for name, value in self.headers.items()]
+        if self._sent is not None or "request_info" in self.__dict__:
+            head["request_info"] = self.request_info
+        return _restored, (type(self), self.method, self.real_url, head, self._history, self._body)
+
     # Its body.
 
     @lazy
     def content(self) -> StreamReader:
         """The body as a stream. The bytes that have arrived go through it first."""
+        if self._is_record:
+            if self._body is None:
+                raise ClientConnectionError("Connection closed")
+            return EMPTY_PAYLOAD
         exchange = self._head()
         if not exchange.has_body and exchange.is_over():
             return EMPTY_PAYLOAD
@@ -655,6 +679,30 @@ class ClientResponse(_core.ResponseBase):
         """The URL. Deprecated for ``url``."""
         warnings.warn("Deprecated, use .url #1654", DeprecationWarning, stacklevel=2)
         return self.url
+
+
+def _restored(
+    cls: type[ClientResponse],
+    method: str,
+    url: URL,
+    head: dict[str, Any],
+    history: tuple[ClientResponse, ...],
+    body: bytes | None,
+) -> ClientResponse:
+    """The record of a response that was pickled or copied."""
+    # Without `__init__()`: a derived class may have parameters of its own.
+    response = cls.__new__(cls)
+    if "headers" in head:
+        head["_headers"] = CIMultiDictProxy(CIMultiDict(head.pop("headers")))
+    if "status" in head:
+        # It is the native half's.
+        response.status = head.pop("status")
+    response.__dict__.update(head, method=method, real_url=url, _connection=None, _loop=None)
+    response._note(method, url)
+    response._history = history
+    response._closed = response._is_record = True
+    response._body = body
+    return response
 
 
 def _deprecated(name: str) -> None:

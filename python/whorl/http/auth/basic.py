@@ -7,7 +7,7 @@ import os
 import warnings
 from base64 import b64decode, b64encode
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from yarl import URL
 
@@ -106,6 +106,10 @@ class BasicAuth(_Credentials):
 
     def __repr__(self) -> str:
         return auth_repr(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Reading a pickle is no use of the class that its warning is for.
+        return make_basic_auth, tuple(self)
 
 
 def make_basic_auth(login: str, password: str = "", encoding: str = "latin1") -> BasicAuth:

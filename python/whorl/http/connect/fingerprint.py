@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from hashlib import sha256
+from typing import Any
 
 from ..exceptions import ServerFingerprintMismatch
 
@@ -64,3 +65,6 @@ class Fingerprint:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._fingerprint.hex()}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._fingerprint,)
