@@ -705,6 +705,7 @@ class ResponseBase:
     _session: Any
     _body: bytes | None
     _released: bool
+    _in_context: bool
     @property
     def _sent(self) -> tuple[str, URL, bytes] | None: ...
     def _note(self, method: object, url: object) -> None: ...

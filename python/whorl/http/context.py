@@ -6,6 +6,8 @@ from collections.abc import Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from whorl import _core
+
 if TYPE_CHECKING:
     from .response import ClientResponse
     from .session import ClientSession
@@ -81,6 +83,8 @@ class _SessionRequestContextManager:
         except BaseException:
             await self._session.close()
             raise
+        if isinstance(self._resp, _core.ResponseBase):
+            self._resp._in_context = True
         return self._resp
 
     async def __aexit__(

@@ -145,7 +145,6 @@ class ClientResponse(_core.ResponseBase):
     _closed = False
     # It was pickled or copied: there is no connection behind it.
     _is_record = False
-    _in_context = False
     _history: tuple[ClientResponse, ...] = ()
     _source_traceback: traceback.StackSummary | None = None
     _stream_writer: StreamWriter | None = None

@@ -33,9 +33,18 @@ pub struct ResponseBase {
     released: AtomicBool,
     /// Whether reading and releasing it take no code of Python's: nothing of its request is being sent, and nothing listens.
     is_simple: AtomicBool,
+    /// Whether it is under `async with`, which releases it.
+    in_context: AtomicBool,
 }
 
 impl ResponseBase {
+    /// Notes that the response is entered with its request. Of another class, nothing is known to be noted.
+    pub fn enter(response: &Bound<'_, PyAny>) {
+        if let Ok(this) = response.cast::<Self>() {
+            this.get().in_context.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// A response of `class`, by its `__new__()`.
     ///
     /// # Errors
@@ -103,6 +112,7 @@ impl ResponseBase {
             own_status: Guarded::new(None),
             released: AtomicBool::new(false),
             is_simple: AtomicBool::new(false),
+            in_context: AtomicBool::new(false),
         }
     }
 
@@ -173,6 +183,17 @@ impl ResponseBase {
     #[setter(_released)]
     fn set_released(&self, released: bool) {
         self.released.store(released, Ordering::Relaxed);
+    }
+
+    /// Whether it is under `async with`.
+    #[getter]
+    fn _in_context(&self) -> bool {
+        self.in_context.load(Ordering::Relaxed)
+    }
+
+    #[setter(_in_context)]
+    fn set_in_context(&self, in_context: bool) {
+        self.in_context.store(in_context, Ordering::Relaxed);
     }
 
     /// Note its request, for the warning about an unreleased response.

@@ -54,6 +54,8 @@ pub struct RequestContext {
     response: Guarded<Option<Py<PyAny>>>,
     /// Whether the response class overrides what ends the context.
     release_is_overridden: AtomicBool,
+    /// Whether it is under `async with`.
+    is_entered: AtomicBool,
 }
 
 impl RequestContext {
@@ -76,6 +78,7 @@ impl RequestContext {
             state: Guarded::new(CallState::New),
             response: Guarded::new(None),
             release_is_overridden: AtomicBool::new(false),
+            is_entered: AtomicBool::new(false),
         })
     }
 
@@ -114,6 +117,9 @@ impl RequestContext {
                 let overrides = active.scope.get().config.overrides;
                 self.release_is_overridden.store(overrides.release, Ordering::Relaxed);
                 let _running = self.state.replace(py, CallState::Over);
+                if self.is_entered.load(Ordering::Relaxed) {
+                    ResponseBase::enter(response.bind(py));
+                }
                 let kept = response.clone_ref(py);
                 let _previous = self.response.replace(py, Some(kept));
                 Err(stop_iteration(response))
@@ -169,7 +175,8 @@ impl RequestContext {
         slf
     }
 
-    const fn __aenter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+    fn __aenter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf.is_entered.store(true, Ordering::Relaxed);
         slf
     }
 
