@@ -399,10 +399,14 @@ def fill_slot(slot: PoolSlot, connection: HttpConnection) -> None: ...
 def class_versions(classes: tuple[type, ...]) -> tuple[int, ...] | None: ...
 def interleaved(families: list[int], first: int) -> list[int]: ...
 def new_request(
-    session: SessionBase, method: str, url: object, allow_redirects: object | None, options: dict[str, Any]
+    session: SessionBase,
+    method: str,
+    url: object,
+    allow_redirects: object | None,
+    options: Mapping[str, object],
 ) -> _RequestContextManager: ...
 def own_request(
-    session: SessionBase, method: str, url: object, options: dict[str, Any]
+    session: SessionBase, method: str, url: object, options: Mapping[str, object]
 ) -> _RequestContextManager: ...
 def finish_on(
     event_loop: asyncio.AbstractEventLoop, finish: Callable[[*_Ts], object], *args: *_Ts

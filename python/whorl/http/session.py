@@ -8,7 +8,7 @@ import traceback
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from multidict import CIMultiDict, MultiDict, MultiDictProxy
 from yarl import URL
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .auth.basic import BasicAuth
     from .hooks.middlewares import ClientMiddlewareType
     from .hooks.tracing import TraceConfig
+    from .options import OptionsWithoutData, OptionsWithoutRedirects, RequestOptions, WSConnectOptions
     from .typedefs import JSONBytesEncoder, JSONEncoder, LooseCookies, LooseHeaders, StrOrURL
 
 __all__ = ["ClientSession", "request"]
@@ -210,7 +211,7 @@ class ClientSession(_core.SessionBase):
 
     # Requests.
 
-    def request(self, method: str, url: StrOrURL, **kwargs: Any) -> RequestContext:
+    def request(self, method: str, url: StrOrURL, **kwargs: Unpack[RequestOptions]) -> RequestContext:
         """Send a request; the result is awaited, or entered with ``async with``.
 
         :param method: any token
@@ -249,34 +250,44 @@ class ClientSession(_core.SessionBase):
         """
         return _core.new_request(self, method.upper(), url, None, kwargs)
 
-    def get(self, url: StrOrURL, *, allow_redirects: bool = True, **kwargs: Any) -> RequestContext:
+    def get(
+        self, url: StrOrURL, *, allow_redirects: bool = True, **kwargs: Unpack[OptionsWithoutRedirects]
+    ) -> RequestContext:
         """Send a GET request; see :meth:`request`."""
         return _core.new_request(self, hdrs.METH_GET, url, allow_redirects or False, kwargs)
 
-    def options(self, url: StrOrURL, *, allow_redirects: bool = True, **kwargs: Any) -> RequestContext:
+    def options(
+        self, url: StrOrURL, *, allow_redirects: bool = True, **kwargs: Unpack[OptionsWithoutRedirects]
+    ) -> RequestContext:
         """Send an OPTIONS request; see :meth:`request`."""
         return _core.new_request(self, hdrs.METH_OPTIONS, url, allow_redirects or False, kwargs)
 
-    def head(self, url: StrOrURL, *, allow_redirects: bool = False, **kwargs: Any) -> RequestContext:
+    def head(
+        self, url: StrOrURL, *, allow_redirects: bool = False, **kwargs: Unpack[OptionsWithoutRedirects]
+    ) -> RequestContext:
         """Send a HEAD request; redirects are not followed by default. See :meth:`request`."""
         return _core.new_request(self, hdrs.METH_HEAD, url, allow_redirects or False, kwargs)
 
-    def post(self, url: StrOrURL, *, data: Any = None, **kwargs: Any) -> RequestContext:
+    def post(
+        self, url: StrOrURL, *, data: Any = None, **kwargs: Unpack[OptionsWithoutData]
+    ) -> RequestContext:
         """Send a POST request; see :meth:`request`."""
-        kwargs["data"] = data
+        kwargs["data"] = data  # type: ignore[typeddict-unknown-key]  # a key of RequestOptions
         return _core.new_request(self, hdrs.METH_POST, url, None, kwargs)
 
-    def put(self, url: StrOrURL, *, data: Any = None, **kwargs: Any) -> RequestContext:
+    def put(self, url: StrOrURL, *, data: Any = None, **kwargs: Unpack[OptionsWithoutData]) -> RequestContext:
         """Send a PUT request; see :meth:`request`."""
-        kwargs["data"] = data
+        kwargs["data"] = data  # type: ignore[typeddict-unknown-key]  # a key of RequestOptions
         return _core.new_request(self, hdrs.METH_PUT, url, None, kwargs)
 
-    def patch(self, url: StrOrURL, *, data: Any = None, **kwargs: Any) -> RequestContext:
+    def patch(
+        self, url: StrOrURL, *, data: Any = None, **kwargs: Unpack[OptionsWithoutData]
+    ) -> RequestContext:
         """Send a PATCH request; see :meth:`request`."""
-        kwargs["data"] = data
+        kwargs["data"] = data  # type: ignore[typeddict-unknown-key]  # a key of RequestOptions
         return _core.new_request(self, hdrs.METH_PATCH, url, None, kwargs)
 
-    def delete(self, url: StrOrURL, **kwargs: Any) -> RequestContext:
+    def delete(self, url: StrOrURL, **kwargs: Unpack[RequestOptions]) -> RequestContext:
         """Send a DELETE request; see :meth:`request`."""
         return _core.new_request(self, hdrs.METH_DELETE, url, None, kwargs)
 
@@ -304,7 +315,7 @@ class ClientSession(_core.SessionBase):
                     own.add(name)
         return result
 
-    def ws_connect(self, url: StrOrURL, **kwargs: Any) -> _WSRequestContextManager:
+    def ws_connect(self, url: StrOrURL, **kwargs: Unpack[WSConnectOptions]) -> _WSRequestContextManager:
         """Open a WebSocket (RFC 6455); the result is awaited, or entered with ``async with``.
 
         See :func:`whorl.http.websocket.connect.connect` for the parameters.
@@ -455,7 +466,7 @@ def request(
     version: HttpVersion = HttpVersion11,
     connector: BaseConnector | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[RequestOptions],
 ) -> _SessionRequestContextManager:
     """Send one request with a session of its own; to be entered with ``async with``.
 

@@ -53,6 +53,7 @@ from .helpers import Sentinel, is_canonical_ipv4_address, is_ip_address
 from .hooks.middlewares import build_client_middlewares
 from .hooks.tracing import Trace
 from .http_exceptions import HttpProcessingError
+from .options import unknown_option as unknown_option
 from .request_info import ConnectionKey, connection_key
 from .response import ClientResponse, sent_request_info
 from .timeouts import ClientTimeout, is_timeout, request_timeout
@@ -270,11 +271,6 @@ DEPRECATED: Final = {
 def deprecated(name: str) -> None:
     """Warn of an option that aiohttp has deprecated; the caller is native, the next frame the program."""
     warnings.warn(DEPRECATED[name], DeprecationWarning, stacklevel=2)
-
-
-def unknown_option(name: str) -> TypeError:
-    """The error for a keyword that is no option."""
-    return TypeError(f"ClientSession._request() got an unexpected keyword argument {name!r}")
 
 
 def timeout(session: ClientSession, value: object) -> ClientTimeout:

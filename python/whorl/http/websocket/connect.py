@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import hdrs
 from ..connect.tls import SSLSetting, merge_ssl_params
 from ..helpers import Sentinel, sentinel
+from ..options import unknown_option
 from .client import (
     DEFAULT_MAX_MSG_SIZE,
     DEFAULT_WS_CLIENT_TIMEOUT,
@@ -53,6 +54,7 @@ async def connect(
     compress: int = 0,
     max_msg_size: int = DEFAULT_MAX_MSG_SIZE,
     decode_text: bool = True,
+    **unknown: object,
 ) -> ClientWebSocketResponse[Any]:
     """Open a WebSocket to ``url``.
 
@@ -69,6 +71,8 @@ async def connect(
     :param decode_text: text messages are :class:`str`; otherwise :class:`bytes`
     :raises WSServerHandshakeError: if the server does not agree
     """
+    for name in unknown:
+        raise unknown_option(name, websocket=True)
     limits = _limits(timeout, receive_timeout)
     if ssl is None:
         warnings.warn("ssl=None is deprecated, please use ssl=True", DeprecationWarning, stacklevel=3)
