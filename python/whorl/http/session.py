@@ -30,6 +30,7 @@ from .helpers import (
 from .response import ClientResponse
 from .timeouts import ClientTimeout, request_timeout, session_timeout
 from .typedefs import DEFAULT_JSON_ENCODER
+from .urls import make_url
 from .websocket.client import ClientWebSocketResponse
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class ClientSession(_core.SessionBase):
     :param timeout: the limits of every request that has none of its own
     :param auto_decompress: whether gzip, deflate, br and zstd are undone
     :param trust_env: whether proxies and passwords are taken from the environment and from netrc
-    :param requote_redirect_url: whether the URLs of redirects are quoted anew
+    :param requote_redirect_url: whether everything in the URLs of redirects that RFC 3986 does not allow is
+        percent-encoded; otherwise only what no request line can carry
     :param trace_configs: receivers of signals about the steps of requests
     :param read_bufsize: bytes of a body that are kept for a program that does not read it
     :param max_line_size: limit of a status line, in bytes
@@ -296,7 +298,7 @@ class ClientSession(_core.SessionBase):
         return await _core.own_request(self, method.upper(), str_or_url, options)
 
     def _build_url(self, str_or_url: StrOrURL) -> URL:
-        url = URL(str_or_url)
+        url = make_url(str_or_url)
         if self._base_url is not None and not url.absolute:
             return self._base_url.join(url)
         return url
@@ -395,7 +397,7 @@ class ClientSession(_core.SessionBase):
 
     @property
     def requote_redirect_url(self) -> bool:
-        """Whether the URLs of redirects are quoted anew."""
+        """Whether what RFC 3986 does not allow in the URLs of redirects is percent-encoded."""
         return self._requote_redirect_url
 
     @requote_redirect_url.setter

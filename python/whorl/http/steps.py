@@ -8,7 +8,6 @@ awaitable is a step that is awaited.
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 import traceback
 import warnings
@@ -20,7 +19,7 @@ from yarl import URL
 
 from whorl import _core
 
-from . import hdrs
+from . import hdrs, redirects
 from .auth.basic import BasicAuth, basicauth_from_netrc, is_basic_auth, netrc_from_env, strip_auth_from_url
 from .auth.redaction import redacted_url
 from .body import payload as payloads
@@ -45,7 +44,6 @@ from .exceptions import (
     InvalidUrlClientError,
     InvalidUrlRedirectClientError,
     NonHttpUrlClientError,
-    NonHttpUrlRedirectClientError,
     ServerDisconnectedError,
     TooManyRedirects,
 )
@@ -57,6 +55,7 @@ from .options import unknown_option as unknown_option
 from .request_info import ConnectionKey, connection_key
 from .response import ClientResponse, sent_request_info
 from .timeouts import ClientTimeout, is_timeout, request_timeout
+from .urls import host_of, make_url
 
 if TYPE_CHECKING:
     from http.cookies import BaseCookie
@@ -66,12 +65,6 @@ if TYPE_CHECKING:
     from .connect.connection import HttpConnection
     from .session import ClientSession
     from .typedefs import LooseCookies, LooseHeaders, Query, StrOrURL
-
-_REDIRECT_SCHEMES: Final = frozenset({"http", "https", ""})
-# URL parsers drop these before they parse a URL.
-_DROPPED: Final = str.maketrans("", "", "\t\n\r")
-# Characters that no URL has: a server may send them within a field.
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
 
 
 # The session's options.
@@ -298,7 +291,7 @@ def proxy_url(proxy: StrOrURL) -> URL:
     :raises InvalidURL: for one that is none
     """
     try:
-        return URL(proxy)
+        return make_url(proxy)
     except ValueError as error:
         raise InvalidURL(proxy) from error
 
@@ -373,9 +366,9 @@ def environment(
 
 def _look_up(url: URL, wants_proxy: bool) -> tuple[BasicAuth | None, URL | None, BasicAuth | None]:
     auth = proxy = proxy_auth = None
-    if url.host is not None:
+    if (host := host_of(url)) is not None:
         try:
-            auth = basicauth_from_netrc(netrc_from_env(), url.host)
+            auth = basicauth_from_netrc(netrc_from_env(), host)
         except LookupError:
             pass
     if wants_proxy:
@@ -655,30 +648,8 @@ def redirect_target(session: ClientSession, base: URL, location: str) -> tuple[U
     :raises InvalidUrlRedirectClientError: for a Location that is no URL
     :raises NonHttpUrlRedirectClientError: for one of another scheme
     """
-    try:
-        url = URL(location, encoded=not session._requote_redirect_url)
-        if _CONTROL.search(str(url)):
-            raise ValueError("Invalid URL: it has a control character that is not quoted")
-    except ValueError as error:
-        raise InvalidUrlRedirectClientError(
-            location, "Server attempted redirecting to a location that does not look like a URL"
-        ) from error
-    if url.scheme not in _REDIRECT_SCHEMES:
-        raise NonHttpUrlRedirectClientError(location)
-    if not url.scheme or (url.scheme == base.scheme and not _has_authority(location, url.scheme)):
-        url = base.join(url)
-    try:
-        origin = url.origin()
-    except ValueError as error:
-        raise InvalidUrlRedirectClientError(url, "Invalid redirect URL origin") from error
-    return url, base.origin() == origin
-
-
-def _has_authority(location: str, scheme: str) -> bool:
-    """Whether "//" follows the scheme; browsers take backslashes for slashes there, and "http:path" as
-    relative."""
-    text = location.strip("".join(map(chr, range(0x21)))).translate(_DROPPED)
-    return text[len(scheme) + 1 : len(scheme) + 3].replace("\\", "/") == "//"
+    url = redirects.target(location, base, requote=session._requote_redirect_url)
+    return url, base.origin() == url.origin()
 
 
 def too_many_redirects(history: tuple[ClientResponse, ...]) -> TooManyRedirects:

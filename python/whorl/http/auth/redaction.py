@@ -71,8 +71,9 @@ def _like(headers: object, pairs: Iterable[tuple[Any, Any]]) -> str:
 
 def redacted_url(url: URL | str) -> str:
     """Returns the text of a URL without the password in it. Of a text that cannot be parsed as one, all
-    between scheme and "@" is hidden."""
-    text = str(url)
+    between scheme and "@" is hidden. Octets that are no characters, which servers may send, are shown by
+    their numbers."""
+    text = str(url).encode("utf-8", "backslashreplace").decode()
     if "@" not in text:
         return text
     if isinstance(url, str) and not _is_url(url):
@@ -86,11 +87,11 @@ def _without_password(match: re.Match[str]) -> str:
 
 
 def _is_url(text: str) -> bool:
-    from yarl import URL
+    from ..urls import make_url
 
     try:
-        return URL(text).raw_host is not None
-    except (TypeError, ValueError):
+        return make_url(text).raw_host is not None
+    except ValueError:
         return False
 
 

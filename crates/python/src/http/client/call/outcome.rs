@@ -156,8 +156,14 @@ impl ActiveCall {
         given::step(py, intern!(py, "let_go"))?.call1((&response,))?;
         let session = self.scope.get().session.clone_ref(py).into_bound(py);
         let step = given::step(py, intern!(py, "redirect_target"))?;
+        let base = self.target.get().url.bind(py).clone();
+        // A Location may be a fragment alone.
+        let base = match &self.params {
+            Some(params) => base.call_method1(intern!(py, "extend_query"), (params,))?,
+            None => base,
+        };
         let (url, same_origin): (Bound<'_, PyAny>, bool) =
-            step.call1((&session, &self.target.get().url, &redirection.location))?.extract()?;
+            step.call1((&session, base, &redirection.location))?.extract()?;
         if Call::credentials(same_origin) == Credentials::Drop {
             self.auth = None;
             self.cookies = None;
