@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import codecs
 import enum
 import os
 import re
@@ -43,6 +44,7 @@ __all__ = [
     "parse_mimetype",
     "sentinel",
     "should_remove_content_length",
+    "text_encoding",
     "validate_etag_value",
 ]
 
@@ -162,6 +164,22 @@ def is_expected_content_type(response_content_type: str, expected_content_type: 
     return expected_content_type in response_content_type
 
 
+# Codecs that Python takes for encodings of text, and that are no charset of any server's.
+_NO_CHARSETS: Final = frozenset(("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"))
+
+
+def text_encoding(charset: str) -> str | None:
+    """Returns the name that Python has for a charset, or None if it has none for text of that encoding."""
+    try:
+        codec = codecs.lookup(charset)
+    except (LookupError, ValueError):
+        return None
+    # Between bytes and bytes, as zip is: `bytes.decode()` refuses those by the same attribute.
+    if not getattr(codec, "_is_text_encoding", True) or codec.name in _NO_CHARSETS:
+        return None
+    return codec.name
+
+
 # Messages without a body (RFC 9112, section 6.3).
 
 EMPTY_BODY_STATUS_CODES: Final = frozenset((*range(100, 200), 204, 304))
@@ -190,7 +208,7 @@ def parse_http_date(date_str: str | None) -> datetime.datetime | None:
     if date_str is not None and (parts := parsedate(date_str)) is not None:
         try:
             return datetime.datetime(*parts[:6], tzinfo=datetime.UTC)
-        except ValueError:
+        except (OverflowError, ValueError):
             pass
     return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import contextlib
 import re
 import sys
@@ -35,12 +34,14 @@ from .helpers import (
     parse_content_type,
     parse_http_date,
     parse_mimetype,
+    text_encoding,
 )
 from .http_exceptions import HttpProcessingError
 from .lazy import lazy
 from .request_info import RequestInfo
 from .streams import EMPTY_PAYLOAD, StreamReader
 from .typedefs import DEFAULT_JSON_DECODER
+from .urls import host_of, make_url
 
 if TYPE_CHECKING:
     import datetime
@@ -287,7 +288,7 @@ class ClientResponse(_core.ResponseBase):
     @property
     def host(self) -> str:
         """The host of the URL."""
-        host = self.url.host
+        host = host_of(self.url)
         assert host is not None
         return host
 
@@ -351,9 +352,10 @@ class ClientResponse(_core.ResponseBase):
 
     @property
     def content_length(self) -> int | None:
-        """The value of the Content-Length field, in bytes."""
-        length = self.headers.get(hdrs.CONTENT_LENGTH)
-        return None if length is None else int(length)
+        """The value of the Content-Length field, in bytes; None without one that is a number."""
+        # Of a response without a body it has not been checked.
+        length = self.headers.get(hdrs.CONTENT_LENGTH, "")
+        return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
 
     @property
     def last_modified(self) -> datetime.datetime | None:
@@ -373,7 +375,7 @@ class ClientResponse(_core.ResponseBase):
     @property
     def links(self) -> MultiDictProxy[MultiDictProxy[str | URL]]:
         """The Link fields (RFC 8288), by relation: each has its ``url``, joined to the response's, and its
-        parameters."""
+        parameters. Those that lead to no URL are left out."""
         links: MultiDict[MultiDictProxy[str | URL]] = MultiDict()
         for value in re.split(r",(?=\s*<)", ", ".join(self.headers.getall(hdrs.LINK, ()))):
             match = re.match(r"\s*<(.*)>(.*)", value)
@@ -386,7 +388,10 @@ class ClientResponse(_core.ResponseBase):
                     name, _, quoted, token = found.groups()
                     link.add(name, token if quoted is None else quoted)
             relation = str(link.get("rel", target))
-            link.add("url", self.url.join(URL(target)))
+            try:
+                link.add("url", self.url.join(make_url(target)))
+            except ValueError:
+                continue
             links.add(relation, MultiDictProxy(link))
         return MultiDictProxy(links)
 
@@ -601,11 +606,8 @@ class ClientResponse(_core.ResponseBase):
         :raises RuntimeError: if the body has to be inspected and was not read
         """
         mimetype = parse_mimetype(self.headers.get(hdrs.CONTENT_TYPE, "").lower())
-        if encoding := mimetype.parameters.get("charset"):
-            try:
-                return codecs.lookup(encoding).name
-            except (LookupError, ValueError):
-                pass
+        if (charset := mimetype.parameters.get("charset")) and (encoding := text_encoding(charset)):
+            return encoding
         # RFC 8259, section 8.1; RFC 7483
         if mimetype.type == "application" and mimetype.subtype in ("json", "rdap"):
             return "utf-8"

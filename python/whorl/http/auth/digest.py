@@ -18,6 +18,7 @@ from yarl import URL
 from .. import hdrs
 from ..exceptions import ClientError
 from ..hooks.middlewares import ClientHandlerType
+from ..urls import make_url
 from .redaction import HIDDEN
 
 __all__ = ["DigestAuthChallenge", "DigestAuthMiddleware"]
@@ -314,9 +315,9 @@ def _protection_space(origin: URL, domain: str) -> list[str]:
         uri = uri.strip('"')
         try:
             if uri.startswith("/"):
-                space.append(str(origin.join(URL(uri))))
+                space.append(str(origin.join(make_url(uri))))
             elif uri:
-                space.append(str(URL(uri)))
+                space.append(str(make_url(uri)))
         except ValueError:
             # A text that is no URL covers none.
             continue

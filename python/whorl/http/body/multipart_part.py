@@ -21,7 +21,7 @@ from ..hdrs import (
     CONTENT_TRANSFER_ENCODING,
     CONTENT_TYPE,
 )
-from ..helpers import DEFAULT_CHUNK_SIZE, parse_mimetype
+from ..helpers import DEFAULT_CHUNK_SIZE, parse_mimetype, text_encoding
 from ..streams import StreamReader
 from ..typedefs import Byteish
 from .compression import ZLibDecompressor
@@ -376,24 +376,25 @@ class BodyPartReader:
     async def text(self, *, encoding: str | None = None) -> str:
         """Reads the rest of the content, decodes it, and returns it as text.
 
-        Its encoding is ``encoding``, or the charset of the Content-Type, or of the form, or UTF-8.
+        Its encoding is ``encoding``, or the charset of the Content-Type, or of the form, or UTF-8 where that
+        is no charset of text.
         """
         data = await self.read(decode=True)
-        return data.decode(encoding or self.get_charset(default="utf-8"))
+        return data.decode(encoding or self._text_encoding())
 
     async def json(self, *, encoding: str | None = None) -> Any:
         """Reads the rest of the content, and returns its JSON value; None if it is empty."""
         data = await self.read(decode=True)
         if not data:
             return None
-        return json.loads(data.decode(encoding or self.get_charset(default="utf-8")))
+        return json.loads(data.decode(encoding or self._text_encoding()))
 
     async def form(self, *, encoding: str | None = None) -> list[tuple[str, str]]:
         """Reads the rest of the content as an urlencoded form, and returns its names and values."""
         data = await self.read(decode=True)
         if not data:
             return []
-        encoding = encoding or self.get_charset(default="utf-8")
+        encoding = encoding or self._text_encoding()
         try:
             text = data.rstrip().decode(encoding)
         except UnicodeDecodeError as error:
@@ -432,6 +433,10 @@ class BodyPartReader:
         """Returns the charset of the Content-Type, or that of the form, or ``default``."""
         mimetype = parse_mimetype(self.headers.get(CONTENT_TYPE, ""))
         return mimetype.parameters.get("charset", self._default_charset or default)
+
+    def _text_encoding(self) -> str:
+        """The encoding of the text: UTF-8 for a charset that is none."""
+        return text_encoding(self.get_charset(default="utf-8")) or "utf-8"
 
     @cached_property
     def name(self) -> str | None:

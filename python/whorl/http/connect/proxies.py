@@ -9,6 +9,7 @@ from yarl import URL
 
 from ..auth.basic import BasicAuth, basicauth_from_netrc, netrc_from_env, strip_auth_from_url
 from ..log import client_logger
+from ..urls import host_of
 
 __all__ = ["ProxyInfo", "get_env_proxy_for_url", "proxies_from_env"]
 
@@ -48,8 +49,9 @@ def get_env_proxy_for_url(url: URL) -> tuple[URL, BasicAuth | None]:
     """
     from urllib.request import getproxies
 
-    if url.host is not None and _is_excluded(url.host, url.port):
-        raise LookupError(f"Proxying is disallowed for `{url.host!r}`")
+    host = host_of(url)
+    if host is not None and _is_excluded(host, url.port):
+        raise LookupError(f"Proxying is disallowed for `{host!r}`")
     proxy = getproxies().get(url.scheme) if url.scheme in _SCHEMES else None
     info = None if proxy is None else _proxy_info(proxy)
     if info is None:

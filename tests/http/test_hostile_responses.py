@@ -1,0 +1,259 @@
+"""Whatever a server sends in its header fields, a program gets a value or a ClientError."""
+
+from __future__ import annotations
+
+import random
+import socket
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from yarl import URL
+
+from tests.http.raw_support import Peer, RawServer, keeping_alive, raw_response
+from whorl.http.redirects import target
+
+#: Pieces of values, by the field's name: what parsers have cases for, and what does not belong there.
+PIECES = {
+    name: pieces.split()
+    for name, pieces in {
+        "Location": """http: https: // / \\ .. . ? # %26 % %zz @ : [ ] [::1] [fe80::1%25lo] 127.0.0.1
+            1.2.3 0x7f.1 h.test :99999 :0 :-1 u:p@ xn-- xn--a ü 。 ftp: javascript:""",
+        "Set-Cookie": """a=b = ; Path=/ Domain= Max-Age= Expires= 99999999999999999999 -1 " \\ é Secure , a
+            HttpOnly [ { é=é nan GMT Thu""",
+        "Content-Type": """text/plain application/json ; charset= " \\ zip idna punycode utf-8 hex rot13
+            undefined unicode_escape cp037 utf-16 utf-7 é = / +""",
+        "Content-Disposition": """attachment inline ; filename= filename*= filename*0*= utf-8'' ' " %zz %E9
+            zip'' idna'x' \\ é filename*1= = a filename*99999999999=""",
+        "Content-Encoding": "gzip deflate br zstd identity , x é",
+        "Connection": "close keep-alive upgrade , é",
+        "Link": """< > <http://h.test/> <http://[> <//h:99999/> ; , rel= "next" ' é rel title*= =
+            <http://h:x/>""",
+        "Last-Modified": "Thu, 01 Jan 1970 99999 00:00:00 GMT : -0000 99:99:99 é 99999999999999999999 -1",
+        "WWW-Authenticate": """Digest Basic realm= "x" nonce= qop= auth , algorithm= MD5 é " \\ domain= =
+            http://[ http://[a@b]""",
+        "Retry-After": "1 -1 x é",
+    }.items()
+}
+
+CONTROLS = "\x00\x01\x0b\x1f\x7f"
+
+
+def values(dice: random.Random, name: str) -> Iterator[bytes]:
+    """Values for a field of this name: of its pieces, and of any octets."""
+    while True:
+        pieces = dice.choices(PIECES[name], k=dice.randint(0, 8))
+        value = dice.choice(["", "", " "]).join(pieces).encode()
+        if dice.random() < 0.2:
+            place = dice.randint(0, len(value))
+            value = value[:place] + dice.randbytes(dice.randint(1, 4)) + value[place:]
+        yield value.replace(b"\r", b"").replace(b"\n", b"")
+
+
+def responses(dice: random.Random) -> Iterator[bytes]:
+    while True:
+        status = dice.choice([200, 200, 204, 206, 301, 302, 303, 307, 308, 401, 407, 429, 500, 503])
+        reason = dice.choice([b"OK", b"", b"caf\xe9", "café".encode(), dice.randbytes(3)])
+        reason = reason.replace(b"\r", b"").replace(b"\n", b"")
+        head = b"HTTP/1.1 %d %s\r\n" % (status, reason)
+        for name in dice.sample(sorted(PIECES), dice.randint(1, 4)):
+            head += b"%s: %s\r\n" % (name.encode(), next(values(dice, name)))
+        body = dice.choice([b"", b"text", b"{}", b"\xff\xfe", "é".encode()])
+        length = [] if status == 204 else [b"Content-Length: %d" % len(body)]
+        if dice.random() < 0.05:
+            length = [dice.choice([b"Content-Length: -1", b"Content-Length: 1e3", b"Content-Length: \xb2"])]
+        yield head + b"".join(line + b"\r\n" for line in length) + b"\r\n" + (b"" if status == 204 else body)
+
+
+#: What a response has that is made of its header fields.
+ATTRIBUTES = (
+    *("status", "reason", "version", "headers", "raw_headers", "cookies", "history", "ok", "content_type"),
+    *(
+        "charset",
+        "content_length",
+        "last_modified",
+        "content_disposition",
+        "links",
+        "url",
+        "real_url",
+        "host",
+    ),
+    *("request_info", "method", "connection", "closed"),
+)
+
+
+async def _look(client: Any, response: Any) -> None:
+    """Reads everything that the response has."""
+    for name in ATTRIBUTES:
+        getattr(response, name)
+    repr(response)
+    await response.read()
+    response.get_encoding()
+    await response.text(errors="replace")
+    try:
+        await response.json()
+    except (client.ContentTypeError, ValueError):
+        # The body is the server's too, and `loads` is the program's.
+        pass
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_no_field_ends_in_another_exception(ours: Any, seed: int) -> None:
+    """On the way that a plain request takes, with hooks, and with digest authentication."""
+    dice = random.Random(seed)
+    source = responses(dice)
+    sent: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            sent.append(next(source))
+            await peer.send(sent[-1])
+
+    limits = ours.ClientTimeout(total=5)
+    outcomes: dict[str, int] = {}
+    async with RawServer(script) as server:
+        options: dict[str, Any] = {"timeout": limits, "cookie_jar": ours.CookieJar(unsafe=True)}
+        sessions = [
+            ours.ClientSession(**options, connector=ours.TCPConnector(resolver=_Nowhere())),
+            ours.ClientSession(**options, requote_redirect_url=False, skip_auto_headers=["Accept"]),
+            ours.ClientSession(
+                **options,
+                middlewares=[ours.DigestAuthMiddleware("ada", "word")],
+                connector=ours.TCPConnector(resolver=_Nowhere()),
+            ),
+        ]
+        for number in range(150):
+            session = sessions[number % 3]
+            try:
+                with warnings.catch_warnings():
+                    # Of fields that are malformed.
+                    warnings.simplefilter("ignore")
+                    allow_redirects = dice.random() < 0.7
+                    async with session.get(server.url, allow_redirects=allow_redirects) as response:
+                        await _look(ours, response)
+                outcome = "response"
+            except ours.ClientError as error:
+                str(error).encode()
+                repr(error).encode()
+                outcome = type(error).__name__
+            except TimeoutError:
+                raise AssertionError(f"no end to {sent[-1]!r}") from None
+            except Exception as error:
+                raise AssertionError(f"{error!r} after {sent[-1]!r}") from error
+            outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        for session in sessions:
+            await session.close()
+    assert outcomes["response"] > 20
+    assert sum(outcomes.values()) - outcomes["response"] > 0
+
+
+class _Nowhere:
+    """A resolver that knows no host."""
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[Any]:
+        raise OSError(f"{host} is not known")
+
+    async def close(self) -> None:
+        pass
+
+
+def test_a_location_is_a_url_or_an_error() -> None:
+    from whorl.http import ClientError
+
+    dice = random.Random(5)
+    bases = [URL("http://h.test/a/b?c#d"), URL("https://[::1]:8443/"), URL("http://münch.test/%2F/..;x")]
+    source = values(dice, "Location")
+    for _ in range(20_000):
+        location = next(source).decode("utf-8", "surrogateescape")
+        base = dice.choice(bases)
+        requote = dice.random() < 0.5
+        try:
+            url = target(location, base, requote=requote)
+        except ClientError as error:
+            str(error).encode()
+            continue
+        assert url.scheme in ("http", "https")
+        assert url.raw_host
+        assert url.origin().raw_host == url.raw_host
+        assert not set(url.raw_path_qs) & set(" \t\r\n" + CONTROLS)
+        url.raw_path_qs.encode()
+        if requote:
+            assert url.raw_path_qs.isascii()
+        # It is resolved: another time changes nothing, and no dots are left.
+        assert target(str(url), base, requote=requote).raw_path_qs == url.raw_path_qs
+        assert not {".", ".."} & set(url.raw_path.split("/"))
+
+
+@pytest.mark.parametrize(
+    "charset", ["zip", "hex", "rot13", "idna", "punycode", "undefined", "unicode_escape", "x"]
+)
+async def test_a_charset_that_is_none_of_text_counts_as_none(ours: Any, charset: str) -> None:
+    """Python has codecs that are no charsets: aiohttp ends in a LookupError of theirs."""
+    part = f'--b\r\nContent-Type: text/plain; charset="{charset}"\r\n\r\né\r\n--b--'.encode()
+
+    async def script(peer: Peer) -> None:
+        while True:
+            head, _ = await peer.request()
+            if b"/parts" in head:
+                await peer.send(raw_response(part, "Content-Type: multipart/mixed; boundary=b"))
+            else:
+                await peer.send(raw_response("é".encode(), f"Content-Type: text/plain; charset={charset}"))
+
+    async with RawServer(script) as server, ours.ClientSession() as session:
+        async with session.get(server.url) as response:
+            assert await response.text() == "é"
+            assert response.get_encoding() == "utf-8"
+            assert response.charset == charset
+        async with session.get(f"{server.url}parts") as response:
+            async for item in ours.MultipartReader.from_response(response):
+                assert await item.text() == "é"
+
+
+async def test_values_that_are_none(ours: Any) -> None:
+    """Of a field that says nothing there is nothing, and the rest is there."""
+    fields = [
+        "Last-Modified: Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Link: <http://[>; rel=bad, </b>; rel=next",
+    ]
+    async with (
+        RawServer(keeping_alive(raw_response(b"", *fields))) as server,
+        ours.ClientSession() as session,
+    ):
+        async with session.get(server.url) as response:
+            assert response.last_modified is None
+            assert list(response.links) == ["next"]
+            assert response.links["next"]["url"] == URL(f"{server.url}b")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[fe80::1]  @", "http://h:99999", "http://[", "http://\udcff/", "http://"]
+)
+async def test_what_a_url_contains_ends_in_invalid_url(ours: Any, url: str) -> None:
+    async with ours.ClientSession() as session:
+        with pytest.raises(ours.InvalidURL):
+            await session.get(url)
+        with pytest.raises(ours.InvalidURL):
+            await session.get("http://h.test/", proxy=url)
+
+
+async def test_a_host_that_only_looks_internationalised(ours: Any) -> None:
+    """It cannot be decoded, and is shown as it is."""
+    async with RawServer(keeping_alive(raw_response(b""))) as server:
+        for trust_env in (False, True):
+            connector = ours.TCPConnector(resolver=_Here())
+            async with ours.ClientSession(connector=connector, trust_env=trust_env) as session:
+                async with session.get(f"http://xn--a.test:{server.port}/") as response:
+                    assert response.host == "xn--a.test"
+
+
+class _Here:
+    """A resolver that finds every host at 127.0.0.1."""
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[Any]:
+        where = {"hostname": host, "host": "127.0.0.1", "port": port, "family": socket.AF_INET}
+        return [{**where, "proto": 0, "flags": 0}]
+
+    async def close(self) -> None:
+        pass
