@@ -2,7 +2,8 @@
 
 ``import whorl.http as aiohttp`` is the one line that changes in a program.
 
-A name's module is imported when the name is first used.
+A name's module is imported when the name is first used. aiohttp's modules are there by their own names as
+well (``compat/aiohttp``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+    from . import abc as abc
     from . import hdrs as hdrs
+    from . import helpers as helpers
+    from . import http_exceptions as http_exceptions
+    from . import log as log
+    from . import streams as streams
+    from . import typedefs as typedefs
     from .auth.basic import (
         BasicAuth as BasicAuth,
     )
@@ -97,6 +105,63 @@ if TYPE_CHECKING:
         ClientRequest as ClientRequest,
     )
     from .compat import drop_in as drop_in
+    from .compat.aiohttp import (
+        client as client,
+    )
+    from .compat.aiohttp import (
+        client_exceptions as client_exceptions,
+    )
+    from .compat.aiohttp import (
+        client_middleware_digest_auth as client_middleware_digest_auth,
+    )
+    from .compat.aiohttp import (
+        client_middlewares as client_middlewares,
+    )
+    from .compat.aiohttp import (
+        client_proto as client_proto,
+    )
+    from .compat.aiohttp import (
+        client_reqrep as client_reqrep,
+    )
+    from .compat.aiohttp import (
+        client_ws as client_ws,
+    )
+    from .compat.aiohttp import (
+        compression_utils as compression_utils,
+    )
+    from .compat.aiohttp import (
+        connector as connector,
+    )
+    from .compat.aiohttp import (
+        cookiejar as cookiejar,
+    )
+    from .compat.aiohttp import (
+        formdata as formdata,
+    )
+    from .compat.aiohttp import (
+        http as http,
+    )
+    from .compat.aiohttp import (
+        http_websocket as http_websocket,
+    )
+    from .compat.aiohttp import (
+        http_writer as http_writer,
+    )
+    from .compat.aiohttp import (
+        multipart as multipart,
+    )
+    from .compat.aiohttp import (
+        payload as payload,
+    )
+    from .compat.aiohttp import (
+        payload_streamer as payload_streamer,
+    )
+    from .compat.aiohttp import (
+        resolver as resolver,
+    )
+    from .compat.aiohttp import (
+        tracing as tracing,
+    )
     from .connect.connector import (
         AddrInfoType as AddrInfoType,
     )
@@ -490,20 +555,63 @@ _NAMES = {
     ),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES = {"drop_in": "compat.drop_in", "hdrs": "hdrs"}
+
+# aiohttp's modules that a program imports: those in compat/aiohttp, and those that have the same name here.
+AIOHTTP_MODULES = frozenset(
+    {
+        "abc",
+        "client",
+        "client_exceptions",
+        "client_middleware_digest_auth",
+        "client_middlewares",
+        "client_proto",
+        "client_reqrep",
+        "client_ws",
+        "compression_utils",
+        "connector",
+        "cookiejar",
+        "formdata",
+        "hdrs",
+        "helpers",
+        "http",
+        "http_exceptions",
+        "http_websocket",
+        "http_writer",
+        "log",
+        "multipart",
+        "payload",
+        "payload_streamer",
+        "resolver",
+        "streams",
+        "tracing",
+        "typedefs",
+    }
+)
+__path__.append(f"{__path__[0]}/compat/aiohttp")
+
+_MODULES = {"drop_in": "compat.drop_in", **{name: name for name in AIOHTTP_MODULES}}
 
 __all__ = sorted(_MODULE_OF.keys() - {"drop_in"} | {"hdrs"})
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULE_OF:
-        value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    elif name in _MODULES:
-        value = import_module(f"{__name__}.{_MODULES[name]}")
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+# Hidden from type checkers, for which it would make any name one of the package's.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULE_OF:
+            value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        elif name in _MODULES:
+            value = import_module(f"{__name__}.{_MODULES[name]}")
+        elif name == "__version__":
+            value = import_module(f"{__name__}.compat").AIOHTTP_VERSION
+        elif name.startswith("web") or name in ("test_utils", "pytest_plugin", "worker"):
+            raise AttributeError(
+                f"{name!r} is aiohttp's server, which whorl.http has none of: import aiohttp.{name}"
+            )
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -19,6 +20,53 @@ from multidict import MultiDict, MultiDictProxy
 
 if TYPE_CHECKING:
     import datetime
+
+    from yarl import URL as URL
+
+    from .auth.basic import BasicAuth as BasicAuth
+    from .auth.basic import basicauth_from_netrc as basicauth_from_netrc
+    from .auth.basic import encode_basic_auth as encode_basic_auth
+    from .auth.basic import netrc_from_env as netrc_from_env
+    from .auth.basic import strip_auth_from_url as strip_auth_from_url
+    from .body.content_disposition import TOKEN as TOKEN
+    from .body.content_disposition import content_disposition_header as content_disposition_header
+    from .body.files import guess_filename as guess_filename
+    from .connect.proxies import ProxyInfo as ProxyInfo
+    from .connect.proxies import get_env_proxy_for_url as get_env_proxy_for_url
+    from .connect.proxies import proxies_from_env as proxies_from_env
+    from .log import client_logger as client_logger
+    from .timeouts import ceil_timeout as ceil_timeout
+
+# What is in `aiohttp.helpers` and elsewhere here: imported when a program uses it.
+_ELSEWHERE = {
+    "BasicAuth": "auth.basic",
+    "ProxyInfo": "connect.proxies",
+    "TOKEN": "body.content_disposition",
+    "URL": "typedefs",
+    "basicauth_from_netrc": "auth.basic",
+    "ceil_timeout": "timeouts",
+    "client_logger": "log",
+    "content_disposition_header": "body.content_disposition",
+    "encode_basic_auth": "auth.basic",
+    "get_env_proxy_for_url": "connect.proxies",
+    "guess_filename": "body.files",
+    "netrc_from_env": "auth.basic",
+    "proxies_from_env": "connect.proxies",
+    "strip_auth_from_url": "auth.basic",
+}
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _ELSEWHERE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"whorl.http.{_ELSEWHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_ELSEWHERE})
+
 
 __all__ = [
     "DEBUG",

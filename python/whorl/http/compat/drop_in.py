@@ -23,42 +23,14 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from whorl import http
+
+from . import AIOHTTP_VERSION
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = ["AIOHTTP_VERSION", "install"]
-
-#: The version of aiohttp whose client API :mod:`whorl.http` has; ``aiohttp.__version__`` where aiohttp is not
-#: installed.
-AIOHTTP_VERSION = "3.14.5"
-
-#: Modules of aiohttp that are whorl.http's of the same name where aiohttp is not installed, ...
-_SAME_NAME = frozenset({"abc", "hdrs", "http_exceptions", "log", "typedefs"})
-
-#: ... and those that offer every name of whorl.http's.
-_ALL_NAMES = frozenset(
-    {
-        "client",
-        "client_exceptions",
-        "client_middleware_digest_auth",
-        "client_middlewares",
-        "client_proto",
-        "client_reqrep",
-        "client_ws",
-        "connector",
-        "cookiejar",
-        "formdata",
-        "helpers",
-        "http",
-        "http_websocket",
-        "multipart",
-        "payload",
-        "payload_streamer",
-        "resolver",
-        "streams",
-        "tracing",
-    }
-)
 
 #: The parts of aiohttp that have no counterpart here; names that begin with ``web_`` have none either.
 _SERVER_SIDE = frozenset({"pytest_plugin", "test_utils", "web", "worker"})
@@ -109,7 +81,7 @@ class _AiohttpFinder(MetaPathFinder):
                     "installed: run `pip install aiohttp`, and its client will still be whorl's",
                     name=fullname,
                 )
-            if name in _SAME_NAME | _ALL_NAMES:
+            if name in http.AIOHTTP_MODULES:
                 return ModuleSpec(fullname, _Loader())
         return None
 
@@ -133,18 +105,14 @@ class _Loader(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Fill the module with whorl.http's names."""
-        from .substitution import counterparts
-
         name = module.__name__.partition(".")[2]
         if not name:
-            client = importlib.import_module("whorl.http")
-            names = {name: getattr(client, name) for name in client.__all__}
+            names = {name: getattr(http, name) for name in http.__all__}
             module.__version__ = AIOHTTP_VERSION  # type: ignore[attr-defined]
             module.__getattr__ = _module_of  # type: ignore[method-assign]
-        elif name in _SAME_NAME:
-            names = vars(importlib.import_module(f"whorl.http.{name}"))
         else:
-            names = counterparts()
+            original = importlib.import_module(f"whorl.http.{name}")
+            names = {key: getattr(original, key) for key in {*vars(original), *dir(original)}}
         vars(module).update(
             {
                 key: value
@@ -156,6 +124,6 @@ class _Loader(Loader):
 
 def _module_of(name: str) -> ModuleType:
     """Return a module of ``aiohttp`` that was not imported by name: aiohttp imports them with the package."""
-    if name in _SAME_NAME | _ALL_NAMES:
+    if name in http.AIOHTTP_MODULES:
         return importlib.import_module(f"aiohttp.{name}")
     raise AttributeError(f"module 'aiohttp' has no attribute {name!r}")

@@ -64,6 +64,8 @@ SHARED = frozenset(
         "HttpVersion10",
         "HttpVersion11",
         "WSCloseCode",
+        "WS_CLOSED_MESSAGE",
+        "WS_CLOSING_MESSAGE",
         "WSMessage",
         "WSMessageTextBytes",
         "WSMsgType",
@@ -99,7 +101,8 @@ _NOT_COUNTED = ("whorl.http.compat", "whorl.http.exception_type")
 
 def _family() -> list[ModuleType]:
     """Return whorl.http and all of its modules."""
-    found = pkgutil.walk_packages(http.__path__, f"{http.__name__}.")
+    # Not aiohttp's names of them.
+    found = pkgutil.walk_packages(http.__path__[:1], f"{http.__name__}.")
     names = [info.name for info in found if not info.name.startswith(_NOT_COUNTED)]
     return [http, *map(importlib.import_module, names)]
 

@@ -332,7 +332,7 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
                 if (message := self._reader.take()) is not None:
                     return message
                 if self._stage is _Stage.CLOSING:
-                    return messages.WSMessage(messages.WSMsgType.CLOSING, None, None)
+                    return messages.WS_CLOSING_MESSAGE
         except (TimeoutError, asyncio.CancelledError):
             self._close_code = messages.WSCloseCode.ABNORMAL_CLOSURE
             raise
@@ -492,7 +492,7 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
 
 
 def _closed() -> Message:
-    return messages.WSMessage(messages.WSMsgType.CLOSED, None, None)
+    return messages.WS_CLOSED_MESSAGE
 
 
 def _as_bytes(payload: Byteish | str) -> Byteish:

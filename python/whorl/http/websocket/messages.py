@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from ..exception_type import ExceptionType
 
 __all__ = [
+    "WS_CLOSED_MESSAGE",
+    "WS_CLOSING_MESSAGE",
     "WSCloseCode",
     "WSMessage",
     "WSMessageTextBytes",
@@ -91,6 +93,13 @@ class WSMessage(NamedTuple):
         return loads(self.data)
 
 
+WS_CLOSED_MESSAGE = WSMessage(WSMsgType.CLOSED, None, None)
+"""There is nothing more to receive."""
+
+WS_CLOSING_MESSAGE = WSMessage(WSMsgType.CLOSING, None, None)
+"""``close()`` was called meanwhile."""
+
+
 class WSMessageTextBytes(NamedTuple):
     """A text message that was not decoded (``decode_text=False``): ``data`` is its UTF-8."""
 
@@ -128,5 +137,5 @@ def adopt(vocabulary: ModuleType) -> None:
     compared with the same ``WSMsgType``, by ``is`` as well. To be called before the first connection is made.
     A class that the module does not have, as aiohttp before 3.14 has no ``WSMessageTextBytes``, stays ours.
     """
-    names = ("WSCloseCode", "WSMessage", "WSMessageTextBytes", "WSMsgType", "WebSocketError")
+    names = [name for name in __all__ if name != "adopt"]
     globals().update({name: getattr(vocabulary, name) for name in names if hasattr(vocabulary, name)})

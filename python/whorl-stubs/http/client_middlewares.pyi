@@ -1,0 +1,1 @@
+from whorl.http.compat.aiohttp.client_middlewares import *

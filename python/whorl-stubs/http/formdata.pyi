@@ -1,0 +1,1 @@
+from whorl.http.compat.aiohttp.formdata import *
