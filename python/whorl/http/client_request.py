@@ -18,6 +18,7 @@ from yarl import URL
 from whorl import __version__, _core
 
 from . import hdrs
+from .arguments import with_params
 from .auth.basic import BasicAuth, is_basic_auth
 from .body import payload
 from .body.writer import StreamWriter
@@ -28,6 +29,7 @@ from .helpers import HttpVersion, HttpVersion11, TimerNoop
 from .lazy import lazy
 from .request_info import ConnectionKey, RequestInfo, connection_key
 from .timeouts import is_timeout
+from .urls import dialled_host
 
 if TYPE_CHECKING:
     from .connect.connector import Connection
@@ -142,7 +144,7 @@ class ClientRequest(_core.RequestBase):
         if not url.raw_host:
             raise InvalidURL(url)
         if params:
-            url = url.extend_query(params)
+            url = with_params(url, params)
         self.loop = asyncio.get_running_loop() if loop is None else loop
         if self.loop.get_debug():
             self._source_traceback = traceback.extract_stack(sys._getframe(1))
@@ -221,7 +223,7 @@ class ClientRequest(_core.RequestBase):
     @property
     def host(self) -> str:
         """The host, as it is encoded in the URL."""
-        return self.url.raw_host or ""
+        return dialled_host(self.url)
 
     @property
     def port(self) -> int | None:

@@ -244,10 +244,16 @@ class ClientConnectorError(ClientOSError):
 
     def _describe(self, whereto: str) -> str:
         tls = "default" if self.ssl is True else self.ssl
-        return f"Cannot connect to {whereto} ssl:{tls} [{self.strerror}]"
+        # A resolver's own error may have a text and no number, and one of a transport neither.
+        reason = self.strerror or str(self._os_error) or type(self._os_error).__name__
+        return f"Cannot connect to {whereto} ssl:{tls} [{reason}]"
+
+    def _whereto(self) -> str:
+        address, percent, zone = self.host.partition("%")
+        return f"host {address}:{self.port}" + (f" in the zone {zone}" if percent else "")
 
     def __str__(self) -> str:
-        return self._describe(f"host {self.host}:{self.port}")
+        return self._describe(self._whereto())
 
 
 class ClientConnectorDNSError(ClientConnectorError):
@@ -305,10 +311,7 @@ class ClientConnectorCertificateError(ClientSSLError, ssl.CertificateError):
 
     def __str__(self) -> str:
         reason = self.certificate_error
-        return (
-            f"Cannot connect to host {self.host}:{self.port} ssl:{self.ssl} "
-            f"[{type(reason).__name__}: {reason.args}]"
-        )
+        return f"Cannot connect to {self._whereto()} ssl:{self.ssl} [{type(reason).__name__}: {reason.args}]"
 
 
 class ServerConnectionError(ClientConnectionError):

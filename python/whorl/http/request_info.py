@@ -15,6 +15,7 @@ from yarl import URL
 from .auth.redaction import auth_repr, redacted_headers, url_repr
 from .connect.tls import SSL_SCHEMES
 from .helpers import Sentinel, sentinel
+from .urls import dialled_host
 
 if TYPE_CHECKING:
     from .auth.basic import BasicAuth
@@ -125,4 +126,4 @@ class ConnectionKey(NamedTuple):
 
 def connection_key(url: URL, ssl: SSLSetting = True) -> ConnectionKey:
     """The key of a request without a proxy."""
-    return ConnectionKey(url.raw_host or "", url.port, url.scheme in SSL_SCHEMES, ssl, None, None, None)
+    return ConnectionKey(dialled_host(url), url.port, url.scheme in SSL_SCHEMES, ssl, None, None, None)

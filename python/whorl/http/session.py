@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
-from multidict import CIMultiDict, MultiDict, MultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
 from whorl import _core
 
 from . import hdrs, steps
+from .arguments import check_instance, check_list, check_method, check_names, check_sizes, header_fields
 from .client_request import ClientRequest
 from .connect.connector import BaseConnector, TCPConnector
 from .context import _RequestContextManager, _SessionRequestContextManager, _WSRequestContextManager
@@ -133,7 +134,7 @@ class ClientSession(_core.SessionBase):
         auto_decompress: bool = True,
         trust_env: bool = False,
         requote_redirect_url: bool = True,
-        trace_configs: list[TraceConfig] | None = None,
+        trace_configs: Sequence[TraceConfig] | None = None,
         read_bufsize: int = DEFAULT_CHUNK_SIZE,
         max_line_size: int = 8190,
         max_field_size: int = 8190,
@@ -143,10 +144,25 @@ class ClientSession(_core.SessionBase):
         middlewares: Sequence[ClientMiddlewareType] = (),
         ssl_shutdown_timeout: float | Sentinel | None = sentinel,
     ) -> None:
+        for name, value in (("connector", connector), ("cookie_jar", cookie_jar)):
+            check_instance(value, name)
+        check_list(middlewares, "middlewares", "coroutine functions")
+        if trace_configs is not None:
+            check_list(trace_configs, "trace_configs", "TraceConfig objects")
+        if skip_auto_headers is not None:
+            check_names(skip_auto_headers, "skip_auto_headers")
+        check_sizes(
+            read_bufsize=read_bufsize,
+            max_line_size=max_line_size,
+            max_field_size=max_field_size,
+            max_headers=max_headers,
+        )
         if loop is None:
             loop = connector._loop if connector is not None else asyncio.get_running_loop()
         self._loop = loop
-        self._base_url = None if base_url is None else URL(base_url)
+        self._base_url = None if base_url is None else make_url(base_url, "base_url")
+        if self._base_url is not None and not self._base_url.absolute:
+            raise ValueError(f"base_url must be absolute: {base_url!r} has no scheme or no host")
         self._base_url_origin = None if self._base_url is None else self._base_url.origin()
         if self._base_url is not None and not self._base_url.path.endswith("/"):
             raise ValueError(f"base_url must have a trailing '/': {str(self._base_url)!r} has none")
@@ -183,7 +199,7 @@ class ClientSession(_core.SessionBase):
         self._max_field_size = max_field_size
         self._max_headers = max_headers
         self._strict = strict
-        self._default_headers: CIMultiDict[str] = CIMultiDict(headers or ())
+        self._default_headers = header_fields(headers)
         self._skip_auto_headers = frozenset(skip_auto_headers or ())
         self._request_class = request_class
         self._response_class = response_class
@@ -191,7 +207,7 @@ class ClientSession(_core.SessionBase):
         self._resolve_charset = fallback_charset_resolver
         self._retry_connection = True
         self._middlewares = middlewares
-        self._trace_configs = trace_configs or []
+        self._trace_configs = trace_configs if isinstance(trace_configs, list) else list(trace_configs or ())
         for trace_config in self._trace_configs:
             trace_config.freeze()
         # Last: with a connector, the session is one that has to be closed.
@@ -250,6 +266,7 @@ class ClientSession(_core.SessionBase):
         :raises TooManyRedirects: after ``max_redirects``
         :raises asyncio.TimeoutError: when a limit has passed
         """
+        check_method(method)
         return _core.new_request(self, method.upper(), url, None, kwargs)
 
     def get(
@@ -295,6 +312,7 @@ class ClientSession(_core.SessionBase):
 
     async def _request(self, method: str, str_or_url: StrOrURL, **options: Any) -> ClientResponse:
         """The override point of every request: tools replace it to respond themselves."""
+        check_method(method)
         return await _core.own_request(self, method.upper(), str_or_url, options)
 
     def _build_url(self, str_or_url: StrOrURL) -> URL:
@@ -308,8 +326,7 @@ class ClientSession(_core.SessionBase):
         result = CIMultiDict(self._default_headers)
         if headers:
             own: set[str] = set()
-            pairs = headers if isinstance(headers, MultiDict | MultiDictProxy) else CIMultiDict(headers)
-            for name, value in pairs.items():
+            for name, value in header_fields(headers).items():
                 if name in own:
                     result.add(name, value)
                 else:

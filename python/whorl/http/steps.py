@@ -20,6 +20,12 @@ from yarl import URL
 from whorl import _core
 
 from . import hdrs, redirects
+from .arguments import check_list as check_list
+from .arguments import check_loop
+from .arguments import check_names as check_names
+from .arguments import check_sizes as check_sizes
+from .arguments import header_fields as header_fields
+from .arguments import params_error as params_error
 from .auth.basic import BasicAuth, basicauth_from_netrc, is_basic_auth, netrc_from_env, strip_auth_from_url
 from .auth.redaction import redacted_url
 from .body import payload as payloads
@@ -47,7 +53,7 @@ from .exceptions import (
     ServerDisconnectedError,
     TooManyRedirects,
 )
-from .helpers import Sentinel, is_canonical_ipv4_address, is_ip_address
+from .helpers import Sentinel
 from .hooks.middlewares import build_client_middlewares
 from .hooks.tracing import Trace
 from .http_exceptions import HttpProcessingError
@@ -55,7 +61,8 @@ from .options import unknown_option as unknown_option
 from .request_info import ConnectionKey, connection_key
 from .response import ClientResponse, sent_request_info
 from .timeouts import ClientTimeout, is_timeout, request_timeout
-from .urls import host_of, make_url
+from .urls import host_fault, host_of, make_url
+from .urls import host_field as host_field
 
 if TYPE_CHECKING:
     from http.cookies import BaseCookie
@@ -245,6 +252,14 @@ def replaced_request(
     return _RequestContextManager(session._request(method, url, **options))
 
 
+def check_session(session: ClientSession) -> None:
+    """Check that a session is used on the loop that runs.
+
+    :raises RuntimeError: if it is not its own
+    """
+    check_loop(session._loop)
+
+
 # The call's options.
 
 #: The warnings for options that aiohttp has deprecated.
@@ -291,7 +306,7 @@ def proxy_url(proxy: StrOrURL) -> URL:
     :raises InvalidURL: for one that is none
     """
     try:
-        return make_url(proxy)
+        return make_url(proxy, "proxy")
     except ValueError as error:
         raise InvalidURL(proxy) from error
 
@@ -346,11 +361,10 @@ def target(
         if connector is not None and url.scheme not in connector.allowed_protocol_schema_set:
             raise NonHttpUrlClientError(url)
     url, auth = strip_auth_from_url(url)
-    host = url.raw_host
-    if not host or (is_ip_address(host) and ":" not in host and not is_canonical_ipv4_address(host)):
-        raise (InvalidUrlRedirectClientError if redirected else InvalidUrlClientError)(url)
+    if fault := host_fault(url):
+        raise (InvalidUrlRedirectClientError if redirected else InvalidUrlClientError)(url, fault)
     bare = url.with_fragment(None) if url.raw_fragment else url
-    subcomponent = url.host_port_subcomponent
+    subcomponent = host_field(url)
     assert subcomponent is not None
     key = connection_key(url, True if ssl is None else ssl)
     return _core.RequestTarget(key, url, bare, auth, url.raw_path_qs, subcomponent)

@@ -3,6 +3,7 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
 use crate::event_loop::EventLoop;
@@ -16,8 +17,27 @@ fn is_usable_here(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
         let owner = native.get().owner();
         return Ok(owner.is_here() || !owner.is_held());
     }
-    let running = py.import(intern!(py, "asyncio"))?.call_method0(intern!(py, "_get_running_loop"))?;
-    Ok(running.is(event_loop) || !event_loop.call_method0(intern!(py, "is_running"))?.is_truthy()?)
+    Ok(is_running_loop(event_loop)? || !event_loop.call_method0(intern!(py, "is_running"))?.is_truthy()?)
+}
+
+/// Whether `event_loop` runs on this thread.
+///
+/// # Errors
+/// ImportError.
+pub fn runs_here(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+    match event_loop.cast::<EventLoop>() {
+        Ok(native) => Ok(native.get().owner().is_here()),
+        Err(_) => is_running_loop(event_loop),
+    }
+}
+
+fn is_running_loop(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = event_loop.py();
+    let running = RUNNING.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
+        Ok(py.import("asyncio")?.getattr("_get_running_loop")?.unbind())
+    })?;
+    Ok(crate::ffi::call(py, running, [])?.is(event_loop))
 }
 
 /// Call `finish(*args)` here, or by `event_loop.call_soon_threadsafe()` if the loop runs on another thread.

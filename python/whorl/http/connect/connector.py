@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from whorl import _core
 
+from ..arguments import check_sizes
 from ..client_request import Destination
 from ..exceptions import (
     ClientConnectionError,
@@ -29,6 +30,7 @@ from ..exceptions import (
 from ..helpers import Sentinel, sentinel
 from ..request_info import ConnectionKey
 from ..timeouts import ceil_timeout, is_timeout
+from ..urls import without_zone
 from .connection import HttpConnection
 from .dns_cache import DNSCache
 from .happy_eyeballs import AddrInfoType, SocketFactoryType, addr_infos, dial
@@ -201,6 +203,7 @@ class BaseConnector:
     ) -> None:
         if force_close and keepalive_timeout is not None and not isinstance(keepalive_timeout, Sentinel):
             raise ValueError("keepalive_timeout cannot be set if force_close is True")
+        check_sizes(limit=limit, limit_per_host=limit_per_host)
         self._loop = asyncio.get_running_loop() if loop is None else loop
         self._force_close = force_close
         self._limit = limit
@@ -210,8 +213,9 @@ class BaseConnector:
         self._keepalive_timeout = None if force_close else keepalive
         self._pool = _core.ConnectionPool(
             self._loop,
-            limit=limit,
-            limit_per_host=limit_per_host,
+            # None is no limit, as in aiohttp.
+            limit=limit or 0,
+            limit_per_host=limit_per_host or 0,
             keepalive_timeout=self._keepalive_timeout,
             force_close=force_close,
         )
@@ -577,7 +581,7 @@ class TCPConnector(BaseConnector):
         context = context_for(req.ssl, self._ssl) if req.is_ssl() else None
         fingerprint = fingerprint_of(req.ssl, self._ssl) if req.is_ssl() else None
         # Certificates have names without the dot.
-        server_hostname = None if context is None else (req.server_hostname or host).rstrip(".")
+        server_hostname = None if context is None else (req.server_hostname or without_zone(host)).rstrip(".")
         while True:
             transport, protocol = await self._wrap_create_connection(
                 self._factory,

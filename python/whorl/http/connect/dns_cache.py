@@ -206,7 +206,7 @@ class DNSCache:
 
 def _literal(host: str, port: int) -> ResolveResult:
     if ":" not in host and not is_canonical_ipv4_address(host):
-        raise InvalidUrlClientError(host, "is not a canonical IPv4 address")
+        raise InvalidUrlClientError(host, "is not a canonical IPv4 address: four decimal numbers up to 255")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return ResolveResult(
         hostname=host, host=host, port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -46,7 +47,12 @@ def addr_infos(results: Sequence[ResolveResult], family: int) -> list[AddrInfoTy
 def _scope(name: str) -> int:
     if not name:
         return 0
-    return int(name) if name.isdigit() else socket.if_nametoindex(name)
+    if name.isdigit():
+        return int(name)
+    try:
+        return socket.if_nametoindex(name)
+    except OSError as error:
+        raise OSError(errno.ENODEV, f"the zone {name} is no interface of this machine") from error
 
 
 def interleaved(infos: Sequence[AddrInfoType], first: int) -> list[AddrInfoType]:

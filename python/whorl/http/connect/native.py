@@ -24,6 +24,7 @@ from ..exceptions import (
 )
 from ..helpers import is_ip_address
 from ..timeouts import is_timeout
+from ..urls import without_zone
 from .connector import BaseConnector, TCPConnector, UnixConnector
 from .happy_eyeballs import AddrInfoType, addr_infos, interleaved, summary
 from .tls import SSLSetting, context_for, fingerprint_of, resumable_session
@@ -184,7 +185,7 @@ def _tls_plan(
         return None
     context = context_for(setting, connector._ssl)
     # Certificates have names without the dot.
-    name = (server_hostname or host).rstrip(".")
+    name = (server_hostname or without_zone(host)).rstrip(".")
     session, kept = resumable_session(context, host, port, name)
     return context, name, session, connector._ssl_shutdown_timeout or None, kept
 

@@ -14,6 +14,7 @@ from ..client_request import ClientRequest
 from ..exceptions import ClientConnectionError, ClientConnectorError, ClientHttpProxyError
 from ..response import ClientResponse
 from ..timeouts import ceil_timeout
+from ..urls import without_zone
 from .tls import context_for, fingerprint_of
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ async def start_tls(
                     transport,
                     protocol,
                     context_for(req.ssl, connector._ssl),
-                    server_hostname=(req.server_hostname or req.host).rstrip("."),
+                    server_hostname=(req.server_hostname or without_zone(req.host)).rstrip("."),
                     **options,
                 )
             if tls_transport is None:

@@ -16,7 +16,7 @@ import asyncio
 import heapq
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from http.cookies import BaseCookie, Morsel, SimpleCookie
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 from yarl import URL
 
 from ..abc import AbstractCookieJar, ClearCookiePredicate
+from ..arguments import check_cookies
 from ..helpers import is_ip_address
 from ..log import internal_logger
 from .header import (
@@ -316,13 +317,14 @@ class CookieJar(AbstractCookieJar):
         copy: bool = False,
         deadline: float | None = None,
     ) -> None:
+        pairs = check_cookies(cookies)
         hostname = response_url.raw_host
         if not self._unsafe and is_ip_address(hostname):
             return
-        for name, cookie in cookies.items() if isinstance(cookies, Mapping) else cookies:
+        for name, cookie in pairs:
             if not isinstance(cookie, Morsel):
                 coded: SimpleCookie = SimpleCookie()
-                coded[name] = cookie  # type: ignore[assignment]
+                coded[name] = cookie
                 morsel = coded[name]
             else:
                 morsel = cookie.copy() if copy else cookie

@@ -9,6 +9,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::http1::encode;
 
 use crate::errors::OrRaise;
+use crate::http::given;
 use crate::http::h1::encode::{type_name, utf8};
 use crate::http::h1::head;
 
@@ -378,11 +379,12 @@ pub fn pairs<'py>(headers: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> {
     if let Ok(headers) = headers.cast::<PyMapping>() {
         return headers.items()?.iter().map(|item| pair(item.extract()?)).collect();
     }
-    if let Ok(pairs) = headers.cast_exact::<PyTuple>() {
-        return pairs.iter().map(|item| pair(item.extract()?)).collect();
+    if let Ok(pairs) = headers.cast_exact::<PyTuple>()
+        && let Ok(pairs) = pairs.iter().map(|item| item.extract()).collect::<PyResult<Vec<_>>>()
+    {
+        return pairs.into_iter().map(pair).collect();
     }
-    // As a CIMultiDict would take it, or refuse it.
-    let headers = ci_multi_dict(headers.py())?.call1((headers,))?;
+    let headers = given::step(headers.py(), intern!(headers.py(), "header_fields"))?.call1((headers,))?;
     headers
         .call_method0(intern!(headers.py(), "items"))?
         .try_iter()?

@@ -2,7 +2,7 @@
 //!
 //! An option is named here and in `whorl.http.options`, which declares its type.
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
@@ -13,6 +13,7 @@ use super::deadlines::RequestTimeouts;
 use super::session::SessionConfig;
 use crate::http::given;
 use crate::http::h1::connection::ParserOptions;
+use crate::http::h1::encode::type_name;
 use crate::http::h1::exchange::ResponseOptions;
 
 /// The options of one call. None of a Python object's: the option was not given, or is None.
@@ -138,7 +139,10 @@ impl CallOptions {
                 self.policy.max_redirects = match given {
                     None => 0,
                     // Fewer than none: the first is too many.
-                    Some(_) => value.extract::<i64>()?.try_into().unwrap_or(1),
+                    Some(_) => match value.cast::<PyInt>() {
+                        Ok(number) => number.extract::<i64>()?.try_into().unwrap_or(1),
+                        Err(_) => return Err(wrong_type("max_redirects", "an int", &value)),
+                    },
                 }
             }
             "raise_for_status" => *raises = given.map(|_| value),
@@ -151,11 +155,11 @@ impl CallOptions {
             name => {
                 let Some(given) = given else { return Ok(()) };
                 match name {
-                    "read_bufsize" => self.response.buffer_size = value.extract()?,
+                    "read_bufsize" => self.response.buffer_size = size(name, &value)?,
                     "auto_decompress" => self.response.decompress = value.is_truthy()?,
-                    "max_line_size" => sizes.0 = value.extract()?,
-                    "max_field_size" => sizes.1 = value.extract()?,
-                    "max_headers" => sizes.2 = value.extract()?,
+                    "max_line_size" => sizes.0 = size(name, &value)?,
+                    "max_field_size" => sizes.1 = size(name, &value)?,
+                    "max_headers" => sizes.2 = size(name, &value)?,
                     "chunked" => {
                         if value.cast::<PyBool>().is_err() {
                             deprecated(py, "chunked")?;
@@ -168,13 +172,26 @@ impl CallOptions {
                         *if name == "auth" { &mut rare.auth } else { &mut rare.proxy_auth } = Some(given);
                     }
                     "cookies" => self.rare().cookies = Some(given),
-                    "skip_auto_headers" => self.rare().skip_auto_headers = Some(given),
+                    "skip_auto_headers" => {
+                        given::step(py, intern!(py, "check_names"))?.call1((value, name))?;
+                        self.rare().skip_auto_headers = Some(given);
+                    }
                     "compress" => self.rare().compress = Some(given),
                     "proxy" => self.rare().proxy = Some(given),
                     "proxy_headers" => self.rare().proxy_headers = Some(given),
+                    "server_hostname" if value.cast::<PyString>().is_err() => {
+                        return Err(wrong_type(name, "str", &value));
+                    }
                     "server_hostname" => self.rare().server_hostname = Some(given),
                     "trace_request_ctx" => self.rare().trace_request_ctx = Some(given),
-                    "middlewares" => self.rare().middlewares = Some(given),
+                    "middlewares" => {
+                        given::step(py, intern!(py, "check_list"))?.call1((
+                            value,
+                            name,
+                            "coroutine functions",
+                        ))?;
+                        self.rare().middlewares = Some(given);
+                    }
                     // Read when the call begins.
                     "upload_tracker" => {}
                     "verify_ssl" => self.rare().verify_ssl = Some(given),
@@ -300,6 +317,24 @@ pub fn check_names(keywords: &Bound<'_, PyDict>) -> PyResult<()> {
         }
     }
     Ok(())
+}
+
+/// The value of an option that is a number of bytes or of fields.
+///
+/// # Errors
+/// TypeError for one that is no number; ValueError for a negative one.
+fn size(name: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
+    value.extract().or_else(|error| {
+        let py = value.py();
+        let sizes = PyDict::new(py);
+        sizes.set_item(name, value)?;
+        given::step(py, intern!(py, "check_sizes"))?.call((), Some(&sizes))?;
+        Err(error)
+    })
+}
+
+fn wrong_type(name: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(format!("{name} must be {expected} or None, not {}", type_name(value)))
 }
 
 /// The TypeError for a keyword that is no option.

@@ -14,6 +14,7 @@ use super::fields::{FieldLines, RequestFields, skips};
 use super::outgoing_body::OutgoingBody;
 use super::target::RequestTarget;
 use crate::errors::OrRaise;
+use crate::http::given;
 
 /// What kind of body a method usually has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +123,7 @@ impl RequestData {
         match &self.target {
             Some(target) => self.fields.put_first(py, "Host", &target.get().host),
             None => {
-                let host = self.url.bind(py).getattr(intern!(py, "host_port_subcomponent"))?;
+                let host = given::step(py, intern!(py, "host_field"))?.call1((&self.url,))?;
                 let host = host.cast_into::<PyString>()?;
                 self.fields.put_first(py, "Host", host.to_str()?.as_bytes())
             }

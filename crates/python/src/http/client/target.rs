@@ -6,6 +6,7 @@ use pyo3::types::{PyBytes, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::client::pool::PoolKey;
 
+use crate::http::given;
 use crate::http::pool::ConnectionKey;
 
 /// The target of requests: the URL, the key of their connections, and what the head says of the two.
@@ -30,19 +31,37 @@ impl RequestTarget {
     /// The same target, with `params` in the query.
     ///
     /// # Errors
-    /// What `URL.extend_query()` raises.
+    /// TypeError and ValueError for params that no query has.
     pub fn extended(slf: &Bound<'_, Self>, params: &Bound<'_, PyAny>) -> PyResult<Py<Self>> {
         let py = params.py();
         let this = slf.get();
-        let with_params = |url: &Py<PyAny>| url.call_method1(py, intern!(py, "extend_query"), (params,));
+        let with_params = |url: &Py<PyAny>| with_params(url.bind(py), intern!(py, "extend_query"), params);
         let url = with_params(&this.url)?;
-        let bare_url =
-            if this.bare_url.is(&this.url) { url.clone_ref(py) } else { with_params(&this.bare_url)? };
-        let path = url.bind(py).getattr(intern!(py, "raw_path_qs"))?.cast_into::<PyString>()?;
+        let bare_url = if this.bare_url.is(&this.url) { url.clone() } else { with_params(&this.bare_url)? };
+        let path = url.getattr(intern!(py, "raw_path_qs"))?.cast_into::<PyString>()?;
         let path = path.to_str()?.as_bytes().to_vec();
         let auth = this.auth.as_ref().map(|auth| auth.clone_ref(py));
+        let (url, bare_url) = (url.unbind(), bare_url.unbind());
         Py::new(py, Self { key: this.key.clone(), url, bare_url, auth, path, host: this.host.clone() })
     }
+}
+
+/// The URL with `params` in its query, by a method of `yarl.URL`.
+///
+/// # Errors
+/// TypeError and ValueError for params that no query has.
+pub fn with_params<'py>(
+    url: &Bound<'py, PyAny>,
+    method: &Bound<'py, PyString>,
+    params: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = url.py();
+    url.call_method1(method, (params,)).or_else(|error| {
+        let named = given::step(py, intern!(py, "params_error"))?.call1((params, error.value(py)))?;
+        let named = PyErr::from_value(named);
+        named.set_cause(py, Some(error));
+        Err(named)
+    })
 }
 
 #[pymethods]

@@ -13,6 +13,8 @@ use crate::http::client::options::{CallOptions, RareOptions};
 use crate::http::client::outgoing_body::OutgoingBody;
 use crate::http::client::session::{SessionBase, SessionConfig};
 use crate::http::client::step::Poll;
+use crate::http::client::target::with_params;
+use crate::http::finish::runs_here;
 use crate::http::given;
 
 use super::context::CallArgs;
@@ -45,6 +47,9 @@ impl ActiveCall {
             return Err(PyRuntimeError::new_err("Session is closed"));
         }
         let config = SessionBase::config(session)?;
+        if !runs_here(config.event_loop.bind(py))? {
+            given::step(py, intern!(py, "check_session"))?.call1((session,))?;
+        }
         let keywords = args.keywords.as_ref().map(|keywords| keywords.bind(py));
         let options = CallOptions::read(session.as_any(), &config, args.follows, keywords)?;
         if config.pool.is_none() && session.getattr(intern!(py, "closed"))?.is_truthy()? {
@@ -140,7 +145,7 @@ impl ActiveCall {
     ) -> PyResult<Bound<'py, PyTuple>> {
         let url = self.target.get().url.bind(py);
         let url = match &self.params {
-            Some(params) => url.call_method1(intern!(py, "update_query"), (params,))?,
+            Some(params) => with_params(url, intern!(py, "update_query"), params.bind(py))?,
             None => url.clone(),
         };
         let scope = self.scope.clone_ref(py);
