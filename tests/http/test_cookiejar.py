@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import re
 import stat
 from collections.abc import Callable
 from http.cookies import Morsel, SimpleCookie
 from pathlib import Path
+from typing import Any
 
 import pytest
 from yarl import URL
 
+from tests.http.raw_support import RawServer, keeping_alive, raw_response
+from whorl import http
 from whorl.http.cookies import jar as cookiejar
 from whorl.http.cookies.jar import CookieJar, DummyCookieJar, filter_request_cookies
 
@@ -396,3 +400,106 @@ def test_the_dummy_keeps_nothing() -> None:
     jar.update_cookies({"a": "1"}, SITE)
     jar.update_cookies_from_headers(["a=1"], SITE)
     assert (len(jar), list(jar), dict(jar.cookies), len(jar.filter_cookies(SITE))) == (0, [], {}, 0)
+
+
+# What a server sets comes back to it octet for octet (RFC 6265, section 5.4).
+
+AS_SENT = [
+    "42kHBlGFz/k=",
+    '{"k":1,"l":[2]}',
+    "é",
+    "日本",
+    "a b",
+    '"a b"',
+    '"a;b"',
+    '"unclosed',
+    "",
+    '""',
+    "a=b=c",
+    "a,b",
+    "it's",
+    r"x\y",
+    r'"\"\054"',
+    "%20%7B",
+    "<>@?()",
+]
+
+
+async def _returned(client: Any, jar: Any, value: str, between: Callable[[Any, Any], Any]) -> bytes:
+    """The Cookie field of the request after a response that has set the cookie ``n`` to ``value``."""
+    response = raw_response(b"", f"Set-Cookie: n={value}; Path=/")
+    async with RawServer(keeping_alive(response)) as server:
+        async with client.ClientSession(cookie_jar=jar) as session:
+            async with session.get(server.url) as first:
+                await first.read()
+            jar = between(session.cookie_jar, first)
+        async with client.ClientSession(cookie_jar=jar) as session:
+            async with session.get(server.url) as second:
+                await second.read()
+            # Not on the fast path.
+            async with session.get(server.url, skip_auto_headers=["Accept"]) as third:
+                await third.read()
+    fields = [re.search(rb"\r\nCookie: n=(.*)\r\n", head) for head in server.heads[1:]]
+    assert all(fields)
+    values = {field[1] for field in fields if field is not None}
+    assert len(values) == 1
+    return values.pop()
+
+
+@pytest.mark.parametrize("value", AS_SENT)
+@pytest.mark.parametrize("way", ["kept", "saved and loaded", "by the response's cookies", "copied"])
+async def test_what_a_server_sets_comes_back_as_it_was_sent(
+    ours: Any, value: str, way: str, tmp_path: Path
+) -> None:
+    """aiohttp puts it into quotes, and escapes it."""
+
+    def between(jar: Any, response: Any) -> Any:
+        if way == "kept":
+            return jar
+        other = ours.CookieJar(unsafe=True)
+        if way == "saved and loaded":
+            jar.save(tmp_path / "cookies")
+            other.load(tmp_path / "cookies")
+        elif way == "copied":
+            other.update_cookies((cookie.key, cookie) for cookie in jar)
+        else:
+            other.update_cookies(response.cookies, response.url)
+        return other
+
+    seen = await _returned(ours, ours.CookieJar(unsafe=True), value, between)
+    assert seen == value.encode()
+
+
+@pytest.mark.parametrize("value", ["x/y", "a b", "é", '"q"', "plain"])
+async def test_what_a_program_sets_is_quoted_as_in_aiohttp(client: Any, value: str) -> None:
+    async with RawServer(keeping_alive(raw_response(b""))) as server:
+        async with client.ClientSession(cookie_jar=client.CookieJar(unsafe=True)) as session:
+            session.cookie_jar.update_cookies({"n": value}, URL(server.url))
+            async with session.get(server.url) as response:
+                await response.read()
+            async with session.get(server.url, cookies={"n": value}) as response:
+                await response.read()
+        plain = client.CookieJar(unsafe=True, quote_cookie=False)
+        async with client.ClientSession(cookies={"n": value}, cookie_jar=plain) as session:
+            async with session.get(server.url) as response:
+                await response.read()
+    quoted = SimpleCookie({"n": value})["n"].coded_value
+    for coded, head in zip((quoted, quoted, value), server.heads, strict=True):
+        assert f"\r\nCookie: n={coded}\r\n".encode() in head
+
+
+def test_a_server_s_value_in_the_place_of_the_same_one_of_a_program() -> None:
+    jar = CookieJar()
+    jar.update_cookies(SimpleCookie("a=x/y; Path=/"), SITE)
+    assert sent(jar, SITE) == {"a": '"x/y"'}
+    jar.update_cookies_from_headers(["a=x/y; Path=/"], SITE)
+    assert sent(jar, SITE) == {"a": "x/y"}
+
+
+def test_cookies_of_a_response_that_a_tool_made() -> None:
+    """It sets them by the response's attribute, as a SimpleCookie."""
+    response = http.ClientResponse("GET", SITE)
+    response.cookies = SimpleCookie({"a": "x/y"})
+    jar = CookieJar()
+    jar.update_cookies_from_headers(response._raw_cookie_headers or (), SITE)
+    assert sent(jar, SITE) == {"a": '"x/y"'}

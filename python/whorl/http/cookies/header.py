@@ -22,8 +22,10 @@ __all__ = [
     "build_cookie_header",
     "cookie_pairs",
     "encoded_length",
+    "is_as_sent",
     "is_sendable",
     "make_morsel",
+    "mark_as_sent",
     "parse_cookie_date",
     "parse_cookie_header",
     "parse_set_cookie_headers",
@@ -100,6 +102,17 @@ def make_morsel(name: str, value: str, coded_value: str) -> Morsel[str] | None:
     return morsel
 
 
+def mark_as_sent(morsel: Morsel[str]) -> None:
+    """Notes that ``coded_value`` is what a server has sent, and gets back octet for octet (RFC 6265, section
+    5.4). The mark is part of the morsel's copies."""
+    vars(morsel)["_as_sent"] = True
+
+
+def is_as_sent(morsel: Morsel[str]) -> bool:
+    """Whether the morsel is marked by :func:`mark_as_sent`."""
+    return "_as_sent" in vars(morsel)
+
+
 def preserve_morsel_with_coded_value(cookie: Morsel[str]) -> Morsel[str]:
     """Returns a copy of the cookie without attributes, its value coded as it came from the server."""
     morsel = make_morsel(cookie.key, cookie.value, cookie.coded_value)
@@ -172,7 +185,10 @@ def _parse_set_cookie(field: str) -> Morsel[str] | None:
     if _CONTROL.search(value):
         return None
     morsel = make_morsel(name, value, coded_value)
-    if morsel is not None and attributes:
+    if morsel is None:
+        return None
+    mark_as_sent(morsel)
+    if attributes:
         _set_attributes(morsel, attributes)
     return morsel
 

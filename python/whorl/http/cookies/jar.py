@@ -31,6 +31,7 @@ from .header import (
     build_cookie_header,
     cookie_pairs,
     encoded_length,
+    is_as_sent,
     is_sendable,
     make_morsel,
     parse_cookie_date,
@@ -109,9 +110,10 @@ def _origins(urls: StrOrURL | Iterable[StrOrURL] | None) -> frozenset[URL]:
 class CookieJar(AbstractCookieJar):
     """Keeps cookies, and sends them where they belong.
 
-    :param unsafe: whether hosts that are IP addresses may set cookies. :param quote_cookie: whether values
-    with special characters are sent in quotes. Those that came in quotes are
-        sent as they came then, and without otherwise.
+    :param unsafe: whether hosts that are IP addresses may set cookies.
+    :param quote_cookie: whether values with special characters that a program gives are sent in quotes, as in
+        aiohttp, and those of servers octet for octet as they came (RFC 6265, section 5.4). Otherwise all are
+        sent without the quotes that they came in.
     :param treat_as_secure_origin: origins that get Secure cookies over cleartext connections too, for tests.
     :param loop: of no use; for compatibility.
     """
@@ -155,7 +157,8 @@ class CookieJar(AbstractCookieJar):
 
     @property
     def quote_cookie(self) -> bool:
-        """Whether values with special characters are sent in quotes."""
+        """Whether values with special characters that a program gives are sent in quotes, and those of
+        servers as they came."""
         return self._quote_cookie
 
     @property
@@ -365,7 +368,13 @@ class CookieJar(AbstractCookieJar):
             self._domain_counts[domain] = self._domain_counts.get(domain, 0) + 1
             record.host_only = host_only
         cookies = self._cookies.setdefault((domain, path), SimpleCookie())
-        if cookies.get(name) != morsel or record.host_only != host_only:
+        known = cookies.get(name)
+        if (
+            known is None
+            or known != morsel
+            or is_as_sent(known) != is_as_sent(morsel)
+            or record.host_only != host_only
+        ):
             dict.__setitem__(cookies, name, morsel)
             record.prepared = _UNPREPARED
             record.host_only = host_only
@@ -549,7 +558,7 @@ class CookieJar(AbstractCookieJar):
 
     def _prepare(self, record: _Record, morsel: Morsel[str]) -> None:
         """Returns the cookie as it is sent."""
-        if self._quote_cookie and morsel.coded_value[:1] == '"':
+        if self._quote_cookie and (is_as_sent(morsel) or morsel.coded_value[:1] == '"'):
             prepared = preserve_morsel_with_coded_value(morsel)
         else:
             value, coded_value = morsel.value, morsel.value

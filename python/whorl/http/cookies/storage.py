@@ -17,7 +17,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from .header import make_morsel
+from .header import is_as_sent, make_morsel, mark_as_sent
 
 if TYPE_CHECKING:
     from ..typedefs import PathLike
@@ -55,6 +55,9 @@ def write_cookie_file(file_path: PathLike, cookies: Iterable[SavedCookie]) -> No
             for attribute in _ATTRIBUTES
             if attribute not in _RELATIVE and morsel[attribute]
         )
+        if is_as_sent(morsel):
+            # aiohttp reads no such field, and ignores it.
+            fields["as_sent"] = True
         if cookie.host_only:
             fields["host_only"] = True
         if cookie.deadline is not None:
@@ -108,6 +111,8 @@ def _decode_morsel(fields: dict[str, Any]) -> Morsel[str]:
     for attribute in _ATTRIBUTES:
         if attribute in fields:
             morsel[attribute] = fields[attribute]
+    if fields.get("as_sent"):
+        mark_as_sent(morsel)
     return morsel
 
 
