@@ -26,14 +26,15 @@ from .arguments import check_names as check_names
 from .arguments import check_sizes as check_sizes
 from .arguments import header_fields as header_fields
 from .arguments import params_error as params_error
-from .auth.basic import BasicAuth, basicauth_from_netrc, is_basic_auth, netrc_from_env, strip_auth_from_url
+from .auth.basic import BasicAuth, is_basic_auth, strip_auth_from_url
+from .auth.netrc_file import netrc_auth, netrc_is_read, read_netrc
 from .auth.redaction import redacted_url
 from .body import payload as payloads
 from .body.formdata import FormData, is_form
 from .client_request import ClientRequest, Destination, automatic_headers, parsed_version
 from .connect.connector import BaseConnector, Connection
 from .connect.native import connect_failed, connector_error, dial_plan
-from .connect.proxies import get_env_proxy_for_url
+from .connect.proxies import checked_proxy, proxy_from_env
 from .connect.tls import SSLSetting, keep_tls_session, merge_ssl_params
 from .connect.tunnel import begin_tunnel, check_tunnel
 from .context import _RequestContextManager
@@ -46,7 +47,6 @@ from .exceptions import (
     ClientOSError,
     ClientResponseError,
     ConnectionTimeoutError,
-    InvalidURL,
     InvalidUrlClientError,
     InvalidUrlRedirectClientError,
     NonHttpUrlClientError,
@@ -61,7 +61,7 @@ from .options import unknown_option as unknown_option
 from .request_info import ConnectionKey, connection_key
 from .response import ClientResponse, sent_request_info
 from .timeouts import ClientTimeout, is_timeout, request_timeout
-from .urls import host_fault, host_of, make_url
+from .urls import host_fault, host_of
 from .urls import host_field as host_field
 
 if TYPE_CHECKING:
@@ -301,14 +301,12 @@ def tls_setting(
 
 
 def proxy_url(proxy: StrOrURL) -> URL:
-    """The URL of a proxy.
+    """The URL of a proxy that a program names.
 
-    :raises InvalidURL: for one that is none
+    :raises TypeError: for one that is neither a text nor a URL
+    :raises InvalidURL: for one that is no URL, or has a scheme by which no proxy is spoken to
     """
-    try:
-        return make_url(proxy, "proxy")
-    except ValueError as error:
-        raise InvalidURL(proxy) from error
+    return checked_proxy(proxy)
 
 
 def check_proxy(proxy: URL, auth: object) -> None:
@@ -374,23 +372,25 @@ def environment(
     url: URL, wants_proxy: bool
 ) -> tuple[BasicAuth | None, URL | None, BasicAuth | None] | Awaitable[object]:
     """The credentials for a URL's host in the user's netrc, and its proxy of the environment with the
-    credentials for that; or an awaitable for them, where a file has to be read first."""
-    return asyncio.to_thread(_look_up, url, wants_proxy)
+    credentials for that; or an awaitable for them, where a file has to be read first.
+
+    :raises InvalidURL: if the proxy is one that is not spoken to
+    """
+    return _look_up(url, wants_proxy) if netrc_is_read() else _look_up_in_file(url, wants_proxy)
+
+
+async def _look_up_in_file(
+    url: URL, wants_proxy: bool
+) -> tuple[BasicAuth | None, URL | None, BasicAuth | None]:
+    await read_netrc()
+    return _look_up(url, wants_proxy)
 
 
 def _look_up(url: URL, wants_proxy: bool) -> tuple[BasicAuth | None, URL | None, BasicAuth | None]:
-    auth = proxy = proxy_auth = None
-    if (host := host_of(url)) is not None:
-        try:
-            auth = basicauth_from_netrc(netrc_from_env(), host)
-        except LookupError:
-            pass
-    if wants_proxy:
-        try:
-            proxy, proxy_auth = get_env_proxy_for_url(url)
-        except LookupError:
-            pass
-    return auth, proxy, proxy_auth
+    host = host_of(url)
+    auth = None if host is None else netrc_auth(host)
+    proxy = proxy_from_env(url) if wants_proxy else None
+    return (auth, None, None) if proxy is None else (auth, *proxy)
 
 
 # A request.

@@ -150,7 +150,8 @@ def netrc_from_env() -> netrc.netrc | None:
     try:
         return netrc.netrc(path)
     except netrc.NetrcParseError as error:
-        client_logger.warning("Could not parse .netrc file: %s", error)
+        # The error's text may have a word of the file, which may be a password.
+        client_logger.warning("Could not parse .netrc file: %s, line %s", path, error.lineno)
     except FileNotFoundError as error:
         # The default file need not exist.
         if named:
