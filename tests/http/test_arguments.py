@@ -322,3 +322,46 @@ def test_a_session_of_a_loop_in_another_thread_is_refused(first: str, second: st
     finally:
         over.set()
         thread.join(20)
+
+
+# WebSocket.
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "text"),
+    [
+        ({"protocols": "chat"}, TypeError, "protocols must be a list of names, not str"),
+        ({"protocols": 5}, TypeError, "protocols must be a list of names, not int"),
+        ({"timeout": "5"}, TypeError, "timeout must be a ClientWSTimeout or a number of seconds, not '5'"),
+        (
+            {"timeout": http.ClientTimeout(total=1)},
+            TypeError,
+            "must be a ClientWSTimeout or .*, not ClientTimeout",
+        ),
+        ({"heartbeat": "5"}, TypeError, "heartbeat must be a number of seconds or None, not '5'"),
+        ({"heartbeat": 0}, ValueError, "heartbeat must be more than 0 seconds, or None for none, not 0"),
+        ({"receive_timeout": "5"}, TypeError, "receive_timeout must be a number of seconds"),
+        ({"max_msg_size": "5"}, TypeError, "max_msg_size must be an int, not str"),
+        ({"max_msg_size": -1}, ValueError, "max_msg_size must not be negative"),
+        ({"compress": "5"}, TypeError, "compress must be an int, not str"),
+        ({"headers": {"a": 1}}, TypeError, "the value of the header field a must be str, not int"),
+        ({"headers": "a: b"}, TypeError, "headers must be a mapping"),
+        ({"origin": 5}, TypeError, "the value of the header field Origin must be str, not int"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_a_wrong_argument_of_a_websocket_is_named(
+    ours: Any, options: dict[str, Any], kind: type[Exception], text: str
+) -> None:
+    async with RawServer(keeping_alive(OK)) as server, ours.ClientSession() as session:
+        with pytest.raises(kind, match=text):
+            await session.ws_connect(server.url, **options)
+        assert server.accepted == 0
+
+
+@pytest.mark.parametrize("member", ["ws_receive", "ws_close"])
+def test_a_wrong_timeout_of_a_websocket_is_named(member: str) -> None:
+    with pytest.raises(TypeError, match=f"{member} of a ClientWSTimeout must be a number"):
+        http.ClientWSTimeout(**{member: "5"})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"{member} of a ClientWSTimeout .*, not NaN"):
+        http.ClientWSTimeout(**{member: float("nan")})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import random
+import re
 import socket
 import warnings
 from collections.abc import Iterator
@@ -257,3 +260,48 @@ class _Here:
 
     async def close(self) -> None:
         pass
+
+
+async def test_no_answer_to_a_websocket_s_opening_ends_in_another_exception(ours: Any) -> None:
+    dice = random.Random(7)
+    texts = {
+        "Upgrade": "websocket WebSocket h2c , é",
+        "Connection": "upgrade Upgrade close , keep-alive é",
+        "Sec-WebSocket-Accept": "= x é AAAA",
+        "Sec-WebSocket-Protocol": "chat other , é",
+        "Sec-WebSocket-Extensions": """permessage-deflate ; server_max_window_bits=10 , x " = é
+            client_max_window_bits=99 client_no_context_takeover server_max_window_bits""",
+    }
+    pieces = {name: text.split() for name, text in texts.items()}
+
+    async def script(peer: Peer) -> None:
+        head, _ = await peer.request()
+        key = re.search(rb"Sec-WebSocket-Key: (\S+)", head)
+        assert key is not None
+        accept = hashlib.sha1(key[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+        sound = {
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Accept": base64.b64encode(accept).decode(),
+        }
+        fields = dict(sound) if dice.random() < 0.7 else {}
+        for name in dice.sample(sorted(pieces), dice.randint(0, 2)):
+            fields[name] = dice.choice(["", " "]).join(dice.choices(pieces[name], k=dice.randint(0, 5)))
+        status = dice.choice([101, 101, 101, 200, 302, 400])
+        lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in fields.items())]
+        await peer.send(("\r\n".join(lines) + "\r\n\r\n").encode())
+
+    opened = refused = 0
+    async with RawServer(script) as server, ours.ClientSession() as session:
+        for _ in range(150):
+            try:
+                options = {"protocols": ["chat"], "compress": dice.choice([0, 15])}
+                ws = await session.ws_connect(server.url, **options, timeout=ours.ClientWSTimeout(ws_close=1))
+            except ours.ClientError as error:
+                str(error).encode()
+                refused += 1
+            else:
+                opened += 1
+                await ws.close()
+    assert opened > 10
+    assert refused > 10

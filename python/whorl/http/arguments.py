@@ -23,6 +23,7 @@ __all__ = [
     "check_loop",
     "check_method",
     "check_names",
+    "check_seconds",
     "check_sizes",
     "header_fields",
     "params_error",
@@ -75,6 +76,20 @@ def check_names(names: object, argument: str) -> None:
     """
     if isinstance(names, str | bytes) or not isinstance(names, Iterable):
         raise TypeError(f"{argument} must be a list of names, not {_kind(names)}")
+
+
+def check_seconds(of: str = "", **values: object) -> None:
+    """Checks arguments that are lengths of time.
+
+    :param of: what has them, if it is no argument itself
+    :raises TypeError: if one is neither a number nor None
+    :raises ValueError: if one is not a number (NaN), which compares with none and would be no limit
+    """
+    for name, value in values.items():
+        if value is not None and not hasattr(value, "__float__"):
+            raise TypeError(f"{name}{of} must be a number of seconds or None, not {value!r}")
+        if value != value:
+            raise ValueError(f"{name}{of} must be a number of seconds or None, not NaN")
 
 
 def check_sizes(**sizes: object) -> None:

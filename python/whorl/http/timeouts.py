@@ -9,6 +9,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+from .arguments import check_seconds
 from .helpers import Sentinel
 
 __all__ = [
@@ -44,16 +45,14 @@ class ClientTimeout:
     ceil_threshold: float = 5
 
     def __post_init__(self) -> None:
-        for name, value in zip(self.__match_args__, self._values(), strict=True):
-            if value is not None and not hasattr(value, "__float__"):
-                raise TypeError(
-                    f"{name} of a ClientTimeout must be a number of seconds or None, not {value!r}"
-                )
-            if value != value:
-                raise ValueError(f"{name} of a ClientTimeout must be a number of seconds or None, not NaN")
-
-    def _values(self) -> tuple[object, ...]:
-        return self.total, self.connect, self.sock_read, self.sock_connect, self.ceil_threshold
+        check_seconds(
+            " of a ClientTimeout",
+            total=self.total,
+            connect=self.connect,
+            sock_read=self.sock_read,
+            sock_connect=self.sock_connect,
+            ceil_threshold=self.ceil_threshold,
+        )
 
 
 DEFAULT_TIMEOUT: Final = ClientTimeout(total=5 * 60, sock_connect=30)

@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar, overlo
 
 from whorl import _core
 
+from ..arguments import check_seconds
 from ..exceptions import ClientConnectionResetError, WSMessageTypeError
 from ..typedefs import (
     DEFAULT_JSON_DECODER,
@@ -54,6 +55,9 @@ else:
 #: The largest message that is received by default, in bytes.
 DEFAULT_MAX_MSG_SIZE: Final = 4 * 1024 * 1024
 
+# How much of a message an error shows, in characters.
+SHOWN: Final = 100
+
 
 @dataclass(frozen=True, slots=True)
 class ClientWSTimeout:
@@ -64,6 +68,9 @@ class ClientWSTimeout:
 
     ws_receive: float | None = None
     ws_close: float | None = None
+
+    def __post_init__(self) -> None:
+        check_seconds(" of a ClientWSTimeout", ws_receive=self.ws_receive, ws_close=self.ws_close)
 
 
 DEFAULT_WS_CLIENT_TIMEOUT: Final = ClientWSTimeout(ws_receive=None, ws_close=10.0)
@@ -382,9 +389,10 @@ class ClientWebSocketResponse(Generic[_DecodeText]):
     async def _receive_data(self, kind: WSMsgType, timeout: float | None) -> Any:
         message = await self.receive(timeout)
         if message.type != kind:
-            raise WSMessageTypeError(
-                f"Received message {message.type}:{message.data!r} is not WSMsgType.{kind.name}"
-            )
+            shown = repr(message.data)
+            if len(shown) > SHOWN:
+                shown = f"{shown[:SHOWN]}…"
+            raise WSMessageTypeError(f"Received message {message.type}:{shown} is not WSMsgType.{kind.name}")
         return message.data
 
     def __aiter__(self) -> Self:
@@ -496,7 +504,12 @@ def _closed() -> Message:
 
 
 def _as_bytes(payload: Byteish | str) -> Byteish:
-    return payload.encode() if isinstance(payload, str) else payload
+    if isinstance(payload, str):
+        return payload.encode()
+    if not isinstance(payload, bytes | bytearray | memoryview):
+        # bytes(5) would be five of them.
+        raise TypeError(f"data argument must be a bytes-like object, not {type(payload).__name__!r}")
+    return payload
 
 
 def _close_payload(code: int, reason: Byteish) -> bytes:
@@ -504,6 +517,8 @@ def _close_payload(code: int, reason: Byteish) -> bytes:
 
     :raises ValueError: it must not be sent
     """
+    if not isinstance(code, int):
+        raise TypeError(f"code must be an int, one of WSCloseCode or 3000 to 4999, not {code!r}")
     reason = bytes(reason)
     if len(reason) > 123:
         raise ValueError(

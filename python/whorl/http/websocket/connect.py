@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .. import hdrs
+from ..arguments import check_names, check_seconds, check_sizes
 from ..connect.tls import SSLSetting, merge_ssl_params
 from ..helpers import Sentinel, sentinel
 from ..options import unknown_option
@@ -73,6 +74,11 @@ async def connect(
     """
     for name in unknown:
         raise unknown_option(name, websocket=True)
+    check_names(protocols, "protocols")
+    check_sizes(compress=compress, max_msg_size=max_msg_size)
+    check_seconds(heartbeat=heartbeat, receive_timeout=receive_timeout)
+    if heartbeat is not None and heartbeat <= 0:
+        raise ValueError(f"heartbeat must be more than 0 seconds, or None for none, not {heartbeat}")
     limits = _limits(timeout, receive_timeout)
     if ssl is None:
         warnings.warn("ssl=None is deprecated, please use ssl=True", DeprecationWarning, stacklevel=3)
@@ -122,6 +128,8 @@ def _limits(timeout: ClientWSTimeout | float | Sentinel, receive_timeout: float 
     if type(timeout).__name__ == "ClientWSTimeout":
         limits = ClientWSTimeout(ws_receive=timeout.ws_receive, ws_close=timeout.ws_close)  # type: ignore[union-attr]
     elif not isinstance(timeout, Sentinel):
+        if not hasattr(timeout, "__float__"):
+            raise TypeError(f"timeout must be a ClientWSTimeout or a number of seconds, not {timeout!r}")
         text = (
             "parameter 'timeout' of type 'float' is deprecated, "
             "please use 'timeout=ClientWSTimeout(ws_close=...)'"

@@ -13,6 +13,7 @@ from multidict import CIMultiDict, MultiMapping
 from whorl import _core
 
 from .. import hdrs
+from ..arguments import header_fields
 from ..exceptions import WSServerHandshakeError
 from ..typedefs import LooseHeaders
 
@@ -79,7 +80,7 @@ def prepare_handshake(
     :param compress: offer ``permessage-deflate`` with a window of so many bits, 9 to 15; 0 for none
     :raises ValueError: for another ``compress``
     """
-    own: CIMultiDict[str] = CIMultiDict(headers or ())
+    own = header_fields(headers)
     own.setdefault(hdrs.UPGRADE, "websocket")
     own.setdefault(hdrs.CONNECTION, "Upgrade")
     own.setdefault(hdrs.SEC_WEBSOCKET_VERSION, "13")
