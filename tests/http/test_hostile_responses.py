@@ -162,6 +162,19 @@ class _Nowhere:
         pass
 
 
+@pytest.mark.parametrize("status", ["599", "599 ", "299 Fine", "403"])
+async def test_a_proxy_s_status_may_be_any(ours: Any, status: str) -> None:
+    """A code that the standard library does not know ended in its ValueError."""
+    async with (
+        RawServer(keeping_alive(raw_response(b"", status=status))) as proxy,
+        ours.ClientSession() as session,
+    ):
+        with pytest.raises(ours.ClientHttpProxyError) as raised:
+            await session.get("https://h.test/", proxy=proxy.url)
+    assert raised.value.status == int(status[:3])
+    assert raised.value.message == {"403": "Forbidden", "299 Fine": "Fine"}.get(status, "")
+
+
 def test_a_location_is_a_url_or_an_error() -> None:
     from whorl.http import ClientError
 

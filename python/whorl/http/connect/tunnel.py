@@ -72,7 +72,7 @@ def check_tunnel(response: ClientResponse) -> None:
     """
     response._check_head()
     if response.status != 200:
-        reason = response.reason or HTTPStatus(response.status).phrase
+        reason = response.reason or _phrase(response.status)
         raise ClientHttpProxyError(
             response.request_info,
             response.history,
@@ -80,6 +80,14 @@ def check_tunnel(response: ClientResponse) -> None:
             message=reason,
             headers=response.headers,
         )
+
+
+def _phrase(status: int) -> str:
+    """The reason phrase of a status code, or nothing for a code that is the proxy's own."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
 
 
 async def open_tunnel(req: ClientRequest, to_proxy: ClientRequest, protocol: HttpConnection) -> None:
