@@ -5,13 +5,10 @@ from __future__ import annotations
 import functools
 import ssl
 import warnings
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from weakref import WeakKeyDictionary
 
 from .fingerprint import Fingerprint
-
-if TYPE_CHECKING:
-    from whorl import _core
 
 __all__ = [
     "SSL_SCHEMES",
