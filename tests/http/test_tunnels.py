@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import whorl.http
+from tests.event_loop.certificates import Certificates
 from tests.http.raw_support import Peer, RawServer, assert_nothing_acquired, keeping_alive, until
 from whorl.http import steps
 
@@ -181,3 +183,35 @@ async def test_a_tunnel_whose_request_is_dropped(tls: Any) -> None:
         del request
         await until(lambda: not proxy.open)
         await assert_nothing_acquired(connector)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_the_tls_setting_of_a_connection_to_a_proxy(
+    ours: Any, tls: Any, tmp_path: Path, scheme: str
+) -> None:
+    """Not that of the host, whose context may have a client certificate."""
+    elsewhere = Certificates(tmp_path)
+
+    async def script(peer: Peer) -> None:
+        if scheme == "https":
+            await relay(peer)
+        else:
+            await keeping_alive()(peer)
+
+    async with (
+        RawServer(keeping_alive(), **({"ssl": tls.server()} if scheme == "https" else {})) as server,
+        RawServer(script, ssl=elsewhere.server()) as proxy,
+    ):
+        for setting, works in ((elsewhere.client(), True), (False, True), (None, False)):
+            connector = ours.TCPConnector(ssl=tls.client(), proxy_ssl=setting)
+            async with ours.ClientSession(connector=connector) as session:
+                if works:
+                    async with session.get(server.url, proxy=proxy.url) as response:
+                        assert await response.read() == b"ok"
+                else:
+                    with pytest.raises(ours.ClientConnectorCertificateError):
+                        await session.get(server.url, proxy=proxy.url)
+    with pytest.raises(
+        TypeError, match="proxy_ssl should be an SSLContext, Fingerprint, False or None, got 'x'"
+    ):
+        ours.TCPConnector(proxy_ssl="x")

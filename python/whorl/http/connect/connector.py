@@ -35,7 +35,7 @@ from .connection import HttpConnection
 from .dns_cache import DNSCache
 from .happy_eyeballs import AddrInfoType, SocketFactoryType, addr_infos, dial
 from .resolver import DefaultResolver, ThreadedResolver
-from .tls import SSLSetting, context_for, fingerprint_of, merge_ssl_params
+from .tls import SSLSetting, context_for, fingerprint_of, is_ssl_setting, merge_ssl_params
 from .tunnel import open_tunnel, proxy_request, start_tls
 
 if TYPE_CHECKING:
@@ -188,6 +188,7 @@ class BaseConnector:
     allowed_protocol_schema_set: ClassVar[frozenset[str]] = HIGH_LEVEL_SCHEMES
 
     _closed = True
+    _proxy_ssl: SSLSetting | None = None
     _source_traceback: traceback.StackSummary | None = None
 
     def __init__(
@@ -378,7 +379,7 @@ class BaseConnector:
     def _update_proxy_auth_header_and_build_proxy_req(self, req: ClientRequest) -> ClientRequest:
         """The request that is meant for ``req``'s proxy itself; aiohttp's name, for classes that override
         it."""
-        return proxy_request(req)
+        return proxy_request(req, req.ssl if self._proxy_ssl is None else self._proxy_ssl)
 
     def close(self, *, abort_ssl: bool = False) -> Awaitable[None]:
         """Close all connections; requests that are in flight fail. The result may be awaited, for the last to
@@ -417,6 +418,9 @@ class TCPConnector(BaseConnector):
     Parameters that are not here are :class:`BaseConnector`'s, or the deprecated forms of ``ssl``.
 
     :param ssl: the TLS setting of requests that have none: True, False, a context or a :class:`Fingerprint`
+    :param proxy_ssl: that of connections to proxies whose URL begins with ``https``: a context, a
+        :class:`Fingerprint` or False; None: the request's, as in aiohttp, and with it the client certificate
+        of its context
     :param use_dns_cache: keep the addresses of hosts
     :param ttl_dns_cache: for so many seconds; None: without limit
     :param family: 0, :data:`socket.AF_INET` or :data:`socket.AF_INET6`
@@ -455,9 +459,15 @@ class TCPConnector(BaseConnector):
         interleave: int | None = None,
         socket_factory: SocketFactoryType | None = None,
         ssl_shutdown_timeout: float | Sentinel | None = sentinel,
+        proxy_ssl: SSLSetting | None = None,
     ) -> None:
         # First what may be refused: a connector that is half made has nothing to close.
         self._ssl = merge_ssl_params(ssl, verify_ssl, ssl_context, fingerprint)
+        if proxy_ssl is True or not (proxy_ssl is None or is_ssl_setting(proxy_ssl)):
+            raise TypeError(
+                f"proxy_ssl should be an SSLContext, Fingerprint, False or None, got {proxy_ssl!r}"
+            )
+        self._proxy_ssl = proxy_ssl
         if isinstance(ssl_shutdown_timeout, Sentinel):
             self._ssl_shutdown_timeout: float | None = 0
         else:

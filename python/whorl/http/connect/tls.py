@@ -15,6 +15,7 @@ __all__ = [
     "SSLSetting",
     "context_for",
     "fingerprint_of",
+    "is_ssl_setting",
     "keep_tls_session",
     "merge_ssl_params",
     "resumable_session",
@@ -47,9 +48,14 @@ def merge_ssl_params(
     if fingerprint is not None:
         text = "fingerprint is deprecated, use ssl=Fingerprint(fingerprint) instead"
         chosen = _replace(chosen, Fingerprint(fingerprint), text, stacklevel)
-    if not isinstance(chosen, ssl.SSLContext | bool) and not _is_fingerprint(chosen):
+    if not is_ssl_setting(chosen):
         raise TypeError(f"ssl should be SSLContext, bool, Fingerprint or None, got {chosen!r} instead.")
     return chosen
+
+
+def is_ssl_setting(setting: object) -> bool:
+    """Whether ``ssl=`` takes it."""
+    return isinstance(setting, ssl.SSLContext | bool) or _is_fingerprint(setting)
 
 
 def _is_fingerprint(setting: object) -> bool:

@@ -15,7 +15,7 @@ from ..exceptions import ClientConnectionError, ClientConnectorError, ClientHttp
 from ..response import ClientResponse
 from ..timeouts import ceil_timeout
 from ..urls import without_zone
-from .tls import context_for, fingerprint_of
+from .tls import SSLSetting, context_for, fingerprint_of
 
 if TYPE_CHECKING:
     from ..timeouts import ClientTimeout
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["begin_tunnel", "check_tunnel", "open_tunnel", "proxy_request", "start_tls"]
 
 
-def proxy_request(req: ClientRequest) -> ClientRequest:
-    """The request that is meant for ``req``'s proxy itself; its credentials go where the proxy sees them."""
+def proxy_request(req: ClientRequest, setting: SSLSetting) -> ClientRequest:
+    """The request that is meant for ``req``'s proxy itself, by TLS with ``setting`` if it is spoken to so.
+    Its credentials go where the proxy sees them."""
     assert req.proxy is not None
     headers = {} if req.proxy_headers is None else req.proxy_headers.copy()
     headers[hdrs.HOST] = req.headers[hdrs.HOST]
     to_proxy = ClientRequest(
-        hdrs.METH_GET, req.proxy, headers=headers, auth=req.proxy_auth, loop=req.loop, ssl=req.ssl
+        hdrs.METH_GET, req.proxy, headers=headers, auth=req.proxy_auth, loop=req.loop, ssl=setting
     )
     credentials = to_proxy.headers.pop(hdrs.AUTHORIZATION, None)
     if credentials is None:
