@@ -8,6 +8,20 @@ use pyo3::types::PyTuple;
 
 use crate::event_loop::EventLoop;
 
+/// `asyncio._get_running_loop`: at the interpreter's exit, when much is finished, nothing can be imported any more.
+static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Imports what is used here.
+///
+/// # Errors
+/// ImportError.
+pub fn prepare(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    let function = GET_RUNNING_LOOP.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
+        Ok(py.import("asyncio")?.getattr("_get_running_loop")?.unbind())
+    })?;
+    Ok(function.bind(py))
+}
+
 /// Whether the objects of `event_loop` may be used on this thread: it is the loop's, or the loop does not run.
 ///
 /// On a loop that is not ours the guard of an object's owner says nothing, as that loop takes none.
@@ -32,12 +46,7 @@ pub fn runs_here(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 fn is_running_loop(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = event_loop.py();
-    let running = RUNNING.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
-        Ok(py.import("asyncio")?.getattr("_get_running_loop")?.unbind())
-    })?;
-    Ok(crate::ffi::call(py, running, [])?.is(event_loop))
+    Ok(prepare(event_loop.py())?.call0()?.is(event_loop))
 }
 
 /// Call `finish(*args)` here, or by `event_loop.call_soon_threadsafe()` if the loop runs on another thread.

@@ -5,6 +5,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
+use super::finish::prepare;
+
 /// The modules of `whorl.http` that are used here.
 struct Given {
     /// `whorl.http.exceptions`
@@ -26,8 +28,9 @@ fn give_exceptions(py: Python<'_>, exceptions: Py<PyAny>, http_exceptions: Py<Py
 
 /// Takes the module that has the steps of a call; the first call counts.
 #[pyfunction]
-fn give_steps(py: Python<'_>, steps: Py<PyAny>) {
+fn give_steps(py: Python<'_>, steps: Py<PyAny>) -> PyResult<()> {
     let _steps = STEPS.get_or_init(py, || steps);
+    prepare(py).map(drop)
 }
 
 fn not_imported() -> PyErr {

@@ -527,16 +527,6 @@ impl PoolWaiter {
         self.future.bind(py).call_method0(intern!(py, "done"))?.is_truthy()
     }
 
-    /// `give_back()`, from any thread.
-    ///
-    /// # Errors
-    /// As [`finish_on`].
-    pub fn leave(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let event_loop = slf.get().pool.get().event_loop.bind(py);
-        finish_on(event_loop, slf.getattr(intern!(py, "give_back"))?, &PyTuple::empty(py))
-    }
-
     /// Ends the wait with a TimeoutError.
     ///
     /// # Errors
@@ -577,8 +567,16 @@ impl PoolSlot {
 
 #[pymethods]
 impl PoolSlot {
-    /// No connection was made: the permit goes to the next.
+    /// No connection was made: the permit goes to the next. Nothing happens if it was used.
+    ///
+    /// From any thread: the collector, which closes coroutines, runs on any.
     pub fn give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let event_loop = slf.get().pool.get().event_loop.bind(py);
+        finish_on(event_loop, slf.getattr(intern!(py, "_give_back"))?, &PyTuple::empty(py))
+    }
+
+    fn _give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let pool = this.pool.bind(slf.py());
         match this.permit.with(Option::take).or_raise()? {
@@ -619,8 +617,14 @@ impl PoolWaiter {
         Self::take(slf)?.into_object(slf.py())
     }
 
-    /// Leave the queue; a grant meanwhile goes to the next.
+    /// Leave the queue; a grant meanwhile goes to the next. From any thread, as a slot's.
     pub fn give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let event_loop = slf.get().pool.get().event_loop.bind(py);
+        finish_on(event_loop, slf.getattr(intern!(py, "_give_back"))?, &PyTuple::empty(py))
+    }
+
+    fn _give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.end_guard(slf.py())?;
         let pool = this.pool.bind(slf.py());

@@ -245,17 +245,15 @@ impl Hop {
         let event_loop = self.scope.get().config.event_loop.bind(py);
         match std::mem::replace(&mut self.stage, HopStage::Over) {
             HopStage::New | HopStage::Over => Ok(()),
-            HopStage::Waiting(waiter) => PoolWaiter::leave(waiter.bind(py)),
+            HopStage::Waiting(waiter) => PoolWaiter::give_back(waiter.bind(py)),
             HopStage::Resolving(step, _, slot) => {
                 let closed = step.close(py);
-                let give_back = slot.bind(py).getattr(intern!(py, "give_back"))?;
-                finish_on(event_loop, give_back, &PyTuple::empty(py)).and(closed)
+                PoolSlot::give_back(slot.bind(py)).and(closed)
             }
             HopStage::Dialling(dial, slot) => {
                 let give_up = dial.bind(py).getattr(intern!(py, "give_up"))?;
                 let given_up = finish_on(event_loop, give_up, &PyTuple::empty(py));
-                let give_back = slot.bind(py).getattr(intern!(py, "give_back"))?;
-                finish_on(event_loop, give_back, &PyTuple::empty(py)).and(given_up)
+                PoolSlot::give_back(slot.bind(py)).and(given_up)
             }
             HopStage::Tunnelling(tunnel, slot) => {
                 let left = tunnel.leave(py);
@@ -389,5 +387,9 @@ impl InFlight {
 
 /// The error for a step before the awaited future is done.
 pub fn awaited_again() -> PyErr {
+        if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
+            // Its tasks and transports ended with it.
+            return Ok(());
+        }
     PyRuntimeError::new_err("the request was awaited again before its response had come")
 }
