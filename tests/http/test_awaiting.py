@@ -13,9 +13,35 @@ from typing import Any
 import pytest
 
 import whorl
-from tests.http.raw_support import RawServer, keeping_alive
+from tests.http.raw_support import Peer, RawServer, keeping_alive, until
 
 pytestmark = pytest.mark.jumping_clock
+
+
+async def test_a_session_that_is_closed_while_the_head_is_awaited(client: Any) -> None:
+    """The error does not say that the server has ended the connection."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.gone()
+
+    async with RawServer(script) as server:
+        session = client.ClientSession()
+        request = asyncio.ensure_future(session.get(server.url))
+        await until(lambda: server.heads)
+        await session.close()
+        with pytest.raises(client.ClientConnectionError) as caught:
+            await request
+        assert not isinstance(caught.value, client.ServerDisconnectedError)
+
+
+async def test_a_connector_that_is_closed_by_itself(client: Any) -> None:
+    session = client.ClientSession()
+    await session.connector.close()
+    assert session.closed
+    with pytest.raises(RuntimeError, match="Session is closed"):
+        await session.get("http://a.test/")
+    await session.close()
 
 
 def test_an_upload_that_is_dropped_after_its_loop() -> None:

@@ -52,7 +52,12 @@ impl ActiveCall {
         }
         let keywords = args.keywords.as_ref().map(|keywords| keywords.bind(py));
         let options = CallOptions::read(session.as_any(), &config, args.follows, keywords)?;
-        if config.pool.is_none() && session.getattr(intern!(py, "closed"))?.is_truthy()? {
+        // Its connector may be closed by itself.
+        let closed = match &config.pool {
+            Some(pool) => pool.get().is_closed()?,
+            None => session.getattr(intern!(py, "closed"))?.is_truthy()?,
+        };
+        if closed {
             return Err(PyRuntimeError::new_err("Session is closed"));
         }
         let CallOptions { params, headers, data, json, mut rare, .. } = options;

@@ -649,7 +649,7 @@ impl HttpConnection {
         let this = exchange.get();
         let mut actions = Actions::default();
         let waiting = this.with(|state| matches!(state.phase, ExchangePhase::Waiting))?;
-        if by_us && !waiting {
+        if by_us {
             return this.fail_closed(exchange);
         }
         let fault = match finish {

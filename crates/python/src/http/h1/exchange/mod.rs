@@ -213,15 +213,17 @@ impl Exchange {
         this.fail(slf, error)
     }
 
-    /// The connection was closed by our side while the body was on its way: waiters get the error of `release()`, later
-    /// callers aiohttp's RuntimeError.
+    /// The connection was closed by our side while the head or the body was on its way: waiters get the error of `release()`,
+    /// later callers aiohttp's RuntimeError.
     ///
     /// # Errors
     /// As [`Exchange::act`].
     pub fn fail_closed(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let awaited = self.with(|state| {
-            !state.body_waiters.is_empty() || matches!(state.delivery, BodyDelivery::Reader(_))
+            matches!(state.phase, ExchangePhase::Waiting)
+                || !state.body_waiters.is_empty()
+                || matches!(state.delivery, BodyDelivery::Reader(_))
         })?;
         let error = if awaited {
             failures::error(py, "ClientConnectionError", "Connection closed")?
