@@ -87,7 +87,7 @@ def _note_override_points(owner: type, *names: str) -> None:
     _OVERRIDE_POINTS[owner] = {name: getattr(owner, name) for name in names}
 
 
-_note_override_points(ClientResponse, "__init__", "start", "__aexit__", "release")
+_note_override_points(ClientResponse, "__init__", "start", "__aenter__", "__aexit__", "release")
 
 
 def _is_replaced(cls: type, *names: str) -> bool:
@@ -146,6 +146,7 @@ def _overrides_of(
         or _is_replaced(ClientRequest, *_OVERRIDE_POINTS[ClientRequest]),
         "connect": not issubclass(connector_class, BaseConnector) or _is_replaced(connector_class, "connect"),
         "response": _is_replaced(response_class, "__init__", "start"),
+        "enter": _is_replaced(response_class, "__aenter__"),
         "release": _is_replaced(response_class, "__aexit__", "release"),
         "headers": _is_replaced(session_class, "_build_url", "_prepare_headers"),
         "call": _is_replaced(session_class, "_request"),

@@ -31,20 +31,13 @@ pub struct ResponseBase {
     /// A status that a tool has set.
     own_status: Guarded<Option<Py<PyAny>>>,
     released: AtomicBool,
+    /// Whether it is inside its `async with`.
+    in_context: AtomicBool,
     /// Whether reading and releasing it take no code of Python's: nothing of its request is being sent, and nothing listens.
     is_simple: AtomicBool,
-    /// Whether it is under `async with`, which releases it.
-    in_context: AtomicBool,
 }
 
 impl ResponseBase {
-    /// Notes that the response is entered with its request. Of another class, nothing is known to be noted.
-    pub fn enter(response: &Bound<'_, PyAny>) {
-        if let Ok(this) = response.cast::<Self>() {
-            this.get().in_context.store(true, Ordering::Relaxed);
-        }
-    }
-
     /// A response of `class`, by its `__new__()`.
     ///
     /// # Errors
@@ -93,6 +86,11 @@ impl ResponseBase {
         Ok(done)
     }
 
+    /// Notes whether it is inside its `async with`.
+    pub fn set_in_context(&self, in_context: bool) {
+        self.in_context.store(in_context, Ordering::Relaxed);
+    }
+
     fn exchange<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Exchange>> {
         self.exchange.peek(py, |exchange, at| exchange.clone_with(at)).map(|exchange| exchange.into_bound(py))
     }
@@ -111,8 +109,8 @@ impl ResponseBase {
             request: Guarded::new(None),
             own_status: Guarded::new(None),
             released: AtomicBool::new(false),
-            is_simple: AtomicBool::new(false),
             in_context: AtomicBool::new(false),
+            is_simple: AtomicBool::new(false),
         }
     }
 
@@ -185,15 +183,15 @@ impl ResponseBase {
         self.released.store(released, Ordering::Relaxed);
     }
 
-    /// Whether it is under `async with`.
+    /// Whether it is inside its `async with`, which releases it.
     #[getter]
     fn _in_context(&self) -> bool {
         self.in_context.load(Ordering::Relaxed)
     }
 
     #[setter(_in_context)]
-    fn set_in_context(&self, in_context: bool) {
-        self.in_context.store(in_context, Ordering::Relaxed);
+    fn py_set_in_context(&self, in_context: bool) {
+        self.set_in_context(in_context);
     }
 
     /// Note its request, for the warning about an unreleased response.

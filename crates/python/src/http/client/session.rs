@@ -36,6 +36,8 @@ pub struct Overrides {
     pub connect: bool,
     /// `response_class.__init__()` or `start()`.
     pub response: bool,
+    /// `response_class.__aenter__()`.
+    pub enter: bool,
     /// `response_class.__aexit__()` or `release()`.
     pub release: bool,
     /// The session's `_build_url()`, `_prepare_headers()`.
@@ -437,6 +439,7 @@ impl SessionBase {
                 request: is_overridden("request"),
                 connect: is_overridden("connect"),
                 response: is_overridden("response"),
+                enter: is_overridden("enter"),
                 release: is_overridden("release"),
                 headers: is_overridden("headers"),
                 cookies: is_overridden("cookies"),

@@ -1,9 +1,10 @@
 //! A step of a request that is a user's: its coroutine is awaited, and the request continues.
 
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::exceptions::asyncio::CancelledError;
-use pyo3::exceptions::{PyStopIteration, PyTimeoutError};
+use pyo3::exceptions::{PyRuntimeWarning, PyStopIteration, PyTimeoutError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -30,6 +31,23 @@ pub trait Limited {
     /// # Errors
     /// The exception of a user's clock.
     fn limit<'a>(&'a self, py: Python<'_>) -> PyResult<Option<(&'a Py<RequestDeadlines>, u64)>>;
+}
+
+/// No limit.
+pub struct Unlimited;
+
+impl Limited for Unlimited {
+    fn limit<'a>(&'a self, _py: Python<'_>) -> PyResult<Option<(&'a Py<RequestDeadlines>, u64)>> {
+        Ok(None)
+    }
+}
+
+/// Warns of an awaitable that is gone before its first step, as the interpreter does of coroutines.
+///
+/// # Errors
+/// The warning, where it is an error.
+pub fn warn_never_awaited(py: Python<'_>, message: &CStr) -> PyResult<()> {
+    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), message, 1)
 }
 
 /// The task that awaits a step: it is cancelled when the deadline has passed, as `asyncio.timeout()` does.

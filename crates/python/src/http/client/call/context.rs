@@ -14,8 +14,8 @@ use crate::http::client::options::check_names;
 use crate::http::client::ready::{Ready, stop_iteration};
 use crate::http::client::response::ResponseBase;
 use crate::http::client::session::SessionBase;
-use crate::http::client::step::Poll;
-use crate::interpreter::{CloneWith, Collector, Guarded};
+use crate::http::client::step::{AwaitedStep, Poll, Unlimited, warn_never_awaited};
+use crate::interpreter::{CloneWith, Collector, Guarded, in_destructor};
 
 use crate::http::given;
 
@@ -25,9 +25,11 @@ use super::{ActiveCall, CallStage};
 #[derive(Debug)]
 enum CallState {
     /// It was not awaited.
-    New,
+    New(CallArgs),
     /// It is on its way.
     Active(Box<ActiveCall>),
+    /// Its response is being entered, by a class of a user's.
+    Entering(AwaitedStep),
     /// A step of it runs at the moment.
     Running,
     /// It is over.
@@ -49,13 +51,12 @@ pub(super) struct CallArgs {
 #[pyclass(frozen, weakref, name = "_RequestContextManager", module = "whorl._core")]
 #[derive(Debug)]
 pub struct RequestContext {
-    args: CallArgs,
     state: Guarded<CallState>,
     response: Guarded<Option<Py<PyAny>>>,
+    /// Whether it is awaited by `async with`.
+    is_entered: AtomicBool,
     /// Whether the response class overrides what ends the context.
     release_is_overridden: AtomicBool,
-    /// Whether it is under `async with`.
-    is_entered: AtomicBool,
 }
 
 impl RequestContext {
@@ -73,24 +74,25 @@ impl RequestContext {
             Some(options.clone().unbind())
         };
         let follows = allow_redirects.is_none_or(|follows| follows.is_truthy().unwrap_or(true));
+        let args = CallArgs { session: session.clone().unbind(), method, url, follows, keywords };
         Ok(Self {
-            args: CallArgs { session: session.clone().unbind(), method, url, follows, keywords },
-            state: Guarded::new(CallState::New),
+            state: Guarded::new(CallState::New(args)),
             response: Guarded::new(None),
-            release_is_overridden: AtomicBool::new(false),
             is_entered: AtomicBool::new(false),
+            release_is_overridden: AtomicBool::new(false),
         })
     }
 
     fn resume(&self, py: Python<'_>, thrown: Option<PyErr>) -> PyResult<Py<PyAny>> {
         let mut active = match self.state.replace(py, CallState::Running) {
             CallState::Active(active) => active,
-            CallState::New => {
+            CallState::Entering(step) => return self.resume_entering(py, step, thrown),
+            CallState::New(args) => {
                 if let Some(error) = thrown {
                     let _running = self.state.replace(py, CallState::Over);
                     return Err(error);
                 }
-                match ActiveCall::begin(py, &self.args) {
+                match ActiveCall::begin(py, &args) {
                     Ok(active) => Box::new(active),
                     Err(error) => {
                         let _running = self.state.replace(py, CallState::Over);
@@ -116,12 +118,12 @@ impl RequestContext {
             Ok(Poll::Ready(response)) => {
                 let overrides = active.scope.get().config.overrides;
                 self.release_is_overridden.store(overrides.release, Ordering::Relaxed);
-                let _running = self.state.replace(py, CallState::Over);
-                if self.is_entered.load(Ordering::Relaxed) {
-                    ResponseBase::enter(response.bind(py));
-                }
                 let kept = response.clone_ref(py);
                 let _previous = self.response.replace(py, Some(kept));
+                if self.is_entered.load(Ordering::Relaxed) {
+                    return self.enter(py, response, overrides.enter);
+                }
+                let _running = self.state.replace(py, CallState::Over);
                 Err(stop_iteration(response))
             }
             Err(error) => {
@@ -129,6 +131,41 @@ impl RequestContext {
                 Err(error)
             }
         }
+    }
+
+    /// Enters the response, which `async with` releases.
+    fn enter(&self, py: Python<'_>, response: Py<PyAny>, is_overridden: bool) -> PyResult<Py<PyAny>> {
+        if !is_overridden && let Ok(base) = response.bind(py).cast::<ResponseBase>() {
+            base.get().set_in_context(true);
+            let _running = self.state.replace(py, CallState::Over);
+            return Err(stop_iteration(response));
+        }
+        let step = response
+            .call_method0(py, intern!(py, "__aenter__"))
+            .and_then(|awaitable| AwaitedStep::new(awaitable.bind(py)));
+        match step {
+            Ok(step) => self.resume_entering(py, step, None),
+            Err(error) => {
+                let _running = self.state.replace(py, CallState::Over);
+                Err(error)
+            }
+        }
+    }
+
+    fn resume_entering(
+        &self,
+        py: Python<'_>,
+        mut step: AwaitedStep,
+        thrown: Option<PyErr>,
+    ) -> PyResult<Py<PyAny>> {
+        let (state, outcome) = match step.resume(py, thrown, &Unlimited) {
+            Ok(Poll::Pending(future)) => (CallState::Entering(step), Ok(future)),
+            Ok(Poll::Early) => (CallState::Entering(step), Err(awaited_again())),
+            Ok(Poll::Ready(entered)) => (CallState::Over, Err(stop_iteration(entered))),
+            Err(error) => (CallState::Over, Err(error)),
+        };
+        let _running = self.state.replace(py, state);
+        outcome
     }
 }
 
@@ -167,7 +204,7 @@ pub fn own_request(
 impl RequestContext {
     fn __await__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
         let on_its_way =
-            slf.state.peek(slf.py(), |state, _at| !matches!(state, CallState::New | CallState::Over));
+            slf.state.peek(slf.py(), |state, _at| !matches!(state, CallState::New(_) | CallState::Over));
         if on_its_way { Err(awaited_again()) } else { Ok(slf) }
     }
 
@@ -219,7 +256,8 @@ impl RequestContext {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         match self.state.replace(py, CallState::Over) {
             CallState::Active(mut active) => active.give_up(py),
-            CallState::New | CallState::Running | CallState::Over => Ok(()),
+            CallState::Entering(step) => step.close(py),
+            CallState::New(_) | CallState::Running | CallState::Over => Ok(()),
         }
     }
 
@@ -238,20 +276,24 @@ impl RequestContext {
             && let Ok(base) = response.cast::<ResponseBase>()
             && base.get().release_ended(py)?
         {
+            base.get().set_in_context(false);
             return Ok(Ready::nothing(py)?.as_any().clone());
         }
         response.call_method1(intern!(py, "__aexit__"), (exc_type, exc_value, exc_traceback))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.args.session)?;
-        visit.call(&self.args.url)?;
-        visit.call(&self.args.keywords)?;
         let visit = Collector::of(&visit);
         self.response.visit(visit, |response, visit| visit.call(response))?;
         self.state.visit(visit, |state, visit| match state {
+            CallState::New(args) => {
+                visit.call(&args.session)?;
+                visit.call(&args.url)?;
+                visit.call(&args.keywords)
+            }
             CallState::Active(active) => active.visit(*visit),
-            CallState::New | CallState::Running | CallState::Over => Ok(()),
+            CallState::Entering(step) => step.visit(*visit),
+            CallState::Running | CallState::Over => Ok(()),
         })
     }
 
@@ -266,10 +308,19 @@ impl Drop for RequestContext {
     #[expect(clippy::disallowed_methods, reason = "a destructor is given no token")]
     fn drop(&mut self) {
         assert_nothing_open();
-        if let CallState::Active(active) = self.state.get_mut()
-            && let Some(CallStage::Sending(hop)) = &mut active.stage
-        {
-            Python::attach(|py| hop.drop_in_destructor(py));
+        match self.state.get_mut() {
+            CallState::Active(active) => {
+                if let Some(CallStage::Sending(hop)) = &mut active.stage {
+                    Python::attach(|py| hop.drop_in_destructor(py));
+                }
+            }
+            CallState::New(args) => Python::attach(|py| {
+                let session = args.session.bind(py);
+                in_destructor(session, || {
+                    warn_never_awaited(py, c"coroutine 'ClientSession._request' was never awaited")
+                });
+            }),
+            CallState::Entering(_) | CallState::Running | CallState::Over => {}
         }
     }
 }

@@ -1,14 +1,16 @@
 //! A request that is awaited by itself, and the innermost handler of middlewares, which gives one.
 
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::sched::assert_nothing_open;
 
 use crate::http::client::call_scope::CallScope;
 use crate::http::client::handle::RequestHandle;
 use crate::http::client::request::RequestBase;
-use crate::http::client::step::Poll;
-use crate::interpreter::{Collector, Guarded};
+use crate::http::client::step::{Poll, warn_never_awaited};
+use crate::interpreter::{Collector, Guarded, in_destructor};
 
 use super::{Hop, awaited_again};
 
@@ -98,7 +100,13 @@ impl Drop for HopAwaitable {
     fn drop(&mut self) {
         assert_nothing_open();
         if let Some(mut hop) = self.hop.get_mut().take() {
-            Python::attach(|py| hop.drop_in_destructor(py));
+            Python::attach(|py| {
+                if hop.is_new() {
+                    let warn = || warn_never_awaited(py, c"coroutine 'handler' was never awaited");
+                    in_destructor(hop.scope.bind(py), warn);
+                }
+                hop.drop_in_destructor(py);
+            });
         }
     }
 }
@@ -106,7 +114,15 @@ impl Drop for HopAwaitable {
 /// The error that `throw()` was called with.
 pub fn thrown(typ: &Bound<'_, PyAny>, val: Option<&Bound<'_, PyAny>>) -> PyErr {
     match val {
-        Some(value) if !value.is_none() => PyErr::from_value(value.clone()),
+        Some(value) if value.is_instance_of::<PyBaseException>() => PyErr::from_value(value.clone()),
+        // As `raise typ(value)`, or `raise typ(*value)` with a tuple.
+        Some(value) if !value.is_none() => {
+            let made = match value.cast::<PyTuple>() {
+                Ok(args) => typ.call1(args),
+                Err(_) => typ.call1((value,)),
+            };
+            made.map_or_else(|error| error, PyErr::from_value)
+        }
         _ => PyErr::from_value(typ.clone()),
     }
 }

@@ -284,6 +284,11 @@ impl Hop {
     }
 
     /// Shows the garbage collector the references.
+    /// Whether it has not begun.
+    pub const fn is_new(&self) -> bool {
+        matches!(self.stage, HopStage::New | HopStage::Connected(_))
+    }
+
     pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.scope)?;
         if let Some(session) = &self.new.tls_session {
