@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from tests.http.raw_support import Peer, RawServer, assert_nothing_acquired, raw_response
+from tests.http.raw_support import Peer, RawServer, assert_nothing_acquired, keeping_alive, raw_response
 from whorl.http import ClientError
 from whorl.http.redirects import target
 
@@ -302,3 +302,16 @@ def test_what_leads_nowhere(location: str, error: str) -> None:
         target(location, BASE)
     assert type(raised.value).__name__ == error
     str(raised.value).encode()
+
+
+@pytest.mark.parametrize("field", ["Location:", "Location:  "])
+async def test_a_location_that_is_empty(client: Any, field: str) -> None:
+    """As if there were none."""
+    async with (
+        RawServer(keeping_alive(raw_response(b"here", field, status="302 Found"))) as server,
+        client.ClientSession() as session,
+        session.get(server.url) as response,
+    ):
+        assert response.status == 302
+        assert await response.read() == b"here"
+    assert len(server.heads) == 1

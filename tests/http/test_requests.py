@@ -205,6 +205,8 @@ RARE: dict[str, tuple[str, Keywords, Keywords]] = {
     "chunked": ("POST", {}, {"data": b"x", "chunked": True}),
     "auth": ("GET", {}, {"auth": me}),
     "cookie-field": ("GET", {}, {"headers": {"Cookie": "a=1"}}),
+    "cookies-and-field": ("GET", {}, {"headers": {"Cookie": "a=1", "X-One": "1"}, "cookies": {"b": "2"}}),
+    "chunked-nothing": ("POST", {}, {"chunked": True}),
     "host-field": ("GET", {}, {"headers": {"Host": "elsewhere"}}),
     "header-twice": ("GET", {}, {"headers": MultiDict([("X-One", "1"), ("x-one", "2")])}),
     "skipped": ("GET", {"skip_auto_headers": ["User-Agent"]}, {}),
@@ -660,6 +662,42 @@ async def test_chunked_by_a_field(ours: Any) -> None:
     (head,) = server.heads
     assert b"chunked" in head
     assert b"content-length" not in head.lower()
+
+
+@pytest.mark.parametrize("options", [{}, {"upload_tracker": True}], ids=["", "tracked"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_no_body_in_chunks(ours: Any, method: str, options: Keywords) -> None:
+    """The end of a body follows a head that says that there is one, and no other: what follows is the next
+    request. aiohttp sends the end in any case."""
+    async with RawServer(keeping_alive()) as server, ours.ClientSession() as session:
+        for sent in ({"chunked": True}, {"headers": {"Transfer-Encoding": "chunked"}}):
+            for _ in range(2):
+                tracker = {"upload_tracker": ours.UploadTracker()} if options else {}
+                async with session.request(method, server.url, **sent, **tracker) as response:
+                    assert await response.read() == b"ok"
+        assert server.accepted == 1
+    assert not any(b"Content-Length" in head for head in server.heads)
+
+
+@pytest.mark.parametrize("limit", [2.5, 10**30, float("inf")])
+async def test_limits_of_redirects_that_are_no_small_numbers(client: Any, limit: Any) -> None:
+    left = 4
+
+    async def script(peer: Peer) -> None:
+        nonlocal left
+        while True:
+            await peer.request()
+            left -= 1
+            await peer.send(REDIRECT if left else OK)
+
+    async with RawServer(script) as server, client.ClientSession() as session:
+        if limit == 2.5:
+            with pytest.raises(client.TooManyRedirects):
+                await session.get(server.url, max_redirects=limit)
+            assert len(server.heads) == 3
+        else:
+            async with session.get(server.url, max_redirects=limit) as response:
+                assert len(response.history) == 3
 
 
 OVERRIDE_POINTS = [

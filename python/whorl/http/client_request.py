@@ -338,7 +338,7 @@ class ClientRequest(_core.RequestBase):
         )
         if self.compress:
             writer.enable_compression(self.compress)
-        if self.chunked:
+        if self._is_chunked:
             writer.enable_chunking()
         elif not self.compress:
             writer.length = self._content_length()
@@ -351,8 +351,8 @@ class ClientRequest(_core.RequestBase):
         if default_writer and not self._continues and not protocol.writing_paused:
             data = self._bytes
             if data is None and self._body is None:
-                writer.set_eof()
-                protocol.sent()
+                writer.end()
+                self._sent_whole(writer, protocol)
                 if tracker is not None:
                     tracker._sent(self._attempt)
                 return None

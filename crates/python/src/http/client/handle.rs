@@ -8,12 +8,14 @@ use pyo3::types::{PyBytes, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::client::pool::PoolKey;
 use whorl_core::client::redirect::RequestBody;
+use whorl_core::http1::encode;
 
 use super::call_scope::CallScope;
 use super::outgoing_body::OutgoingBody;
 use super::request::RequestBase;
 use super::request_data::{RequestData, Sendable};
 use super::target::RequestRecord;
+use crate::errors::OrRaise;
 use crate::http::pool::ConnectionKey;
 
 /// A request on its way.
@@ -202,6 +204,11 @@ impl RequestHandle {
                     } else {
                         Some(PyBytes::new(py, &all.as_bytes()[..*length]).unbind())
                     }
+                }
+                (_, Some(Sendable::LastChunk)) => {
+                    let mut end = Vec::new();
+                    encode::last_chunk(&mut end, std::iter::empty()).or_raise()?;
+                    Some(PyBytes::new(py, &end).unbind())
                 }
                 _ => None,
             };

@@ -136,14 +136,7 @@ impl CallOptions {
             }
             "allow_redirects" => self.policy.follows = value.is_truthy()?,
             "max_redirects" => {
-                self.policy.max_redirects = match given {
-                    None => 0,
-                    // Fewer than none: the first is too many.
-                    Some(_) => match value.cast::<PyInt>() {
-                        Ok(number) => number.extract::<i64>()?.try_into().unwrap_or(1),
-                        Err(_) => return Err(wrong_type("max_redirects", "an int", &value)),
-                    },
-                }
+                self.policy.max_redirects = if given.is_some() { max_redirects(&value)? } else { 0 };
             }
             "raise_for_status" => *raises = given.map(|_| value),
             "read_until_eof" => self.response.read_until_eof = value.is_truthy()?,
@@ -248,6 +241,21 @@ impl CallOptions {
 
 impl RareOptions {
     /// Shows the garbage collector the references.
+/// The number of redirects that is too many; 0 is no limit.
+///
+/// # Errors
+/// TypeError for what is no number.
+fn max_redirects(value: &Bound<'_, PyAny>) -> PyResult<usize> {
+    if let Ok(count) = value.extract::<i64>() {
+        // Fewer than none: the first is too many.
+        return Ok(count.try_into().unwrap_or(1));
+    }
+    let count: f64 = value.extract().map_err(|_| wrong_type("max_redirects", "an int", value))?;
+    // An infinite number, or one that no call reaches; NaN is not reached either.
+    let is_limit = count != 0.0 && count < i64::MAX as f64;
+    Ok(if is_limit { (count.ceil() as i64).max(1).try_into().unwrap_or(1) } else { 0 })
+}
+
     pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         for option in [
             &self.cookies,

@@ -463,6 +463,12 @@ impl RequestBase {
     /// The session whose call it is; None if a program has made it.
     #[getter]
     fn _session(&self, py: Python<'_>) -> Option<Py<SessionBase>> {
+    /// Whether its head says that the body is sent in chunks.
+    #[getter]
+    fn _is_chunked(&self, py: Python<'_>) -> PyResult<bool> {
+        self.with_data(py, |request| request.is_sent_in_chunks(py))
+    }
+
         self.scope_if_any(py).map(|scope| scope.get().session.clone_ref(py))
     }
 

@@ -82,6 +82,8 @@ pub enum Sendable {
     Whole(usize),
     /// All of it, which is less than the head says: the connection ends with the request (RFC 9112, section 9.3).
     Short(usize),
+    /// There is none, and the head says that it is sent in chunks.
+    LastChunk,
 }
 
 impl RequestData {
@@ -135,8 +137,9 @@ impl RequestData {
         self.fields.add_missing(py, automatic, &self.skipped)
     }
 
-    /// Sets the Cookie field.
+    /// Sets the Cookie field, behind the others.
     pub fn set_cookies(&mut self, py: Python<'_>, cookies: &Bound<'_, PyString>) -> PyResult<()> {
+        self.fields.remove(py, "Cookie")?;
         self.fields.set(py, "Cookie", &crate::http::h1::encode::utf8(cookies)?)
     }
 
@@ -191,7 +194,7 @@ impl RequestData {
         }
         let is_chunked = self.is_chunked(py)?;
         if bodyless {
-            if self.chunked != Some(true) && !self.fields.contains(py, "Content-Length")? {
+            if !is_chunked && !self.fields.contains(py, "Content-Length")? {
                 self.fields.set(py, "Content-Length", b"0")?;
             }
         } else {
@@ -271,6 +274,15 @@ impl RequestData {
         }
     }
 
+    /// Whether the head says that the body is sent in chunks: a length with it is a user's, and counts.
+    ///
+    /// # Errors
+    /// What the class of the fields raises.
+    pub fn is_sent_in_chunks(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.has_chunked_field(py)?
+            && (self.chunked == Some(true) || !self.fields.contains(py, "Content-Length")?))
+    }
+
     /// How much of the body is sent with the head; none if it has to be written piece by piece.
     ///
     /// # Errors
@@ -279,7 +291,8 @@ impl RequestData {
         if self.continues || self.compress.is_some() || matches!(self.body, OutgoingBody::Payload(_)) {
             return Ok(None);
         }
-        if self.chunked == Some(true) {
+        let has_body = matches!(self.body, OutgoingBody::Bytes { .. });
+        if has_body && self.chunked == Some(true) {
             return Ok(None);
         }
         let size = match &self.body {
@@ -287,11 +300,11 @@ impl RequestData {
             _ => 0,
         };
         let declared = self.content_length(py)?;
+        if declared.is_none() && self.has_chunked_field(py)? {
+            return Ok((!has_body).then_some(Sendable::LastChunk));
+        }
         // A body that is announced by a field and is not there leaves the server waiting.
-        let is_short = match declared {
-            Some(length) => length > size as u64,
-            None => self.has_chunked_field(py)?,
-        };
+        let is_short = declared.is_some_and(|length| length > size as u64);
         let length = declared.map_or(size, |length| usize::try_from(length).unwrap_or(size).min(size));
         Ok(Some(if is_short { Sendable::Short(length) } else { Sendable::Whole(length) }))
     }

@@ -293,7 +293,8 @@ fn answer_of(response: &Bound<'_, PyAny>) -> PyResult<(Answer, Option<Py<PyStrin
     {
         // As a program sees them, for a redirect only.
         let location = if head.status / 100 == 3 {
-            let value = head.fields.get("location").or_else(|| head.fields.get("uri"));
+            let named = |name| head.fields.get(name).filter(|value| !value.is_empty());
+            let value = named("location").or_else(|| named("uri"));
             let text = value.map(|value| crate::http::h1::head::text(py, value)).transpose()?;
             text.map(|text| text.cast_into::<PyString>().map(Bound::unbind)).transpose()?
         } else {
