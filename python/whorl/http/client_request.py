@@ -9,7 +9,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
@@ -82,9 +82,9 @@ class Destination:
         return self.connection_key.is_ssl
 
 
-def automatic_headers() -> Iterable[tuple[str, str]]:
-    """The fields that every request has by default."""
-    return (*ClientRequest.DEFAULT_HEADERS.items(), (hdrs.USER_AGENT, SERVER_SOFTWARE))
+def automatic_headers(request_class: type[ClientRequest]) -> Iterable[tuple[str, str]]:
+    """The fields that every request of a class has by default."""
+    return (*request_class.DEFAULT_HEADERS.items(), (hdrs.USER_AGENT, SERVER_SOFTWARE))
 
 
 class ClientRequest(_core.RequestBase):
@@ -164,7 +164,7 @@ class ClientRequest(_core.RequestBase):
             method.upper(),
             url,
             url.with_fragment(None) if url.raw_fragment else url,
-            automatic=list(automatic_headers()),
+            automatic=automatic_headers(type(self)),
             headers=headers,
             skip_auto_headers=skip_auto_headers,
             data=data,
@@ -180,9 +180,6 @@ class ClientRequest(_core.RequestBase):
             ssl=True if ssl is None else ssl,
             server_hostname=server_hostname,
         )
-        if type(self).headers is not ClientRequest.headers:
-            # A class attribute of that name hides the native one: the instance gets its own.
-            self.headers = super().headers
 
     # Properties.
 
@@ -264,6 +261,9 @@ class ClientRequest(_core.RequestBase):
     def update_headers(self, headers: LooseHeaders | None) -> None:
         """Replace the header fields by ``headers``, after a Host field for the URL."""
         self._set_headers(headers or None)
+        if type(self).headers is not ClientRequest.headers:
+            # A class attribute of that name hides the native one: it has the fields, or the instance.
+            self.headers = super().headers
 
     def update_cookies(self, cookies: LooseCookies | None) -> None:
         """Add ``cookies`` to those of the Cookie field; of the same name, these win."""
@@ -322,6 +322,8 @@ class ClientRequest(_core.RequestBase):
     async def send(self, conn: Connection) -> ClientResponse:
         """Send the request; the response has not started when this returns, and the body may still be on its
         way out."""
+        if type(self).headers is not ClientRequest.headers:
+            self._take_headers(self.headers)
         response: ClientResponse = await self._send(conn)
         return response
 
@@ -348,7 +350,7 @@ class ClientRequest(_core.RequestBase):
         protocol, tracker = conn.protocol, self._upload_tracker
         assert protocol is not None
         default_writer = type(self).write_bytes is ClientRequest.write_bytes
-        if default_writer and not self._continues and not protocol.writing_paused:
+        if not self._continues and not protocol.writing_paused:
             data = self._bytes
             if data is None and self._body is None:
                 writer.end()
@@ -356,12 +358,14 @@ class ClientRequest(_core.RequestBase):
                 if tracker is not None:
                     tracker._sent(self._attempt)
                 return None
-            if data is not None and tracker is None and writer.is_silent:
+            if default_writer and data is not None and tracker is None and writer.is_silent:
                 # Bytes that are here already need no task to send them.
                 writer.end(data)
                 self._sent_whole(writer, protocol)
                 return None
         coroutine = self.write_bytes(writer, conn, self._content_length())
+        if not default_writer:
+            coroutine = self._failing_with_it(coroutine, conn)
         if sys.version_info >= (3, 12):
             task = asyncio.Task(coroutine, loop=self.loop, eager_start=True)
         else:
@@ -370,6 +374,15 @@ class ClientRequest(_core.RequestBase):
             return None
         self._writing = task
         return task
+
+    async def _failing_with_it(self, writing: Coroutine[Any, Any, None], conn: Connection) -> None:
+        """Await a class's own :meth:`write_bytes`: the response fails with the error of it."""
+        try:
+            await writing
+        except Exception as error:
+            if (protocol := conn.protocol) is not None:
+                protocol.set_exception(error)
+            conn.close()
 
     def _sent_whole(self, writer: StreamWriter, protocol: _core.HttpConnection) -> None:
         """All of the request is written."""

@@ -267,7 +267,7 @@ class ClientSession(_core.SessionBase):
         :raises asyncio.TimeoutError: when a limit has passed
         """
         check_method(method)
-        return _core.new_request(self, method.upper(), url, None, kwargs)
+        return _core.new_request(self, method, url, None, kwargs)
 
     def get(
         self, url: StrOrURL, *, allow_redirects: bool = True, **kwargs: Unpack[OptionsWithoutRedirects]
@@ -313,7 +313,7 @@ class ClientSession(_core.SessionBase):
     async def _request(self, method: str, str_or_url: StrOrURL, **options: Any) -> ClientResponse:
         """The override point of every request: tools replace it to respond themselves."""
         check_method(method)
-        return await _core.own_request(self, method.upper(), str_or_url, options)
+        return await _core.own_request(self, method, str_or_url, options)
 
     def _build_url(self, str_or_url: StrOrURL) -> URL:
         url = make_url(str_or_url)

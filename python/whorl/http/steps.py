@@ -87,10 +87,15 @@ def _note_override_points(owner: type, *names: str) -> None:
     _OVERRIDE_POINTS[owner] = {name: getattr(owner, name) for name in names}
 
 
-_note_override_points(ClientResponse, "__init__", "start", "__aenter__", "__aexit__", "release")
+_note_override_points(
+    ClientResponse, "__init__", "start", "raise_for_status", "ok", "__aenter__", "__aexit__", "release"
+)
 
 
-def _is_replaced(cls: type, *names: str) -> bool:
+def _is_replaced(cls: object, *names: str) -> bool:
+    if not isinstance(cls, type):
+        # A function that makes instances.
+        return True
     originals = next((_OVERRIDE_POINTS[base] for base in cls.__mro__ if base in _OVERRIDE_POINTS), None)
     return originals is None or any(getattr(cls, name) is not originals[name] for name in names)
 
@@ -101,6 +106,8 @@ def note_session_class(cls: type) -> None:
 
 
 _note_override_points(BaseConnector, "connect")
+_note_override_points(CookieJar, "filter_cookies")
+_note_override_points(DummyCookieJar, "filter_cookies")
 _note_override_points(
     ClientRequest,
     "__init__",
@@ -116,9 +123,7 @@ _note_override_points(
 def _overrides(session: ClientSession) -> frozenset[str]:
     """Which steps of the session's calls are a program's own: see ``Overrides`` in the native half."""
     connector, jar = session._connector, session._cookie_jar
-    of_classes = _overrides_of(
-        type(session), type(connector), session._response_class, session._request_class
-    )
+    of_classes = _overrides_of(_classes(session), session._request_class)
     of_objects = set()
     if "connect" in vars(connector):
         of_objects.add("connect")
@@ -133,11 +138,25 @@ _known_overrides: Final[dict[tuple[object, ...], frozenset[str]]] = {}
 _MOST_KNOWN: Final = 256
 
 
-def _overrides_of(
-    session_class: type, connector_class: type, response_class: type, request_class: object
-) -> frozenset[str]:
-    classes = (session_class, connector_class, response_class, ClientRequest)
-    versions = _core.class_versions(classes)
+def _classes(session: ClientSession) -> tuple[type, type, object, type]:
+    """The classes whose methods the session's calls may call: of a jar that is not ours all are."""
+    jar_class = type(session._cookie_jar)
+    return (
+        type(session),
+        type(session._connector),
+        session._response_class,
+        jar_class if jar_class in _JARS else CookieJar,
+    )
+
+
+def _watched(classes: tuple[object, ...]) -> list[type]:
+    """The classes whose changes may change what is overridden."""
+    return [cls for cls in (*classes, ClientRequest) if isinstance(cls, type)]
+
+
+def _overrides_of(classes: tuple[type, type, object, type], request_class: object) -> frozenset[str]:
+    session_class, connector_class, response_class, jar_class = classes
+    versions = _core.class_versions(_watched(classes))
     key = (*classes, request_class, versions)
     if versions is not None and (known := _known_overrides.get(key)) is not None:
         return known
@@ -148,8 +167,10 @@ def _overrides_of(
         "response": _is_replaced(response_class, "__init__", "start"),
         "enter": _is_replaced(response_class, "__aenter__"),
         "release": _is_replaced(response_class, "__aexit__", "release"),
+        "status": _is_replaced(response_class, "raise_for_status", "ok"),
         "headers": _is_replaced(session_class, "_build_url", "_prepare_headers"),
         "call": _is_replaced(session_class, "_request"),
+        "cookies": _is_replaced(jar_class, "filter_cookies"),
     }
     found = frozenset(name for name, is_replaced in replaced.items() if is_replaced)
     if versions is not None:
@@ -221,7 +242,7 @@ def configure(session: ClientSession) -> None:
         overrides=_overrides(session),
         version=parsed_version(session._version),
         headers=headers,
-        automatic=automatic_headers(),
+        automatic=automatic_headers(ClientRequest),
         skip_auto_headers=session._skip_auto_headers,
         auth=session._default_auth,
         base_origin=session._base_url_origin,
@@ -235,7 +256,7 @@ def configure(session: ClientSession) -> None:
         trace_configs=session._trace_configs,
         signals=_signals(session._trace_configs),
         debug=session._loop.get_debug(),
-        classes=[type(session), type(connector), ClientRequest, response_class],
+        classes=_watched(_classes(session)),
     )
 
 
@@ -425,8 +446,7 @@ def bytes_payload(data: bytes, media_type: str) -> payloads.Payload:
 
 def cookies_for(jar: AbstractCookieJar, url: URL, cookies: LooseCookies | None) -> BaseCookie[str] | None:
     """The jar's cookies for ``url``, and the call's own, which win."""
-    # Only our own jar is known to be cheap to check for cookies; another's length may mean anything.
-    found = None if isinstance(jar, CookieJar) and not jar else jar.filter_cookies(url)
+    found = jar.filter_cookies(url)
     if cookies is not None:
         own = filter_request_cookies(
             cookies,
@@ -484,6 +504,7 @@ def construct(
         proxy_headers=proxy_headers,
         traces=traces,
         trust_env=trust_env,
+        timer=ClientRequest._timer,
     )
 
 
@@ -575,15 +596,14 @@ def proxy_request(connector: BaseConnector, request: ClientRequest) -> ClientReq
 # Its response.
 
 
-async def start(response: ClientResponse, connection: Connection) -> ClientResponse:
-    """Await the head of a response to a request that its class has sent."""
+async def start(response: ClientResponse, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+    """Await the head of a response, by its class."""
     try:
         await response.start(connection)
     except BaseException:
         # The collector closes a coroutine on any thread.
-        _core.finish_on(connection._loop, response.close)
+        _core.finish_on(loop, response.close)
         raise
-    return response
 
 
 def note_origin(response: ClientResponse) -> None:

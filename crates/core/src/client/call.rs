@@ -20,8 +20,19 @@ pub struct CallPolicy {
     pub max_redirects: usize,
     /// Whether an idempotent request is sent again once when its connection is lost.
     pub retries: bool,
-    /// Whether a status of 400 or more fails the call.
-    pub raises_for_status: bool,
+    /// Which statuses fail the call.
+    pub raises_for_status: RaiseForStatus,
+}
+
+/// Which statuses fail a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RaiseForStatus {
+    /// None.
+    Never,
+    /// Those of 400 or more.
+    Errors,
+    /// Those for which the response itself raises: a user's code decides.
+    Always,
 }
 
 /// The total timeout of a call, over all of its requests.
@@ -93,7 +104,7 @@ pub enum Action {
     Retry,
     /// The response is the user's.
     Deliver,
-    /// The response is the user's if its status does not fail the call, which it does.
+    /// The response is the user's, unless it raises for its status.
     RaiseForStatus,
     /// There are too many redirects.
     TooManyRedirects,
@@ -163,7 +174,12 @@ impl Call {
                 }
             }
         }
-        if raises_for_status && status >= 400 { Action::RaiseForStatus } else { Action::Deliver }
+        let raises = match raises_for_status {
+            RaiseForStatus::Never => false,
+            RaiseForStatus::Errors => status >= 400,
+            RaiseForStatus::Always => true,
+        };
+        if raises { Action::RaiseForStatus } else { Action::Deliver }
     }
 
     /// Whether the request of a redirect, to the same origin or another, has the credentials of the one before.
@@ -183,12 +199,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        Action, Answer, Call, CallPolicy, Credentials, Failure, NextRequest, Outcome, RequestBody, SECOND,
-        TotalTimeout,
+        Action, Answer, Call, CallPolicy, Credentials, Failure, NextRequest, Outcome, RaiseForStatus,
+        RequestBody, SECOND, TotalTimeout,
     };
 
-    const POLICY: CallPolicy =
-        CallPolicy { follows: true, max_redirects: 10, retries: true, raises_for_status: false };
+    const POLICY: CallPolicy = CallPolicy {
+        follows: true,
+        max_redirects: 10,
+        retries: true,
+        raises_for_status: RaiseForStatus::Never,
+    };
 
     fn head(status: u16) -> Outcome<'static> {
         Outcome { method: "GET", body: RequestBody::Empty, result: Ok(Answer { status, has_location: true }) }
@@ -228,13 +248,15 @@ mod tests {
     #[test]
     fn statuses_that_fail_the_call() {
         for (raises_for_status, status, expected) in [
-            (false, 500, Action::Deliver),
-            (true, 399, Action::Deliver),
-            (true, 400, Action::RaiseForStatus),
-            (true, 302, Action::Follow(NextRequest::Same)),
+            (RaiseForStatus::Never, 500, Action::Deliver),
+            (RaiseForStatus::Errors, 399, Action::Deliver),
+            (RaiseForStatus::Errors, 400, Action::RaiseForStatus),
+            (RaiseForStatus::Errors, 302, Action::Follow(NextRequest::Same)),
+            (RaiseForStatus::Always, 200, Action::RaiseForStatus),
+            (RaiseForStatus::Always, 302, Action::Follow(NextRequest::Same)),
         ] {
             let mut call = Call::new(CallPolicy { raises_for_status, ..POLICY });
-            assert_eq!(call.next(&head(status)), expected, "{raises_for_status} {status}");
+            assert_eq!(call.next(&head(status)), expected, "{raises_for_status:?} {status}");
         }
     }
 

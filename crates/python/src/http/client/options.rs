@@ -7,7 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
 use pyo3::{PyTraverseError, PyVisit};
-use whorl_core::client::call::CallPolicy;
+use whorl_core::client::call::{CallPolicy, RaiseForStatus};
 
 use super::deadlines::RequestTimeouts;
 use super::session::SessionConfig;
@@ -100,10 +100,12 @@ impl CallOptions {
         match raises {
             None => options.status_check = config.status_check.as_ref().map(|check| check.clone_ref(py)),
             Some(check) if check.is_callable() => {
-                options.policy.raises_for_status = false;
+                options.policy.raises_for_status = RaiseForStatus::Never;
                 options.status_check = Some(check.unbind());
             }
-            Some(raises) => options.policy.raises_for_status = raises.is_truthy()?,
+            Some(raises) => {
+                options.policy.raises_for_status = config.overrides.raise_for_status(raises.is_truthy()?);
+            }
         }
         options.set_ssl(py)?;
         Ok(options)
@@ -239,8 +241,6 @@ impl CallOptions {
     }
 }
 
-impl RareOptions {
-    /// Shows the garbage collector the references.
 /// The number of redirects that is too many; 0 is no limit.
 ///
 /// # Errors
@@ -256,6 +256,8 @@ fn max_redirects(value: &Bound<'_, PyAny>) -> PyResult<usize> {
     Ok(if is_limit { (count.ceil() as i64).max(1).try_into().unwrap_or(1) } else { 0 })
 }
 
+impl RareOptions {
+    /// Shows the garbage collector the references.
     pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         for option in [
             &self.cookies,

@@ -191,9 +191,7 @@ impl RequestBase {
             RequestFields::Lines(lines) => request.add_automatic(py, lines),
             RequestFields::Dict(_) => Ok(()),
         })?;
-        if cookies.is_truthy()? {
-            slf.call_method1(intern!(py, "update_cookies"), (cookies,))?;
-        }
+        slf.call_method1(intern!(py, "update_cookies"), (cookies,))?;
         let data_is_empty = data.is_none() || !data.is_truthy()?;
         this.with_data(py, |request| request.set_compression(py, compress, data_is_empty))?;
         slf.call_method1(intern!(py, "update_auth"), (auth,))?;
@@ -251,6 +249,11 @@ impl RequestBase {
     #[getter]
     fn headers(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.with_data(py, |request| request.fields.dict(py))
+    }
+
+    /// Take the CIMultiDict of a class that keeps the fields itself.
+    fn _take_headers(&self, py: Python<'_>, headers: Py<PyAny>) -> PyResult<()> {
+        self.set_headers(py, headers)
     }
 
     #[setter(headers)]
@@ -460,15 +463,15 @@ impl RequestBase {
         self.field(py, |data, _at| data.continues)
     }
 
-    /// The session whose call it is; None if a program has made it.
-    #[getter]
-    fn _session(&self, py: Python<'_>) -> Option<Py<SessionBase>> {
     /// Whether its head says that the body is sent in chunks.
     #[getter]
     fn _is_chunked(&self, py: Python<'_>) -> PyResult<bool> {
         self.with_data(py, |request| request.is_sent_in_chunks(py))
     }
 
+    /// The session whose call it is; None if a program has made it.
+    #[getter]
+    fn _session(&self, py: Python<'_>) -> Option<Py<SessionBase>> {
         self.scope_if_any(py).map(|scope| scope.get().session.clone_ref(py))
     }
 

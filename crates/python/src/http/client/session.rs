@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit};
-use whorl_core::client::call::CallPolicy;
+use whorl_core::client::call::{CallPolicy, RaiseForStatus};
 use whorl_core::http1::Version;
 use whorl_core::sched::{LoopOwner, OwnerCell};
 
@@ -40,12 +40,25 @@ pub struct Overrides {
     pub enter: bool,
     /// `response_class.__aexit__()` or `release()`.
     pub release: bool,
+    /// `response_class.raise_for_status()` or `ok`.
+    pub status: bool,
     /// The session's `_build_url()`, `_prepare_headers()`.
     pub headers: bool,
     /// The cookie jar, or its `filter_cookies()`.
     pub cookies: bool,
     /// The session's `_request()`: a tool responds itself.
     pub call: bool,
+}
+
+impl Overrides {
+    /// When a call fails by its status, as a truth value says it.
+    pub const fn raise_for_status(&self, raises: bool) -> RaiseForStatus {
+        match (raises, self.status) {
+            (false, _) => RaiseForStatus::Never,
+            (true, false) => RaiseForStatus::Errors,
+            (true, true) => RaiseForStatus::Always,
+        }
+    }
 }
 
 /// The options that a session's calls share.
@@ -407,6 +420,18 @@ impl SessionBase {
         let mut all_fields = fields.clone();
         all_fields.add_missing(&automatic, &skipped);
         let response_class = options.any(intern!(py, "response_class"))?;
+        let overrides = Overrides {
+            request: is_overridden("request"),
+            connect: is_overridden("connect"),
+            response: is_overridden("response"),
+            enter: is_overridden("enter"),
+            release: is_overridden("release"),
+            status: is_overridden("status"),
+            headers: is_overridden("headers"),
+            cookies: is_overridden("cookies"),
+            call: is_overridden("call"),
+        };
+        let raises_for_status = overrides.raise_for_status(status_check.is_none() && raises.is_truthy()?);
         let config = SessionConfig {
             connector: options.object(intern!(py, "connector"))?,
             pool: match options.optional(intern!(py, "pool"))? {
@@ -427,24 +452,10 @@ impl SessionBase {
             strict,
             timeouts: RequestTimeouts::of_client_timeout(&timeout)?,
             timeout_class: timeout.get_type().into_any().unbind(),
-            policy: CallPolicy {
-                follows: true,
-                max_redirects: 10,
-                retries: true,
-                raises_for_status: status_check.is_none() && raises.is_truthy()?,
-            },
+            policy: CallPolicy { follows: true, max_redirects: 10, retries: true, raises_for_status },
             status_check,
             deadlines,
-            overrides: Overrides {
-                request: is_overridden("request"),
-                connect: is_overridden("connect"),
-                response: is_overridden("response"),
-                enter: is_overridden("enter"),
-                release: is_overridden("release"),
-                headers: is_overridden("headers"),
-                cookies: is_overridden("cookies"),
-                call: is_overridden("call"),
-            },
+            overrides,
             version: version_of(options.any(intern!(py, "version"))?.extract()?)?,
             fields,
             automatic,

@@ -4,7 +4,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use whorl_core::client::call::{Call, TotalTimeout};
+use whorl_core::client::call::{Call, RaiseForStatus, TotalTimeout};
 
 use crate::event_loop::clock;
 use crate::http::client::call_scope::{CallScope, Signal, Traces};
@@ -94,10 +94,15 @@ impl ActiveCall {
             Some(middlewares) => middlewares.bind(py).is_truthy()?.then_some(middlewares),
             None => config.middlewares.as_ref().map(|middlewares| middlewares.clone_ref(py)),
         };
+        let mut policy = options.policy;
+        if middlewares.is_some() && policy.raises_for_status == RaiseForStatus::Errors {
+            // The response may be a middleware's own, of any class.
+            policy.raises_for_status = RaiseForStatus::Always;
+        }
         Ok(Self {
             scope: Py::new(py, scope)?,
             stage: None,
-            call: Call::new(options.policy),
+            call: Call::new(policy),
             method: args.method.clone_ref(py),
             target,
             params,

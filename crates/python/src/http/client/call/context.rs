@@ -62,7 +62,7 @@ pub struct RequestContext {
 impl RequestContext {
     fn make(
         session: &Bound<'_, SessionBase>,
-        method: Py<PyString>,
+        method: &Bound<'_, PyAny>,
         url: Py<PyAny>,
         allow_redirects: Option<&Bound<'_, PyAny>>,
         options: &Bound<'_, PyDict>,
@@ -74,6 +74,7 @@ impl RequestContext {
             Some(options.clone().unbind())
         };
         let follows = allow_redirects.is_none_or(|follows| follows.is_truthy().unwrap_or(true));
+        let method = in_capitals(method)?;
         let args = CallArgs { session: session.clone().unbind(), method, url, follows, keywords };
         Ok(Self {
             state: Guarded::new(CallState::New(args)),
@@ -169,13 +170,24 @@ impl RequestContext {
     }
 }
 
+/// A method in capitals.
+fn in_capitals(method: &Bound<'_, PyAny>) -> PyResult<Py<PyString>> {
+    if let Ok(text) = method.cast_exact::<PyString>()
+        && text.to_str()?.bytes().all(|byte| byte.is_ascii_uppercase())
+    {
+        return Ok(text.clone().unbind());
+    }
+    let upper = method.call_method0(intern!(method.py(), "upper"))?;
+    Ok(upper.cast_into::<PyString>()?.unbind())
+}
+
 /// A request of `session`: what its methods return. Without `allow_redirects` redirects are followed.
 ///
 /// Raises TypeError for a keyword that is no option.
 #[pyfunction]
 pub fn new_request<'py>(
     session: &Bound<'py, SessionBase>,
-    method: Py<PyString>,
+    method: &Bound<'py, PyAny>,
     url: Py<PyAny>,
     allow_redirects: Option<&Bound<'py, PyAny>>,
     options: &Bound<'py, PyDict>,
@@ -193,7 +205,7 @@ pub fn new_request<'py>(
 #[pyfunction]
 pub fn own_request(
     session: &Bound<'_, SessionBase>,
-    method: Py<PyString>,
+    method: &Bound<'_, PyAny>,
     url: Py<PyAny>,
     options: &Bound<'_, PyDict>,
 ) -> PyResult<RequestContext> {

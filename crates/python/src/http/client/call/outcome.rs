@@ -198,8 +198,8 @@ impl ActiveCall {
 
     pub(super) fn check_status(&mut self, py: Python<'_>) -> PyResult<Poll<Py<PyAny>>> {
         let Some(response) = &self.response else { return Err(awaited_again()) };
-        // Before the check: the error for the status has it.
-        if !self.history.is_empty() {
+        // Before the check: the error for the status has it. A middleware may give a response that it has from another call.
+        if !self.history.is_empty() || self.middlewares.is_some() {
             let history = PyTuple::new(py, &self.history)?;
             response.setattr(py, intern!(py, "_history"), history)?;
         }

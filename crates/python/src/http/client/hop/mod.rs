@@ -81,8 +81,8 @@ enum HopStage {
     Sending(AwaitedStep, Acquired),
     /// The head of its response is awaited.
     Awaiting(InFlight),
-    /// The response class awaits the head.
-    Starting(AwaitedStep),
+    /// The class of this response awaits the head.
+    Starting(AwaitedStep, Py<PyAny>),
     /// It is over, or a step of it runs at the moment.
     Over,
 }
@@ -214,7 +214,7 @@ impl Hop {
                 Err(error) => acquired.fail(py, error),
             },
             (HopStage::Sending(mut step, acquired), thrown) => match step.resume(py, thrown, limited) {
-                Ok(Poll::Ready(response)) => self.start(py, acquired, &response),
+                Ok(Poll::Ready(response)) => self.start_sent(py, acquired, &response),
                 Ok(waiting) => {
                     self.stage = HopStage::Sending(step, acquired);
                     Ok(waiting)
@@ -226,13 +226,14 @@ impl Hop {
                 Err(error)
             }
             (HopStage::Awaiting(in_flight), None) => self.finish(py, in_flight),
-            (HopStage::Starting(mut step), thrown) => {
-                let outcome = step.resume(py, thrown, limited)?;
-                if !matches!(outcome, Poll::Ready(_)) {
-                    self.stage = HopStage::Starting(step);
+            (HopStage::Starting(mut step, response), thrown) => match step.resume(py, thrown, limited)? {
+                // What a `start()` returns is not used, as in aiohttp: it may have no `return`.
+                Poll::Ready(_) => Ok(Poll::Ready(response)),
+                waiting => {
+                    self.stage = HopStage::Starting(step, response);
+                    Ok(waiting)
                 }
-                Ok(outcome)
-            }
+            },
             (HopStage::Over, _) => Err(awaited_again()),
         }
     }
@@ -257,10 +258,9 @@ impl Hop {
             }
             HopStage::Tunnelling(tunnel, slot) => {
                 let left = tunnel.leave(py);
-                let give_back = slot.bind(py).getattr(intern!(py, "give_back"))?;
-                finish_on(event_loop, give_back, &PyTuple::empty(py)).and(left)
+                PoolSlot::give_back(slot.bind(py)).and(left)
             }
-            HopStage::Connecting(step) | HopStage::Starting(step) => step.close(py),
+            HopStage::Connecting(step) | HopStage::Starting(step, _) => step.close(py),
             HopStage::Connected(acquired) => acquired.leave(event_loop),
             HopStage::Announcing(step, acquired) | HopStage::Sending(step, acquired) => {
                 let closed = step.close(py);
@@ -283,12 +283,12 @@ impl Hop {
         }
     }
 
-    /// Shows the garbage collector the references.
     /// Whether it has not begun.
     pub const fn is_new(&self) -> bool {
         matches!(self.stage, HopStage::New | HopStage::Connected(_))
     }
 
+    /// Shows the garbage collector the references.
     pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.scope)?;
         if let Some(session) = &self.new.tls_session {
@@ -313,7 +313,11 @@ impl Hop {
                 tunnel.visit(visit)?;
                 visit.call(slot)
             }
-            HopStage::Connecting(step) | HopStage::Starting(step) => step.visit(visit),
+            HopStage::Connecting(step) => step.visit(visit),
+            HopStage::Starting(step, response) => {
+                step.visit(visit)?;
+                visit.call(response)
+            }
             HopStage::Connected(acquired) => acquired.visit(visit),
             HopStage::Announcing(step, acquired) | HopStage::Sending(step, acquired) => {
                 step.visit(visit)?;
@@ -382,6 +386,10 @@ impl InFlight {
     /// [`InFlight::give_up`], from any thread.
     fn leave(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = event_loop.py();
+        if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
+            // Its tasks and transports ended with it.
+            return Ok(());
+        }
         if let Some(Upload { task: Some(task), .. }) = &self.upload {
             let cancel = task.bind(py).getattr(intern!(py, "cancel"))?;
             finish_on(event_loop, cancel, &PyTuple::empty(py))?;
@@ -392,9 +400,5 @@ impl InFlight {
 
 /// The error for a step before the awaited future is done.
 pub fn awaited_again() -> PyErr {
-        if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
-            // Its tasks and transports ended with it.
-            return Ok(());
-        }
     PyRuntimeError::new_err("the request was awaited again before its response had come")
 }

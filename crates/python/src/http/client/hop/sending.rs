@@ -157,32 +157,36 @@ impl Hop {
         }
         if self.scope.get().config.overrides.response {
             let connection = match in_flight.connection {
-                Some(connection) => connection,
-                None => response.getattr(intern!(py, "_connection"))?.unbind(),
+                Some(connection) => connection.into_bound(py),
+                None => response.getattr(intern!(py, "_connection"))?,
             };
-            let coroutine = response.call_method1(intern!(py, "start"), (connection,))?;
-            self.stage = HopStage::Starting(AwaitedStep::new(&coroutine)?);
-            return self.resume(py, None);
+            return self.start(&response, &connection);
         }
         Ok(Poll::Ready(response.unbind()))
     }
 
+    /// Has the response class await the head.
+    fn start(
+        &mut self,
+        response: &Bound<'_, PyAny>,
+        connection: &Bound<'_, PyAny>,
+    ) -> PyResult<Poll<Py<PyAny>>> {
+        let py = response.py();
+        let event_loop = &self.scope.get().config.event_loop;
+        let coroutine = given::step(py, intern!(py, "start"))?.call1((response, connection, event_loop))?;
+        self.stage = HopStage::Starting(AwaitedStep::new(&coroutine)?, response.clone().unbind());
+        self.resume(py, None)
+    }
+
     /// Has the response class await the head, of a request that the request class has sent.
-    pub(super) fn start(
+    pub(super) fn start_sent(
         &mut self,
         py: Python<'_>,
         acquired: Acquired,
         response: &Py<PyAny>,
     ) -> PyResult<Poll<Py<PyAny>>> {
-        let step = self.connection_object(py, &acquired).and_then(|connection| {
-            let coroutine = given::step(py, intern!(py, "start"))?.call1((response, connection))?;
-            AwaitedStep::new(&coroutine)
-        });
-        match step {
-            Ok(step) => {
-                self.stage = HopStage::Starting(step);
-                self.resume(py, None)
-            }
+        match self.connection_object(py, &acquired) {
+            Ok(connection) => self.start(response.bind(py), &connection),
             Err(error) => acquired.fail(py, error),
         }
     }
