@@ -273,11 +273,16 @@ async def test_ten_thousand_requests_leave_nothing(ours: Any) -> None:
     async with RawServer(keeping_alive()) as server, ours.ClientSession() as session:
         await _many(session, server, 1000)
         gc.collect()
-        memory, objects, files = resident(), _kinds(), descriptors()
-        await _many(session, server, 10_000)
-        gc.collect()
+        objects, files = _kinds(), descriptors()
+        growths = []
+        # An allocator may take more memory from the system once; what leaks does so each time.
+        while not growths or (min(growths) >= 4 * 1024 * 1024 and len(growths) < 3):
+            memory = resident()
+            await _many(session, server, 10_000)
+            gc.collect()
+            growths.append(resident() - memory)
         grown = _kinds() - objects
-        assert resident() - memory < 4 * 1024 * 1024
+        assert min(growths) < 4 * 1024 * 1024, growths
         assert descriptors() == files
         # A cache or two may have filled; what is per request would be there thousands of times.
         assert all(count < 200 for count in grown.values()), grown.most_common(5)
