@@ -11,12 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.soak.workloads import TOLERANCE
+
 WORKLOADS = Path(__file__).with_name("workloads.py")
 LOOPS = tuple(name for name in os.environ.get("WHORL_TEST_LOOPS", "whorl,asyncio").split(",") if name)
-
-#: Bytes that the second half of a run may add: a few allocator arenas, far below what a leak of one object
-#: per operation comes to.
-TOLERANCE = 4 << 20
 
 
 def run(loop: str, workload: str, count: int, limit: float) -> None:
