@@ -104,7 +104,8 @@ def busy_with_threads(toolkit: Toolkit) -> None:
 
 @case
 def idle(toolkit: Toolkit) -> None:
-    """A loop with nothing to do takes no turns."""
+    """A loop with nothing to do takes no turns but its timer's, and some more on a machine that is so slow
+    that the toolkit goes first."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -120,8 +121,9 @@ def idle(toolkit: Toolkit) -> None:
         before = time.process_time()
         with patch.object(Turns, "run", count):
             await asyncio.sleep(2)
-        say("turns", turns)
+        assert 1 <= turns <= 10, turns
         assert time.process_time() - before < 0.2, "a busy wait"
         assert loop.is_running()
 
     whorl.gui.run(main(), toolkit.host)
+    say("ok")
