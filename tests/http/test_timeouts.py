@@ -184,6 +184,67 @@ async def test_connect_limits_the_wait_for_a_place(client: Any) -> None:
             assert server.accepted == 1
 
 
+class SlowResolver:
+    """Finds 127.0.0.1 after some seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[dict[str, Any]]:
+        await asyncio.sleep(self.seconds)
+        found = {"hostname": host, "host": "127.0.0.1", "port": port, "family": socket.AF_INET}
+        return [{**found, "proto": 0, "flags": 0}]
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("waits_for", ["resolver", "handshake", "tunnel"])
+async def test_connect_limits_all_that_comes_after_the_wait_for_a_place(client: Any, waits_for: str) -> None:
+    """One limit: half of it goes by in the queue, and what comes then may not take as much again."""
+    async with RawServer(keeping_alive()) as server, RawServer(once(then="stall")) as stalling:
+        connector = client.TCPConnector(
+            limit=1, resolver=SlowResolver(SHORT if waits_for == "resolver" else 0), use_dns_cache=False
+        )
+        scheme = "http" if waits_for == "resolver" else "https"
+        proxy = stalling.url if waits_for == "tunnel" else None
+        async with client.ClientSession(connector=connector) as session:
+            async with session.get(server.url):
+                began = asyncio.get_running_loop().time()
+                late = asyncio.create_task(
+                    session.get(
+                        f"{scheme}://localhost:{stalling.port}/",
+                        proxy=proxy,
+                        timeout=client.ClientTimeout(connect=SHORT),
+                    )
+                )
+                await asyncio.sleep(SHORT / 2)
+            with pytest.raises(client.ConnectionTimeoutError, match="localhost"):
+                await late
+            took = asyncio.get_running_loop().time() - began
+            await assert_nothing_acquired(connector)
+    assert took < SHORT * 1.5
+
+
+async def test_connect_does_not_limit_what_comes_after_it(client: Any) -> None:
+    async with RawServer(slowly) as server, client.ClientSession() as session:
+        limits = client.ClientTimeout(connect=SHORT)
+        async with session.get(server.url, timeout=limits) as response:
+            assert await response.content.readexactly(8) == b"x" * 8
+
+
+async def test_a_resolver_that_times_out(client: Any) -> None:
+    class Resolver(SlowResolver):
+        async def resolve(self, *args: Any, **kwargs: Any) -> Any:
+            raise TimeoutError
+
+    connector = client.TCPConnector(resolver=Resolver(0))
+    async with client.ClientSession(connector=connector) as session:
+        with pytest.raises(client.ConnectionTimeoutError):
+            await session.get("http://somewhere.example/")
+        await assert_nothing_acquired(connector)
+
+
 async def test_sock_read_counts_silence(client: Any) -> None:
     """Not the time that a response takes."""
     async with RawServer(slowly) as server, client.ClientSession() as session:

@@ -33,7 +33,7 @@ from .body import payload as payloads
 from .body.formdata import FormData, is_form
 from .client_request import ClientRequest, Destination, automatic_headers, parsed_version
 from .connect.connector import BaseConnector, Connection
-from .connect.native import connect_failed, connector_error, dial_plan
+from .connect.native import connect_failed, connection_timeout, connector_error, dial_plan
 from .connect.proxies import checked_proxy, proxy_from_env
 from .connect.tls import SSLSetting, keep_tls_session, merge_ssl_params
 from .connect.tunnel import begin_tunnel, check_tunnel
@@ -549,11 +549,11 @@ async def acquire(
     destination: ClientRequest | _core.RequestTarget,
     traces: list[Trace],
     timeout: object,
-    grant: _core.PoolSlot | _core.PoolWaiter | None,
+    grant: _core.PoolSlot | None,
 ) -> HttpConnection:
     """A connection for a request that finds none idle, or whose connection has receivers of signals.
 
-    :param grant: the pool's permit or waiter for it
+    :param grant: the pool's permit, whose request is limited natively
     :raises ClientConnectorError: if none can be made
     :raises ConnectionTimeoutError: when a limit of connecting has passed
     """
@@ -574,11 +574,6 @@ async def acquire(
         if grant is not None:
             grant.give_back()
         raise
-
-
-def connection_timeout(url: URL) -> ConnectionTimeoutError:
-    """The error for a limit of connecting that has passed."""
-    return ConnectionTimeoutError(f"Connection timeout to host {url}")
 
 
 def connection(connector: BaseConnector, protocol: HttpConnection) -> Connection:
@@ -749,6 +744,7 @@ __all__ = [
     "begin_tunnel",
     "check_tunnel",
     "connect_failed",
+    "connection_timeout",
     "connector_error",
     "dial_plan",
     "keep_tls_session",

@@ -2,7 +2,7 @@
 //!
 //! The caller sends a request, which middlewares may do several times, and reports how it has ended ([`Outcome`]). [`Call`]
 //! says what becomes of the call ([`Action`]): the request of a redirect follows, it is sent again, its response is delivered,
-//! or the call fails. It keeps the policy of redirects, of the one silent retry and of credentials, [`TotalTimeout`] that of
+//! or the call fails. It keeps the policy of redirects, of the one silent retry and of credentials, [`Timeout`] that of
 //! time; they know no socket, no clock and no header field.
 
 use super::redirect::{self, NextRequest, Redirect, RedirectContext, RequestBody};
@@ -35,21 +35,21 @@ pub enum RaiseForStatus {
     Always,
 }
 
-/// The total timeout of a call, over all of its requests.
+/// A limit of time, and when it began: a call's, over all of its requests, or that of one until it has its connection.
 #[derive(Clone, Copy, Debug)]
-pub struct TotalTimeout {
+pub struct Timeout {
     limit: Option<u64>,
     began: u64,
 }
 
-impl TotalTimeout {
-    /// Of a call that begins `now`, in nanoseconds of a clock that never goes back; no `limit`: it may take any time.
+impl Timeout {
+    /// Of what begins `now`, in nanoseconds of a clock that never goes back; no `limit`: it may take any time.
     #[must_use]
     pub const fn new(limit: Option<u64>, now: u64) -> Self {
         Self { limit, began: now }
     }
 
-    /// Nanoseconds since the call began.
+    /// Nanoseconds since it began.
     #[must_use]
     pub const fn elapsed(&self, now: u64) -> u64 {
         now.saturating_sub(self.began)
@@ -63,6 +63,23 @@ impl TotalTimeout {
         let unit = (limit / 64).clamp(1, SECOND);
         Some(limit.saturating_sub(self.elapsed(now)).div_ceil(unit).max(1).saturating_mul(unit))
     }
+}
+
+/// Which timeout passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passing {
+    /// The call's.
+    Total,
+    /// That of a request until it has its connection.
+    Connect,
+}
+
+/// The timeout of a request without a connection that passes first, and what is left of it.
+#[must_use]
+pub fn first_to_pass(total: Timeout, connect: Timeout, now: u64) -> Option<(u64, Passing)> {
+    let total = total.left(now).map(|left| (left, Passing::Total));
+    let connect = connect.left(now).map(|left| (left, Passing::Connect));
+    total.into_iter().chain(connect).min_by_key(|(left, _)| *left)
 }
 
 /// How a request has ended.
@@ -199,8 +216,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        Action, Answer, Call, CallPolicy, Credentials, Failure, NextRequest, Outcome, RaiseForStatus,
-        RequestBody, SECOND, TotalTimeout,
+        Action, Answer, Call, CallPolicy, Credentials, Failure, NextRequest, Outcome, Passing,
+        RaiseForStatus, RequestBody, SECOND, Timeout, first_to_pass,
     };
 
     const POLICY: CallPolicy = CallPolicy {
@@ -291,7 +308,7 @@ mod tests {
 
     #[test]
     fn what_is_left_of_the_total_timeout() {
-        let left = |limit, now| TotalTimeout::new(limit, 0).left(now);
+        let left = |limit, now| Timeout::new(limit, 0).left(now);
         assert_eq!(left(None, SECOND), None);
         assert_eq!(left(Some(300 * SECOND), 0), Some(300 * SECOND));
         assert_eq!(left(Some(300 * SECOND), 1), Some(300 * SECOND));
@@ -299,7 +316,23 @@ mod tests {
         assert_eq!(left(Some(64), 60), Some(4));
         assert_eq!(left(Some(64), 65), Some(1));
         assert_eq!(left(Some(1), 10), Some(1));
-        assert_eq!(TotalTimeout::new(None, 5).elapsed(7), 2);
+        assert_eq!(Timeout::new(None, 5).elapsed(7), 2);
+    }
+
+    #[test]
+    fn the_timeout_that_passes_first() {
+        let first =
+            |total, connect, now| first_to_pass(Timeout::new(total, 0), Timeout::new(connect, 40), now);
+        assert_eq!(first(None, None, 50), None);
+        assert_eq!(first(Some(60), None, 50), Some((10, Passing::Total)));
+        assert_eq!(first(None, Some(30), 50), Some((20, Passing::Connect)));
+        assert_eq!(first(Some(60), Some(30), 50), Some((10, Passing::Total)));
+        assert_eq!(first(Some(60), Some(13), 50), Some((3, Passing::Connect)));
+        assert_eq!(
+            first(Some(60), Some(20), 50),
+            Some((10, Passing::Total)),
+            "the call's, of two that pass at once"
+        );
     }
 
     proptest! {

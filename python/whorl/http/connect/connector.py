@@ -310,10 +310,10 @@ class BaseConnector:
     ) -> HttpConnection:
         """As :meth:`connect`, for callers that return the connection themselves.
 
-        :param grant: the pool's permit, if there is one already
+        :param grant: the pool's permit, if there is one already: then the caller keeps ``timeout.connect``
         """
         # First the checks that may fail: a permit that was granted has to be given back.
-        limit = ceil_timeout(timeout.connect, timeout.ceil_threshold)
+        limit = ceil_timeout(timeout.connect if grant is None else None, timeout.ceil_threshold)
         if grant is None:
             if self._closed:
                 raise ClientConnectionError("Connector is closed.")

@@ -20,6 +20,7 @@ from ..exceptions import (
     ClientConnectorError,
     ClientConnectorSSLError,
     ClientProxyConnectionError,
+    ConnectionTimeoutError,
     UnixClientConnectorError,
 )
 from ..helpers import is_ip_address
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from ..client_request import ClientRequest, ConnectionKey
     from .connection import HttpConnection
 
-__all__ = ["DialPlan", "connect_failed", "connector_error", "dial_plan"]
+__all__ = ["DialPlan", "connect_failed", "connection_timeout", "connector_error", "dial_plan"]
 
 # The methods that make a connection, as they are here.
 _TCP: Final = {
@@ -62,6 +63,7 @@ _LOOP: Final = {
 class Where(NamedTuple):
     """What a connection leads to, for errors."""
 
+    url: URL
     key: ConnectionKey
     path: str | None = None
     is_proxy: bool = False
@@ -74,7 +76,6 @@ the session of the connection is kept for."""
 Addresses = list[tuple[Any, ...]] | list[str]
 
 DialPlan = tuple[
-    "URL",
     Where,
     Addresses | Awaitable[Addresses],
     "Callable[[], HttpConnection]",
@@ -83,7 +84,7 @@ DialPlan = tuple[
     TlsPlan | None,
     "tuple[ClientRequest, ClientRequest, DialPlan] | None",
 ]
-"""URL, what it leads to, addresses, maker of the protocol, delay between attempts, local addresses, TLS; and
+"""What it leads to, addresses, maker of the protocol, delay between attempts, local addresses, TLS; and
 if it leads to a proxy that opens a tunnel, the request, that for the proxy, and the plan of what goes through
 it."""
 
@@ -103,13 +104,13 @@ def dial_plan(connector: BaseConnector, destination: ClientRequest | _core.Reque
     if socket.socket is not _SOCKET:
         return None
     if isinstance(connector, UnixConnector) and _is_ours(connector, _UNIX):
-        where = Where(key, connector.path)
-        return destination.url, where, [connector.path], connector._factory, None, [], None, None
+        where = Where(destination.url, key, connector.path)
+        return where, [connector.path], connector._factory, None, [], None, None
     if not isinstance(connector, TCPConnector) or not _is_ours(connector, _TCP):
         return None
     if not isinstance(destination, _core.RequestTarget) and destination.proxy is not None:
         return _proxied_plan(connector, destination)
-    return _tcp_plan(connector, destination.url, Where(key), server_hostname)
+    return _tcp_plan(connector, Where(destination.url, key), server_hostname)
 
 
 def _is_ours(of: BaseConnector | EventLoop, methods: dict[str, object]) -> bool:
@@ -130,13 +131,12 @@ def _proxied_plan(connector: TCPConnector, req: ClientRequest) -> DialPlan | Non
         if tls is None:
             return None
     to_proxy = connector._update_proxy_auth_header_and_build_proxy_req(req)
-    to_the_proxy = Where(to_proxy.connection_key, is_proxy=True)
-    plan = _tcp_plan(connector, req.url, to_the_proxy, to_proxy.server_hostname)
+    to_the_proxy = Where(req.url, to_proxy.connection_key, is_proxy=True)
+    plan = _tcp_plan(connector, to_the_proxy, to_proxy.server_hostname)
     if plan is None or tls is None:
         return plan
     through: DialPlan = (
-        req.url,
-        Where(req.connection_key),
+        Where(req.url, req.connection_key),
         [],
         connector._factory,
         None,
@@ -147,9 +147,7 @@ def _proxied_plan(connector: TCPConnector, req: ClientRequest) -> DialPlan | Non
     return *plan[:-1], (req, to_proxy, through)
 
 
-def _tcp_plan(
-    connector: TCPConnector, url: URL, where: Where, server_hostname: str | None
-) -> DialPlan | None:
+def _tcp_plan(connector: TCPConnector, where: Where, server_hostname: str | None) -> DialPlan | None:
     if connector._socket_factory is not None:
         return None
     key = where.key
@@ -175,7 +173,7 @@ def _tcp_plan(
     else:
         addresses = _resolve(connector, where, host, port)
     delay = connector._happy_eyeballs_delay
-    return url, where, addresses, connector._factory, delay, local, tls, None
+    return where, addresses, connector._factory, delay, local, tls, None
 
 
 def _tls_plan(
@@ -195,7 +193,7 @@ async def _resolve(connector: TCPConnector, where: Where, host: str, port: int) 
         results = await connector._resolve_host(host, port, traces=None)
     except OSError as error:
         if is_timeout(error):
-            raise
+            raise connection_timeout(where.url) from error
         raise ClientConnectorDNSError(where.key, error) from error
     return _addresses(connector, where, host, results)
 
@@ -213,6 +211,11 @@ def _addresses(connector: TCPConnector, where: Where, host: str, results: Any) -
         if first:
             infos = interleaved(infos, first)
     return [info[4] for info in infos]
+
+
+def connection_timeout(url: URL) -> ConnectionTimeoutError:
+    """The error for a limit of connecting that has passed."""
+    return ConnectionTimeoutError(f"Connection timeout to host {url}")
 
 
 def connector_error(where: Where, error: BaseException) -> BaseException:

@@ -6,9 +6,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
-use whorl_core::client::call::TotalTimeout;
+use whorl_core::client::call::Timeout;
 
-use super::deadlines::{RequestDeadlines, RequestTimeouts};
+use super::deadlines::{Late, Limit, RequestDeadlines, RequestTimeouts};
 use super::session::{SessionBase, SessionConfig};
 use super::step::Limited;
 use crate::event_loop::clock;
@@ -95,7 +95,7 @@ pub struct CallScope {
     /// The option `timeout` as it was given; none: the session's.
     pub timeout: Option<Py<PyAny>>,
     /// The total timeout.
-    pub total: TotalTimeout,
+    pub total: Timeout,
     /// The receivers of signals.
     pub traces: Traces,
     /// The follower of its upload.
@@ -103,21 +103,29 @@ pub struct CallScope {
 }
 
 impl Limited for CallScope {
-    fn limit<'a>(&'a self, py: Python<'_>) -> PyResult<Option<(&'a Py<RequestDeadlines>, u64)>> {
-        Ok(self.time_left(py)?.map(|left| (&self.config.deadlines, left)))
+    fn limit<'a>(&'a self, py: Python<'_>) -> PyResult<Option<(&'a Py<RequestDeadlines>, Limit)>> {
+        Ok(self.time_left(py)?.map(|limit| (&self.config.deadlines, limit)))
     }
 }
 
 impl CallScope {
-    /// The rest of the total timeout, in nanoseconds.
+    /// The rest of the total timeout.
     ///
     /// # Errors
     /// The exception of a user's clock.
-    pub fn time_left(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+    pub fn time_left(&self, py: Python<'_>) -> PyResult<Option<Limit>> {
         if self.timeouts.total.is_none() {
             return Ok(None);
         }
-        Ok(self.total.left(clock::now_on(self.config.event_loop.bind(py))?))
+        Ok(self.total.left(self.now(py)?).map(|left| Limit { left, late: Late::Call }))
+    }
+
+    /// The time on the loop's clock, in nanoseconds.
+    ///
+    /// # Errors
+    /// The exception of a user's clock.
+    pub fn now(&self, py: Python<'_>) -> PyResult<u64> {
+        clock::now_on(self.config.event_loop.bind(py))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pyo3::exceptions::PyTimeoutError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
@@ -10,6 +11,7 @@ use whorl_core::sched::{LoopOwner, OwnerCell};
 
 use crate::errors::OrRaise;
 use crate::event_loop::clock;
+use crate::http::given;
 use crate::http::guard::EndGuard;
 use crate::interpreter::Collector;
 
@@ -22,15 +24,14 @@ pub struct RequestTimeouts {
     pub read: Option<u64>,
     /// For connecting, TLS included.
     pub sock_connect: Option<u64>,
-    /// Whether there is one for getting a connection, which a coroutine keeps.
-    pub has_connect: bool,
+    /// For getting a connection: the wait for a permit, the look-up of the host, and the connecting.
+    pub connect: Option<u64>,
 }
 
 impl RequestTimeouts {
     /// Of seconds; none, 0 and less are no limit.
     pub fn new(total: Option<f64>, read: Option<f64>) -> Self {
-        let limit = |seconds: Option<f64>| seconds.filter(|seconds| *seconds > 0.0).map(clock::nanos);
-        Self { total: limit(total), read: limit(read), sock_connect: None, has_connect: false }
+        Self { total: limit(total), read: limit(read), sock_connect: None, connect: None }
     }
 
     /// Of a `whorl.http.ClientTimeout`.
@@ -39,29 +40,70 @@ impl RequestTimeouts {
     /// TypeError for a limit that is no number.
     pub fn of_client_timeout(timeout: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = timeout.py();
-        let total = timeout.getattr(intern!(py, "total"))?.extract()?;
-        let limits = Self::new(total, timeout.getattr(intern!(py, "sock_read"))?.extract()?);
-        let connect: Option<f64> = timeout.getattr(intern!(py, "sock_connect"))?.extract()?;
-        let sock_connect = connect.filter(|seconds| *seconds > 0.0).map(clock::nanos);
         Ok(Self {
-            sock_connect,
-            has_connect: timeout.getattr(intern!(py, "connect"))?.is_truthy()?,
-            ..limits
+            total: limit(timeout.getattr(intern!(py, "total"))?.extract()?),
+            read: limit(timeout.getattr(intern!(py, "sock_read"))?.extract()?),
+            sock_connect: limit(timeout.getattr(intern!(py, "sock_connect"))?.extract()?),
+            connect: limit(timeout.getattr(intern!(py, "connect"))?.extract()?),
         })
     }
 }
 
-/// A wait that is given up when its deadline has passed: the object that waits, and the function that ends its wait.
+fn limit(seconds: Option<f64>) -> Option<u64> {
+    seconds.filter(|seconds| *seconds > 0.0).map(clock::nanos)
+}
+
+/// What has taken too long when a deadline has passed.
 #[derive(Debug)]
-pub struct Timed {
+pub enum Late {
+    /// The call.
+    Call,
+    /// Getting a connection to the host of this URL.
+    Connection(Py<PyAny>),
+}
+
+impl Late {
+    fn error(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self {
+            Self::Call => Ok(PyTimeoutError::new_err(()).into_value(py).into_any()),
+            Self::Connection(url) => {
+                Ok(given::step(py, intern!(py, "connection_timeout"))?.call1((url,))?.unbind())
+            }
+        }
+    }
+}
+
+/// How long a wait may last.
+#[derive(Debug)]
+pub struct Limit {
+    /// Nanoseconds.
+    pub left: u64,
+    /// What takes too long then.
+    pub late: Late,
+}
+
+/// Ends the wait of an object with an error.
+pub type EndWait = fn(&Bound<'_, PyAny>, Py<PyAny>) -> PyResult<()>;
+
+/// A wait that is given up when its deadline has passed.
+#[derive(Debug)]
+struct Timed {
     object: Py<PyAny>,
-    time_out: fn(&Bound<'_, PyAny>) -> PyResult<()>,
+    end: EndWait,
+    late: Late,
 }
 
 impl Timed {
-    /// Of `object`, for which `time_out` is called.
-    pub fn new(object: &Bound<'_, PyAny>, time_out: fn(&Bound<'_, PyAny>) -> PyResult<()>) -> Self {
-        Self { object: object.clone().unbind(), time_out }
+    fn time_out(&self, py: Python<'_>) -> PyResult<()> {
+        (self.end)(self.object.bind(py), self.late.error(py)?)
+    }
+
+    fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.object)?;
+        match &self.late {
+            Late::Call => Ok(()),
+            Late::Connection(url) => visit.call(url),
+        }
     }
 }
 
@@ -152,9 +194,19 @@ impl RequestDeadlines {
         clock::now_on(self.event_loop.bind(py))
     }
 
-    /// Adds a deadline `limit` nanoseconds from now.
-    pub fn enter(slf: &Bound<'_, Self>, timed: Timed, limit: u64) -> PyResult<Deadline> {
+    /// Adds a deadline for the wait of `object`, which `end` ends.
+    ///
+    /// # Errors
+    /// RuntimeError on another thread than the loop's.
+    pub fn enter(
+        slf: &Bound<'_, Self>,
+        limit: Limit,
+        object: &Bound<'_, PyAny>,
+        end: EndWait,
+    ) -> PyResult<Deadline> {
         let this = slf.get();
+        let Limit { left: limit, late } = limit;
+        let timed = Timed { object: object.clone().unbind(), end, late };
         let now = this.now(slf.py())?;
         let when = now.saturating_add(limit);
         let (slot, in_time) = this
@@ -200,7 +252,7 @@ impl RequestDeadlines {
             .or_raise()?;
         let mut outcome = Ok(());
         for timed in expired {
-            outcome = outcome.and((timed.time_out)(timed.object.bind(py)));
+            outcome = outcome.and(timed.time_out(py));
         }
         match next {
             Some(next) => outcome.and(this.set_timer(slf, now, next)),
@@ -224,7 +276,7 @@ impl RequestDeadlines {
         visit.call(&self.event_loop)?;
         self.state
             .visit(Collector::of(&visit), |state, visit| {
-                state.queue.iter().try_for_each(|timed| visit.call(&timed.object))?;
+                state.queue.iter().try_for_each(|timed| timed.visit(*visit))?;
                 state.timer.as_ref().map_or(Ok(()), |timer| visit.call(&timer.handle))
             })
             .unwrap_or(Ok(()))

@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyConnectionResetError, PyOSError, PyTimeoutError};
+use pyo3::exceptions::{PyConnectionResetError, PyOSError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
@@ -43,8 +43,6 @@ pub struct TlsPlan {
 /// What a connection is made of.
 #[derive(Debug)]
 pub struct DialPlan {
-    /// The URL of the request, for errors.
-    pub url: Py<PyAny>,
     /// The key of the connection, for errors.
     pub key: Py<PyAny>,
     /// Makes the protocol.
@@ -451,28 +449,13 @@ impl Dial {
         }
     }
 
-    /// The time of the call is over.
+    /// Its time is over: it is given up, with `error` for its outcome.
     ///
     /// # Errors
     /// As [`Dial::give_up`].
-    pub fn time_out(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub fn end_wait(slf: &Bound<'_, PyAny>, error: Py<PyAny>) -> PyResult<()> {
         let py = slf.py();
-        Self::end_with(slf.cast()?, PyTimeoutError::new_err(()).into_value(py).into_any())
-    }
-
-    /// The time for connecting is over.
-    ///
-    /// # Errors
-    /// As [`Dial::give_up`].
-    pub fn time_out_connecting(slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.cast::<Self>()?;
-        let error = given::step(py, intern!(py, "connection_timeout"))?.call1((&this.get().plan.url,))?;
-        Self::end_with(this, error.unbind())
-    }
-
-    fn end_with(slf: &Bound<'_, Self>, error: Py<PyAny>) -> PyResult<()> {
-        let py = slf.py();
+        let slf = slf.cast::<Self>()?;
         let this = slf.get();
         if this.with(|state| state.outcome.is_some())? {
             return Ok(());
@@ -516,7 +499,6 @@ impl Dial {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
-        visit.call(&self.plan.url)?;
         visit.call(&self.plan.key)?;
         visit.call(&self.plan.factory)?;
         if let Some(tls) = &self.plan.tls {

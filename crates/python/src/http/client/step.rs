@@ -1,16 +1,17 @@
 //! A step of a request that is a user's: its coroutine is awaited, and the request continues.
 
 use std::ffi::CStr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::exceptions::asyncio::CancelledError;
-use pyo3::exceptions::{PyRuntimeWarning, PyStopIteration, PyTimeoutError};
+use pyo3::exceptions::{PyRuntimeWarning, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::deadlines::{Deadline, RequestDeadlines, Timed};
+use super::deadlines::{Deadline, Limit, RequestDeadlines};
 use crate::ffi::{Sent, is_coroutine, send_none};
 
 /// Whether something that is awaited has a result.
@@ -26,18 +27,18 @@ pub enum Poll<T> {
 
 /// The limit of a step's time, of which a call keeps account.
 pub trait Limited {
-    /// The deadlines to enter one in, and what is left, in nanoseconds; none: there is no limit.
+    /// The deadlines to enter one in, and what is left; none: there is no limit.
     ///
     /// # Errors
     /// The exception of a user's clock.
-    fn limit<'a>(&'a self, py: Python<'_>) -> PyResult<Option<(&'a Py<RequestDeadlines>, u64)>>;
+    fn limit<'a>(&'a self, py: Python<'_>) -> PyResult<Option<(&'a Py<RequestDeadlines>, Limit)>>;
 }
 
 /// No limit.
 pub struct Unlimited;
 
 impl Limited for Unlimited {
-    fn limit<'a>(&'a self, _py: Python<'_>) -> PyResult<Option<(&'a Py<RequestDeadlines>, u64)>> {
+    fn limit<'a>(&'a self, _py: Python<'_>) -> PyResult<Option<(&'a Py<RequestDeadlines>, Limit)>> {
         Ok(None)
     }
 }
@@ -57,7 +58,8 @@ pub struct TimedTask {
     task: Py<PyAny>,
     /// How many requests to cancel it had before.
     cancelling: usize,
-    expired: AtomicBool,
+    /// The error of a deadline that has passed.
+    expired: OnceLock<Py<PyAny>>,
     /// Whether the step is gone.
     retired: AtomicBool,
 }
@@ -65,7 +67,8 @@ pub struct TimedTask {
 #[pymethods]
 impl TimedTask {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.task)
+        visit.call(&self.task)?;
+        self.expired.get().map_or(Ok(()), |error| visit.call(error))
     }
 }
 
@@ -87,32 +90,30 @@ impl TimedTask {
         Ok(Some(Self {
             task: task.unbind(),
             cancelling,
-            expired: AtomicBool::new(false),
+            expired: OnceLock::new(),
             retired: AtomicBool::new(false),
         }))
     }
 
-    fn time_out(object: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn time_out(object: &Bound<'_, PyAny>, error: Py<PyAny>) -> PyResult<()> {
         let this = object.cast::<Self>()?.get();
         if this.retired.load(Ordering::Relaxed) {
             return Ok(());
         }
-        this.expired.store(true, Ordering::Relaxed);
+        let _first = this.expired.set(error);
         this.task.call_method0(object.py(), intern!(object.py(), "cancel")).map(drop)
     }
 
     /// The error of a step whose deadline may have passed meanwhile.
     fn finish<T>(&self, py: Python<'_>, outcome: PyResult<T>) -> PyResult<T> {
-        if !self.expired.load(Ordering::Relaxed) {
-            return outcome;
-        }
+        let Some(expired) = self.expired.get() else { return outcome };
         let left: usize = match self.task.call_method0(py, intern!(py, "uncancel")) {
             Ok(count) => count.extract(py)?,
             Err(_) => 0,
         };
         match outcome {
             Err(error) if left <= self.cancelling && error.is_instance_of::<CancelledError>(py) => {
-                let timeout = PyTimeoutError::new_err(());
+                let timeout = PyErr::from_value(expired.bind(py).clone());
                 timeout.set_cause(py, Some(error));
                 Err(timeout)
             }
@@ -172,11 +173,11 @@ impl AwaitedStep {
     }
 
     fn begin_timeout(&mut self, py: Python<'_>, limited: &dyn Limited) -> PyResult<()> {
-        let Some((deadlines, left)) = limited.limit(py)? else { return Ok(()) };
+        let Some((deadlines, limit)) = limited.limit(py)? else { return Ok(()) };
         let Some(task) = TimedTask::current(py)? else { return Ok(()) };
         let task = Bound::new(py, task)?;
-        let timed = Timed::new(task.as_any(), TimedTask::time_out);
-        let deadline = RequestDeadlines::enter(deadlines.bind(py), timed, left)?;
+        let deadline =
+            RequestDeadlines::enter(deadlines.bind(py), limit, task.as_any(), TimedTask::time_out)?;
         self.timed = Some((deadline, task.unbind()));
         Ok(())
     }

@@ -5,7 +5,6 @@ mod key;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use pyo3::exceptions::PyTimeoutError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -527,17 +526,16 @@ impl PoolWaiter {
         self.future.bind(py).call_method0(intern!(py, "done"))?.is_truthy()
     }
 
-    /// Ends the wait with a TimeoutError.
+    /// Ends the wait with `error`.
     ///
     /// # Errors
     /// The exception of a foreign future.
-    pub fn time_out(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub fn end_wait(slf: &Bound<'_, PyAny>, error: Py<PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.cast::<Self>()?.get();
         if this.is_done(py)? {
             return Ok(());
         }
-        let error = PyTimeoutError::new_err(()).into_value(py);
         this.future.bind(py).call_method1(intern!(py, "set_exception"), (error,)).map(drop)
     }
 

@@ -4,7 +4,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use whorl_core::client::call::{Call, RaiseForStatus, TotalTimeout};
+use whorl_core::client::call::{Call, RaiseForStatus, Timeout};
 
 use crate::event_loop::clock;
 use crate::http::client::call_scope::{CallScope, Signal, Traces};
@@ -81,7 +81,7 @@ impl ActiveCall {
             parsing: options.parsing,
             timeouts: options.timeouts,
             timeout: options.timeout,
-            total: TotalTimeout::new(options.timeouts.total, began),
+            total: Timeout::new(options.timeouts.total, began),
             traces,
             tracker: tracker.map(|tracker| tracker.clone().unbind()),
         };

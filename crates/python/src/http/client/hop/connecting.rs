@@ -9,7 +9,7 @@ use whorl_core::client::retry;
 
 use crate::event_loop::EventLoop;
 use crate::http::client::address::{Candidate, address_of};
-use crate::http::client::deadlines::{RequestDeadlines, Timed};
+use crate::http::client::deadlines::{Late, Limit, RequestDeadlines};
 use crate::http::client::dial::{Dial, DialPlan, Dialled, TlsPlan};
 use crate::http::client::step::{AwaitedStep, Poll};
 use crate::http::given;
@@ -52,6 +52,7 @@ impl Hop {
                 self.request.key(py)?.ok_or_else(awaited_again)?
             }
         };
+        self.begin_connect_timeout(py)?;
         let grant = ConnectionPool::checkout_for(pool.bind(py), &key)?;
         self.use_grant(py, grant)
     }
@@ -73,13 +74,7 @@ impl Hop {
                 }
                 self.send(py, acquired)
             }
-            Grant::Slot(slot) if self.scope.get().timeouts.has_connect => {
-                self.acquire_with(py, slot.as_any())
-            }
             Grant::Slot(slot) => self.dial(&slot),
-            Grant::Waiter(waiter) if self.scope.get().timeouts.has_connect => {
-                self.acquire_with(py, waiter.as_any())
-            }
             Grant::Waiter(waiter) => {
                 let future = self.wait(&waiter);
                 if future.is_err() {
@@ -106,10 +101,7 @@ impl Hop {
     /// Waits until another request gives its connection back.
     pub(super) fn wait(&mut self, waiter: &Bound<'_, PoolWaiter>) -> PyResult<Poll<Py<PyAny>>> {
         let py = waiter.py();
-        let scope = self.scope.get();
-        if let Some(left) = scope.time_left(py)? {
-            let timed = Timed::new(waiter.as_any(), PoolWaiter::time_out);
-            let deadline = RequestDeadlines::enter(scope.config.deadlines.bind(py), timed, left)?;
+        if let Some(deadline) = self.deadline(waiter.as_any(), PoolWaiter::end_wait)? {
             waiter.get().set_guard(Box::new(deadline))?;
         }
         let future = waiter.get().await_grant(py)?;
@@ -125,12 +117,6 @@ impl Hop {
         }
         let grant = PoolWaiter::take(waiter.bind(py))?;
         self.use_grant(py, grant)
-    }
-
-    /// Has the connector get a connection, with the permit that the pool has granted or will.
-    fn acquire_with(&mut self, py: Python<'_>, grant: &Bound<'_, PyAny>) -> PyResult<Poll<Py<PyAny>>> {
-        let destination = self.destination(py)?;
-        self.acquire(py, destination.bind(py), Some(grant))
     }
 
     /// Where the connection leads, for the connector: the target, or the request.
@@ -164,7 +150,7 @@ impl Hop {
             return self.acquire(py, destination.bind(py), Some(slot.as_any()));
         }
         let plan = plan.cast_into::<PyTuple>()?;
-        let addresses = plan.get_item(2)?;
+        let addresses = plan.get_item(1)?;
         if addresses.is_instance_of::<PyList>() {
             return self.dial_addresses(slot, &plan, &addresses);
         }
@@ -200,19 +186,16 @@ impl Hop {
     ) -> PyResult<Poll<Py<PyAny>>> {
         let py = slot.py();
         let scope = self.scope.clone_ref(py);
-        let config = &scope.get().config;
         if let Some(outcome) = dial.get().take_outcome()? {
             return self.dialled(slot, outcome);
         }
-        let deadlines = config.deadlines.bind(py);
-        if let Some(left) = scope.get().time_left(py)? {
-            let deadline =
-                RequestDeadlines::enter(deadlines, Timed::new(dial.as_any(), Dial::time_out), left)?;
+        if let Some(deadline) = self.deadline(dial.as_any(), Dial::end_wait)? {
             dial.get().add_guard(Box::new(deadline))?;
         }
-        if let Some(limit) = scope.get().timeouts.sock_connect {
-            let timed = Timed::new(dial.as_any(), Dial::time_out_connecting);
-            let deadline = RequestDeadlines::enter(deadlines, timed, limit)?;
+        if let Some(left) = scope.get().timeouts.sock_connect {
+            let limit = Limit { left, late: Late::Connection(self.request.url(py)?) };
+            let deadlines = scope.get().config.deadlines.bind(py);
+            let deadline = RequestDeadlines::enter(deadlines, limit, dial.as_any(), Dial::end_wait)?;
             dial.get().add_guard(Box::new(deadline))?;
         }
         let future = dial.get().wait(py)?;
@@ -295,23 +278,22 @@ pub fn fill_slot(slot: &Bound<'_, PoolSlot>, connection: &Bound<'_, HttpConnecti
     PoolSlot::fill(slot, PooledConnection::new(connection))
 }
 
-/// Reads what `dial_plan()` returns: URL, key, addresses, the protocol's factory, delay, local addresses, and for TLS the
+/// Reads what `dial_plan()` returns: key, addresses, the protocol's factory, delay, local addresses, and for TLS the
 /// context, the name, a session, the seconds for its shutdown, and what its session is kept for; last the tunnel.
 pub(super) fn plan_of(plan: &Bound<'_, PyTuple>) -> PyResult<(DialPlan, NewConnection)> {
     type Tls = (Py<PyAny>, Option<Py<PyAny>>, Option<Py<PyAny>>, Option<Py<PyAny>>, Option<Py<PyAny>>);
-    let tls: Option<Tls> = plan.get_item(6)?.extract()?;
-    let local = plan.get_item(5)?;
+    let tls: Option<Tls> = plan.get_item(5)?.extract()?;
+    let local = plan.get_item(4)?;
     let local = local.try_iter()?.map(|address| address_of(&address?)).collect::<PyResult<Vec<_>>>()?;
-    let mut new = NewConnection { tls_session: None, tunnel: plan.get_item(7)?.extract()? };
+    let mut new = NewConnection { tls_session: None, tunnel: plan.get_item(6)?.extract()? };
     let tls = tls.map(|(context, hostname, session, shutdown_timeout, keeps)| {
         new.tls_session = keeps.map(|kept| NewTlsSession { kept, ssl_object: None });
         TlsPlan { context, hostname, session, shutdown_timeout }
     });
     let plan = DialPlan {
-        url: plan.get_item(0)?.unbind(),
-        key: plan.get_item(1)?.unbind(),
-        factory: plan.get_item(3)?.unbind(),
-        delay: plan.get_item(4)?.extract()?,
+        key: plan.get_item(0)?.unbind(),
+        factory: plan.get_item(2)?.unbind(),
+        delay: plan.get_item(3)?.extract()?,
         local,
         tls,
     };

@@ -5,6 +5,7 @@
 
 mod awaitable;
 mod connecting;
+mod limits;
 mod sending;
 mod tunnel;
 
@@ -31,6 +32,7 @@ use crate::http::h1::exchange::Exchange;
 use crate::http::pool::{PoolSlot, PoolWaiter};
 use crate::interpreter::in_destructor;
 
+use limits::ConnectTimeout;
 use tunnel::Tunnel;
 
 /// A request whose response's head is awaited.
@@ -103,6 +105,8 @@ pub struct Hop {
     pub request: RequestHandle,
     stage: HopStage,
     until: Until,
+    /// Its limit of time until it has its connection, once that is under way.
+    connect: Option<ConnectTimeout>,
     new: NewConnection,
 }
 
@@ -127,7 +131,14 @@ struct NewConnection {
 impl Hop {
     /// A request that has not begun.
     pub fn new(scope: Py<CallScope>, request: RequestHandle) -> Self {
-        Self { scope, request, stage: HopStage::New, until: Until::Head, new: NewConnection::default() }
+        Self {
+            scope,
+            request,
+            stage: HopStage::New,
+            until: Until::Head,
+            connect: None,
+            new: NewConnection::default(),
+        }
     }
 
     /// A request on a connection, until it is sent.
@@ -143,6 +154,7 @@ impl Hop {
             request: RequestHandle::Object(request.clone().unbind()),
             stage,
             until: Until::Sent,
+            connect: None,
             new: NewConnection::default(),
         }
     }
@@ -162,25 +174,27 @@ impl Hop {
             }
             (HopStage::New, None) => self.connect(py),
             (HopStage::Waiting(waiter), None) => self.take_grant(py, waiter),
-            (HopStage::Resolving(mut step, plan, slot), thrown) => match step.resume(py, thrown, limited) {
-                Ok(Poll::Ready(addresses)) => {
-                    let slot = slot.bind(py);
-                    let dialled = self.dial_addresses(slot, plan.bind(py), addresses.bind(py));
-                    if dialled.is_err() {
-                        // Nothing happens if it was used.
-                        PoolSlot::give_back(slot)?;
+            (HopStage::Resolving(mut step, plan, slot), thrown) => {
+                match step.resume(py, thrown, &self.until_connected(py, limited)) {
+                    Ok(Poll::Ready(addresses)) => {
+                        let slot = slot.bind(py);
+                        let dialled = self.dial_addresses(slot, plan.bind(py), addresses.bind(py));
+                        if dialled.is_err() {
+                            // Nothing happens if it was used.
+                            PoolSlot::give_back(slot)?;
+                        }
+                        dialled
                     }
-                    dialled
+                    Ok(waiting) => {
+                        self.stage = HopStage::Resolving(step, plan, slot);
+                        Ok(waiting)
+                    }
+                    Err(error) => {
+                        PoolSlot::give_back(slot.bind(py))?;
+                        Err(error)
+                    }
                 }
-                Ok(waiting) => {
-                    self.stage = HopStage::Resolving(step, plan, slot);
-                    Ok(waiting)
-                }
-                Err(error) => {
-                    PoolSlot::give_back(slot.bind(py))?;
-                    Err(error)
-                }
-            },
+            }
             (stage @ (HopStage::Dialling(..) | HopStage::Tunnelling(..)), Some(error)) => {
                 self.stage = stage;
                 self.give_up(py)?;
@@ -194,16 +208,18 @@ impl Hop {
                 }
             },
             (HopStage::Tunnelling(tunnel, slot), None) => self.enter_tunnel(slot.bind(py), tunnel),
-            (HopStage::Connecting(mut step), thrown) => match step.resume(py, thrown, limited)? {
-                Poll::Ready(connection) => {
-                    let acquired = Acquired::of(connection.bind(py))?;
-                    self.send(py, acquired)
+            (HopStage::Connecting(mut step), thrown) => {
+                match step.resume(py, thrown, &self.until_connected(py, limited))? {
+                    Poll::Ready(connection) => {
+                        let acquired = Acquired::of(connection.bind(py))?;
+                        self.send(py, acquired)
+                    }
+                    waiting => {
+                        self.stage = HopStage::Connecting(step);
+                        Ok(waiting)
+                    }
                 }
-                waiting => {
-                    self.stage = HopStage::Connecting(step);
-                    Ok(waiting)
-                }
-            },
+            }
             (HopStage::Connected(acquired), None) => self.send(py, acquired),
             (HopStage::Announcing(mut step, acquired), thrown) => match step.resume(py, thrown, limited) {
                 Ok(Poll::Ready(_)) => self.write(py, acquired),
@@ -296,6 +312,9 @@ impl Hop {
             visit.call(&session.ssl_object)?;
         }
         visit.call(&self.new.tunnel)?;
+        if let Some(timeout) = &self.connect {
+            timeout.visit(visit)?;
+        }
         self.request.visit(visit)?;
         match &self.stage {
             HopStage::New | HopStage::Over => Ok(()),

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::http::client::call_scope::{CallScope, Signal};
-use crate::http::client::deadlines::{RequestDeadlines, Timed};
+use crate::http::client::deadlines::RequestDeadlines;
 use crate::http::client::handle::{RequestHandle, WrittenRequest};
 use crate::http::client::request_data::Sendable;
 use crate::http::client::response::ResponseBase;
@@ -121,9 +121,10 @@ impl Hop {
                 Some(Upload { writer, task })
             }
         };
-        if let Some(left) = scope.get().time_left(py)? {
-            let timed = Timed::new(exchange.bind(py).as_any(), Exchange::time_out);
-            let deadline = RequestDeadlines::enter(config.deadlines.bind(py), timed, left)?;
+        if let Some(limit) = scope.get().time_left(py)? {
+            let waiting = exchange.bind(py).as_any();
+            let deadline =
+                RequestDeadlines::enter(config.deadlines.bind(py), limit, waiting, Exchange::end_wait)?;
             exchange.get().set_guard(Box::new(deadline))?;
         }
         let connection = acquired.object.as_ref().map(|object| object.clone_ref(py));

@@ -6,7 +6,6 @@ use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::event_loop::EventLoop;
-use crate::http::client::deadlines::{RequestDeadlines, Timed};
 use crate::http::client::dial::Dial;
 use crate::http::client::step::Poll;
 use crate::http::given;
@@ -82,10 +81,7 @@ impl Hop {
     ) -> PyResult<Poll<Py<PyAny>>> {
         let py = slot.py();
         let tunnel = Tunnel::ask(connection, planned)?;
-        let scope = self.scope.get();
-        if let Some(left) = scope.time_left(py)? {
-            let timed = Timed::new(tunnel.exchange.bind(py).as_any(), Exchange::time_out);
-            let deadline = RequestDeadlines::enter(scope.config.deadlines.bind(py), timed, left)?;
+        if let Some(deadline) = self.deadline(tunnel.exchange.bind(py).as_any(), Exchange::end_wait)? {
             tunnel.exchange.get().set_guard(Box::new(deadline))?;
         }
         let future = tunnel.exchange.get().await_head(py)?;

@@ -8,7 +8,7 @@ mod state;
 
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTimeoutError};
+use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple, PyWeakrefMethods};
@@ -192,13 +192,12 @@ impl Exchange {
         }
     }
 
-    /// Its time is over: it fails with a TimeoutError, and its connection is closed.
+    /// Its time is over: it fails with `error`, and its connection is closed.
     ///
     /// # Errors
     /// As [`Exchange::act`].
-    pub fn time_out(slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = slf.py();
-        Self::fail_with_source(slf.cast::<Self>()?, PyTimeoutError::new_err(()).into_value(py).into_any())
+    pub fn end_wait(slf: &Bound<'_, PyAny>, error: Py<PyAny>) -> PyResult<()> {
+        Self::fail_with_source(slf.cast::<Self>()?, error)
     }
 
     /// Ends it with an exception, unless it is over already; its connection is closed.
