@@ -496,14 +496,10 @@ async def test_a_request_is_awaited_once(where: str) -> None:
         await assert_nothing_acquired(connector)
 
 
-REFUSED_LIMITS: list[Keywords] = [
-    {"connect": "1"},
-    {"sock_connect": "3"},
-    {"connect": 3, "ceil_threshold": None},
-]
+REFUSED_LIMITS: list[Keywords] = [{"connect": "1"}, {"sock_connect": "3"}]
 
 
-@pytest.mark.parametrize("limits", REFUSED_LIMITS, ids=["connect", "sock_connect", "ceil_threshold"])
+@pytest.mark.parametrize("limits", REFUSED_LIMITS, ids=["connect", "sock_connect"])
 @pytest.mark.parametrize("queued", [False, True])
 async def test_a_place_is_given_back_if_the_limits_are_refused(
     limits: Keywords, queued: bool, monkeypatch: pytest.MonkeyPatch

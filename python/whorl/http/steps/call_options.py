@@ -1,0 +1,95 @@
+"""The options of a call that are checked or converted in Python."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Final
+
+from multidict import CIMultiDict
+from yarl import URL
+
+from .. import hdrs
+from ..auth.basic import is_basic_auth
+from ..connect.proxies import checked_proxy
+from ..connect.tls import SSLSetting, merge_ssl_params
+from ..helpers import Sentinel
+from ..timeouts import ClientTimeout, request_timeout
+
+if TYPE_CHECKING:
+    from ..session import ClientSession
+    from ..typedefs import LooseHeaders, StrOrURL
+
+
+DEPRECATED: Final = {
+    "auth": (
+        "The 'auth' parameter is deprecated and will be removed in v4; pass headers={'Authorization': "
+        "aiohttp.encode_basic_auth(login, password)} instead"
+    ),
+    "proxy_auth": (
+        "The 'proxy_auth' parameter is deprecated and will be removed in v4; pass "
+        "proxy_headers={'Proxy-Authorization': aiohttp.encode_basic_auth(login, password)} instead"
+    ),
+    "chunked": "Chunk size is deprecated #1615",
+}
+
+
+def deprecated(name: str) -> None:
+    """Warn of an option that aiohttp has deprecated; the caller is native, the next frame the program."""
+    warnings.warn(DEPRECATED[name], DeprecationWarning, stacklevel=2)
+
+
+def timeout(session: ClientSession, value: object) -> ClientTimeout:
+    """The limits of a call whose ``timeout`` is neither a :class:`ClientTimeout` nor a number.
+
+    :raises ValueError: for a value of another type
+    """
+    return session._timeout if isinstance(value, Sentinel) else request_timeout(value)
+
+
+def tls_setting(
+    ssl: SSLSetting | None, verify_ssl: bool | None, ssl_context: Any, fingerprint: bytes | None
+) -> SSLSetting:
+    """The TLS setting of a call.
+
+    :raises TypeError: for a setting of another type
+    :raises ValueError: if more than one form of it is given
+    """
+    return merge_ssl_params(ssl, verify_ssl, ssl_context, fingerprint, stacklevel=4)
+
+
+def proxy_url(proxy: StrOrURL) -> URL:
+    """The URL of a proxy that a program names.
+
+    :raises TypeError: for one that is neither a text nor a URL
+    :raises InvalidURL: for one that is no URL, or has a scheme by which no proxy is spoken to
+    """
+    return checked_proxy(proxy)
+
+
+def check_proxy(proxy: URL, auth: object) -> None:
+    """Check the credentials for a proxy.
+
+    :raises ValueError: for credentials of another type
+    """
+    if auth and not is_basic_auth(auth):
+        raise ValueError(f"proxy_auth must be None or BasicAuth() tuple, not a {type(auth).__name__}")
+
+
+def check_auth(auth: object) -> None:
+    """Check the credentials of a request.
+
+    :raises TypeError: for credentials of another type
+    """
+    if not is_basic_auth(auth):
+        raise TypeError(f"BasicAuth() tuple is required instead of a {type(auth).__name__}")
+
+
+def headers_for_proxy(session: ClientSession, headers: LooseHeaders | None) -> CIMultiDict[str]:
+    """The session's fields and the call's own ones for the proxy; the session's credentials are for the
+    servers, and no proxy's business."""
+    result = session._prepare_headers(headers)
+    given = CIMultiDict(headers or ())
+    for name in (hdrs.AUTHORIZATION, hdrs.COOKIE):
+        if name not in given:
+            result.popall(name, None)
+    return result
