@@ -8,16 +8,17 @@ use crate::http::client::call_scope::{CallScope, Signal};
 use whorl_core::client::retry;
 
 use crate::event_loop::EventLoop;
-use crate::http::client::address::{Candidate, address_of};
+use crate::http::client::address::Candidate;
 use crate::http::client::deadlines::{Late, Limit, RequestDeadlines};
-use crate::http::client::dial::{Dial, DialPlan, Dialled, TlsPlan};
+use crate::http::client::dial::{Dial, Dialled};
 use crate::http::client::step::{AwaitedStep, Poll};
 use crate::http::given;
 use crate::http::h1::connection::HttpConnection;
 use crate::http::pool::{ConnectionPool, Grant, PoolSlot, PoolWaiter};
 use crate::http::poolable::PooledConnection;
 
-use super::{Acquired, Hop, HopStage, NewConnection, NewTlsSession, awaited_again};
+use super::plan::plan_of;
+use super::{Acquired, Hop, HopStage, awaited_again};
 
 impl Hop {
     pub(super) fn connect(&mut self, py: Python<'_>) -> PyResult<Poll<Py<PyAny>>> {
@@ -276,26 +277,4 @@ fn closed(py: Python<'_>) -> PyResult<PyErr> {
 #[pyfunction]
 pub fn fill_slot(slot: &Bound<'_, PoolSlot>, connection: &Bound<'_, HttpConnection>) -> PyResult<()> {
     PoolSlot::fill(slot, PooledConnection::new(connection))
-}
-
-/// Reads what `dial_plan()` returns: key, addresses, the protocol's factory, delay, local addresses, and for TLS the
-/// context, the name, a session, the seconds for its shutdown, and what its session is kept for; last the tunnel.
-pub(super) fn plan_of(plan: &Bound<'_, PyTuple>) -> PyResult<(DialPlan, NewConnection)> {
-    type Tls = (Py<PyAny>, Option<Py<PyAny>>, Option<Py<PyAny>>, Option<Py<PyAny>>, Option<Py<PyAny>>);
-    let tls: Option<Tls> = plan.get_item(5)?.extract()?;
-    let local = plan.get_item(4)?;
-    let local = local.try_iter()?.map(|address| address_of(&address?)).collect::<PyResult<Vec<_>>>()?;
-    let mut new = NewConnection { tls_session: None, tunnel: plan.get_item(6)?.extract()? };
-    let tls = tls.map(|(context, hostname, session, shutdown_timeout, keeps)| {
-        new.tls_session = keeps.map(|kept| NewTlsSession { kept, ssl_object: None });
-        TlsPlan { context, hostname, session, shutdown_timeout }
-    });
-    let plan = DialPlan {
-        key: plan.get_item(0)?.unbind(),
-        factory: plan.get_item(2)?.unbind(),
-        delay: plan.get_item(3)?.extract()?,
-        local,
-        tls,
-    };
-    Ok((plan, new))
 }

@@ -6,6 +6,7 @@
 mod awaitable;
 mod connecting;
 mod limits;
+mod plan;
 mod sending;
 mod tunnel;
 
@@ -33,6 +34,7 @@ use crate::http::pool::{PoolSlot, PoolWaiter};
 use crate::interpreter::in_destructor;
 
 use limits::ConnectTimeout;
+use plan::NewConnection;
 use tunnel::Tunnel;
 
 /// A request whose response's head is awaited.
@@ -108,24 +110,6 @@ pub struct Hop {
     /// Its limit of time until it has its connection, once that is under way.
     connect: Option<ConnectTimeout>,
     new: NewConnection,
-}
-
-/// The TLS session of a new connection.
-#[derive(Debug)]
-struct NewTlsSession {
-    /// What it is kept for.
-    kept: Py<PyAny>,
-    /// The `ssl.SSLObject`, once the handshake is over.
-    ssl_object: Option<Py<PyAny>>,
-}
-
-/// What there is to do for a new connection.
-#[derive(Debug, Default)]
-struct NewConnection {
-    /// Its TLS session, which is to be kept.
-    tls_session: Option<NewTlsSession>,
-    /// The tunnel through the proxy that it leads to: the request, the one for the proxy, and the plan of the connection in it.
-    tunnel: Option<Py<PyTuple>>,
 }
 
 impl Hop {
@@ -307,11 +291,7 @@ impl Hop {
     /// Shows the garbage collector the references.
     pub fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.scope)?;
-        if let Some(session) = &self.new.tls_session {
-            visit.call(&session.kept)?;
-            visit.call(&session.ssl_object)?;
-        }
-        visit.call(&self.new.tunnel)?;
+        self.new.visit(&visit)?;
         if let Some(timeout) = &self.connect {
             timeout.visit(visit)?;
         }

@@ -18,7 +18,8 @@ use crate::http::h1::connection::HttpConnection;
 use crate::http::h1::exchange::Exchange;
 use crate::transport::Chunk;
 
-use super::{Acquired, Hop, HopStage, InFlight, NewTlsSession, Until, Upload};
+use super::plan::NewTlsSession;
+use super::{Acquired, Hop, HopStage, InFlight, Until, Upload};
 
 /// A step that comes before a request is written.
 enum Begun {

@@ -13,7 +13,7 @@ use crate::http::h1::connection::HttpConnection;
 use crate::http::h1::exchange::Exchange;
 use crate::http::pool::PoolSlot;
 
-use super::connecting::plan_of;
+use super::plan::plan_of;
 use super::{Hop, HopStage};
 
 /// A tunnel that a proxy is asked for.

@@ -3,6 +3,12 @@
 //! The order of the attempts is the core's ([`whorl_core::client::race`]). Nothing here is a coroutine or a task: an attempt
 //! is called when its socket is writable, TLS when its handshake is over.
 
+mod attempt;
+mod plan;
+mod waiting;
+
+pub use plan::{DialPlan, TlsPlan};
+
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -11,56 +17,22 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 use rustix::io::Errno;
-use rustix::net::SocketAddrAny;
 use whorl_core::client::race::{Race, RaceStep};
 use whorl_core::sched::OwnerCell;
 
 use crate::errors::OrRaise;
-use crate::event_loop::{EventLoop, new_future};
-use crate::http::client::address::{Candidate, shown_address};
+use crate::event_loop::EventLoop;
+use crate::http::client::address::Candidate;
 use crate::http::given;
 use crate::http::guard::EndGuard;
 use crate::http::h1::connection::HttpConnection;
-use crate::interpreter::{Collector, await_future};
+use crate::interpreter::Collector;
 use crate::transport::{
     Begun, ConnectAttempt, ConnectError, TlsClient, TlsProtocol, TlsTransport, connect, over_connected,
     set_result, start_client,
 };
 
-/// TLS of a connection that is made.
-#[derive(Debug)]
-pub struct TlsPlan {
-    /// An `ssl.SSLContext`.
-    pub context: Py<PyAny>,
-    /// The name that the certificate must have.
-    pub hostname: Option<Py<PyAny>>,
-    /// An `ssl.SSLSession` to be resumed.
-    pub session: Option<Py<PyAny>>,
-    /// Seconds.
-    pub shutdown_timeout: Option<Py<PyAny>>,
-}
-
-/// What a connection is made of.
-#[derive(Debug)]
-pub struct DialPlan {
-    /// The key of the connection, for errors.
-    pub key: Py<PyAny>,
-    /// Makes the protocol.
-    pub factory: Py<PyAny>,
-    /// Seconds before the next address is tried along with those still pending.
-    pub delay: Option<f64>,
-    /// Addresses to connect from.
-    pub local: Vec<SocketAddrAny>,
-    /// TLS, if the connection is to be under it.
-    pub tls: Option<TlsPlan>,
-}
-
-/// How an attempt has failed.
-#[derive(Debug)]
-struct AttemptError {
-    errno: Errno,
-    text: String,
-}
+use attempt::AttemptError;
 
 /// A connection, or the error for there being none.
 pub type Dialled = Result<Py<HttpConnection>, Py<PyAny>>;
@@ -176,34 +148,13 @@ impl Dial {
                     return if timed { Self::set_timer(slf) } else { Ok(()) };
                 }
                 Err(error) => {
-                    let error = this.attempt_error(&candidate, error);
+                    let error = AttemptError::of(&candidate, &this.plan.local, error);
                     step = this.with(|state| {
                         state.errors.push(error);
                         state.race.failed()
                     })?;
                 }
             }
-        }
-    }
-
-    fn attempt_error(&self, candidate: &Candidate, error: ConnectError) -> AttemptError {
-        let lower = |errno: Errno| {
-            let text = std::io::Error::from(errno).to_string();
-            text.split(" (os error").next().unwrap_or_default().to_lowercase()
-        };
-        match error {
-            ConnectError::Connect(errno) => {
-                AttemptError { errno, text: format!("Connect call failed {}", candidate.shown) }
-            }
-            ConnectError::Bind(number, errno) => {
-                let address = self.plan.local.get(number).map(shown_address).unwrap_or_default();
-                let text = format!("error while attempting to bind on address {address}: {}", lower(errno));
-                AttemptError { errno, text }
-            }
-            ConnectError::NoLocalAddress => AttemptError {
-                errno: Errno::ADDRNOTAVAIL,
-                text: format!("no local address has the family of {}", candidate.shown),
-            },
         }
     }
 
@@ -233,7 +184,7 @@ impl Dial {
             (Ok(()), Some(socket)) => Self::connected(slf, address, socket),
             (Ok(()), None) => Ok(()),
             (Err(errno), _) => {
-                let error = this.attempt_error(&candidate, ConnectError::Connect(errno));
+                let error = AttemptError::of(&candidate, &this.plan.local, ConnectError::Connect(errno));
                 let (step, timer) = this.with(|state| {
                     state.errors.push(error);
                     (state.race.failed(), state.timer.take())
@@ -393,82 +344,6 @@ impl Dial {
             None => Ok(()),
         }
     }
-
-    /// Its outcome, if it has one.
-    ///
-    /// # Errors
-    /// RuntimeError on another thread than the loop's.
-    pub fn take_outcome(&self) -> PyResult<Option<Dialled>> {
-        self.with(|state| state.outcome.take())
-    }
-
-    /// A future for its outcome, as an awaitable hands it to its task.
-    ///
-    /// # Errors
-    /// RuntimeError on another thread than the loop's.
-    pub fn wait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let future = await_future(new_future(self.event_loop.bind(py).as_any())?.unbind(), py)?;
-        let reference = future.clone_ref(py);
-        let _previous = self.with(|state| state.future.replace(reference))?;
-        Ok(future)
-    }
-
-    /// Has `guard` end along with it.
-    ///
-    /// # Errors
-    /// RuntimeError on another thread than the loop's.
-    pub fn add_guard(&self, guard: Box<dyn EndGuard>) -> PyResult<()> {
-        self.with(|state| state.guards.push(guard))
-    }
-
-    /// Gives it up: nothing of it stays open.
-    ///
-    /// # Errors
-    /// RuntimeError on another thread than the loop's.
-    pub fn give_up(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        this.stop_attempts(py)?;
-        let (handshake, outcome, guards, _future) = this.with(|state| {
-            (
-                state.handshake.take(),
-                state.outcome.take(),
-                std::mem::take(&mut state.guards),
-                state.future.take(),
-            )
-        })?;
-        for guard in guards {
-            guard.end(py)?;
-        }
-        if let Some((_, _connection, transport)) = handshake {
-            transport.call_method0(py, intern!(py, "abort"))?;
-        }
-        match outcome {
-            Some(Ok(connection)) => HttpConnection::give_up(connection.bind(py)),
-            Some(Err(_)) | None => Ok(()),
-        }
-    }
-
-    /// Its time is over: it is given up, with `error` for its outcome.
-    ///
-    /// # Errors
-    /// As [`Dial::give_up`].
-    pub fn end_wait(slf: &Bound<'_, PyAny>, error: Py<PyAny>) -> PyResult<()> {
-        let py = slf.py();
-        let slf = slf.cast::<Self>()?;
-        let this = slf.get();
-        if this.with(|state| state.outcome.is_some())? {
-            return Ok(());
-        }
-        // The future stays for its waiter.
-        let future = this.with(|state| state.future.take())?;
-        Self::give_up(slf)?;
-        let _none = this.with(|state| {
-            state.candidates.clear();
-            std::mem::replace(&mut state.future, future)
-        })?;
-        this.finish(py, Err(error))
-    }
 }
 
 fn cancel(py: Python<'_>, timer: Option<Py<PyAny>>) -> PyResult<()> {
@@ -499,14 +374,7 @@ impl Dial {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
-        visit.call(&self.plan.key)?;
-        visit.call(&self.plan.factory)?;
-        if let Some(tls) = &self.plan.tls {
-            visit.call(&tls.context)?;
-            visit.call(&tls.hostname)?;
-            visit.call(&tls.session)?;
-            visit.call(&tls.shutdown_timeout)?;
-        }
+        self.plan.visit(&visit)?;
         self.state
             .visit(Collector::of(&visit), |state, visit| {
                 state.attempts.iter().try_for_each(|(_, attempt)| visit.call(attempt))?;
