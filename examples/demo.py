@@ -3,11 +3,11 @@
     python -m examples.demo            the pages of a local site
     python -m examples.demo URL…       these pages instead
 
-:mod:`examples.fetch` is run by ``python``, by ``whorl run`` (aiohttp on whorl's event loop) and by
-``whorl run --drop-in`` (whorl's client as well), each in a process of its own. It fetches pages that take
-their time, and many small ones that take none: there it shows what the client itself costs. The local site is
-another process, on asyncio's own loop. The exit status is 1 if a page could not be fetched, and 130 after
-Ctrl-C.
+:mod:`examples.fetch` is run by ``python``, by ``whorl run`` (aiohttp on whorl's event loop) and by ``whorl
+run --drop-in`` (whorl's client as well), each in a process of its own. It fetches pages that take their time,
+and many small ones that take none: there it shows what the client itself costs, with one session for all of
+them and with a session for each. The local site is another process, on asyncio's own loop. The exit status is
+1 if a page could not be fetched, and 130 after Ctrl-C.
 """
 
 import argparse
@@ -33,8 +33,11 @@ WAYS = {
     DROP_IN: (*WHORL_RUN, "--drop-in"),
 }
 
-#: How many small pages are fetched at once.
+#: How many small pages are fetched at once by one session.
 CONNECTIONS = 32
+
+#: How many are fetched at once by sessions of their own, and of how many pages.
+AT_ONCE, OF_THEIR_OWN = 100, 2000
 
 
 @contextlib.contextmanager
@@ -78,22 +81,27 @@ def fetch(way: str, urls: list[str], *options: str) -> Run:
     return Run([Page(**page) for page in result["pages"]], result["seconds"], result["cpu_seconds"])
 
 
-def table(runs: dict[str, Run], small: dict[str, Run]) -> str:
+def table(runs: dict[str, Run], small: dict[str, Run], classic: dict[str, Run]) -> str:
     """Return a line for each way; the times of the small pages are compared with the first's."""
     head = f"{'the same program':<28}{'all together':>14}"
     if small:
         count = len(next(iter(small.values())).pages)
-        head += f"{f'{count:,} small pages':>22}{'CPU time of a page':>24}"
+        head += f"{f'{count:,} small pages':>22}{'CPU time of a page':>24}{'with a session each':>24}"
     lines = [head]
     for way, run in runs.items():
         line = f"{way:<28}{run.seconds:>12.2f} s"
         if small:
             mine, first = small[way], next(iter(small.values()))
-            cpu = mine.cpu_seconds / len(mine.pages) * 1e6
             line += f"{mine.seconds:>12.2f} s ({first.seconds / mine.seconds:4.1f}x)"
-            line += f"{cpu:>13,.0f} µs ({first.cpu_seconds / mine.cpu_seconds:4.1f}x)"
+            line += cpu_time(mine, first) + cpu_time(classic[way], next(iter(classic.values())))
         lines.append(line)
     return "\n".join(lines)
+
+
+def cpu_time(run: Run, first: Run) -> str:
+    """Return the CPU time of a page, and how many times as much *first* takes."""
+    mine, its = (each.cpu_seconds / len(each.pages) * 1e6 for each in (run, first))
+    return f"{mine:>13,.0f} µs ({its / mine:4.1f}x)"
 
 
 def say(text: str) -> None:
@@ -113,6 +121,7 @@ def main() -> int:
     end_children_on_termination()
 
     small: dict[str, Run] = {}
+    classic: dict[str, Run] = {}
     with contextlib.ExitStack() as stack:
         urls, small_urls = options.urls, []
         if not urls:
@@ -128,16 +137,21 @@ def main() -> int:
             say(f"and {len(small_urls):,} small pages over {CONNECTIONS} connections, in three ways")
             quick = (f"--connections={CONNECTIONS}", "--no-progress")
             small = {way: fetch(way, small_urls, *quick) for way in WAYS}
+            own_urls = small_urls[:OF_THEIR_OWN]
+            say(f"and {len(own_urls):,} of them with a session for each, {AT_ONCE} at once")
+            classic = {way: fetch(way, own_urls, f"--at-once={AT_ONCE}", "--no-progress") for way in WAYS}
 
     # Pages are listed once: as they came all together, and what failed only another time as well.
     shown = runs[DROP_IN]
-    failed = [page for run in (slow, *runs.values(), *small.values()) for page in run.failed]
+    failed = [
+        page for run in (slow, *runs.values(), *small.values(), *classic.values()) for page in run.failed
+    ]
     say(report(shown.pages + [page for page in failed if page not in shown.pages]))
     say(f"\none by one:   {summary(slow.pages, slow.seconds)}")
     say(f"all together: {summary(shown.pages, shown.seconds)}")
     if not failed:
         say(f"speed-up:     {slow.seconds / shown.seconds:.1f} times")
-    say(f"\n{table(runs, small)}")
+    say(f"\n{table(runs, small, classic)}")
     return 1 if failed else 0
 
 

@@ -3,13 +3,14 @@
     python examples/fetch.py https://www.python.org https://docs.python.org
 
 Prints status and size of every page, or why it could not be fetched; the exit status is 1 if any could not.
-With --connections the pages share a session, and so its connections; without, each has a session of its own.
+Each page has a session of its own; with --connections they share one, and so its connections.
 """
 
 import argparse
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -64,14 +65,20 @@ def describe(error: Exception) -> str:
 
 
 async def main(
-    urls: list[str], *, one_by_one: bool, connections: int | None, progress: Progress
+    urls: list[str],
+    *,
+    one_by_one: bool,
+    connections: int | None,
+    at_once: int | None,
+    progress: Progress,
 ) -> list[Page]:
     """Fetch *urls* and return a page for each, in the same order."""
     done = progress.add_task("one by one" if one_by_one else "all together", total=len(urls))
     fetch: Callable[[str], Awaitable[Page]] = fetch_data
 
     async def fetch_and_count(url: str) -> Page:
-        page = await fetch(url)
+        async with free:
+            page = await fetch(url)
         if not progress.disable:
             progress.advance(done)
         return page
@@ -79,11 +86,8 @@ async def main(
     async with contextlib.AsyncExitStack() as stack:
         if connections is not None:
             session = await stack.enter_async_context(aiohttp.ClientSession(timeout=TIMEOUT))
-            free = asyncio.Semaphore(connections)
-
-            async def fetch(url: str) -> Page:
-                async with free:
-                    return await fetch_with(session, url)
+            fetch = functools.partial(fetch_with, session)
+        free = asyncio.Semaphore(connections or at_once or len(urls))
 
         if one_by_one:
             return [await fetch_and_count(url) for url in urls]
@@ -116,6 +120,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--connections", type=int, metavar="N", help="share one session, and fetch N pages at once"
     )
+    parser.add_argument("--at-once", type=int, metavar="N", help="fetch no more than N pages at once")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument(
         "--progress",
@@ -139,7 +144,7 @@ if __name__ == "__main__":
     try:
         with progress:
             start, cpu_start = time.perf_counter(), time.process_time()
-            way = {"one_by_one": options.one_by_one, "connections": options.connections}
+            way = {name: getattr(options, name) for name in ("one_by_one", "connections", "at_once")}
             pages = asyncio.run(main(options.urls, **way, progress=progress))
             seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     except KeyboardInterrupt:

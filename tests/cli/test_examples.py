@@ -92,8 +92,8 @@ def test_the_program_is_a_classic() -> None:
 
 @pytest.mark.parametrize(
     "way",
-    [(), ("--one-by-one",), ("--connections=2",)],
-    ids=["all together", "one by one", "over two connections"],
+    [(), ("--one-by-one",), ("--connections=2",), ("--at-once=2",)],
+    ids=["all together", "one by one", "over two connections", "two at once"],
 )
 @pytest.mark.parametrize(
     "start",
@@ -158,8 +158,10 @@ def test_demo(environment: dict[str, str]) -> None:
     assert re.search(r"^all together: 4 of 4 pages, ", result.stdout, re.MULTILINE)
     assert re.search(r"^speed-up: +\d+\.\d times$", result.stdout, re.MULTILINE)
     assert "50 small pages" in result.stdout
+    assert "with a session each" in result.stdout
     for way in ("aiohttp on asyncio", "aiohttp on whorl's loop", "whorl.http on whorl's loop"):
-        measured = r"\d+\.\d\d s +\d+\.\d\d s \( *\d+\.\dx\) +[\d,]+ µs \( *\d+\.\dx\)"
+        cpu_time = r" +[\d,]+ µs \( *\d+\.\dx\)"
+        measured = r"\d+\.\d\d s +\d+\.\d\d s \( *\d+\.\dx\)" + cpu_time * 2
         assert re.search(rf"^{way} +{measured}$", result.stdout, re.MULTILINE)
 
 
