@@ -6,8 +6,9 @@ No error shows a value that may be a credential. Each function is given an argum
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from multidict import CIMultiDict, MultiDict, MultiDictProxy
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from .typedefs import LooseCookies, LooseHeaders, Query
 
 __all__ = [
+    "DEPRECATED",
     "check_cookies",
     "check_instance",
     "check_list",
@@ -25,6 +27,7 @@ __all__ = [
     "check_names",
     "check_seconds",
     "check_sizes",
+    "deprecated",
     "header_fields",
     "params_error",
     "with_params",
@@ -180,3 +183,22 @@ def params_error(params: object, error: Exception) -> Exception:
             way_out = "leave it out" if value is None else "use a str, such as 'true', or an int"
             return TypeError(f"params: the value of {name!r} is {value}, which no query can have: {way_out}")
     return type(error)(f"params: {error}")
+
+
+#: The warnings for options that aiohttp has deprecated.
+DEPRECATED: Final = {
+    "auth": (
+        "The 'auth' parameter is deprecated and will be removed in v4; pass headers={'Authorization': "
+        "aiohttp.encode_basic_auth(login, password)} instead"
+    ),
+    "proxy_auth": (
+        "The 'proxy_auth' parameter is deprecated and will be removed in v4; pass "
+        "proxy_headers={'Proxy-Authorization': aiohttp.encode_basic_auth(login, password)} instead"
+    ),
+    "chunked": "Chunk size is deprecated #1615",
+}
+
+
+def deprecated(name: str) -> None:
+    """Warn of an option that aiohttp has deprecated; the caller is native, the next frame the program."""
+    warnings.warn(DEPRECATED[name], DeprecationWarning, stacklevel=2)

@@ -20,7 +20,6 @@ from whorl import __version__, _core
 from . import hdrs
 from .arguments import with_params
 from .auth.basic import BasicAuth, is_basic_auth
-from .body import payload
 from .body.writer import StreamWriter
 from .connect.tls import SSL_SCHEMES, SSLSetting
 from .cookies.header import build_cookie_header
@@ -32,6 +31,7 @@ from .timeouts import is_timeout
 from .urls import dialled_host
 
 if TYPE_CHECKING:
+    from .body import payload
     from .connect.connector import Connection
     from .hooks.tracing import Trace
     from .response import ClientResponse

@@ -15,8 +15,16 @@ from yarl import URL
 
 from whorl import _core
 
-from . import hdrs, steps
-from .arguments import check_instance, check_list, check_method, check_names, check_sizes, header_fields
+from . import hdrs
+from .arguments import (
+    DEPRECATED,
+    check_instance,
+    check_list,
+    check_method,
+    check_names,
+    check_sizes,
+    header_fields,
+)
 from .client_request import ClientRequest
 from .connect.connector import BaseConnector, TCPConnector
 from .context import _RequestContextManager, _SessionRequestContextManager, _WSRequestContextManager
@@ -29,10 +37,10 @@ from .helpers import (
     sentinel,
 )
 from .response import ClientResponse
+from .steps.overrides import configure, note_session_class
 from .timeouts import ClientTimeout, request_timeout, session_timeout
 from .typedefs import DEFAULT_JSON_ENCODER
 from .urls import make_url
-from .websocket.client import ClientWebSocketResponse
 
 if TYPE_CHECKING:
     from .abc import AbstractCookieJar
@@ -41,6 +49,7 @@ if TYPE_CHECKING:
     from .hooks.tracing import TraceConfig
     from .options import OptionsWithoutData, OptionsWithoutRedirects, RequestOptions, WSConnectOptions
     from .typedefs import JSONBytesEncoder, JSONEncoder, LooseCookies, LooseHeaders, StrOrURL
+    from .websocket.client import ClientWebSocketResponse
 
 __all__ = ["ClientSession", "request"]
 
@@ -80,7 +89,7 @@ class ClientSession(_core.SessionBase):
     :param json_serialize_bytes: makes the bytes of ``json=``, in place of ``json_serialize``
     :param request_class: made for each hop
     :param response_class: made for each response
-    :param ws_response_class: made for each WebSocket
+    :param ws_response_class: made for each WebSocket; :class:`ClientWebSocketResponse` by default
     :param version: the version of HTTP in request lines
     :param cookie_jar: keeps the cookies; a :class:`CookieJar` by default
     :param connector_owner: whether :meth:`close` closes the connector
@@ -123,7 +132,7 @@ class ClientSession(_core.SessionBase):
         json_serialize_bytes: JSONBytesEncoder | None = None,
         request_class: type[ClientRequest] = ClientRequest,
         response_class: type[ClientResponse] = ClientResponse,
-        ws_response_class: type[ClientWebSocketResponse[Any]] = ClientWebSocketResponse,
+        ws_response_class: type[ClientWebSocketResponse[Any]] | None = None,
         version: HttpVersion = HttpVersion11,
         cookie_jar: AbstractCookieJar | None = None,
         connector_owner: bool = True,
@@ -171,9 +180,9 @@ class ClientSession(_core.SessionBase):
             text = "The ssl_shutdown_timeout parameter is deprecated and will be removed in aiohttp 4.0"
             _deprecated(text, 2)
         if auth is not None:
-            _deprecated(steps.DEPRECATED["auth"], 2)
+            _deprecated(DEPRECATED["auth"], 2)
         if proxy_auth is not None:
-            _deprecated(steps.DEPRECATED["proxy_auth"], 2)
+            _deprecated(DEPRECATED["proxy_auth"], 2)
         if connector is None:
             connector = TCPConnector(loop=loop, ssl_shutdown_timeout=ssl_shutdown_timeout)
         if connector._loop is not loop:
@@ -212,7 +221,7 @@ class ClientSession(_core.SessionBase):
             trace_config.freeze()
         # Last: with a connector, the session is one that has to be closed.
         self._connector = connector
-        steps.configure(self)
+        configure(self)
 
     def __init_subclass__(cls) -> None:
         text = f"Inheritance class {cls.__name__} from ClientSession is discouraged"
@@ -475,7 +484,7 @@ class ClientSession(_core.SessionBase):
         return self._trace_configs
 
 
-steps.note_session_class(ClientSession)
+note_session_class(ClientSession)
 
 
 def request(

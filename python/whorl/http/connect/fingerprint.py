@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-from hashlib import sha256
 from typing import Any
 
 from ..exceptions import ServerFingerprintMismatch
@@ -13,6 +11,8 @@ __all__ = ["Fingerprint"]
 
 # The digests that a length can mean; of these, collisions can be made.
 _INSECURE = {16: "MD5", 20: "SHA-1"}
+# Of a SHA-256 digest, in bytes.
+_SIZE = 32
 
 
 class Fingerprint:
@@ -31,9 +31,10 @@ class Fingerprint:
                 "md5 and sha1 are insecure and not supported. Use sha256. "
                 f"(The fingerprint has {length} bytes, as one of {_INSECURE[length]}.)"
             )
-        if length != sha256().digest_size:
+        if length != _SIZE:
             raise ValueError(
-                f"fingerprint has invalid length {length}, not 32: it is the SHA-256 digest of a certificate"
+                f"fingerprint has invalid length {length}, not {_SIZE}: "
+                "it is the SHA-256 digest of a certificate"
             )
         self._fingerprint = fingerprint
 
@@ -49,6 +50,10 @@ class Fingerprint:
         """
         if not transport.get_extra_info("sslcontext"):
             return
+        # Not imported by a program that has no fingerprints.
+        import hmac
+        from hashlib import sha256
+
         certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         got = sha256(certificate).digest()
         if not hmac.compare_digest(got, self._fingerprint):

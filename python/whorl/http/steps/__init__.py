@@ -2,112 +2,83 @@
 
 A call is native (``crates/python/src/http/client``). It calls these functions, by name, where a step needs a
 class of this package, or code of the program's: what is not there costs nothing. A function that returns an
-awaitable is a step that is awaited.
+awaitable is a step that is awaited. The modules are imported when one of their steps is first taken.
 """
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from whorl import _core
 
-from ..arguments import check_list, check_names, check_sizes, header_fields, params_error
-from ..connect.native import connect_failed, connection_timeout, connector_error, dial_plan
-from ..connect.tls import keep_tls_session
-from ..connect.tunnel import begin_tunnel, check_tunnel
-from ..options import unknown_option
-from ..urls import host_field
-from .call_options import (
-    DEPRECATED,
-    check_auth,
-    check_proxy,
-    deprecated,
-    headers_for_proxy,
-    proxy_url,
-    timeout,
-    tls_setting,
-)
-from .connecting import acquire, connect, connection, proxy_request
-from .making import (
-    begin_upload,
-    bytes_payload,
-    construct,
-    cookie_field,
-    cookies_for,
-    environment,
-    payload,
-    target,
-    through_middlewares,
-)
-from .overrides import check_session, configure, is_request_replaced, note_session_class, replaced_request
-from .responding import (
-    answer_of,
-    close_before_retry,
-    failure,
-    let_go,
-    note_origin,
-    redirect_target,
-    response_error,
-    start,
-    too_many_redirects,
-)
-from .signals import clean_up, make_traces, send_signal, start_traces, warn_unclosed
+_MODULES: Final[dict[str, tuple[str, ...]]] = {
+    "..arguments": (
+        "check_list",
+        "check_names",
+        "check_sizes",
+        "deprecated",
+        "header_fields",
+        "params_error",
+    ),
+    "..connect.native": ("connect_failed", "connection_timeout", "connector_error", "dial_plan"),
+    "..connect.tls": ("keep_tls_session",),
+    "..connect.tunnel": ("begin_tunnel", "check_tunnel"),
+    "..options": ("unknown_option",),
+    "..urls": ("host_field",),
+    ".bodies": ("begin_upload", "bytes_payload", "payload"),
+    ".call_options": (
+        "check_auth",
+        "check_proxy",
+        "headers_for_proxy",
+        "proxy_url",
+        "timeout",
+        "tls_setting",
+    ),
+    ".connecting": ("acquire", "connect", "connection", "proxy_request"),
+    ".from_environment": ("environment",),
+    ".making": (
+        "construct",
+        "cookie_field",
+        "cookies_for",
+        "target",
+        "through_middlewares",
+    ),
+    ".overrides": (
+        "check_session",
+        "configure",
+        "is_request_replaced",
+        "replaced_request",
+    ),
+    ".responding": (
+        "answer_of",
+        "close_before_retry",
+        "failure",
+        "let_go",
+        "note_origin",
+        "redirect_target",
+        "response_error",
+        "start",
+        "too_many_redirects",
+    ),
+    ".signals": ("clean_up", "make_traces", "send_signal", "start_traces", "warn_unclosed"),
+}
+_MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = [
-    "DEPRECATED",
-    "acquire",
-    "answer_of",
-    "begin_tunnel",
-    "begin_upload",
-    "bytes_payload",
-    "check_auth",
-    "check_list",
-    "check_names",
-    "check_proxy",
-    "check_session",
-    "check_sizes",
-    "check_tunnel",
-    "clean_up",
-    "close_before_retry",
-    "configure",
-    "connect",
-    "connect_failed",
-    "connection",
-    "connection_timeout",
-    "connector_error",
-    "construct",
-    "cookie_field",
-    "cookies_for",
-    "deprecated",
-    "dial_plan",
-    "environment",
-    "failure",
-    "header_fields",
-    "headers_for_proxy",
-    "host_field",
-    "is_request_replaced",
-    "keep_tls_session",
-    "let_go",
-    "make_traces",
-    "note_origin",
-    "note_session_class",
-    "params_error",
-    "payload",
-    "proxy_request",
-    "proxy_url",
-    "redirect_target",
-    "replaced_request",
-    "response_error",
-    "send_signal",
-    "start",
-    "start_traces",
-    "target",
-    "through_middlewares",
-    "timeout",
-    "tls_setting",
-    "too_many_redirects",
-    "unknown_option",
-    "warn_unclosed",
-]
+__all__ = sorted(_MODULE_OF)
+
+
+# Hidden from type checkers, for which it would make any name one of the package's.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        try:
+            module = _MODULE_OF[name]
+        except KeyError:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+        value = globals()[name] = getattr(import_module(module, __name__), name)
+        return value
+
 
 _core.give_steps(sys.modules[__name__])

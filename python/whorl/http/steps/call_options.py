@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -18,24 +17,6 @@ from ..timeouts import ClientTimeout, request_timeout
 if TYPE_CHECKING:
     from ..session import ClientSession
     from ..typedefs import LooseHeaders, StrOrURL
-
-
-DEPRECATED: Final = {
-    "auth": (
-        "The 'auth' parameter is deprecated and will be removed in v4; pass headers={'Authorization': "
-        "aiohttp.encode_basic_auth(login, password)} instead"
-    ),
-    "proxy_auth": (
-        "The 'proxy_auth' parameter is deprecated and will be removed in v4; pass "
-        "proxy_headers={'Proxy-Authorization': aiohttp.encode_basic_auth(login, password)} instead"
-    ),
-    "chunked": "Chunk size is deprecated #1615",
-}
-
-
-def deprecated(name: str) -> None:
-    """Warn of an option that aiohttp has deprecated; the caller is native, the next frame the program."""
-    warnings.warn(DEPRECATED[name], DeprecationWarning, stacklevel=2)
 
 
 def timeout(session: ClientSession, value: object) -> ClientTimeout:

@@ -9,12 +9,12 @@ from whorl import _core
 from ..client_request import ClientRequest, Destination
 from ..connect.connector import BaseConnector, Connection
 from ..connect.native import connection_timeout
-from ..hooks.tracing import Trace
 from ..request_info import ConnectionKey
 from ..timeouts import request_timeout
 
 if TYPE_CHECKING:
     from ..connect.connection import HttpConnection
+    from ..hooks.tracing import Trace
     from ..session import ClientSession
 
 

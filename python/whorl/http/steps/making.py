@@ -1,9 +1,9 @@
-"""What a request is made of: its target, its body, its cookies."""
+"""What a request is made of: its target and its cookies; and requests of a class of the program's own."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -11,11 +11,7 @@ from yarl import URL
 from whorl import _core
 
 from ..auth.basic import BasicAuth, strip_auth_from_url
-from ..auth.netrc_file import netrc_auth, netrc_is_read, read_netrc
-from ..body import payload as payloads
-from ..body.formdata import FormData, is_form
 from ..client_request import ClientRequest
-from ..connect.proxies import proxy_from_env
 from ..connect.tls import SSLSetting
 from ..cookies.header import build_cookie_header
 from ..cookies.jar import filter_request_cookies
@@ -25,16 +21,15 @@ from ..exceptions import (
     NonHttpUrlClientError,
 )
 from ..hooks.middlewares import build_client_middlewares
-from ..hooks.tracing import Trace
 from ..request_info import connection_key
-from ..response import ClientResponse
-from ..urls import host_fault, host_field, host_of
+from ..urls import host_fault, host_field
 
 if TYPE_CHECKING:
     from http.cookies import BaseCookie
 
     from ..abc import AbstractCookieJar
-    from ..body.upload import UploadTracker
+    from ..hooks.tracing import Trace
+    from ..response import ClientResponse
     from ..session import ClientSession
     from ..typedefs import LooseCookies, Query, StrOrURL
 
@@ -64,57 +59,6 @@ def target(
     assert subcomponent is not None
     key = connection_key(url, True if ssl is None else ssl)
     return _core.RequestTarget(key, url, bare, auth, url.raw_path_qs, subcomponent)
-
-
-def environment(
-    url: URL, wants_proxy: bool
-) -> tuple[BasicAuth | None, URL | None, BasicAuth | None] | Awaitable[object]:
-    """The credentials for a URL's host in the user's netrc, and its proxy of the environment with the
-    credentials for that; or an awaitable for them, where a file has to be read first.
-
-    :raises InvalidURL: if the proxy is one that is not spoken to
-    """
-    return _look_up(url, wants_proxy) if netrc_is_read() else _look_up_in_file(url, wants_proxy)
-
-
-async def _look_up_in_file(
-    url: URL, wants_proxy: bool
-) -> tuple[BasicAuth | None, URL | None, BasicAuth | None]:
-    await read_netrc()
-    return _look_up(url, wants_proxy)
-
-
-def _look_up(url: URL, wants_proxy: bool) -> tuple[BasicAuth | None, URL | None, BasicAuth | None]:
-    host = host_of(url)
-    auth = None if host is None else netrc_auth(host)
-    proxy = proxy_from_env(url) if wants_proxy else None
-    return (auth, None, None) if proxy is None else (auth, *proxy)
-
-
-def payload(data: Any) -> tuple[payloads.Payload, bytes | None]:
-    """The payload for ``data``, and its bytes if they are here already.
-
-    :raises LookupError: for a value that is no body
-    """
-    body = data() if is_form(data) else data
-    made = payloads.PAYLOAD_REGISTRY.find(body, disposition=None)
-    if made is None:
-        fields: Any = body
-        made = FormData(fields)()
-    if type(made) in _OF_BYTES and isinstance(made._value, bytes):
-        return made, made._value
-    return made, None
-
-
-# Payloads that are their bytes, with header fields.
-_OF_BYTES: Final = frozenset(
-    {payloads.BytesPayload, payloads.StringPayload, payloads.JsonPayload, payloads.JsonBytesPayload}
-)
-
-
-def bytes_payload(data: bytes, media_type: str) -> payloads.Payload:
-    """A payload for bytes, for a program that looks at the body."""
-    return payloads.BytesPayload(data, content_type=media_type)
 
 
 def cookies_for(jar: AbstractCookieJar, url: URL, cookies: LooseCookies | None) -> BaseCookie[str] | None:
@@ -188,8 +132,3 @@ def through_middlewares(
 ) -> Awaitable[ClientResponse]:
     """Send ``request`` by ``handler``, through the middlewares."""
     return build_client_middlewares(handler, middlewares)(request)
-
-
-def begin_upload(request: ClientRequest, tracker: UploadTracker) -> None:
-    """The tracker follows a new attempt to send the request's body."""
-    request._attempt = tracker._begin()

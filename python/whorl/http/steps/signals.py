@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from yarl import URL
 
 from ..auth.redaction import redacted_url
-from ..body import payload as payloads
 from ..hooks.tracing import Trace
 
 if TYPE_CHECKING:
+    from ..body import payload as payloads
     from ..body.upload import UploadTracker
     from ..session import ClientSession
 

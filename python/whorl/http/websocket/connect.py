@@ -102,7 +102,7 @@ async def connect(
         connection = response.connection
         assert connection is not None
         assert connection.protocol is not None
-        return session._ws_response_class(
+        return (session._ws_response_class or ClientWebSocketResponse)(
             connection.protocol,
             response,
             protocol=agreement.protocol,
