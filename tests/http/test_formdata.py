@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import random
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 from multidict import MultiDict, MultiDictProxy
@@ -59,6 +60,24 @@ async def test_text_is_urlencoded(charset: str | None) -> None:
 )
 async def test_where_fields_come_from(fields: Any) -> None:
     assert await sent(FormData(fields)) == b"a=1&b=2"
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "latin-1"])
+def test_what_is_urlencoded_is_what_urllib_makes_of_it(charset: str) -> None:
+    """Of any text, and of values that are no text."""
+    chance = random.Random(5)
+    letters = [chr(number) for number in range(32, 256) if chr(number).isprintable()]
+
+    def text() -> str:
+        return "".join(chance.choices(letters, k=chance.randrange(4)))
+
+    def value() -> Any:
+        return chance.choice([text(), text(), chance.randrange(99), [text(), text()], (), 1.5, None])
+
+    for _ in range(500):
+        pairs = [(text(), value()) for _ in range(chance.randrange(5))]
+        expected = urlencode(pairs, doseq=True, encoding=charset).encode()
+        assert FormData(pairs, charset=charset)()._value == expected, pairs
 
 
 async def test_numbers_and_lists_are_urlencoded() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 import warnings
 from collections.abc import Iterable
 from typing import Any, TypeGuard
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 from multidict import MultiDict, MultiDictProxy
 
@@ -25,6 +26,21 @@ def is_form(data: object) -> TypeGuard[FormData]:
     return isinstance(data, FormData) or (
         callable(data) and all(hasattr(data, name) for name in ("is_multipart", "add_field"))
     )
+
+
+# What stands for itself in application/x-www-form-urlencoded, as urllib writes it.
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*+")
+
+
+def _urlencoded(name: str, value: object, charset: str) -> str:
+    """``name=value``; several of a value that is a sequence, as many as there are in it."""
+    if not isinstance(value, str):
+        return urlencode([(name, value)], doseq=True, encoding=charset)
+    if not _UNRESERVED.fullmatch(name):
+        name = quote_plus(name, encoding=charset)
+    if not _UNRESERVED.fullmatch(value):
+        value = quote_plus(value, encoding=charset)
+    return f"{name}={value}"
 
 
 class FormData:
@@ -80,7 +96,9 @@ class FormData:
         Raises :exc:`TypeError` if one of the others is no text, and :exc:`ValueError` if one has control
         characters.
         """
-        if isinstance(value, io.IOBase):
+        # Text first: to find that it is no file costs more than all the rest.
+        is_file = not isinstance(value, str) and isinstance(value, io.IOBase)
+        if is_file:
             self._is_multipart = True
         elif (
             isinstance(value, (bytes, bytearray, memoryview))
@@ -117,7 +135,7 @@ class FormData:
                 stacklevel=2,
             )
         parameters = MultiDict({"name": safe_header(name)})
-        if filename is None and isinstance(value, io.IOBase):
+        if filename is None and is_file:
             filename = guess_filename(value, name)
         if filename is not None:
             parameters["filename"] = safe_header(filename)
@@ -130,12 +148,12 @@ class FormData:
         Raises :exc:`TypeError` for anything else.
         """
         for field in fields:
-            if isinstance(field, io.IOBase):
+            if isinstance(field, (list, tuple)) and len(field) == 2:
+                self.add_field(*field)
+            elif isinstance(field, io.IOBase):
                 self.add_field(guess_filename(field, "unknown") or "unknown", field)
             elif isinstance(field, (MultiDict, MultiDictProxy)):
                 self.add_fields(*field.items())
-            elif isinstance(field, (list, tuple)) and len(field) == 2:
-                self.add_field(*field)
             else:
                 raise TypeError(
                     "Only io.IOBase, multidict and (name, file) pairs allowed, use .add_field() for passing"
@@ -154,10 +172,8 @@ class FormData:
         content_type = "application/x-www-form-urlencoded"
         if charset != "utf-8":
             content_type += f"; charset={charset}"
-        pairs = [(parameters["name"], value) for parameters, _, value in self._fields]
-        return BytesPayload(
-            urlencode(pairs, doseq=True, encoding=charset).encode(), content_type=content_type
-        )
+        pairs = [_urlencoded(parameters["name"], value, charset) for parameters, _, value in self._fields]
+        return BytesPayload("&".join(filter(None, pairs)).encode(), content_type=content_type)
 
     def _gen_form_data(self) -> MultipartWriter:
         """The fields become parts once, so that files are sent again from where they stood at first."""
