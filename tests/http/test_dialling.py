@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 import ssl
 import time
@@ -160,6 +161,24 @@ async def test_the_next_address_after_one_that_refuses(coroutines: list[str]) ->
                 await session.get("http://a.test:9/")
     assert "Multiple exceptions" in str(caught.value)
     assert all(f"'{host}', 9" in str(caught.value) for host in ("127.0.0.9", "::1", "127.0.0.1"))
+    assert coroutines == []
+
+
+async def test_the_next_address_after_one_with_another_certificate(coroutines: list[str], tls: Any) -> None:
+    der = ssl.PEM_cert_to_DER_cert(Path(tls.server_pem).read_text().split("-----BEGIN PRIVATE")[0])
+    pinned = whorl.http.Fingerprint(hashlib.sha256(der).digest())
+    async with RawServer(keeping_alive(), ssl=tls.server()) as server:
+        another = await asyncio.start_server(lambda *_: None, "127.0.0.9", server.port, ssl=tls.expired())
+        connector = whorl.http.TCPConnector(resolver=Resolver("127.0.0.9", "127.0.0.1"))
+        async with another, whorl.http.ClientSession(connector=connector) as session:
+            url = f"https://a.test:{server.port}/"
+            async with session.get(url, ssl=pinned) as response:
+                assert await response.read() == b"ok"
+            with pytest.raises(whorl.http.ServerFingerprintMismatch):
+                await session.get(url, ssl=whorl.http.Fingerprint(bytes(32)))
+            await assert_nothing_acquired(connector)
+            # Nothing was sent to a server without the right one.
+            assert len(server.heads) == 1
     assert coroutines == []
 
 

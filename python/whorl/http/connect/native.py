@@ -1,7 +1,7 @@
 """Connections that are made natively: what they are made of, and the errors for there being none.
 
 A connection is made natively on whorl's own loop, unless something of it is the program's own: a method of
-the connector, a resolver, a maker of sockets, a fingerprint. Then the connector's coroutine makes it.
+the connector, a resolver, a maker of sockets. Then the connector's coroutine makes it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ..timeouts import is_timeout
 from ..urls import without_zone
 from .connector import BaseConnector, TCPConnector, UnixConnector
 from .happy_eyeballs import AddrInfoType, addr_infos, interleaved, summary
+from .fingerprint import Fingerprint
 from .tls import SSLSetting, context_for, fingerprint_of, resumable_session
 
 if TYPE_CHECKING:
@@ -69,9 +70,9 @@ class Where(NamedTuple):
     is_proxy: bool = False
 
 
-TlsPlan = tuple[ssl_module.SSLContext, str, object | None, float | None, object]
-"""A context, the name that the certificate must have, a session to resume, seconds for the shutdown, and what
-the session of the connection is kept for."""
+TlsPlan = tuple[ssl_module.SSLContext, str, object | None, float | None, object | None, Fingerprint | None]
+"""A context, the name that the certificate must have, a session to resume, seconds for the shutdown, what the
+session of the connection is kept for, and a fingerprint."""
 
 Addresses = list[tuple[Any, ...]] | list[str]
 
@@ -128,8 +129,6 @@ def _proxied_plan(connector: TCPConnector, req: ClientRequest) -> DialPlan | Non
     if req.is_ssl():
         assert req.port is not None
         tls = _tls_plan(connector, req.ssl, req.host, req.port, req.server_hostname)
-        if tls is None:
-            return None
     to_proxy = connector._update_proxy_auth_header_and_build_proxy_req(req)
     to_the_proxy = Where(req.url, to_proxy.connection_key, is_proxy=True)
     plan = _tcp_plan(connector, to_the_proxy, to_proxy.server_hostname)
@@ -164,8 +163,6 @@ def _tcp_plan(connector: TCPConnector, where: Where, server_hostname: str | None
     tls: TlsPlan | None = None
     if key.is_ssl:
         tls = _tls_plan(connector, key.ssl, host, port, server_hostname)
-        if tls is None:
-            return None
     addresses: Addresses | Awaitable[Addresses]
     known = connector._dns_cache.get(host, port)
     if known is not None:
@@ -178,14 +175,17 @@ def _tcp_plan(connector: TCPConnector, where: Where, server_hostname: str | None
 
 def _tls_plan(
     connector: TCPConnector, setting: SSLSetting, host: str, port: int, server_hostname: str | None
-) -> TlsPlan | None:
-    if fingerprint_of(setting, connector._ssl) is not None:
-        return None
+) -> TlsPlan:
     context = context_for(setting, connector._ssl)
     # Certificates have names without the dot.
     name = (server_hostname or without_zone(host)).rstrip(".")
+    shutdown_timeout = connector._ssl_shutdown_timeout or None
+    fingerprint = fingerprint_of(setting, connector._ssl)
+    if fingerprint is not None:
+        # Each connection shows the certificate itself.
+        return context, name, None, shutdown_timeout, None, fingerprint
     session, kept = resumable_session(context, host, port, name)
-    return context, name, session, connector._ssl_shutdown_timeout or None, kept
+    return context, name, session, shutdown_timeout, kept, None
 
 
 async def _resolve(connector: TCPConnector, where: Where, host: str, port: int) -> Addresses:

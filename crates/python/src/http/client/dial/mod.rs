@@ -283,25 +283,47 @@ impl Dial {
         let py = slf.py();
         let slf = slf.cast::<Self>()?;
         let this = slf.get();
-        let Some((address, connection, _transport)) = this.with(|state| state.handshake.take())? else {
+        let Some((address, connection, transport)) = this.with(|state| state.handshake.take())? else {
             return Ok(());
         };
-        match outcome {
+        if let Err(error) = outcome {
+            return Self::failed(slf, address, error);
+        }
+        let checked = this.plan.tls.as_ref().map_or(Ok(()), |tls| tls.check(transport.bind(py).as_any()));
+        match checked {
             Ok(()) => this.finish(py, Ok(connection)),
-            Err(error) => Self::failed(slf, address, error),
+            Err(error) => {
+                HttpConnection::give_up(connection.bind(py))?;
+                Self::try_another(slf, address, &error)
+            }
         }
     }
 
     /// A connection could not be used. Another address may do better, unless it is the certificate.
     fn failed(slf: &Bound<'_, Self>, address: usize, error: &PyErr) -> PyResult<()> {
+        if error.is_instance_of::<PyOSError>(slf.py()) {
+            Self::try_another(slf, address, error)
+        } else {
+            Self::fail(slf, error)
+        }
+    }
+
+    fn fail(slf: &Bound<'_, Self>, error: &PyErr) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let is_final = !error.is_instance_of::<PyOSError>(py);
+        let step = given::step(py, intern!(py, "connector_error"))?;
+        let error = step.call1((&this.plan.key, error.value(py)))?;
+        this.finish(py, Err(error.unbind()))
+    }
+
+    /// Begins again without an address, whose `error` it is if there is no other.
+    fn try_another(slf: &Bound<'_, Self>, address: usize, error: &PyErr) -> PyResult<()> {
+        let this = slf.get();
         let step = this.with(|state| {
             if address < state.candidates.len() {
                 state.candidates.remove(address);
             }
-            if is_final || state.candidates.is_empty() {
+            if state.candidates.is_empty() {
                 return None;
             }
             state.errors.clear();
@@ -310,11 +332,7 @@ impl Dial {
         })?;
         match step {
             Some(step) => Self::act(slf, step),
-            None => {
-                let step = given::step(py, intern!(py, "connector_error"))?;
-                let error = step.call1((&this.plan.key, error.value(py)))?;
-                this.finish(py, Err(error.unbind()))
-            }
+            None => Self::fail(slf, error),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a connection is made of.
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 use rustix::net::SocketAddrAny;
@@ -15,6 +16,8 @@ pub struct TlsPlan {
     pub session: Option<Py<PyAny>>,
     /// Seconds.
     pub shutdown_timeout: Option<Py<PyAny>>,
+    /// A fingerprint: its `check()` is called with the transport after the handshake.
+    pub fingerprint: Option<Py<PyAny>>,
 }
 
 /// What a connection is made of.
@@ -32,6 +35,22 @@ pub struct DialPlan {
     pub tls: Option<TlsPlan>,
 }
 
+impl TlsPlan {
+    /// Checks the certificate that the peer of a transport has shown, where it is known by its fingerprint.
+    ///
+    /// # Errors
+    /// ServerFingerprintMismatch; what a foreign fingerprint raises.
+    pub fn check(&self, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+        match &self.fingerprint {
+            Some(fingerprint) => {
+                let check = intern!(transport.py(), "check");
+                fingerprint.bind(transport.py()).call_method1(check, (transport,)).map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 impl DialPlan {
     pub(super) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.key)?;
@@ -41,6 +60,7 @@ impl DialPlan {
             visit.call(&tls.hostname)?;
             visit.call(&tls.session)?;
             visit.call(&tls.shutdown_timeout)?;
+            visit.call(&tls.fingerprint)?;
         }
         Ok(())
     }

@@ -36,16 +36,18 @@ impl NewConnection {
 }
 
 /// Reads what `dial_plan()` returns: key, addresses, the protocol's factory, delay, local addresses, and for TLS the
-/// context, the name, a session, the seconds for its shutdown, and what its session is kept for; last the tunnel.
+/// context, the name, a session, the seconds for its shutdown, what its session is kept for, and a fingerprint; last the
+/// tunnel.
 pub(super) fn plan_of(plan: &Bound<'_, PyTuple>) -> PyResult<(DialPlan, NewConnection)> {
-    type Tls = (Py<PyAny>, Option<Py<PyAny>>, Option<Py<PyAny>>, Option<Py<PyAny>>, Option<Py<PyAny>>);
+    type Given = Option<Py<PyAny>>;
+    type Tls = (Py<PyAny>, Given, Given, Given, Given, Given);
     let tls: Option<Tls> = plan.get_item(5)?.extract()?;
     let local = plan.get_item(4)?;
     let local = local.try_iter()?.map(|address| address_of(&address?)).collect::<PyResult<Vec<_>>>()?;
     let mut new = NewConnection { tls_session: None, tunnel: plan.get_item(6)?.extract()? };
-    let tls = tls.map(|(context, hostname, session, shutdown_timeout, keeps)| {
+    let tls = tls.map(|(context, hostname, session, shutdown_timeout, keeps, fingerprint)| {
         new.tls_session = keeps.map(|kept| NewTlsSession { kept, ssl_object: None });
-        TlsPlan { context, hostname, session, shutdown_timeout }
+        TlsPlan { context, hostname, session, shutdown_timeout, fingerprint }
     });
     let plan = DialPlan {
         key: plan.get_item(0)?.unbind(),
