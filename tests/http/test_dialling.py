@@ -19,12 +19,15 @@ from tests.http.raw_support import (
     RawServer,
     assert_nothing_acquired,
     keeping_alive,
+    once,
     raw_response,
     until,
 )
 from whorl.http import steps
 
 pytestmark = pytest.mark.jumping_clock
+
+NO_LIMIT = whorl.http.ClientTimeout()
 
 
 async def fetch(session: Any, url: str, **options: Any) -> bytes:
@@ -215,17 +218,47 @@ async def test_a_handshake_that_is_given_up(how: str, tls: Any) -> None:
             await assert_nothing_acquired(connector)
 
 
-async def test_a_session_that_is_closed_while_it_connects(tls: Any) -> None:
-    async def silent(peer: Peer) -> None:
-        await asyncio.sleep(0.05)
-
-    async with RawServer(silent) as server:
-        session = whorl.http.ClientSession(connector=whorl.http.TCPConnector(ssl=tls.client()))
-        task = asyncio.ensure_future(session.get(server.url.replace("http:", "https:")).__aenter__())
+@pytest.mark.parametrize("waits_for", ["handshake", "tunnel"])
+async def test_a_session_that_is_closed_while_it_connects(waits_for: str, tls: Any) -> None:
+    """The request fails at once: it does not wait for what it needs no more."""
+    async with RawServer(once(then="stall")) as server:
+        connector = whorl.http.TCPConnector(ssl=tls.client(), limit=1)
+        session = whorl.http.ClientSession(connector=connector)
+        proxy = server.url if waits_for == "tunnel" else None
+        url = server.url.replace("http:", "https:")
+        tasks = [
+            asyncio.ensure_future(session.get(url, proxy=proxy, timeout=NO_LIMIT).__aenter__())
+            for _ in range(2)
+        ]
         await until(lambda: server.open)
         await session.close()
-        with pytest.raises(whorl.http.ClientConnectionError):
+        for task in tasks:
+            with pytest.raises(whorl.http.ClientConnectionError, match="closed"):
+                await task
+        await assert_nothing_acquired(connector)
+        await until(lambda: not server.open)
+
+
+async def test_a_session_that_is_closed_during_a_lookup() -> None:
+    """No connection is begun once the addresses are known."""
+    looking, found = asyncio.Event(), asyncio.Event()
+
+    class Slow(Resolver):
+        async def resolve(self, *args: Any, **kwargs: Any) -> Any:
+            looking.set()
+            await found.wait()
+            return await super().resolve(*args, **kwargs)
+
+    async with RawServer(keeping_alive()) as server:
+        connector = whorl.http.TCPConnector(resolver=Slow("127.0.0.1"))
+        session = whorl.http.ClientSession(connector=connector)
+        task = asyncio.ensure_future(session.get(f"http://a.test:{server.port}/").__aenter__())
+        await looking.wait()
+        await session.close()
+        found.set()
+        with pytest.raises(whorl.http.ClientConnectionError, match="closed"):
             await task
+        assert server.accepted == 0
 
 
 # TLS sessions (RFC 8446, section 2.2).

@@ -27,8 +27,8 @@ from ..helpers import is_ip_address
 from ..timeouts import is_timeout
 from ..urls import without_zone
 from .connector import BaseConnector, TCPConnector, UnixConnector
-from .happy_eyeballs import AddrInfoType, addr_infos, interleaved, summary
 from .fingerprint import Fingerprint
+from .happy_eyeballs import AddrInfoType, addr_infos, interleaved, summary
 from .tls import SSLSetting, context_for, fingerprint_of, resumable_session
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ use whorl_core::sched::{LoopOwner, OwnerCell};
 use crate::errors::OrRaise;
 use crate::event_loop::clock;
 use crate::http::given;
-use crate::http::guard::EndGuard;
+use crate::http::guard::{EndGuard, EndWait};
 use crate::interpreter::Collector;
 
 /// How long a response may take, in nanoseconds.
@@ -81,9 +81,6 @@ pub struct Limit {
     /// What takes too long then.
     pub late: Late,
 }
-
-/// Ends the wait of an object with an error.
-pub type EndWait = fn(&Bound<'_, PyAny>, Py<PyAny>) -> PyResult<()>;
 
 /// A wait that is given up when its deadline has passed.
 #[derive(Debug)]

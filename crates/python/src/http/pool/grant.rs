@@ -12,11 +12,11 @@ use whorl_core::sched::{LoopOwner, OwnerCell};
 use crate::errors::OrRaise;
 use crate::http::failures;
 use crate::http::finish::finish_on;
-use crate::http::guard::EndGuard;
+use crate::http::guard::{EndGuard, EndWait};
 use crate::http::poolable::PooledConnection;
 use crate::interpreter::{Collector, await_future};
 
-use super::ConnectionPool;
+use super::{ConnectionPool, Making};
 
 /// The outcome of a request for a connection.
 #[derive(Debug)]
@@ -37,6 +37,24 @@ pub enum Grant<'py> {
 pub struct PoolSlot {
     pool: Py<ConnectionPool>,
     permit: OwnerCell<Option<pool::Permit>>,
+}
+
+/// A connection that is no longer being made when this has ended.
+#[derive(Debug)]
+struct MakingGuard {
+    pool: Py<ConnectionPool>,
+    number: usize,
+}
+
+impl EndGuard for MakingGuard {
+    fn end(self: Box<Self>, _py: Python<'_>) -> PyResult<()> {
+        let _making = self.pool.get().with(|state| state.making.try_remove(self.number))?;
+        Ok(())
+    }
+
+    fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.pool)
+    }
 }
 
 /// A place in the queue.
@@ -136,6 +154,21 @@ impl PoolSlot {
     ) -> Self {
         let permit = OwnerCell::new(Arc::clone(owner), Some(permit));
         Self { pool: pool.clone().unbind(), permit }
+    }
+
+    /// Has `end` end the wait of `object`, which makes the connection, when the pool is closed, until the guard ends.
+    ///
+    /// # Errors
+    /// RuntimeError on another thread than the loop's.
+    pub fn end_on_close(
+        slf: &Bound<'_, Self>,
+        object: &Bound<'_, PyAny>,
+        end: EndWait,
+    ) -> PyResult<Box<dyn EndGuard>> {
+        let pool = slf.get().pool.clone_ref(slf.py());
+        let making = Making { object: object.clone().unbind(), end };
+        let number = pool.get().with(|state| state.making.insert(making))?;
+        Ok(Box::new(MakingGuard { pool, number }))
     }
 
     /// The connection is made, and holds the permit now.

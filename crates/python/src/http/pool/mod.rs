@@ -20,6 +20,7 @@ pub use key::ConnectionKey;
 use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, clock, new_future};
 use crate::http::failures;
+use crate::http::guard::EndWait;
 use crate::http::poolable::{ConnectionPermit, Home, PooledConnection};
 use crate::interpreter::{Attached, CloneWith, Collector, Identity};
 use crate::transport::set_result;
@@ -38,12 +39,21 @@ struct Acquired {
     key: PoolKey<ConnectionKey>,
 }
 
+/// A connection that is being made, and what ends that.
+#[derive(Debug)]
+struct Making {
+    object: Py<PyAny>,
+    end: EndWait,
+}
+
 #[derive(Debug)]
 struct PoolState {
     pool: Pool<ConnectionKey, IdleConnection>,
     /// The connections that requests have.
     acquired: Slab<Acquired>,
     waiters: HashMap<WaiterId, Py<PyAny>>,
+    /// What makes connections, for permits.
+    making: Slab<Making>,
     timer: Option<Py<PyAny>>,
 }
 
@@ -321,6 +331,7 @@ impl ConnectionPool {
             pool: Pool::new(limits),
             acquired: Slab::new(),
             waiters: HashMap::new(),
+            making: Slab::new(),
             timer: None,
         };
         Self { event_loop: loop_.clone().unbind(), force_close, state: OwnerCell::new(owner, state) }
@@ -359,16 +370,17 @@ impl ConnectionPool {
         Ok(acquired.into_iter().map(PooledConnection::into_object).collect())
     }
 
-    /// Close the pool: the waiters get ClientConnectionError. The caller closes the returned connections, idle and
+    /// Close the pool: waiters, and requests whose connection is being made, get ClientConnectionError. The caller closes the returned connections, idle and
     /// acquired.
     fn close(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<PyAny>>> {
         let py = slf.py();
         let this = slf.get();
-        let (drained, waiters, timer, acquired) = this.with_attached(py, |state, at| {
+        let (drained, waiters, making, timer, acquired) = this.with_attached(py, |state, at| {
             let drained = state.pool.close();
             let acquired: Vec<_> =
                 state.acquired.iter().map(|(_, acquired)| acquired.connection.clone_with(at)).collect();
-            (drained, std::mem::take(&mut state.waiters), state.timer.take(), acquired)
+            let waiters = std::mem::take(&mut state.waiters);
+            (drained, waiters, std::mem::take(&mut state.making), state.timer.take(), acquired)
         })?;
         if let Some(timer) = timer {
             timer.call_method0(py, intern!(py, "cancel"))?;
@@ -381,6 +393,9 @@ impl ConnectionPool {
                 let error = failures::error(py, "ClientConnectionError", "Connector is closed.")?;
                 future.call_method1(intern!(py, "set_exception"), (error,))?;
             }
+        }
+        for (_, Making { object, end }) in making.into_iter().filter(|_| !has_ended) {
+            end(object.bind(py), failures::error(py, "ClientConnectionError", "Connector is closed.")?)?;
         }
         let idle = drained.connections.into_iter().map(|idle| idle.connection);
         Ok(idle.chain(acquired).map(PooledConnection::into_object).collect())
@@ -410,6 +425,7 @@ impl ConnectionPool {
                 }
                 visit.call(&state.timer)?;
                 state.waiters.values().try_for_each(|waiter| visit.call(waiter))?;
+                state.making.iter().try_for_each(|(_, making)| visit.call(&making.object))?;
                 state.acquired.iter().try_for_each(|(_, acquired)| acquired.connection.visit(*visit))
             })
             .unwrap_or(Ok(()))
@@ -419,6 +435,7 @@ impl ConnectionPool {
         let _drained = self.with(|state| state.pool.close());
         let _acquired = self.with(|state| std::mem::take(&mut state.acquired));
         let _waiters = self.with(|state| std::mem::take(&mut state.waiters));
+        let _making = self.with(|state| std::mem::take(&mut state.making));
         let _timer = self.with(|state| state.timer.take());
     }
 }

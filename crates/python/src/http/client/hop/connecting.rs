@@ -170,6 +170,7 @@ impl Hop {
         let py = slot.py();
         let scope = self.scope.clone_ref(py);
         let config = &scope.get().config;
+        self.check_open(py)?;
         let candidates =
             addresses.try_iter()?.map(|address| Candidate::of(&address?)).collect::<PyResult<Vec<_>>>()?;
         let (plan, new) = plan_of(plan)?;
@@ -177,6 +178,12 @@ impl Hop {
         let dial = Dial::begin(event_loop, plan, candidates)?;
         self.new = new;
         self.await_dial(slot, dial)
+    }
+
+    /// Checks that the pool was not closed meanwhile.
+    pub(super) fn check_open(&self, py: Python<'_>) -> PyResult<()> {
+        let pool = self.scope.get().config.pool.as_ref();
+        if pool.map_or(Ok(false), |pool| pool.get().is_closed())? { Err(closed(py)?) } else { Ok(()) }
     }
 
     /// Waits until a connection is made for the permit.
@@ -190,6 +197,7 @@ impl Hop {
         if let Some(outcome) = dial.get().take_outcome()? {
             return self.dialled(slot, outcome);
         }
+        dial.get().add_guard(PoolSlot::end_on_close(slot, dial.as_any(), Dial::end_wait)?)?;
         if let Some(deadline) = self.deadline(dial.as_any(), Dial::end_wait)? {
             dial.get().add_guard(Box::new(deadline))?;
         }
@@ -218,11 +226,10 @@ impl Hop {
                 return Err(PyErr::from_value(error.into_bound(py)));
             }
         };
-        let pool = self.scope.get().config.pool.as_ref();
-        if pool.map_or(Ok(false), |pool| pool.get().is_closed())? {
+        if let Err(error) = self.check_open(py) {
             HttpConnection::give_up(&connection)?;
             PoolSlot::give_back(slot)?;
-            return Err(closed(py)?);
+            return Err(error);
         }
         if let Some(tunnel) = self.new.tunnel.take() {
             return self.open_tunnel(slot, &connection, tunnel.bind(py));

@@ -5,8 +5,9 @@ use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::client::call::{Passing, Timeout, first_to_pass};
 
 use crate::http::client::call_scope::CallScope;
-use crate::http::client::deadlines::{Deadline, EndWait, Late, Limit, RequestDeadlines};
+use crate::http::client::deadlines::{Deadline, Late, Limit, RequestDeadlines};
 use crate::http::client::step::Limited;
+use crate::http::guard::EndWait;
 
 use super::Hop;
 

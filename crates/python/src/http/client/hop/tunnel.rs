@@ -81,9 +81,12 @@ impl Hop {
     ) -> PyResult<Poll<Py<PyAny>>> {
         let py = slot.py();
         let tunnel = Tunnel::ask(connection, planned)?;
-        if let Some(deadline) = self.deadline(tunnel.exchange.bind(py).as_any(), Exchange::end_wait)? {
-            tunnel.exchange.get().set_guard(Box::new(deadline))?;
+        let waiting = tunnel.exchange.bind(py).as_any();
+        let mut guards = vec![PoolSlot::end_on_close(slot, waiting, Exchange::end_wait)?];
+        if let Some(deadline) = self.deadline(waiting, Exchange::end_wait)? {
+            guards.push(Box::new(deadline));
         }
+        tunnel.exchange.get().set_guard(Box::new(guards))?;
         let future = tunnel.exchange.get().await_head(py)?;
         self.stage = HopStage::Tunnelling(tunnel, slot.clone().unbind());
         Ok(Poll::Pending(future))
@@ -112,6 +115,7 @@ impl Hop {
 
     fn begin_tls_in(&mut self, slot: &Bound<'_, PoolSlot>, tunnel: &Tunnel) -> PyResult<Poll<Py<PyAny>>> {
         let py = slot.py();
+        self.check_open(py)?;
         given::step(py, intern!(py, "check_tunnel"))?.call1((&tunnel.response,))?;
         tunnel.exchange.get().end_guard(py)?;
         let (plan, new) = plan_of(tunnel.plan.bind(py))?;
