@@ -163,25 +163,16 @@ if TYPE_CHECKING:
         tracing as tracing,
     )
     from .connect.connector import (
-        AddrInfoType as AddrInfoType,
-    )
-    from .connect.connector import (
         BaseConnector as BaseConnector,
-    )
-    from .connect.connector import (
-        NamedPipeConnector as NamedPipeConnector,
-    )
-    from .connect.connector import (
-        SocketFactoryType as SocketFactoryType,
-    )
-    from .connect.connector import (
-        TCPConnector as TCPConnector,
-    )
-    from .connect.connector import (
-        UnixConnector as UnixConnector,
     )
     from .connect.fingerprint import (
         Fingerprint as Fingerprint,
+    )
+    from .connect.happy_eyeballs import (
+        AddrInfoType as AddrInfoType,
+    )
+    from .connect.happy_eyeballs import (
+        SocketFactoryType as SocketFactoryType,
     )
     from .connect.resolver import (
         AsyncResolver as AsyncResolver,
@@ -191,6 +182,15 @@ if TYPE_CHECKING:
     )
     from .connect.resolver import (
         ThreadedResolver as ThreadedResolver,
+    )
+    from .connect.tcp import (
+        TCPConnector as TCPConnector,
+    )
+    from .connect.unix import (
+        NamedPipeConnector as NamedPipeConnector,
+    )
+    from .connect.unix import (
+        UnixConnector as UnixConnector,
     )
     from .cookies.jar import (
         CookieJar as CookieJar,
@@ -446,20 +446,16 @@ _NAMES = {
     ),
     "body.streamer": ("streamer",),
     "body.upload": ("UploadTracker",),
-    "connect.connector": (
-        "AddrInfoType",
-        "BaseConnector",
-        "NamedPipeConnector",
-        "SocketFactoryType",
-        "TCPConnector",
-        "UnixConnector",
-    ),
+    "connect.connector": ("BaseConnector",),
     "connect.fingerprint": ("Fingerprint",),
+    "connect.happy_eyeballs": ("AddrInfoType", "SocketFactoryType"),
     "connect.resolver": (
         "AsyncResolver",
         "DefaultResolver",
         "ThreadedResolver",
     ),
+    "connect.tcp": ("TCPConnector",),
+    "connect.unix": ("NamedPipeConnector", "UnixConnector"),
     "cookies.jar": (
         "CookieJar",
         "DummyCookieJar",

@@ -32,7 +32,7 @@ from .urls import dialled_host
 
 if TYPE_CHECKING:
     from .body import payload
-    from .connect.connector import Connection
+    from .connect.acquired import Connection
     from .hooks.tracing import Trace
     from .response import ClientResponse
     from .session import ClientSession

@@ -168,7 +168,7 @@ def _owner_of(name: str) -> str | None:
     """The way out for an option that is not a request's."""
     from inspect import signature
 
-    from .connect.connector import TCPConnector
+    from .connect.tcp import TCPConnector
     from .session import ClientSession
 
     if name in signature(ClientSession.__init__).parameters:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     import datetime
 
     from .body.writer import StreamWriter
-    from .connect.connector import Connection
+    from .connect.acquired import Connection
     from .hooks.tracing import Trace
     from .session import ClientSession
     from .typedefs import JSONDecoder, RawHeaders
@@ -246,7 +246,7 @@ class ClientResponse(_core.ResponseBase):
         connector, protocol = session._connector, exchange.connection
         if connector is None or not isinstance(protocol, HttpConnection):
             return None
-        from .connect.connector import Connection
+        from .connect.acquired import Connection
 
         return Connection(connector, protocol.key, protocol, connector._loop)
 

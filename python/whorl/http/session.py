@@ -26,7 +26,8 @@ from .arguments import (
     header_fields,
 )
 from .client_request import ClientRequest
-from .connect.connector import BaseConnector, TCPConnector
+from .connect.connector import BaseConnector
+from .connect.tcp import TCPConnector
 from .context import _RequestContextManager, _SessionRequestContextManager, _WSRequestContextManager
 from .cookies.jar import CookieJar
 from .helpers import (

@@ -26,10 +26,12 @@ from ..exceptions import (
 from ..helpers import is_ip_address
 from ..timeouts import is_timeout
 from ..urls import without_zone
-from .connector import BaseConnector, TCPConnector, UnixConnector
+from .connector import BaseConnector
 from .fingerprint import Fingerprint
 from .happy_eyeballs import AddrInfoType, addr_infos, interleaved, summary
+from .tcp import TCPConnector
 from .tls import SSLSetting, context_for, fingerprint_of, resumable_session
+from .unix import UnixConnector
 
 if TYPE_CHECKING:
     from yarl import URL

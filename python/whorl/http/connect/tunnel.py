@@ -20,7 +20,7 @@ from .tls import SSLSetting, context_for, fingerprint_of
 if TYPE_CHECKING:
     from ..timeouts import ClientTimeout
     from .connection import HttpConnection
-    from .connector import TCPConnector
+    from .tcp import TCPConnector
 
 __all__ = ["begin_tunnel", "check_tunnel", "open_tunnel", "proxy_request", "start_tls"]
 

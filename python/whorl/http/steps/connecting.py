@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from whorl import _core
 
 from ..client_request import ClientRequest, Destination
-from ..connect.connector import BaseConnector, Connection
+from ..connect.acquired import Connection
+from ..connect.connector import BaseConnector
 from ..connect.native import connection_timeout
 from ..request_info import ConnectionKey
 from ..timeouts import request_timeout

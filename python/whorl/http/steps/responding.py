@@ -14,7 +14,7 @@ from whorl import _core
 
 from .. import hdrs, redirects
 from ..client_request import ClientRequest
-from ..connect.connector import Connection
+from ..connect.acquired import Connection
 from ..exceptions import (
     ClientConnectorCertificateError,
     ClientConnectorError,

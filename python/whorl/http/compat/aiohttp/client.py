@@ -10,9 +10,11 @@ from whorl.http.abc import AbstractCookieJar
 from whorl.http.auth.basic import BasicAuth, basicauth_from_netrc, netrc_from_env, strip_auth_from_url
 from whorl.http.body.upload import UploadTracker
 from whorl.http.client_request import ClientRequest
-from whorl.http.connect.connector import BaseConnector, NamedPipeConnector, TCPConnector, UnixConnector
+from whorl.http.connect.connector import BaseConnector
 from whorl.http.connect.fingerprint import Fingerprint
 from whorl.http.connect.proxies import get_env_proxy_for_url
+from whorl.http.connect.tcp import TCPConnector
+from whorl.http.connect.unix import NamedPipeConnector, UnixConnector
 from whorl.http.context import (
     _BaseRequestContextManager,
     _RequestContextManager,

@@ -5,17 +5,14 @@ from __future__ import annotations
 from whorl.http import hdrs
 from whorl.http.abc import AbstractResolver, ResolveResult
 from whorl.http.client_request import ClientRequest
+from whorl.http.connect.acquired import Connection
 from whorl.http.connect.connection import ResponseHandler
-from whorl.http.connect.connector import (
-    BaseConnector,
-    Connection,
-    NamedPipeConnector,
-    TCPConnector,
-    UnixConnector,
-)
+from whorl.http.connect.connector import BaseConnector
 from whorl.http.connect.fingerprint import Fingerprint
 from whorl.http.connect.happy_eyeballs import AddrInfoType, SocketFactoryType
 from whorl.http.connect.resolver import DefaultResolver
+from whorl.http.connect.tcp import TCPConnector
+from whorl.http.connect.unix import NamedPipeConnector, UnixConnector
 from whorl.http.exceptions import (
     ClientConnectionError,
     ClientConnectorCertificateError,
