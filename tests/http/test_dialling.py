@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import socket
 import ssl
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -321,6 +323,53 @@ async def test_a_session_that_was_not_verified_is_not_resumed_where_it_has_to_be
         context.verify_mode = ssl.CERT_REQUIRED
         with pytest.raises(whorl.http.ClientConnectorCertificateError):
             await resumed(server.url, context)
+
+
+async def test_a_session_is_not_resumed_with_another_certificate_of_the_client(tls: Any) -> None:
+    """What a client has proved by its certificate, a session goes on to say."""
+    context, certificates = tls.client(), tls.server()
+    certificates.verify_mode = ssl.CERT_REQUIRED
+    certificates.load_verify_locations(tls.authority)
+    shown = []
+
+    async def script(peer: Peer) -> None:
+        shown.append(hashlib.sha256(peer.writer.get_extra_info("ssl_object").getpeercert(True)).hexdigest())
+        await peer.request()
+        await peer.send(OK)
+
+    async with RawServer(script, ssl=certificates) as server:
+        context.load_cert_chain(tls.client_pem)
+        resumptions = [await resumed(server.url, context) for _ in range(2)]
+        context.load_cert_chain(tls.server_pem)
+        resumptions += [await resumed(server.url, context) for _ in range(2)]
+    assert shown[0] == shown[1] != shown[2] == shown[3]
+    # Where nothing can be told of certificates, no session is kept.
+    assert resumptions in ([False, True, False, True], [False] * 4)
+
+
+async def test_a_session_is_not_resumed_when_more_is_demanded_of_the_server(tls: Any) -> None:
+    context = tls.client()
+    async with RawServer(keeping_alive(), ssl=tls.server()) as server:
+        assert not await resumed(server.url, context)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        with pytest.raises(whorl.http.ClientConnectorCertificateError, match="CRL"):
+            await resumed(server.url, context)
+        context.verify_flags &= ~ssl.VERIFY_CRL_CHECK_LEAF
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        assert not await resumed(server.url, context)
+
+
+async def test_sessions_are_freed_with_their_context(tls: Any) -> None:
+    contexts: weakref.WeakSet[ssl.SSLContext] = weakref.WeakSet()
+    async with RawServer(keeping_alive(), ssl=tls.server()) as server:
+        for _ in range(3):
+            context = tls.client()
+            contexts.add(context)
+            await resumed(server.url, context)
+        del context
+        await until(lambda: not server.open)
+        gc.collect()
+        assert not contexts
 
 
 # Connections that the server has closed.

@@ -30,7 +30,7 @@ from .connector import BaseConnector
 from .fingerprint import Fingerprint
 from .happy_eyeballs import AddrInfoType, addr_infos, interleaved, summary
 from .tcp import TCPConnector
-from .tls import SSLSetting, context_for, fingerprint_of, resumable_session
+from .tls import Resumption, SSLSetting, context_for, fingerprint_of, resumption
 from .unix import UnixConnector
 
 if TYPE_CHECKING:
@@ -72,9 +72,9 @@ class Where(NamedTuple):
     is_proxy: bool = False
 
 
-TlsPlan = tuple[ssl_module.SSLContext, str, object | None, float | None, object | None, Fingerprint | None]
-"""A context, the name that the certificate must have, a session to resume, seconds for the shutdown, what the
-session of the connection is kept for, and a fingerprint."""
+TlsPlan = tuple[ssl_module.SSLContext, str, Resumption | None, float | None, Fingerprint | None]
+"""A context, the name that the certificate must have, what resumes a session, seconds for the shutdown, and a
+fingerprint."""
 
 Addresses = list[tuple[Any, ...]] | list[str]
 
@@ -185,9 +185,8 @@ def _tls_plan(
     fingerprint = fingerprint_of(setting, connector._ssl)
     if fingerprint is not None:
         # Each connection shows the certificate itself.
-        return context, name, None, shutdown_timeout, None, fingerprint
-    session, kept = resumable_session(context, host, port, name)
-    return context, name, session, shutdown_timeout, kept, None
+        return context, name, None, shutdown_timeout, fingerprint
+    return context, name, resumption(context, host, port, name), shutdown_timeout, None
 
 
 async def _resolve(connector: TCPConnector, where: Where, host: str, port: int) -> Addresses:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import _ssl
 import functools
 import ssl
+import threading
 import warnings
 from typing import Final
-from weakref import WeakKeyDictionary
 
 from .fingerprint import Fingerprint
 
 __all__ = [
     "SSL_SCHEMES",
+    "Resumption",
     "SSLSetting",
     "context_for",
     "fingerprint_of",
     "is_ssl_setting",
-    "keep_tls_session",
     "merge_ssl_params",
-    "resumable_session",
+    "resumption",
 ]
 
 SSL_SCHEMES = frozenset({"https", "wss"})
@@ -73,6 +74,10 @@ def _replace(chosen: SSLSetting, new: SSLSetting, deprecation: str, stacklevel: 
     return new
 
 
+# They show no certificate.
+_made_here: Final[list[ssl.SSLContext]] = []
+
+
 @functools.cache
 def _default_context(verified: bool) -> ssl.SSLContext:
     """The context for ``ssl=True`` or ``ssl=False``; made once, on first use, as reading the authorities
@@ -86,6 +91,7 @@ def _default_context(verified: bool) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
         context.set_default_verify_paths()
     context.set_alpn_protocols(("http/1.1",))
+    _made_here.append(context)
     return context
 
 
@@ -108,35 +114,80 @@ def fingerprint_of(request: SSLSetting, connector: SSLSetting) -> Fingerprint | 
     return None
 
 
-# The sessions of a context (RFC 8446, section 2.2), by what the server has proved in them; what the client
-# has proved is its context's.
-_Kept = tuple[ssl.SSLContext, tuple[object, ...]]
-_sessions: Final[WeakKeyDictionary[ssl.SSLContext, dict[tuple[object, ...], ssl.SSLSession]]] = (
-    WeakKeyDictionary()
-)
+# What a context demands of a server, as integers: the properties of ssl.SSLContext make enums of them.
+_DEMANDS: Final = {
+    name: vars(_ssl._SSLContext)[name].__get__
+    for name in (
+        "verify_mode",
+        "verify_flags",
+        "check_hostname",
+        "_host_flags",
+        "options",
+        "minimum_version",
+        "maximum_version",
+    )
+}
+_CHECKS_REVOCATION: Final = ssl.VERIFY_CRL_CHECK_LEAF | ssl.VERIFY_CRL_CHECK_CHAIN
+
+# Where a context has its sessions: a session refers to its context, and so only the collector frees the two.
+_ATTRIBUTE: Final = "_whorl_tls_sessions"
 # So many of each context; the one that was kept first is forgotten first.
 _MOST_SESSIONS: Final = 256
+_lock: Final = threading.Lock()
 
 
-def resumable_session(
-    context: ssl.SSLContext, host: str, port: int, server_hostname: str
-) -> tuple[ssl.SSLSession | None, _Kept]:
-    """A session that a connection may resume, and what its own is kept for, by :func:`keep_tls_session`."""
-    names = (host, port, server_hostname, context.verify_mode, context.check_hostname)
-    known = _sessions.get(context)
-    return None if known is None else known.get(names), (context, names)
+class Resumption:
+    """Resumes the session of an earlier connection (RFC 8446, section 2.2), and keeps that of the new one.
+
+    A session stands for what both sides have proved in it. So it is resumed for the same host, port and name,
+    with the same context as long as its demands are the same, and if the same certificate is shown to the
+    server. Where that cannot be told, no session is kept but of contexts that are made here, which have none.
+    """
+
+    __slots__ = ("_certificate", "_context", "_names")
+
+    def __init__(self, context: ssl.SSLContext, host: str, port: int, server_hostname: str) -> None:
+        self._context = context
+        self._names = (host, port, server_hostname, *_demands(context))
+        self._certificate: bytes | None = None
+
+    def begin(self, ssl_object: ssl.SSLObject, certificate: bytes | None) -> None:
+        """Resume a session with a new object.
+
+        :param certificate: the digest of the certificate that it shows, empty if none, None if not known
+        """
+        if certificate is None and self._context in _made_here:
+            certificate = b""
+        self._certificate = certificate
+        known = getattr(self._context, _ATTRIBUTE, {}).get(self._names)
+        if known is not None and known[0] == certificate:
+            ssl_object.session = known[1]
+
+    def keep(self, ssl_object: ssl.SSLObject) -> None:
+        """Keep the session of the connection, which has received something by now: its tickets too. It may be
+        closed already."""
+        session = ssl_object.session
+        # Without either there is nothing to resume by.
+        if self._certificate is None or session is None or not (session.has_ticket or session.id):
+            return
+        with _lock:
+            known = vars(self._context).setdefault(_ATTRIBUTE, {})
+            known.pop(self._names, None)
+            known[self._names] = self._certificate, session
+            if len(known) > _MOST_SESSIONS:
+                del known[next(iter(known))]
 
 
-def keep_tls_session(kept: _Kept, ssl_object: ssl.SSLObject) -> None:
-    """Keep the session of a new connection, which has received something by now: its tickets too. It may be
-    closed already."""
-    session = ssl_object.session
-    # Without either there is nothing to resume by.
-    if session is None or not (session.has_ticket or session.id):
-        return
-    context, names = kept
-    known = _sessions.setdefault(context, {})
-    known.pop(names, None)
-    known[names] = session
-    if len(known) > _MOST_SESSIONS:
-        del known[next(iter(known))]
+def resumption(context: ssl.SSLContext, host: str, port: int, server_hostname: str) -> Resumption | None:
+    """What resumes and keeps sessions of connections with ``context``; None for a context of another kind."""
+    if not isinstance(context, ssl.SSLContext):
+        return None
+    return Resumption(context, host, port, server_hostname)
+
+
+def _demands(context: ssl.SSLContext) -> tuple[object, ...]:
+    demands: dict[str, int] = {name: demand(context) for name, demand in _DEMANDS.items()}
+    if demands["verify_flags"] & _CHECKS_REVOCATION:
+        # Lists of revoked certificates may come later.
+        demands |= context.cert_store_stats()
+    return tuple(demands.values())

@@ -23,7 +23,6 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
         "params_error",
     ),
     "..connect.native": ("connect_failed", "connection_timeout", "connector_error", "dial_plan"),
-    "..connect.tls": ("keep_tls_session",),
     "..connect.tunnel": ("begin_tunnel", "check_tunnel"),
     "..options": ("unknown_option",),
     "..urls": ("host_field",),

@@ -16,8 +16,8 @@ pub struct TlsClient<'a, 'py> {
     pub context: Bound<'py, PyAny>,
     /// The host that the peer's certificate has to name.
     pub hostname: Option<&'a Bound<'py, PyAny>>,
-    /// An `ssl.SSLSession` of the same context, to be resumed.
-    pub session: Option<&'a Bound<'py, PyAny>>,
+    /// Resumes a session: see [`TlsSide`].
+    pub resumption: Option<&'a Bound<'py, PyAny>>,
     /// Seconds; none: the loop's default.
     pub shutdown_timeout: Option<Bound<'py, PyAny>>,
     /// The object that waits for the handshake, and what is called with it.
@@ -34,9 +34,9 @@ pub fn start_client<'py>(
     client: TlsClient<'_, 'py>,
 ) -> PyResult<(Bound<'py, TlsProtocol>, Py<TlsTransport>)> {
     let py = event_loop.py();
-    let TlsClient { context, hostname, session, shutdown_timeout, waiter } = client;
+    let TlsClient { context, hostname, resumption, shutdown_timeout, waiter } = client;
     let options = TlsOptions::new(context, None, shutdown_timeout)?;
-    let side = TlsSide::Client { hostname, session };
+    let side = TlsSide::Client { hostname, resumption };
     let waiter = HandshakeWaiter::Native(waiter.0, waiter.1);
     let context = copy_context(py)?;
     let tls = TlsProtocol::make(event_loop, context, protocol, options, &side, waiter, Notified::Nothing)?;

@@ -11,7 +11,7 @@ use pyo3::types::{PyBytes, PyDict, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::sched::{BorrowError, LoopOwner, OwnerGuard};
 
-use super::native::NativeEngine;
+use super::native::{NativeEngine, own_certificate};
 use super::object::ObjectEngine;
 use super::state::TlsSide;
 
@@ -287,14 +287,13 @@ pub fn connect<'py>(
     let keywords = PyDict::new(py);
     match side {
         TlsSide::Server => keywords.set_item(intern!(py, "server_side"), true)?,
-        TlsSide::Client { hostname, session } => {
-            keywords.set_item(intern!(py, "server_hostname"), *hostname)?;
-            if let Some(session) = session {
-                keywords.set_item(intern!(py, "session"), *session)?;
-            }
-        }
+        TlsSide::Client { hostname, .. } => keywords.set_item(intern!(py, "server_hostname"), *hostname)?,
     }
     let ssl_object = wrap_bio.call((&incoming, &outgoing), Some(&keywords))?;
+    if let TlsSide::Client { resumption: Some(resumption), .. } = side {
+        let certificate = own_certificate(&ssl_object, context)?;
+        resumption.call_method1(intern!(py, "begin"), (&ssl_object, certificate))?;
+    }
     let in_use = InUse::default();
     let native = match choice() {
         Choice::Best => NativeEngine::of(&ssl_object, context, &in_use, owner)?,

@@ -4,7 +4,7 @@
 //! is found is the one it uses, whatever other OpenSSL the process may have. Where `_ssl` is built into the interpreter, or
 //! has OpenSSL linked into itself and hidden, nothing is found, and there is no native engine.
 
-use std::ffi::{c_char, c_int, c_long, c_void};
+use std::ffi::{c_char, c_int, c_long, c_uint, c_void};
 use std::sync::Mutex;
 
 use libloading::os::unix::{Library, RTLD_LAZY};
@@ -24,6 +24,20 @@ pub struct Ssl {
 #[repr(C)]
 #[derive(Debug)]
 pub struct SslCtx {
+    _opaque: [u8; 0],
+}
+
+/// `X509`
+#[repr(C)]
+#[derive(Debug)]
+pub struct X509 {
+    _opaque: [u8; 0],
+}
+
+/// `EVP_MD`
+#[repr(C)]
+#[derive(Debug)]
+pub struct EvpMd {
     _opaque: [u8; 0],
 }
 
@@ -82,6 +96,9 @@ library! {
     ssl_pending = "SSL_pending": unsafe extern "C" fn(*const Ssl) -> c_int;
     ssl_has_pending = "SSL_has_pending": unsafe extern "C" fn(*const Ssl) -> c_int;
     ssl_set_bio = "SSL_set_bio": unsafe extern "C" fn(*mut Ssl, *mut Bio, *mut Bio);
+    ssl_get_certificate = "SSL_get_certificate": unsafe extern "C" fn(*const Ssl) -> *mut X509;
+    x509_digest = "X509_digest": unsafe extern "C" fn(*const X509, *const EvpMd, *mut u8, *mut c_uint) -> c_int;
+    evp_sha256 = "EVP_sha256": unsafe extern "C" fn() -> *const EvpMd;
     err_clear_error = "ERR_clear_error": unsafe extern "C" fn();
     bio_new = "BIO_new": unsafe extern "C" fn(*const BioMethod) -> *mut Bio;
     bio_get_data = "BIO_get_data": unsafe extern "C" fn(*mut Bio) -> *mut c_void;

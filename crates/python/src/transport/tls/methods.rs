@@ -43,7 +43,7 @@ impl TlsProtocol {
             Some(name) if name.is_truthy()? => Some(name),
             _ => None,
         };
-        let side = if server_side { TlsSide::Server } else { TlsSide::Client { hostname, session: None } };
+        let side = if server_side { TlsSide::Server } else { TlsSide::Client { hostname, resumption: None } };
         let waiter = waiter.map_or(HandshakeWaiter::Notified, HandshakeWaiter::Future);
         let notified = if call_connection_made { Notified::Nothing } else { Notified::Made };
         let context = copy_context(event_loop.py())?;

@@ -31,6 +31,9 @@ const RECORD_OVERHEAD: usize = 100;
 /// The plaintext of a full record, in bytes.
 const RECORD_PLAINTEXT: usize = 16 * 1024;
 
+/// Bytes of a SHA-256 digest.
+const SHA256_SIZE: usize = 32;
+
 /// The `SSL` of an `ssl.SSLObject`, with a [`Pipe`] for its BIO.
 #[derive(Debug)]
 pub struct NativeEngine {
@@ -104,6 +107,38 @@ fn ssl_of(libssl: &LibSsl, inner: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>)
         let ctx = pointer_at::<SslCtx>(context, head)?;
         ((libssl.ssl_get_ssl_ctx)(ssl.as_ptr()) == ctx.as_ptr()).then_some(ssl)
     }
+}
+
+/// The SHA-256 digest of the certificate that a new `ssl_object` of `context` shows its peer, empty if it shows none; none
+/// where OpenSSL cannot be reached.
+///
+/// # Errors
+/// Of a foreign context.
+pub fn own_certificate<'py>(
+    ssl_object: &Bound<'py, PyAny>,
+    context: &Bound<'_, PyAny>,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let py = ssl_object.py();
+    if !ssl_object.get_type().is(ssl_object_type(py)?) || !context.is_instance(ssl_context_type(py)?)? {
+        return Ok(None);
+    }
+    let Some(libssl) = LibSsl::get(py) else { return Ok(None) };
+    let inner = ssl_object.getattr(intern!(py, "_sslobj"))?;
+    if !inner.get_type().is(ssl_socket_type(py)?) {
+        return Ok(None);
+    }
+    let Some(ssl) = ssl_of(libssl, &inner, context) else { return Ok(None) };
+    let mut digest = [0; SHA256_SIZE];
+    let mut size = 0;
+    // SAFETY: a live `SSL`, which no other thread has yet; it owns the certificate. A SHA-256 digest has that many bytes.
+    let is_known = unsafe {
+        let certificate = (libssl.ssl_get_certificate)(ssl.as_ptr());
+        if certificate.is_null() {
+            return Ok(Some(PyBytes::new(py, b"")));
+        }
+        (libssl.x509_digest)(certificate, (libssl.evp_sha256)(), digest.as_mut_ptr(), &raw mut size) != 0
+    };
+    Ok(is_known.then(|| PyBytes::new(py, &digest)))
 }
 
 impl NativeEngine {

@@ -150,8 +150,9 @@ pub enum TlsSide<'a, 'py> {
     Client {
         /// The host that the peer's certificate has to name.
         hostname: Option<&'a Bound<'py, PyAny>>,
-        /// An `ssl.SSLSession` of the same context, to be resumed.
-        session: Option<&'a Bound<'py, PyAny>>,
+        /// Resumes a session: its `begin()` is called with the new `ssl.SSLObject`, and the digest of the certificate
+        /// that it shows.
+        resumption: Option<&'a Bound<'py, PyAny>>,
     },
     /// A server.
     Server,

@@ -255,7 +255,7 @@ impl Dial {
         let client = TlsClient {
             context: tls.context.bind(py).clone(),
             hostname: tls.hostname.as_ref().map(|name| name.bind(py)),
-            session: tls.session.as_ref().map(|session| session.bind(py)),
+            resumption: tls.resumption.as_ref().map(|resumption| resumption.bind(py)),
             shutdown_timeout: tls.shutdown_timeout.as_ref().map(|seconds| seconds.bind(py).clone()),
             waiter: (slf.as_any().clone().unbind(), Self::handshake_done),
         };

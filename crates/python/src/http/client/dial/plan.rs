@@ -12,8 +12,8 @@ pub struct TlsPlan {
     pub context: Py<PyAny>,
     /// The name that the certificate must have.
     pub hostname: Option<Py<PyAny>>,
-    /// An `ssl.SSLSession` to be resumed.
-    pub session: Option<Py<PyAny>>,
+    /// Resumes a session, and keeps the new one.
+    pub resumption: Option<Py<PyAny>>,
     /// Seconds.
     pub shutdown_timeout: Option<Py<PyAny>>,
     /// A fingerprint: its `check()` is called with the transport after the handshake.
@@ -58,7 +58,7 @@ impl DialPlan {
         if let Some(tls) = &self.tls {
             visit.call(&tls.context)?;
             visit.call(&tls.hostname)?;
-            visit.call(&tls.session)?;
+            visit.call(&tls.resumption)?;
             visit.call(&tls.shutdown_timeout)?;
             visit.call(&tls.fingerprint)?;
         }

@@ -10,8 +10,8 @@ use crate::http::client::dial::{DialPlan, TlsPlan};
 /// The TLS session of a new connection.
 #[derive(Debug)]
 pub(super) struct NewTlsSession {
-    /// What it is kept for.
-    pub kept: Py<PyAny>,
+    /// What keeps it.
+    pub resumption: Py<PyAny>,
     /// The `ssl.SSLObject`, once the handshake is over.
     pub ssl_object: Option<Py<PyAny>>,
 }
@@ -28,7 +28,7 @@ pub(super) struct NewConnection {
 impl NewConnection {
     pub(super) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(session) = &self.tls_session {
-            visit.call(&session.kept)?;
+            visit.call(&session.resumption)?;
             visit.call(&session.ssl_object)?;
         }
         visit.call(&self.tunnel)
@@ -36,18 +36,20 @@ impl NewConnection {
 }
 
 /// Reads what `dial_plan()` returns: key, addresses, the protocol's factory, delay, local addresses, and for TLS the
-/// context, the name, a session, the seconds for its shutdown, what its session is kept for, and a fingerprint; last the
-/// tunnel.
+/// context, the name, what resumes a session, the seconds for its shutdown, and a fingerprint; last the tunnel.
 pub(super) fn plan_of(plan: &Bound<'_, PyTuple>) -> PyResult<(DialPlan, NewConnection)> {
     type Given = Option<Py<PyAny>>;
-    type Tls = (Py<PyAny>, Given, Given, Given, Given, Given);
+    type Tls = (Py<PyAny>, Given, Given, Given, Given);
     let tls: Option<Tls> = plan.get_item(5)?.extract()?;
     let local = plan.get_item(4)?;
     let local = local.try_iter()?.map(|address| address_of(&address?)).collect::<PyResult<Vec<_>>>()?;
     let mut new = NewConnection { tls_session: None, tunnel: plan.get_item(6)?.extract()? };
-    let tls = tls.map(|(context, hostname, session, shutdown_timeout, keeps, fingerprint)| {
-        new.tls_session = keeps.map(|kept| NewTlsSession { kept, ssl_object: None });
-        TlsPlan { context, hostname, session, shutdown_timeout, fingerprint }
+    let tls = tls.map(|(context, hostname, resumption, shutdown_timeout, fingerprint)| {
+        new.tls_session = resumption.as_ref().map(|resumption| NewTlsSession {
+            resumption: resumption.clone_ref(plan.py()),
+            ssl_object: None,
+        });
+        TlsPlan { context, hostname, resumption, shutdown_timeout, fingerprint }
     });
     let plan = DialPlan {
         key: plan.get_item(0)?.unbind(),

@@ -150,8 +150,11 @@ impl Hop {
         let response = self.response(py, &in_flight).inspect_err(|_| {
             let _kept = in_flight.give_up(py);
         })?;
-        if let Some(NewTlsSession { ssl_object: Some(ssl_object), kept }) = self.new.tls_session.take() {
-            given::step(py, intern!(py, "keep_tls_session"))?.call1((kept, ssl_object))?;
+        if let Some(NewTlsSession { ssl_object: Some(ssl_object), resumption }) = self.new.tls_session.take()
+        {
+            resumption.call_method1(py, intern!(py, "keep"), (ssl_object,)).inspect_err(|_| {
+                let _kept = in_flight.give_up(py);
+            })?;
         }
         if exchange.get().is_tunnel()? {
             // Another protocol has limits of its own.
