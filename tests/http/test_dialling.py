@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 import weakref
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -381,27 +382,69 @@ async def closing(peer: Peer) -> None:
     await peer.send(OK)
 
 
-async def test_a_connection_that_has_ended_is_not_used_again(ours: Any) -> None:
-    """The end has arrived, and the loop has not polled since: a POST would be sent into it, and not again."""
+async def _one_piece() -> AsyncIterator[bytes]:
+    yield b"data"
+
+
+async def _ignore(*_: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize("what", ["post", "put-generator", "traced"])
+async def test_a_connection_that_has_ended_is_not_used_again(ours: Any, what: str) -> None:
+    """The end has arrived, and the loop has not polled since: what cannot be repeated would be sent into it."""
+    configs = []
+    if what == "traced":
+        configs.append(ours.TraceConfig())
+        configs[0].on_connection_reuseconn.append(_ignore)
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
 
         def answer() -> None:
             connection, _ = server.accept()
-            connection.recv(65536)
+            received = connection.recv(65536)
+            while b"chunked" in received and not received.endswith(b"0\r\n\r\n"):
+                received += connection.recv(65536)
             connection.sendall(OK)
             connection.close()
 
-        async with ours.ClientSession() as session:
+        async with ours.ClientSession(trace_configs=configs) as session:
             for _ in range(5):
                 thread = asyncio.get_running_loop().run_in_executor(None, answer)
-                async with session.post(url) as response:
+                method, data = ("PUT", _one_piece()) if what == "put-generator" else ("POST", None)
+                async with session.request(method, url, data=data) as response:
                     assert await response.read() == b"ok"
                 # Not a wait of the loop.
                 while not thread.done():
                     time.sleep(0.001)
                     await asyncio.sleep(0)
                 time.sleep(0.005)
+
+
+async def test_a_waiter_that_gets_an_ended_connection_keeps_its_place(ours: Any) -> None:
+    served = []
+    with socket.create_server(("127.0.0.1", 0), backlog=10) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+        def answer() -> None:
+            while len(served) < 6:
+                connection, _ = server.accept()
+                served.append(int(connection.recv(65536).split(b" ")[1][1:]))
+                connection.sendall(OK)
+                connection.close()
+
+        thread = asyncio.get_running_loop().run_in_executor(None, answer)
+        async with ours.ClientSession(connector=ours.TCPConnector(limit=1)) as session:
+
+            async def fetch(number: int) -> None:
+                async with session.post(f"{url}{number}") as response:
+                    await response.read()
+                    # The end arrives, and the loop does not see it.
+                    time.sleep(0.01)
+
+            await asyncio.gather(*map(fetch, range(6)))
+        await thread
+    assert served == list(range(6))
 
 
 async def test_a_read_that_is_cancelled_loses_nothing(ours: Any) -> None:

@@ -16,6 +16,7 @@ from tests.http.raw_support import (
     RawServer,
     assert_nothing_acquired,
     keeping_alive,
+    once,
     raw_response,
     until,
 )
@@ -172,6 +173,24 @@ async def test_default_headers_of_a_request_class(client: Any) -> None:
     assert b"\r\nAccept: text/html\r\n" in head
     assert b"\r\nX-Default: 1\r\n" in head
     assert b"Accept-Encoding" not in head
+
+
+@pytest.mark.parametrize("field", ["Connection: keep-alive", "Connection: close"])
+async def test_start_has_the_connection(client: Any, field: str) -> None:
+    """Though the whole response may have come before: the recipe for the address of the peer."""
+
+    class Response(client.ClientResponse):  # type: ignore[misc]
+        async def start(self, connection: Any) -> Any:
+            self.peer = connection.transport.get_extra_info("peername")
+            return await super().start(connection)
+
+    async with (
+        RawServer(once(raw_response(b"ok", field))) as server,
+        client.ClientSession(response_class=Response) as session,
+        session.get(server.url) as response,
+    ):
+        assert response.peer[1] == server.port
+        assert await response.read() == b"ok"
 
 
 async def test_steps_that_add_to_a_request_without_any(client: Any) -> None:

@@ -245,6 +245,26 @@ async def test_a_resolver_that_times_out(client: Any) -> None:
         await assert_nothing_acquired(connector)
 
 
+async def test_a_tunnel_that_was_not_asked_for_is_limited(ours: Any) -> None:
+    """A server cannot end the total timeout by a status."""
+    switching = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+    async with RawServer(once(switching, then="stall")) as server, ours.ClientSession() as session:
+        timeout = ours.ClientTimeout(total=SHORT)
+        async with session.get(server.url, timeout=timeout) as response:
+            assert response.status == 101
+            with pytest.raises(asyncio.TimeoutError):
+                async for _ in response.content.iter_any():
+                    pass
+        await assert_nothing_acquired(session.connector)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with session.get(server.url, timeout=timeout, headers={"Upgrade": "x"}) as response:
+            with pytest.raises(asyncio.TimeoutError):
+                async with asyncio.timeout(SHORT * 10):
+                    await response.content.readany()
+        assert loop.time() - began > SHORT * 9
+
+
 async def test_sock_read_counts_silence(client: Any) -> None:
     """Not the time that a response takes."""
     async with RawServer(slowly) as server, client.ClientSession() as session:

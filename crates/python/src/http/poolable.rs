@@ -10,13 +10,22 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::interpreter::{Attached, CloneWith, Identity};
 
+/// How a connection is checked before it is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// By what the loop knows of it.
+    State,
+    /// By its socket as well: what has arrived since the loop polled is found.
+    Socket,
+}
+
 /// A class whose instances a pool keeps.
 pub trait Poolable: PyClass {
     /// Whether it can take a request.
     ///
     /// # Errors
     /// The exception of a foreign transport; so below.
-    fn is_usable(slf: &Bound<'_, Self>) -> PyResult<bool>;
+    fn is_usable(slf: &Bound<'_, Self>, check: Check) -> PyResult<bool>;
 
     /// Gives it the permit of a request, which it holds until the request is over.
     ///
@@ -73,7 +82,7 @@ pub trait Home: Debug + Send + Sync {
 /// The methods of a class, by which its instances are called.
 #[derive(Debug)]
 struct Methods {
-    is_usable: fn(&Bound<'_, PyAny>) -> PyResult<bool>,
+    is_usable: fn(&Bound<'_, PyAny>, Check) -> PyResult<bool>,
     set_permit: fn(&Bound<'_, PyAny>, Box<dyn ConnectionPermit>) -> PyResult<()>,
     give_up: fn(&Bound<'_, PyAny>) -> PyResult<()>,
 }
@@ -81,7 +90,7 @@ struct Methods {
 /// The table of a class.
 trait HasMethods: Poolable {
     const METHODS: Methods = Methods {
-        is_usable: |object| Self::is_usable(object.cast()?),
+        is_usable: |object, check| Self::is_usable(object.cast()?, check),
         set_permit: |object, permit| Self::set_permit(object.cast()?, permit),
         give_up: |object| Self::give_up(object.cast()?),
     };
@@ -122,8 +131,8 @@ impl PooledConnection {
     ///
     /// # Errors
     /// As it; so below.
-    pub fn is_usable(&self, py: Python<'_>) -> PyResult<bool> {
-        (self.methods.is_usable)(self.object.bind(py))
+    pub fn is_usable(&self, py: Python<'_>, check: Check) -> PyResult<bool> {
+        (self.methods.is_usable)(self.object.bind(py), check)
     }
 
     /// [`Poolable::set_permit`]

@@ -109,3 +109,15 @@ pub struct RequestRecord {
     /// The head, as it was sent.
     pub head: Py<PyBytes>,
 }
+
+impl RequestRecord {
+    /// Whether it wants another protocol on the connection (RFC 9110, sections 7.8 and 9.3.6).
+    ///
+    /// # Errors
+    /// UnicodeError for a method with surrogates.
+    pub fn wants_tunnel(&self, py: Python<'_>) -> PyResult<bool> {
+        const UPGRADE: &[u8] = b"\r\nupgrade:";
+        let mut places = self.head.as_bytes(py).windows(UPGRADE.len());
+        Ok(places.any(|place| place.eq_ignore_ascii_case(UPGRADE)) || self.method.to_str(py)? == "CONNECT")
+    }
+}

@@ -21,7 +21,7 @@ use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, clock, new_future};
 use crate::http::failures;
 use crate::http::guard::EndWait;
-use crate::http::poolable::{ConnectionPermit, Home, PooledConnection};
+use crate::http::poolable::{Check, ConnectionPermit, Home, PooledConnection};
 use crate::interpreter::{Attached, CloneWith, Collector, Identity};
 use crate::transport::set_result;
 
@@ -188,16 +188,17 @@ impl ConnectionPool {
         &self,
         slf: &Bound<'py, Self>,
         checkout: Checkout<IdleConnection>,
+        check: Check,
     ) -> PyResult<Result<Bound<'py, PyAny>, Pending>> {
         let py = slf.py();
         match checkout {
             Checkout::Reuse(permit, idle) => {
-                if idle.connection.is_usable(py)? {
+                if idle.connection.is_usable(py, check)? {
                     return Ok(Ok(Self::take_idle(slf, permit, idle)?));
                 }
                 idle.connection.give_up(py)?;
                 // The permit serves another: an idle one, if there is one.
-                self.next_for(slf, permit)
+                self.next_for(slf, permit, check)
             }
             Checkout::Open(permit) => Ok(Err(Pending::Open(permit))),
             Checkout::Wait(waiter_id) => Ok(Err(Pending::Wait(waiter_id))),
@@ -209,6 +210,7 @@ impl ConnectionPool {
         &self,
         slf: &Bound<'py, Self>,
         permit: pool::Permit,
+        check: Check,
     ) -> PyResult<Result<Bound<'py, PyAny>, Pending>> {
         let py = slf.py();
         let now = self.now(py)?;
@@ -216,7 +218,7 @@ impl ConnectionPool {
             match self.with(|state| state.pool.another(&permit, now))? {
                 None => return Ok(Err(Pending::Open(permit))),
                 Some(idle) => {
-                    if idle.connection.is_usable(py)? {
+                    if idle.connection.is_usable(py, check)? {
                         return Ok(Ok(Self::take_idle(slf, permit, idle)?));
                     }
                     idle.connection.give_up(py)?;
@@ -234,11 +236,15 @@ impl ConnectionPool {
     }
 
     /// A connection for `key`, or a permit for one.
-    pub fn checkout_for<'py>(slf: &Bound<'py, Self>, key: &PoolKey<ConnectionKey>) -> PyResult<Grant<'py>> {
+    pub fn checkout_for<'py>(
+        slf: &Bound<'py, Self>,
+        key: &PoolKey<ConnectionKey>,
+        check: Check,
+    ) -> PyResult<Grant<'py>> {
         let this = slf.get();
         let now = this.now(slf.py())?;
         let checkout = this.with(|state| state.pool.checkout(key, now))?;
-        Self::granted(slf, this.use_checkout(slf, checkout)?)
+        Self::granted(slf, this.use_checkout(slf, checkout, check)?)
     }
 
     /// Gives a permit back, with its connection if it can be used again.
@@ -340,7 +346,7 @@ impl ConnectionPool {
     /// A connection for `key`, a `ConnectionKey`: one that was idle, or the permit for a new one (`PoolSlot`), or a
     /// place in the queue (`PoolWaiter`). Raises ClientConnectionError once the pool is closed.
     fn checkout<'py>(slf: &Bound<'py, Self>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        Self::checkout_for(slf, &PoolKey::new(ConnectionKey::new(key)?))?.into_object(slf.py())
+        Self::checkout_for(slf, &PoolKey::new(ConnectionKey::new(key)?), Check::Socket)?.into_object(slf.py())
     }
 
     /// The idle connections by key: pairs of the connection and the time since when, in seconds of the loop's clock.

@@ -15,7 +15,7 @@ use crate::http::client::step::{AwaitedStep, Poll};
 use crate::http::given;
 use crate::http::h1::connection::HttpConnection;
 use crate::http::pool::{ConnectionPool, Grant, PoolSlot, PoolWaiter};
-use crate::http::poolable::PooledConnection;
+use crate::http::poolable::{Check, PooledConnection};
 
 use super::plan::plan_of;
 use super::{Acquired, Hop, HopStage, awaited_again};
@@ -54,7 +54,8 @@ impl Hop {
             }
         };
         self.begin_connect_timeout(py)?;
-        let grant = ConnectionPool::checkout_for(pool.bind(py), &key)?;
+        let check = self.check(py)?;
+        let grant = ConnectionPool::checkout_for(pool.bind(py), &key, check)?;
         self.use_grant(py, grant)
     }
 
@@ -67,11 +68,6 @@ impl Hop {
                     && let Err(error) = self.add_proxy_credentials(py)
                 {
                     return acquired.fail(py, error);
-                }
-                if !self.can_be_repeated(py)? && !acquired.protocol.get().look(py)? {
-                    // Its permit goes to the next of the queue, and this request has another try.
-                    acquired.give_up(py)?;
-                    return self.connect(py);
                 }
                 self.send(py, acquired)
             }
@@ -94,9 +90,12 @@ impl Hop {
         given::step(py, intern!(py, "proxy_request"))?.call1((connector, request)).map(drop)
     }
 
-    /// Whether the request is sent again if its connection turns out to be closed: then there is no need to look first.
-    fn can_be_repeated(&mut self, py: Python<'_>) -> PyResult<bool> {
-        Ok(retry::is_idempotent(self.request.method(py)?.to_str(py)?))
+    /// How a connection is checked that it may have: one that turns out to be closed costs a request nothing that can be sent
+    /// again.
+    fn check(&mut self, py: Python<'_>) -> PyResult<Check> {
+        let can_be_repeated =
+            retry::is_idempotent(self.request.method(py)?.to_str(py)?) && !self.request.has_payload(py)?;
+        Ok(if can_be_repeated { Check::State } else { Check::Socket })
     }
 
     /// Waits until another request gives its connection back.
@@ -116,7 +115,8 @@ impl Hop {
             self.stage = HopStage::Waiting(waiter);
             return Ok(Poll::Early);
         }
-        let grant = PoolWaiter::take(waiter.bind(py))?;
+        let check = self.check(py)?;
+        let grant = PoolWaiter::take(waiter.bind(py), check)?;
         self.use_grant(py, grant)
     }
 

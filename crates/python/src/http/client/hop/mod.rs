@@ -43,8 +43,6 @@ struct InFlight {
     exchange: Py<Exchange>,
     record: Arc<RequestRecord>,
     upload: Option<Upload>,
-    /// The connection, as a connector of the program's has given it.
-    connection: Option<Py<PyAny>>,
 }
 
 /// A body that Python writes.
@@ -85,8 +83,8 @@ enum HopStage {
     Sending(AwaitedStep, Acquired),
     /// The head of its response is awaited.
     Awaiting(InFlight),
-    /// The class of this response awaits the head.
-    Starting(AwaitedStep, Py<PyAny>),
+    /// The class of this response awaits the head; of a request class's own, there is nothing to do after it.
+    Starting(AwaitedStep, Py<PyAny>, Option<Box<InFlight>>),
     /// It is over, or a step of it runs at the moment.
     Over,
 }
@@ -226,14 +224,23 @@ impl Hop {
                 Err(error)
             }
             (HopStage::Awaiting(in_flight), None) => self.finish(py, in_flight),
-            (HopStage::Starting(mut step, response), thrown) => match step.resume(py, thrown, limited)? {
-                // What a `start()` returns is not used, as in aiohttp: it may have no `return`.
-                Poll::Ready(_) => Ok(Poll::Ready(response)),
-                waiting => {
-                    self.stage = HopStage::Starting(step, response);
-                    Ok(waiting)
+            (HopStage::Starting(mut step, response, in_flight), thrown) => {
+                match step.resume(py, thrown, limited)? {
+                    // What a `start()` returns is not used, as in aiohttp: it may have no `return`.
+                    Poll::Ready(_) => {
+                        if let Some(in_flight) = &in_flight {
+                            self.after_head(py, in_flight).inspect_err(|_| {
+                                let _kept = in_flight.give_up(py);
+                            })?;
+                        }
+                        Ok(Poll::Ready(response))
+                    }
+                    waiting => {
+                        self.stage = HopStage::Starting(step, response, in_flight);
+                        Ok(waiting)
+                    }
                 }
-            },
+            }
             (HopStage::Over, _) => Err(awaited_again()),
         }
     }
@@ -260,7 +267,7 @@ impl Hop {
                 let left = tunnel.leave(py);
                 PoolSlot::give_back(slot.bind(py)).and(left)
             }
-            HopStage::Connecting(step) | HopStage::Starting(step, _) => step.close(py),
+            HopStage::Connecting(step) | HopStage::Starting(step, ..) => step.close(py),
             HopStage::Connected(acquired) => acquired.leave(event_loop),
             HopStage::Announcing(step, acquired) | HopStage::Sending(step, acquired) => {
                 let closed = step.close(py);
@@ -313,26 +320,17 @@ impl Hop {
                 visit.call(slot)
             }
             HopStage::Connecting(step) => step.visit(visit),
-            HopStage::Starting(step, response) => {
+            HopStage::Starting(step, response, in_flight) => {
                 step.visit(visit)?;
-                visit.call(response)
+                visit.call(response)?;
+                in_flight.as_ref().map_or(Ok(()), |in_flight| in_flight.visit(visit))
             }
             HopStage::Connected(acquired) => acquired.visit(visit),
             HopStage::Announcing(step, acquired) | HopStage::Sending(step, acquired) => {
                 step.visit(visit)?;
                 acquired.visit(visit)
             }
-            HopStage::Awaiting(InFlight { exchange, upload, connection, .. }) => {
-                visit.call(exchange)?;
-                visit.call(connection)?;
-                match upload {
-                    Some(Upload { writer, task }) => {
-                        visit.call(writer)?;
-                        visit.call(task)
-                    }
-                    None => Ok(()),
-                }
-            }
+            HopStage::Awaiting(in_flight) => in_flight.visit(visit),
         }
     }
 }
@@ -375,6 +373,17 @@ impl Acquired {
 }
 
 impl InFlight {
+    fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.exchange)?;
+        match &self.upload {
+            Some(Upload { writer, task }) => {
+                visit.call(writer)?;
+                visit.call(task)
+            }
+            None => Ok(()),
+        }
+    }
+
     fn give_up(&self, py: Python<'_>) -> PyResult<()> {
         if let Some(Upload { task: Some(task), .. }) = &self.upload {
             task.call_method0(py, intern!(py, "cancel"))?;

@@ -81,6 +81,9 @@ impl Hop {
                 Ok(response) => Ok(Poll::Ready(response.unbind())),
                 Err(error) => acquired.fail(py, error),
             },
+            Ok(in_flight) if self.scope.get().config.overrides.response => {
+                self.start_in_flight(py, &acquired, in_flight)
+            }
             Ok(in_flight) => match in_flight.exchange.get().await_head(py) {
                 Ok(future) => {
                     self.stage = HopStage::Awaiting(in_flight);
@@ -128,8 +131,7 @@ impl Hop {
                 RequestDeadlines::enter(config.deadlines.bind(py), limit, waiting, Exchange::end_wait)?;
             exchange.get().set_guard(Box::new(deadline))?;
         }
-        let connection = acquired.object.as_ref().map(|object| object.clone_ref(py));
-        Ok(InFlight { exchange, record, upload, connection })
+        Ok(InFlight { exchange, record, upload })
     }
 
     // Its response.
@@ -150,36 +152,56 @@ impl Hop {
         let response = self.response(py, &in_flight).inspect_err(|_| {
             let _kept = in_flight.give_up(py);
         })?;
-        if let Some(NewTlsSession { ssl_object: Some(ssl_object), resumption }) = self.new.tls_session.take()
-        {
-            resumption.call_method1(py, intern!(py, "keep"), (ssl_object,)).inspect_err(|_| {
-                let _kept = in_flight.give_up(py);
-            })?;
-        }
-        if exchange.get().is_tunnel()? {
-            // Another protocol has limits of its own.
-            exchange.get().end_guard(py)?;
-        }
-        if self.scope.get().config.overrides.response {
-            let connection = match in_flight.connection {
-                Some(connection) => connection.into_bound(py),
-                None => response.getattr(intern!(py, "_connection"))?,
-            };
-            return self.start(&response, &connection);
-        }
+        self.after_head(py, &in_flight).inspect_err(|_| {
+            let _kept = in_flight.give_up(py);
+        })?;
         Ok(Poll::Ready(response.unbind()))
     }
 
-    /// Has the response class await the head.
+    /// The head is here.
+    pub(super) fn after_head(&mut self, py: Python<'_>, in_flight: &InFlight) -> PyResult<()> {
+        if let Some(NewTlsSession { ssl_object: Some(ssl_object), resumption }) = self.new.tls_session.take()
+        {
+            resumption.call_method1(py, intern!(py, "keep"), (ssl_object,))?;
+        }
+        let exchange = in_flight.exchange.get();
+        if exchange.is_tunnel()? && in_flight.record.wants_tunnel(py)? {
+            // Another protocol has limits of its own.
+            exchange.end_guard(py)?;
+        }
+        Ok(())
+    }
+
+    /// Has the response class await the head: while it begins, the connection is the request's for sure.
+    fn start_in_flight(
+        &mut self,
+        py: Python<'_>,
+        acquired: &Acquired,
+        in_flight: InFlight,
+    ) -> PyResult<Poll<Py<PyAny>>> {
+        let parts = self
+            .connection_object(py, acquired)
+            .and_then(|connection| Ok((self.response(py, &in_flight)?, connection)));
+        match parts {
+            Ok((response, connection)) => self.start(&response, &connection, Some(in_flight)),
+            Err(error) => {
+                in_flight.give_up(py)?;
+                Err(error)
+            }
+        }
+    }
+
     fn start(
         &mut self,
         response: &Bound<'_, PyAny>,
         connection: &Bound<'_, PyAny>,
+        in_flight: Option<InFlight>,
     ) -> PyResult<Poll<Py<PyAny>>> {
         let py = response.py();
         let event_loop = &self.scope.get().config.event_loop;
         let coroutine = given::step(py, intern!(py, "start"))?.call1((response, connection, event_loop))?;
-        self.stage = HopStage::Starting(AwaitedStep::new(&coroutine)?, response.clone().unbind());
+        let step = AwaitedStep::new(&coroutine)?;
+        self.stage = HopStage::Starting(step, response.clone().unbind(), in_flight.map(Box::new));
         self.resume(py, None)
     }
 
@@ -191,7 +213,7 @@ impl Hop {
         response: &Py<PyAny>,
     ) -> PyResult<Poll<Py<PyAny>>> {
         match self.connection_object(py, &acquired) {
-            Ok(connection) => self.start(response.bind(py), &connection),
+            Ok(connection) => self.start(response.bind(py), &connection, None),
             Err(error) => acquired.fail(py, error),
         }
     }

@@ -23,7 +23,7 @@ use crate::http::body_source::{BodySource, Source};
 use crate::http::failures::{self, MessageError};
 use crate::http::h1::exchange::{Actions, Exchange, ExchangePhase, ResponseOptions};
 use crate::http::h1::transport_handle::TransportHandle;
-use crate::http::poolable::{ConnectionPermit, Home, Poolable, PooledConnection};
+use crate::http::poolable::{Check, ConnectionPermit, Home, Poolable, PooledConnection};
 use crate::interpreter::{Attached, CloneWith};
 use crate::transport::{Chunk, NativeProtocol, Received};
 
@@ -478,24 +478,13 @@ impl HttpConnection {
         self.with(|state| state.writing_paused)
     }
 
-    /// Looks at its socket: false if it has ended by now, which the loop has not seen.
-    ///
-    /// # Errors
-    /// The exception of a foreign transport.
-    pub fn look(&self, py: Python<'_>) -> PyResult<bool> {
-        match self.handle(py)? {
-            Some(handle) => handle.look(py),
-            None => Ok(false),
-        }
-    }
-
     /// Whether it can take a request.
     ///
     /// # Errors
     /// The exception of a foreign transport.
-    pub fn is_usable(&self, py: Python<'_>) -> PyResult<bool> {
+    pub fn is_usable(&self, py: Python<'_>, check: Check) -> PyResult<bool> {
         match self.handle(py)? {
-            Some(handle) => Ok(!handle.is_closing(py)?),
+            Some(handle) => Ok(!handle.is_closing(py)? && (check == Check::State || handle.look(py)?)),
             None => Ok(false),
         }
     }
@@ -520,8 +509,8 @@ impl BodySource for HttpConnection {
 }
 
 impl Poolable for HttpConnection {
-    fn is_usable(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        slf.get().is_usable(slf.py())
+    fn is_usable(slf: &Bound<'_, Self>, check: Check) -> PyResult<bool> {
+        slf.get().is_usable(slf.py(), check)
     }
 
     fn set_permit(slf: &Bound<'_, Self>, permit: Box<dyn ConnectionPermit>) -> PyResult<()> {
