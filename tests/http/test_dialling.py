@@ -392,7 +392,7 @@ async def _ignore(*_: object) -> None:
 
 @pytest.mark.parametrize("what", ["post", "put-generator", "traced"])
 async def test_a_connection_that_has_ended_is_not_used_again(ours: Any, what: str) -> None:
-    """The end has arrived, and the loop has not polled since: what cannot be repeated would be sent into it."""
+    """The end has arrived, and the loop has not polled since: a request would be sent into it, and not again."""
     configs = []
     if what == "traced":
         configs.append(ours.TraceConfig())

@@ -433,6 +433,25 @@ async def test_what_a_tool_puts_into_a_connector_is_called() -> None:
     assert [type(request) for request in requests] == [whorl.http.ClientRequest]
 
 
+@pytest.mark.parametrize("whose", ["jar", "session"])
+async def test_what_a_tool_puts_into_an_object_is_called(client: Any, whose: str) -> None:
+    """After a request was made: what is known of a session by then does not count any more."""
+    async with (
+        RawServer(keeping_alive()) as server,
+        client.ClientSession(cookie_jar=client.CookieJar(unsafe=True)) as session,
+    ):
+        owner, name = {"jar": (session.cookie_jar, "filter_cookies"), "session": (session, "_build_url")}[
+            whose
+        ]
+        for _ in range(2):
+            async with session.get(server.url) as response:
+                assert response.status == 200
+            with mock.patch.object(owner, name, wraps=getattr(owner, name)) as patched:
+                async with session.get(server.url) as response:
+                    assert response.status == 200
+            patched.assert_called_once()
+
+
 async def test_derived_classes_are_made_and_called(client: Any) -> None:
     class Response(client.ClientResponse):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:

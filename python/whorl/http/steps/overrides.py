@@ -78,6 +78,8 @@ def _overrides(session: ClientSession) -> frozenset[str]:
         of_objects.add("connect")
     if type(jar) not in _JARS or "filter_cookies" in vars(jar):
         of_objects.add("cookies")
+    if not vars(session).keys().isdisjoint(("_build_url", "_prepare_headers")):
+        of_objects.add("headers")
     return of_classes | of_objects if of_objects else of_classes
 
 

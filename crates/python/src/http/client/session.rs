@@ -119,6 +119,7 @@ pub struct SessionConfig {
     /// Whether the loop is in debug mode.
     pub debug: bool,
     traced: usize,
+    own_attributes: [usize; 3],
     /// The classes whose methods a call would use, as they were.
     classes: Vec<ClassAsItWas>,
     headers: Py<PyAny>,
@@ -151,6 +152,14 @@ impl ClassAsItWas {
     }
 }
 
+/// How many attributes of its own an object has: one that is replaced by a program is one more.
+fn own_attributes(object: &Bound<'_, PyAny>) -> PyResult<usize> {
+    match object.getattr_opt(intern!(object.py(), "__dict__"))? {
+        Some(attributes) => attributes.len(),
+        None => Ok(0),
+    }
+}
+
 /// The native half of `whorl.http.ClientSession`.
 #[pyclass(frozen, subclass, module = "whorl._core")]
 #[derive(Debug)]
@@ -177,7 +186,7 @@ impl SessionBase {
     pub fn config(slf: &Bound<'_, Self>) -> PyResult<Arc<SessionConfig>> {
         let py = slf.py();
         if let Some(config) = slf.get().known()?
-            && !config.is_stale(py)?
+            && !config.is_stale(slf)?
         {
             return Ok(config);
         }
@@ -322,16 +331,18 @@ impl SessionConfig {
         self.traced > 0
     }
 
+    /// The numbers of own attributes of the session, its connector and its jar.
+    fn count_attributes(&self, session: &Bound<'_, SessionBase>) -> PyResult<[usize; 3]> {
+        let py = session.py();
+        let connector = own_attributes(self.connector.bind(py))?;
+        Ok([own_attributes(session)?, connector, own_attributes(self.cookie_jar.bind(py))?])
+    }
+
     /// Whether something that it was made of has changed.
-    fn is_stale(&self, py: Python<'_>) -> PyResult<bool> {
-        if self.pool.is_some() && !self.overrides.connect {
-            let attributes =
-                self.connector.bind(py).getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
-            if attributes.contains(intern!(py, "connect"))? {
-                return Ok(true);
-            }
-        }
-        Ok(self.classes.iter().any(|class| class.has_changed(py))
+    fn is_stale(&self, session: &Bound<'_, SessionBase>) -> PyResult<bool> {
+        let py = session.py();
+        Ok(self.own_attributes != self.count_attributes(session)?
+            || self.classes.iter().any(|class| class.has_changed(py))
             || self.trace_configs.bind(py).len() != self.traced
             || version_of_headers(self.headers.bind(py))? != self.headers_version)
     }
@@ -383,7 +394,9 @@ impl SessionBase {
 
     /// Take the options of the session's calls, by the names of `SessionConfig`.
     #[pyo3(signature = (**options))]
-    fn _configure(&self, py: Python<'_>, options: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+    fn _configure(slf: &Bound<'_, Self>, options: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
         let nothing = PyDict::new(py);
         let options = Options(options.unwrap_or(&nothing));
         let event_loop = options.any(intern!(py, "event_loop"))?;
@@ -391,7 +404,7 @@ impl SessionBase {
             Ok(event_loop) => Arc::clone(event_loop.get().owner()),
             Err(_) => Arc::new(LoopOwner::new()),
         };
-        let deadlines = match self.known()? {
+        let deadlines = match this.known()? {
             Some(previous) => previous.deadlines.clone_ref(py),
             None => Py::new(py, RequestDeadlines::make(event_loop.clone().unbind(), Arc::clone(&owner)))?,
         };
@@ -432,7 +445,7 @@ impl SessionBase {
             call: is_overridden("call"),
         };
         let raises_for_status = overrides.raise_for_status(status_check.is_none() && raises.is_truthy()?);
-        let config = SessionConfig {
+        let mut config = SessionConfig {
             connector: options.object(intern!(py, "connector"))?,
             pool: match options.optional(intern!(py, "pool"))? {
                 None => None,
@@ -473,6 +486,7 @@ impl SessionBase {
             signals: options.any(intern!(py, "signals"))?.extract()?,
             debug: options.is(intern!(py, "debug"))?,
             traced: trace_configs.len(),
+            own_attributes: [0; 3],
             trace_configs: trace_configs.unbind(),
             classes: options
                 .any(intern!(py, "classes"))?
@@ -484,8 +498,9 @@ impl SessionBase {
             cached: TargetCache::new(py, &owner),
             event_loop: event_loop.unbind(),
         };
+        config.own_attributes = config.count_attributes(slf)?;
         let config = Arc::new(config);
-        let _previous = self.config.with(|place| place.replace(config)).or_raise()?;
+        let _previous = this.config.with(|place| place.replace(config)).or_raise()?;
         Ok(())
     }
 
