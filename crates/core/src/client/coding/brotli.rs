@@ -4,7 +4,8 @@ use std::fmt;
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 
-use super::{DecodeFault, DecodeStep};
+use super::DecodeFault;
+use crate::output::Output;
 
 /// One stream; its window, of at most 16 MiB, grows with the decoded output.
 pub(super) struct Brotli {
@@ -30,31 +31,33 @@ impl Brotli {
         matches!(self.place, BrotliPlace::Beyond)
     }
 
-    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<DecodeStep, DecodeFault> {
+    pub(super) fn step(&mut self, input: &[u8], output: &mut Output<'_>) -> Result<usize, DecodeFault> {
         if self.place == BrotliPlace::Beyond {
-            return Ok(DecodeStep { consumed: input.len(), produced: 0 });
+            return Ok(input.len());
         }
         let (mut left, mut consumed) = (input.len(), 0);
-        let (mut room, mut produced) = (output.len(), 0);
-        let mut total = 0;
+        let mut result = BrotliResult::NeedsMoreInput;
         let state = &mut self.state;
-        let done = BrotliDecompressStream(
-            &mut left,
-            &mut consumed,
-            input,
-            &mut room,
-            &mut produced,
-            output,
-            &mut total,
-            state,
-        );
-        match done {
-            BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => {
-                Ok(DecodeStep { consumed, produced })
-            }
+        output.write_zeroed(usize::MAX, |output| {
+            let (mut room, mut produced) = (output.len(), 0);
+            let mut total = 0;
+            result = BrotliDecompressStream(
+                &mut left,
+                &mut consumed,
+                input,
+                &mut room,
+                &mut produced,
+                output,
+                &mut total,
+                state,
+            );
+            Ok(produced)
+        })?;
+        match result {
+            BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => Ok(consumed),
             BrotliResult::ResultSuccess => {
                 self.place = BrotliPlace::Beyond;
-                Ok(DecodeStep { consumed: input.len(), produced })
+                Ok(input.len())
             }
             BrotliResult::ResultFailure => Err(DecodeFault::Corrupt(
                 format!("invalid compressed data ({:?})", self.state.error_code).into(),

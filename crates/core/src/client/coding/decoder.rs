@@ -5,12 +5,12 @@ use smallvec::SmallVec;
 use super::brotli::Brotli;
 use super::deflate::{Deflate, Gzip};
 use super::zstd::Zstd;
-use super::{Coding, DecodeError, DecodeFault, DecodeStep, Undecodable};
+use super::{Coding, DecodeError, DecodeFault, Undecodable};
+use crate::output::{Output, fill_vec};
 
 /// The most bytes that are buffered between two codings.
 const BETWEEN: usize = 16 * 1024;
-/// The output space of one step of a coding, in bytes: at least, and at most. The most is far below 8 MiB, which keeps
-/// zstd from decoding a frame at once whose window would be refused if it came in pieces.
+/// The space that a vector is given for output at once, in bytes: at least, and at most.
 const ROOM: std::ops::RangeInclusive<usize> = 4 * 1024..=256 * 1024;
 /// The input that one step is given at most, in bytes: the libraries count in 32 bits.
 const MOST_INPUT: usize = 1 << 30;
@@ -101,14 +101,41 @@ impl Decoder {
         out: &mut Vec<u8>,
         max_out: usize,
     ) -> Result<DecodeProgress, DecodeError> {
+        in_rounds(input, out, max_out, |input, output| self.decode_into(input, output))
+    }
+
+    /// [`Decoder::decode`] into memory of the caller's, which has space for at least 1 byte.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn decode_into(
+        &mut self,
+        input: &[u8],
+        output: &mut Output<'_>,
+    ) -> Result<DecodeProgress, DecodeError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let done = run(&mut self.steps, input, out, max_out);
+        let done = run(&mut self.steps, input, output);
         if let Err(error) = &done {
             self.failed = Some(error.clone());
         }
         done
+    }
+
+    /// The length of the text in bytes as far as the coding says it, if `input` is all of the body and none of it was decoded.
+    /// It is the peer's word, and a body may have further members: a caller reserves so much at most, and is ready for more.
+    #[must_use]
+    pub fn size_hint(&self, input: &[u8]) -> Option<usize> {
+        match self.steps.as_slice() {
+            [CodingStep { coding: Coding::Gzip, stage: None, .. }] => {
+                // RFC 1952, section 2.3.1: ISIZE, the last field.
+                let size = input.last_chunk().map(|size| u32::from_le_bytes(*size))?;
+                usize::try_from(size).ok()
+            }
+            _ => None,
+        }
     }
 
     /// Says that there is no more input, after [`DecodeProgress::more`] was false.
@@ -128,28 +155,51 @@ impl Decoder {
     }
 }
 
-/// Takes `input` through all `steps`, until it is used up or `out` has grown by `most`.
-fn run(
-    steps: &mut [CodingStep],
+/// Has `decode` append to `out`, no more than `most` bytes, a part of the space at a time: most input gives less than is
+/// allowed.
+fn in_rounds(
     input: &[u8],
     out: &mut Vec<u8>,
     most: usize,
+    mut decode: impl FnMut(&[u8], &mut Output<'_>) -> Result<DecodeProgress, DecodeError>,
+) -> Result<DecodeProgress, DecodeError> {
+    let start = out.len();
+    let mut consumed = 0;
+    let mut room = input.len().saturating_mul(4).clamp(*ROOM.start(), *ROOM.end());
+    loop {
+        let given = room.min(most - (out.len() - start));
+        let done = fill_vec(out, given, |output| decode(&input[consumed..], output))?;
+        consumed += done.consumed;
+        if !done.more || out.len() - start == most {
+            return Ok(DecodeProgress { consumed, more: done.more });
+        }
+        room = room.saturating_mul(2).min(*ROOM.end());
+    }
+}
+
+/// Takes `input` through all `steps`, until it is used up or `output` is full.
+fn run(
+    steps: &mut [CodingStep],
+    input: &[u8],
+    output: &mut Output<'_>,
 ) -> Result<DecodeProgress, DecodeError> {
     let Some((last, before)) = steps.split_last_mut() else {
-        let consumed = input.len().min(most);
-        out.extend_from_slice(&input[..consumed]);
+        let consumed = output.extend(input);
         return Ok(DecodeProgress { consumed, more: consumed < input.len() });
     };
     if before.is_empty() {
-        return last.decode(input, out, most);
+        return last.decode(input, output);
     }
-    let start = out.len();
     let mut consumed = 0;
     loop {
-        if last.decode_waiting(out, most - (out.len() - start))? {
+        if last.decode_waiting(output)? {
             return Ok(DecodeProgress { consumed, more: true });
         }
-        let given = run(before, &input[consumed..], &mut last.waiting, BETWEEN)?;
+        let mut waiting = std::mem::take(&mut last.waiting);
+        let given =
+            in_rounds(&input[consumed..], &mut waiting, BETWEEN, |input, output| run(before, input, output));
+        last.waiting = waiting;
+        let given = given?;
         consumed += given.consumed;
         if last.waiting.is_empty() && !given.more {
             return Ok(DecodeProgress { consumed, more: false });
@@ -179,19 +229,14 @@ impl CodingStep {
         self.waiting.is_empty() && !self.full && self.stage.as_ref().is_none_or(DecoderStage::is_complete)
     }
 
-    fn decode(
-        &mut self,
-        input: &[u8],
-        out: &mut Vec<u8>,
-        most: usize,
-    ) -> Result<DecodeProgress, DecodeError> {
-        self.steps(input, out, most).map_err(|fault| DecodeError { coding: self.coding, fault })
+    fn decode(&mut self, input: &[u8], output: &mut Output<'_>) -> Result<DecodeProgress, DecodeError> {
+        self.steps(input, output).map_err(|fault| DecodeError { coding: self.coding, fault })
     }
 
-    /// Decodes buffered input, and says whether there may be more output than `most` allowed.
-    fn decode_waiting(&mut self, out: &mut Vec<u8>, most: usize) -> Result<bool, DecodeError> {
+    /// Decodes buffered input, and says whether there may be more output than there was space for.
+    fn decode_waiting(&mut self, output: &mut Output<'_>) -> Result<bool, DecodeError> {
         let mut waiting = std::mem::take(&mut self.waiting);
-        let done = self.decode(&waiting[self.taken..], out, most)?;
+        let done = self.decode(&waiting[self.taken..], output)?;
         self.taken += done.consumed;
         if !done.more {
             waiting.clear();
@@ -201,29 +246,21 @@ impl CodingStep {
         Ok(done.more)
     }
 
-    fn steps(&mut self, input: &[u8], out: &mut Vec<u8>, most: usize) -> Result<DecodeProgress, DecodeFault> {
-        let (mut consumed, mut produced) = (0, 0);
-        let mut room = input.len().saturating_mul(4).clamp(*ROOM.start(), *ROOM.end());
-        while (consumed < input.len() || self.full) && produced < most {
+    fn steps(&mut self, input: &[u8], output: &mut Output<'_>) -> Result<DecodeProgress, DecodeFault> {
+        let mut consumed = 0;
+        while (consumed < input.len() || self.full) && output.room() > 0 {
             let stage = match &mut self.stage {
                 Some(stage) => stage,
                 None => self.stage.insert(DecoderStage::new(self.coding)?),
             };
-            let start = out.len();
-            let given = room.min(most - produced);
-            // Zeroed, as the libraries' safe interfaces require; next to decoding it costs nothing.
-            out.resize(start + given, 0);
+            let before = output.written();
             let piece = &input[consumed..][..(input.len() - consumed).min(MOST_INPUT)];
-            let step = stage.step(piece, &mut out[start..]);
-            out.truncate(start + step.as_ref().map_or(0, |step| step.produced));
-            let step = step?;
-            if step.consumed + step.produced == 0 && !piece.is_empty() {
+            let taken = stage.step(piece, output)?;
+            if taken + (output.written() - before) == 0 && !piece.is_empty() {
                 return Err(DecodeFault::Corrupt("decoding does not continue".into()));
             }
-            consumed += step.consumed;
-            produced += step.produced;
-            self.full = step.produced == given && !stage.is_complete();
-            room = room.saturating_mul(2).min(*ROOM.end());
+            consumed += taken;
+            self.full = output.room() == 0 && !stage.is_complete();
         }
         Ok(DecodeProgress { consumed, more: self.full || consumed < input.len() })
     }
@@ -231,7 +268,8 @@ impl CodingStep {
 
 /// The state of one coding.
 ///
-/// A step takes all of its input or fills its output; then the caller has to bring more input, or more output space.
+/// A step takes all of its input or fills its output, and returns how much input it has taken; then the caller has to bring more
+/// input, or more output space.
 #[derive(Debug)]
 enum DecoderStage {
     Gzip(Gzip),
@@ -250,7 +288,7 @@ impl DecoderStage {
         })
     }
 
-    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<DecodeStep, DecodeFault> {
+    fn step(&mut self, input: &[u8], output: &mut Output<'_>) -> Result<usize, DecodeFault> {
         match self {
             Self::Gzip(stage) => stage.step(input, output),
             Self::Deflate(stage) => stage.step(input, output),

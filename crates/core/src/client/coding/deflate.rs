@@ -2,31 +2,36 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{DecodeFault, DecodeStep};
+use super::DecodeFault;
+use crate::output::{Output, fill};
 
 /// How every gzip member begins: its magic number, and the one method of compression there is.
 const MEMBER_BEGINS: [u8; 3] = [0x1f, 0x8b, 8];
 /// The largest window there is, 32 KiB, as its base-2 logarithm.
 pub(super) const WINDOW_BITS: u8 = 15;
 
-/// One call of the inflater; true when its stream has ended.
+/// One call of the inflater: how much input it has taken, and whether its stream has ended.
 fn inflate(
     inflater: &mut Decompress,
     input: &[u8],
-    output: &mut [u8],
-) -> Result<(DecodeStep, bool), DecodeFault> {
+    output: &mut Output<'_>,
+) -> Result<(usize, bool), DecodeFault> {
     let (total_in, total_out) = (inflater.total_in(), inflater.total_out());
-    let status = inflater.decompress(input, output, FlushDecompress::None).map_err(|error| {
+    let outcome = inflater.decompress_uninit(input, output.rest(), FlushDecompress::None);
+    // Neither number is larger than the slice it counts.
+    let consumed = (inflater.total_in() - total_in) as usize;
+    let produced = (inflater.total_out() - total_out) as usize;
+    // SAFETY: the library counts the bytes that it has written to the beginning of the rest. Its own `decompress_vec` sets the
+    // length of a vector by that.
+    unsafe { output.advance(produced) };
+    let status = outcome.map_err(|error| {
         let detail = error.message().unwrap_or(match error.needs_dictionary() {
             Some(_) => "a preset dictionary is needed",
             None => "invalid compressed data",
         });
         DecodeFault::Corrupt(detail.to_owned().into())
     })?;
-    // Neither number is larger than the slice it counts.
-    let consumed = (inflater.total_in() - total_in) as usize;
-    let produced = (inflater.total_out() - total_out) as usize;
-    Ok((DecodeStep { consumed, produced }, status == Status::StreamEnd))
+    Ok((consumed, status == Status::StreamEnd))
 }
 
 /// Members one after another.
@@ -54,23 +59,22 @@ impl Gzip {
         !matches!(self.place, GzipPlace::Member)
     }
 
-    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<DecodeStep, DecodeFault> {
-        let mut done = DecodeStep::default();
+    pub(super) fn step(&mut self, input: &[u8], output: &mut Output<'_>) -> Result<usize, DecodeFault> {
+        let mut consumed = 0;
         loop {
-            let rest = &input[done.consumed..];
+            let rest = &input[consumed..];
             match self.place {
                 GzipPlace::Member => {
-                    let (step, ended) = inflate(&mut self.inflater, rest, &mut output[done.produced..])?;
-                    done.consumed += step.consumed;
-                    done.produced += step.produced;
+                    let (taken, ended) = inflate(&mut self.inflater, rest, output)?;
+                    consumed += taken;
                     if !ended {
-                        return Ok(done);
+                        return Ok(consumed);
                     }
                     self.place = GzipPlace::Between(0);
                 }
                 GzipPlace::Between(matched) => {
-                    let Some(byte) = rest.first() else { return Ok(done) };
-                    done.consumed += 1;
+                    let Some(byte) = rest.first() else { return Ok(consumed) };
+                    consumed += 1;
                     self.place = match matched {
                         // Padding of tape blocks, which gzip skips too.
                         0 if *byte == 0 => GzipPlace::Between(0),
@@ -79,10 +83,7 @@ impl Gzip {
                         _ => GzipPlace::Beyond,
                     };
                 }
-                GzipPlace::Beyond => {
-                    done.consumed = input.len();
-                    return Ok(done);
-                }
+                GzipPlace::Beyond => return Ok(input.len()),
             }
         }
     }
@@ -90,7 +91,8 @@ impl Gzip {
     /// The inflater for another member, whose beginning was taken from the input.
     fn next_member(&mut self) -> Result<GzipPlace, DecodeFault> {
         self.inflater.reset(true);
-        inflate(&mut self.inflater, &MEMBER_BEGINS, &mut [])?;
+        let (_none, begun) = fill(&mut [], |none| inflate(&mut self.inflater, &MEMBER_BEGINS, none));
+        let _ = begun?;
         Ok(GzipPlace::Member)
     }
 }
@@ -113,19 +115,19 @@ impl Deflate {
         !matches!(self, Self::Stream(_))
     }
 
-    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<DecodeStep, DecodeFault> {
+    pub(super) fn step(&mut self, input: &[u8], output: &mut Output<'_>) -> Result<usize, DecodeFault> {
         if let (Self::Unknown, Some(first)) = (&*self, input.first()) {
             *self = Self::Stream(Decompress::new(begins_zlib(*first)));
         }
         let Self::Stream(inflater) = self else {
-            return Ok(DecodeStep { consumed: input.len(), produced: 0 });
+            return Ok(input.len());
         };
-        let (step, ended) = inflate(inflater, input, output)?;
+        let (consumed, ended) = inflate(inflater, input, output)?;
         if !ended {
-            return Ok(step);
+            return Ok(consumed);
         }
         *self = Self::Beyond;
-        Ok(DecodeStep { consumed: input.len(), ..step })
+        Ok(input.len())
     }
 }
 

@@ -137,10 +137,3 @@ impl fmt::Display for DecodeFault {
         }
     }
 }
-
-/// The outcome of one step of one coding.
-#[derive(Clone, Copy, Debug, Default)]
-struct DecodeStep {
-    consumed: usize,
-    produced: usize,
-}

@@ -4,10 +4,15 @@ use std::fmt;
 
 use ::zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, get_error_name};
 
-use super::{DecodeFault, DecodeStep};
+use super::DecodeFault;
+use crate::output::Output;
 
 /// The largest window that is accepted, as its base-2 logarithm: 8 MiB, which RFC 9659 sets for this content coding.
 const WINDOW_LOG: u32 = 23;
+
+/// The output of one call in bytes, at most. It is far below 8 MiB, so that no frame is decoded at once whose window would be
+/// refused if it came in pieces.
+const MOST_OUTPUT: usize = 256 * 1024;
 
 /// Frames one after another.
 pub(super) struct Zstd {
@@ -36,27 +41,29 @@ impl Zstd {
         matches!(self.place, ZstdPlace::Between)
     }
 
-    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<DecodeStep, DecodeFault> {
-        let mut done = DecodeStep::default();
+    pub(super) fn step(&mut self, input: &[u8], output: &mut Output<'_>) -> Result<usize, DecodeFault> {
+        let mut consumed = 0;
         // A call that could do nothing is counted against the context, which fails after some of them.
-        while done.consumed < input.len() || self.place == ZstdPlace::Full {
-            let room = output.len() - done.produced;
+        while consumed < input.len() || self.place == ZstdPlace::Full {
+            let room = output.room().min(MOST_OUTPUT);
             if room == 0 {
                 break;
             }
-            let mut from = InBuffer::around(&input[done.consumed..]);
-            let mut to = OutBuffer::around(&mut output[done.produced..]);
-            let hint = self.context.decompress_stream(&mut to, &mut from).map_err(fault)?;
-            let produced = to.pos();
-            done.consumed += from.pos();
-            done.produced += produced;
+            let mut from = InBuffer::around(&input[consumed..]);
+            let mut hint = 0;
+            let produced = output.write_zeroed(room, |output| {
+                let mut to = OutBuffer::around(output);
+                hint = self.context.decompress_stream(&mut to, &mut from).map_err(fault)?;
+                Ok(to.pos())
+            })?;
+            consumed += from.pos();
             self.place = match hint {
                 0 => ZstdPlace::Between,
                 _ if produced == room => ZstdPlace::Full,
                 _ => ZstdPlace::Frame,
             };
         }
-        Ok(done)
+        Ok(consumed)
     }
 }
 
