@@ -23,7 +23,7 @@ class Source:
     def pause_reading(self) -> None:
         self._reading_paused = True
 
-    def resume_reading(self) -> None:
+    def resume_reading(self, resume_parser: bool = True) -> None:
         self._reading_paused = False
         self.resumed += 1
 

@@ -11,6 +11,7 @@ use pyo3::exceptions::{
 };
 use pyo3::prelude::*;
 use whorl_core::client::coding::{DecodeError, Undecodable};
+use whorl_core::client::stream::{DataBeforeChunks, NotChunked};
 use whorl_core::http1::encode::EncodeError;
 use whorl_core::net::WrongWaterMarks;
 use whorl_core::sched::{BorrowError, assert_nothing_open};
@@ -76,6 +77,18 @@ macro_rules! value_errors {
             }
         })+
     };
+}
+
+impl IntoPyErr for DataBeforeChunks {
+    fn into_py_err(self) -> PyErr {
+        PyRuntimeError::new_err(self.to_string())
+    }
+}
+
+impl IntoPyErr for NotChunked {
+    fn into_py_err(self) -> PyErr {
+        PyRuntimeError::new_err(self.to_string())
+    }
 }
 
 value_errors!(WrongWaterMarks, EncodeError, Undecodable, Unsendable, Unacceptable);

@@ -10,6 +10,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyType};
+use whorl_core::output::{self, Output};
 use whorl_core::sched::assert_nothing_open;
 
 use crate::interpreter::{Attached, CloneWith};
@@ -535,6 +536,18 @@ impl<'py> BytesWriter<'py> {
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         // SAFETY: a bytes object with no other reference.
         unsafe { ffi::PyBytes_AsString(self.object).cast() }
+    }
+
+    /// Has `act` write it: the object with what was written, and what `act` returns.
+    ///
+    /// # Errors
+    /// MemoryError.
+    pub fn fill<R>(mut self, act: impl FnOnce(&mut Output<'_>) -> R) -> PyResult<(Bound<'py, PyBytes>, R)> {
+        // SAFETY: the object has so many bytes, which nothing else refers to until it is finished; they need not be initialised.
+        let memory = unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr().cast(), self.capacity) };
+        let (written, result) = output::fill(memory, act);
+        // SAFETY: so many are initialised, as `output::fill` says.
+        Ok((unsafe { self.finish(written)? }, result))
     }
 
     /// The object, with the first `size` bytes: all of them, where `size` is the capacity or more.

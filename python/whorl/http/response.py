@@ -92,45 +92,6 @@ def sent_request_info(method: str, url: URL, head: bytes) -> RequestInfo:
     return RequestInfo(bare, method, CIMultiDictProxy(headers), url)
 
 
-class _Content(StreamReader):
-    """The body of a response. It holds a reference to the response until all of it has come, so that the
-    connection stays open.
-
-    The exchange, to which the connection feeds it, refers to it only while a task waits in it.
-    """
-
-    __slots__ = ("__weakref__", "_response")
-
-    _protocol: _core.Exchange
-    _response: ClientResponse | None
-
-    def feed_eof(self) -> None:
-        self._response = None
-        super().feed_eof()
-
-    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        self._response = None
-        super().set_exception(exc, exc_cause)
-
-    async def _wait(self, func_name: str) -> None:
-        self._protocol.keep_reader(self)
-        try:
-            await super()._wait(func_name)
-        finally:
-            self._rest()
-
-    async def wait_eof(self) -> None:
-        self._protocol.keep_reader(self)
-        try:
-            await super().wait_eof()
-        finally:
-            self._rest()
-
-    def _rest(self) -> None:
-        if self._waiter is None and self._eof_waiter is None:
-            self._protocol.keep_reader(None)
-
-
 def _uploaded(response: weakref.ref[ClientResponse], task: asyncio.Task[None]) -> None:
     if (alive := response()) is not None:
         alive._uploaded(task)
@@ -546,15 +507,14 @@ class ClientResponse(_core.ResponseBase):
         exchange = self._head()
         if not exchange.has_body and exchange.is_over():
             return EMPTY_PAYLOAD
-        reader = _Content(exchange, exchange.buffer_size, loop=self._loop)
+        reader = StreamReader(exchange, exchange.buffer_size, loop=self._loop)
         if self._released:
             reader.set_exception(ClientConnectionError("Connection closed"))
         elif self._body is not None:
             # It was read whole: nothing is left.
             reader.feed_eof()
         else:
-            reader._response = self
-            exchange.attach(reader)
+            exchange.attach(reader, self)
         return reader
 
     async def _read(self) -> bytes:

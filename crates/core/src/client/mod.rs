@@ -1,6 +1,6 @@
 //! The policy of an HTTP client, without I/O: what a call does next ([`call`]), which connection serves a request ([`pool`]),
-//! how its address is chosen ([`race`]), how long it may take ([`deadlines`]), whether it is sent again ([`retry`]), where its response leads ([`redirect`]), and
-//! how its body is decoded ([`coding`]).
+//! how its address is chosen ([`race`]), how long it may take ([`deadlines`]), whether it is sent again ([`retry`]), where its
+//! response leads ([`redirect`]), how its body is decoded ([`coding`]), and how much of that is buffered ([`stream`]).
 //!
 //! The policy decides and does nothing: no socket, no clock, no Python. Its tests use numbers for connections.
 //!
@@ -25,3 +25,4 @@ pub mod pool;
 pub mod race;
 pub mod redirect;
 pub mod retry;
+pub mod stream;

@@ -8,6 +8,6 @@ mod write_queue;
 
 pub use datagram_queue::DatagramQueue;
 pub use flush_trigger::{FlushTrigger, WriteStep};
-pub use read_buffer::ReadBuffer;
+pub use read_buffer::{KeptBuffer, ReadBuffer, SpareBuffers};
 pub use watermarks::{Flow, WaterMarks, WrongWaterMarks};
 pub use write_queue::{Flushed, WriteQueue};

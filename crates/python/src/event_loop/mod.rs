@@ -58,7 +58,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 use pyo3::{PyTraverseError, PyVisit};
-use whorl_core::net::ReadBuffer;
+use whorl_core::net::{KeptBuffer, ReadBuffer, SpareBuffers};
 use whorl_core::reactor::{Interest, InterestChange, Poller, Sources, Token};
 use whorl_core::sched::{
     BorrowError, InjectionQueue, LoopOwner, OwnerCell, Pace, Process, TimerKey, Timers, Turn,
@@ -165,6 +165,7 @@ pub struct EventLoop {
     owner: Arc<LoopOwner>,
     state: OwnerCell<LoopState>,
     read_buffer: OwnerCell<ReadBuffer>,
+    spare_buffers: Arc<SpareBuffers>,
     injection_queue: Arc<InjectionQueue<Injected>>,
     watchers: Watchers,
     timers: Arc<LoopTimers>,
@@ -186,6 +187,13 @@ pub struct LentReadBuffer<'a> {
     buffer: ReadBuffer,
 }
 
+impl LentReadBuffer<'_> {
+    /// Keeps it for the bytes in it: the loop uses another one meanwhile.
+    pub fn keep(mut self) -> KeptBuffer {
+        KeptBuffer::new(std::mem::take(&mut self.buffer), Arc::clone(&self.event_loop.spare_buffers))
+    }
+}
+
 impl std::ops::Deref for LentReadBuffer<'_> {
     type Target = ReadBuffer;
 
@@ -203,6 +211,9 @@ impl std::ops::DerefMut for LentReadBuffer<'_> {
 impl Drop for LentReadBuffer<'_> {
     fn drop(&mut self) {
         let buffer = std::mem::take(&mut self.buffer);
+        if buffer.is_empty() {
+            return;
+        }
         // Where it cannot go back, the next read makes another.
         let _refused = self.event_loop.read_buffer.with(|place| *place = buffer);
     }
@@ -274,8 +285,8 @@ impl EventLoop {
         self.read_buffer
             .with_token(at.into(), |buffer, at| {
                 if buffer.is_empty() {
-                    // A [`LentReadBuffer`] is out.
-                    *buffer = ReadBuffer::new(READ_SIZE);
+                    // A [`LentReadBuffer`] is out, or was kept.
+                    *buffer = self.spare_buffers.take().unwrap_or_else(|| ReadBuffer::new(READ_SIZE));
                 }
                 act(buffer, at)
             })
@@ -547,6 +558,7 @@ impl EventLoop {
             timers: Arc::new(LoopTimers::new(Arc::clone(&owner), Arc::clone(&injection_queue))),
             state: OwnerCell::new(Arc::clone(&owner), state),
             read_buffer: OwnerCell::new(Arc::clone(&owner), ReadBuffer::new(READ_SIZE)),
+            spare_buffers: Arc::default(),
             owner,
             injection_queue,
             watchers: Watchers::new(),

@@ -10,6 +10,7 @@
 //! | `client/` | calls of a session: options, requests, responses, timeouts |
 //! | `pool/` | the pool over real connections; the key that requests must share |
 //! | `h1/` | HTTP/1.1: a connection with its parser and read timeout, an exchange, heads and bodies |
+//! | `stream_reader/` | a body that is read as a stream |
 //! | `websocket.rs` | WebSocket messages for Python |
 //! | `given.rs`, `failures.rs` | what Python gives; errors |
 //! | `guard.rs`, `body_source.rs`, `poolable.rs` | what these are to each other, without their types |
@@ -52,6 +53,7 @@ mod guard;
 mod h1;
 mod pool;
 mod poolable;
+mod stream_reader;
 mod websocket;
 
 use pyo3::prelude::*;
@@ -71,6 +73,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(h1::encode::encode_head, module)?)?;
     module.add_function(wrap_pyfunction!(finish::finish_on, module)?)?;
     module.add("SECRET_FIELDS", whorl_core::http1::SECRET_FIELDS)?;
+    stream_reader::add_to(module)?;
     client::add_to(module)?;
     given::add_to(module)?;
     websocket::add_to(module)

@@ -52,7 +52,7 @@ use crate::interpreter::add_class;
 
 pub use base::Transport;
 pub use chunk::Chunk;
-pub use common::set_result;
+pub use common::{set_exception, set_result};
 pub use connect::{Begun, ConnectAttempt, ConnectError, connect, over_connected};
 pub use datagram::DatagramTransport;
 pub use listener::Listener;

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
+from whorl import _core
+
 from ..exception_type import ExceptionType
 
 __all__ = [
@@ -55,10 +57,12 @@ def fail(waiter: asyncio.Future[None], error: BaseException) -> None:
         waiter.set_exception(error)
 
 
-class AsyncStreamIterator(Generic[_T]):
+class AsyncStreamIterator(_core.StreamIteratorBase, Generic[_T]):
     """Calls ``read_func`` for every item, until it returns ``b""`` or raises :exc:`EofStream`."""
 
-    __slots__ = ("read_func",)
+    __slots__ = ()
+
+    read_func: Callable[[], Awaitable[_T]]
 
     def __init__(self, read_func: Callable[[], Awaitable[_T]]) -> None:
         self.read_func = read_func
@@ -66,14 +70,15 @@ class AsyncStreamIterator(Generic[_T]):
     def __aiter__(self) -> AsyncStreamIterator[_T]:
         return self
 
-    async def __anext__(self) -> _T:
+    async def _checked(self, item: Awaitable[_T]) -> _T:
+        """What ``item`` returns, unless that is the end. A read of a native reader knows its end itself."""
         try:
-            item = await self.read_func()
+            result = await item
         except EofStream:
             raise StopAsyncIteration from None
-        if item == b"":
+        if result == b"":
             raise StopAsyncIteration
-        return item
+        return result
 
 
 class DataQueue(Generic[_T]):

@@ -1,8 +1,9 @@
 //! An awaitable that has its result already.
 
-use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+
+pub use crate::interpreter::stop_iteration;
 
 /// Awaiting it gives the value at once, without a suspension; once.
 #[pyclass(frozen, module = "whorl._core")]
@@ -25,12 +26,6 @@ impl Ready {
         static NOTHING: PyOnceLock<Py<Ready>> = PyOnceLock::new();
         Ok(NOTHING.get_or_try_init(py, || Py::new(py, Self::new(py.None())))?.bind(py))
     }
-}
-
-/// The exception by which an iterator returns the result of `await`.
-pub fn stop_iteration(value: Py<PyAny>) -> PyErr {
-    // One argument in a tuple of its own: a value that is a tuple would be taken for several.
-    PyStopIteration::new_err((value,))
 }
 
 #[pymethods]

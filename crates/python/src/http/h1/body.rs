@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::http::stream_reader::{Span, StreamInput, StreamReaderBase};
 use crate::interpreter::Attached;
 
 /// The received part of a body that was not handed on.
@@ -22,15 +23,6 @@ pub enum ResponseBody {
         /// Where chunks ended; kept only for a body that is chunked.
         chunk_ends: VecDeque<usize>,
     },
-}
-
-/// A piece on its way to a reader.
-#[derive(Debug)]
-pub enum Piece {
-    /// Data.
-    Data(Py<PyBytes>),
-    /// A chunk of the chunked transfer coding ended here.
-    ChunkEnd,
 }
 
 impl ResponseBody {
@@ -62,12 +54,12 @@ impl ResponseBody {
         }
     }
 
-    /// Adds `data`, which the caller owns: the first piece is not copied.
-    pub fn push_owned(&mut self, at: Attached<'_>, data: Vec<u8>) {
+    /// Adds a piece; the first one is kept as it is.
+    pub fn push_piece(&mut self, at: Attached<'_>, piece: Py<PyBytes>) {
         if let Self::Empty = self {
-            *self = Self::Joined { bytes: data, chunk_ends: VecDeque::new() };
+            *self = Self::One(piece);
         } else {
-            self.push(at, &data, None);
+            self.push(at, at.bytes(&piece), None);
         }
     }
 
@@ -98,27 +90,25 @@ impl ResponseBody {
         }
     }
 
-    /// Everything, in pieces for a reader.
-    pub fn into_pieces(self, py: Python<'_>) -> Vec<Piece> {
-        let Self::Joined { bytes, chunk_ends } = self else {
-            return match self {
-                Self::One(bytes) => vec![Piece::Data(bytes)],
-                _ => Vec::new(),
-            };
-        };
-        let mut pieces = Vec::new();
-        let mut from = 0;
-        let mut data = |pieces: &mut Vec<Piece>, until: usize| {
-            if let Some(part) = bytes.get(from..until).filter(|part| !part.is_empty()) {
-                pieces.push(Piece::Data(PyBytes::new(py, part).unbind()));
+    /// Hands everything to `reader`, and returns whether that has enough then.
+    ///
+    /// # Errors
+    /// RuntimeError if the reader is in use further up the stack.
+    pub fn hand_to(self, py: Python<'_>, reader: &StreamReaderBase) -> PyResult<bool> {
+        match self {
+            Self::Empty => Ok(false),
+            Self::One(bytes) => Ok(reader.feed_piece(py, bytes)?.pauses),
+            Self::Joined { bytes, chunk_ends } => {
+                let mut spans = Vec::with_capacity(2 * chunk_ends.len() + 1);
+                let mut from = 0;
+                for end in chunk_ends {
+                    spans.extend([Span::Data(from..end), Span::ChunkEnd]);
+                    from = end;
+                }
+                spans.push(Span::Data(from..bytes.len()));
+                let object = PyBytes::new(py, &bytes).unbind();
+                Ok(reader.feed_input(py, &StreamInput::new(object, spans))?.pauses)
             }
-            from = until;
-        };
-        for end in chunk_ends {
-            data(&mut pieces, end);
-            pieces.push(Piece::ChunkEnd);
         }
-        data(&mut pieces, bytes.len());
-        pieces
     }
 }

@@ -1,8 +1,6 @@
 //! A request that is awaited by itself, and the innermost handler of middlewares, which gives one.
 
-use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::sched::assert_nothing_open;
 
@@ -10,6 +8,7 @@ use crate::http::client::call_scope::CallScope;
 use crate::http::client::handle::RequestHandle;
 use crate::http::client::request::RequestBase;
 use crate::http::client::step::{Poll, warn_never_awaited};
+pub use crate::interpreter::thrown;
 use crate::interpreter::{Collector, Guarded, in_destructor};
 
 use super::{Hop, awaited_again};
@@ -108,22 +107,6 @@ impl Drop for HopAwaitable {
                 hop.drop_in_destructor(py);
             });
         }
-    }
-}
-
-/// The error that `throw()` was called with.
-pub fn thrown(typ: &Bound<'_, PyAny>, val: Option<&Bound<'_, PyAny>>) -> PyErr {
-    match val {
-        Some(value) if value.is_instance_of::<PyBaseException>() => PyErr::from_value(value.clone()),
-        // As `raise typ(value)`, or `raise typ(*value)` with a tuple.
-        Some(value) if !value.is_none() => {
-            let made = match value.cast::<PyTuple>() {
-                Ok(args) => typ.call1(args),
-                Err(_) => typ.call1((value,)),
-            };
-            made.map_or_else(|error| error, PyErr::from_value)
-        }
-        _ => PyErr::from_value(typ.clone()),
     }
 }
 

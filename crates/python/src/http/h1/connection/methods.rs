@@ -19,7 +19,7 @@ use crate::http::h1::exchange::{Exchange, ResponseOptions};
 use crate::http::h1::transport_handle::TransportHandle;
 use crate::http::poolable::Check;
 use crate::interpreter::{CloneWith, Collector};
-use crate::transport::{Chunk, set_result};
+use crate::transport::{Chunk, NativeProtocol, Received, set_result};
 
 #[pymethods]
 impl HttpConnection {
@@ -329,8 +329,7 @@ impl HttpConnection {
 
     /// asyncio: data has come; a transport of ours calls the native way instead.
     fn data_received(slf: &Bound<'_, Self>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
-        let parsed = slf.get().feed(slf.py(), data.as_bytes())?;
-        Self::on_data(slf, parsed)
+        Self::received(slf, Received::Object(data.clone()))
     }
 
     /// asyncio: the peer will send no more. The transport closes itself.

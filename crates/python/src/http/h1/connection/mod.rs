@@ -24,6 +24,7 @@ use crate::http::failures::{self, MessageError};
 use crate::http::h1::exchange::{Actions, Exchange, ExchangePhase, ResponseOptions};
 use crate::http::h1::transport_handle::TransportHandle;
 use crate::http::poolable::{Check, ConnectionPermit, Home, Poolable, PooledConnection};
+use crate::http::stream_reader::StreamInput;
 use crate::interpreter::{Attached, CloneWith};
 use crate::transport::{Chunk, NativeProtocol, Received};
 
@@ -155,8 +156,9 @@ impl NativeProtocol for HttpConnection {
 
     #[inline]
     fn received(slf: &Bound<'_, Self>, bytes: Received<'_, '_>) -> PyResult<()> {
-        let parsed = slf.get().feed(slf.py(), &bytes)?;
-        drop(bytes);
+        let mut parsed = slf.get().feed(slf.py(), &bytes)?;
+        let spans = std::mem::take(&mut parsed.actions.spans);
+        parsed.actions.input = StreamInput::take(slf.py(), bytes, spans);
         Self::on_data(slf, parsed)
     }
 
@@ -545,6 +547,7 @@ impl ReadTimeout {
 impl ConnectionState {
     /// Parses `input`, which is all the bytes that have arrived.
     fn feed(&mut self, at: Attached<'_>, mut input: &[u8], parsed: &mut Parsed) -> PyResult<()> {
+        let received = input;
         if let ConnectionStage::Upgraded(_) | ConnectionStage::Handed(_) = self.stage {
             parsed.outcome = Outcome::Foreign(input.to_vec());
             return Ok(());
@@ -578,7 +581,10 @@ impl ConnectionState {
                                 return Ok(Some(Outcome::Ended));
                             }
                         }
-                        MessageEvent::Data(data) => exchange.take_data(at, data, actions),
+                        MessageEvent::Data(data) => {
+                            let place = data.as_ptr().addr() - received.as_ptr().addr();
+                            exchange.take_data(at, data, place, actions);
+                        }
                         MessageEvent::ChunkEnd => exchange.take_chunk_end(at, actions),
                         MessageEvent::Trailers(_) => {}
                         MessageEvent::End { keep_alive: offered } => {

@@ -11,6 +11,7 @@ use super::{BodyDelivery, Exchange, ExchangePhase, waiter};
 use crate::http::body_source::Source;
 use crate::http::given;
 use crate::http::h1::head;
+use crate::http::stream_reader::{ReaderSource, StreamReaderBase, StreamSource};
 use crate::interpreter::{CloneWith, Collector};
 use crate::transport::set_result;
 
@@ -101,40 +102,41 @@ impl Exchange {
         this.decode_more(slf)
     }
 
-    /// Keep `reader` while a task waits in it; None when none does.
-    fn keep_reader(&self, reader: Option<Py<PyAny>>) -> PyResult<()> {
-        let _previous = self.with(|state| std::mem::replace(&mut state.awaited_reader, reader))?;
-        Ok(())
-    }
-
-    /// Hand the body to `reader`, a `StreamReader`, from now on; the bytes that have arrived go first.
-    fn attach(slf: &Bound<'_, Self>, reader: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// Hand the body to `reader` from now on; the bytes that have arrived go first. The reader keeps `response` until all of the
+    /// body has come.
+    fn attach(
+        slf: &Bound<'_, Self>,
+        reader: &Bound<'_, StreamReaderBase>,
+        response: Py<PyAny>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let reference = PyWeakrefReference::new(reader)?.unbind();
-        let (body, chunked) = this.with(|state| {
-            state.delivery = BodyDelivery::Reader(reference);
-            (std::mem::take(&mut state.body), matches!(state.framing, Framing::Chunked))
+        let (body, is_chunked, compressed, _previous) = this.with(|state| {
+            let previous = std::mem::replace(&mut state.delivery, BodyDelivery::Reader(reference));
+            let compressed = state.decoding.is_some().then_some(state.raw_bytes);
+            let is_chunked = matches!(state.framing, Framing::Chunked);
+            (std::mem::take(&mut state.body), is_chunked, compressed, previous)
         })?;
-        if chunked {
-            reader.call_method0(intern!(py, "begin_http_chunk_receiving"))?;
+        reader.get().attach(StreamSource::native(slf), is_chunked, Some(response))?;
+        if let Some(count) = compressed {
+            reader.get().set_compressed(count)?;
         }
-        // No reader has paused so far.
-        this.resume_source(py)?;
-        this.feed(reader, &body.into_pieces(py))?;
-        let over =
-            this.with(|state| matches!(state.phase, ExchangePhase::Ended | ExchangePhase::Failed(_)))?;
-        if over {
-            let reader = reader.clone().unbind();
-            return this.ended(slf, Some(&reader));
+        if body.hand_to(py, reader.get())? {
+            Self::pause(slf)?;
+        } else {
+            // It may have been paused as no reader took the body.
+            this.resume_source(py)?;
+        }
+        if this.with(|state| matches!(state.phase, ExchangePhase::Ended | ExchangePhase::Failed(_)))? {
+            return this.ended(slf);
         }
         this.decode_more(slf)
     }
 
     /// Make the peer wait: called by the reader.
-    fn pause_reading(&self, py: Python<'_>) -> PyResult<()> {
-        self.with(|state| state.paused = true)?;
-        self.pause_source(py)
+    fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::pause(slf)
     }
 
     /// Resume: called by the reader.
@@ -142,10 +144,7 @@ impl Exchange {
     fn resume_reading(slf: &Bound<'_, Self>, resume_parser: bool) -> PyResult<()> {
         // aiohttp's protocol has such a parameter.
         let _ = resume_parser;
-        let this = slf.get();
-        this.with(|state| state.paused = false)?;
-        this.resume_source(slf.py())?;
-        this.decode_more(slf)
+        Self::resume(slf)
     }
 
     /// Whether the reader has paused.

@@ -12,6 +12,7 @@ use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple, PyWeakrefMethods};
+use whorl_core::client::stream::PieceSizes;
 use whorl_core::http1::{Framing, ResponseHead};
 use whorl_core::sched::{LoopOwner, OwnerCell};
 
@@ -23,7 +24,8 @@ use crate::http::body_source::Source;
 use crate::http::failures::{self, MessageError};
 use crate::http::finish::finish_on;
 use crate::http::guard::EndGuard;
-use crate::http::h1::body::{Piece, ResponseBody};
+use crate::http::h1::body::ResponseBody;
+use crate::http::stream_reader::{ReaderSource, StreamReaderBase};
 use crate::interpreter::{Attached, CloneWith, await_future};
 use crate::transport::set_result;
 
@@ -94,15 +96,14 @@ impl Exchange {
         let py = slf.py();
         let mut rounds = 0;
         loop {
+            if actions.input.is_some() || !actions.decoded.is_empty() {
+                self.feed_reader(py, &mut actions)?;
+            }
             if actions.pause {
                 self.pause_source(py)?;
             }
-            let reader = self.reader(py)?;
-            if let Some(reader) = &reader {
-                self.feed(reader.bind(py), &actions.pieces)?;
-            }
             if actions.ended {
-                self.ended(slf, reader.as_ref())?;
+                self.ended(slf)?;
             }
             for future in actions.wake.drain(..) {
                 set_result(future.bind(py))?;
@@ -122,16 +123,38 @@ impl Exchange {
         }
     }
 
+    /// Hands to the reader what has come for it.
+    fn feed_reader(&self, py: Python<'_>, actions: &mut Actions) -> PyResult<()> {
+        let (input, decoded) = (actions.input.take(), std::mem::take(&mut actions.decoded));
+        let Some(reader) = self.reader(py)? else { return Ok(()) };
+        let fed = match input {
+            Some(input) => reader.get().feed_input(py, &input)?,
+            None => reader.get().feed_decoded(py, decoded, self.with(|state| state.raw_bytes)?)?,
+        };
+        if fed.pauses {
+            self.with(|state| state.paused = true)?;
+            actions.pause = true;
+        }
+        match fed.waiter {
+            Some(waiter) => set_result(waiter.bind(py)),
+            None => Ok(()),
+        }
+    }
+
     /// Decodes more of the pending bytes, if the buffer allows it.
     fn pump(&self, py: Python<'_>, actions: &mut Actions) -> PyResult<Result<(), MessageError>> {
-        let mut step = match self.with_attached(py, |state, at| state.begin_decoding(at, actions))? {
+        let sizes = match self.reader(py)? {
+            Some(reader) => reader.get().piece_sizes()?,
+            None => PieceSizes::ANY,
+        };
+        let mut step = match self.with_attached(py, |state, at| state.begin_decoding(at, sizes, actions))? {
             Ok(Some(step)) => step,
             Ok(None) => return Ok(Ok(())),
             Err(fault) => return Ok(Err(fault)),
         };
         // Here no state is open, as the step may detach.
-        let outcome = step.run(py);
-        self.with_attached(py, |state, at| state.end_decoding(at, step, outcome, actions))
+        let decoded = step.run(py)?;
+        self.with_attached(py, |state, at| state.end_decoding(at, step, decoded, actions))
     }
 
     /// Continues to decode in the next turn of the loop; the peer waits meanwhile.
@@ -146,16 +169,26 @@ impl Exchange {
     }
 
     /// The reader, if the body goes to one that is still alive.
-    fn reader(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let reader = self.with_attached(py, |state, at| match &state.delivery {
-            BodyDelivery::Reader(reader) => Some(reader.clone_with(at)),
-            _ => None,
+    fn reader<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, StreamReaderBase>>> {
+        let (awaited, reference) = self.with_attached(py, |state, at| match &state.delivery {
+            BodyDelivery::Reader(reference) if state.awaited_reader.is_none() => {
+                (None, Some(reference.clone_with(at)))
+            }
+            BodyDelivery::Reader(_) => (state.awaited_reader.clone_with(at), None),
+            _ => (None, None),
         })?;
-        Ok(reader.and_then(|reader| reader.bind(py).upgrade()).map(Bound::unbind))
+        match (awaited, reference) {
+            (Some(reader), _) => Ok(Some(reader.into_bound(py))),
+            (None, Some(reference)) => match reference.bind(py).upgrade() {
+                Some(reader) => Ok(Some(reader.cast_into()?)),
+                None => Ok(None),
+            },
+            (None, None) => Ok(None),
+        }
     }
 
     /// The exchange is over, with or without an error: ends the reader and runs the callbacks.
-    fn ended(&self, slf: &Bound<'_, Self>, reader: Option<&Py<PyAny>>) -> PyResult<()> {
+    fn ended(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let (error, callbacks, guard) = self.with_attached(py, |state, at| {
             let error = match &state.phase {
@@ -167,12 +200,11 @@ impl Exchange {
         if let Some(guard) = guard {
             guard.end(py)?;
         }
-        if let Some(reader) = reader {
-            let reader = reader.bind(py);
+        if let Some(reader) = self.reader(py)? {
             match error {
-                None => reader.call_method0(intern!(py, "feed_eof"))?,
-                Some(error) => reader.call_method1(intern!(py, "set_exception"), (error,))?,
-            };
+                None => StreamReaderBase::end(&reader)?,
+                Some(error) => StreamReaderBase::fail(&reader, error.bind(py))?,
+            }
         }
         for callback in callbacks {
             callback.call0(py)?;
@@ -334,27 +366,32 @@ impl Exchange {
             .ok_or_else(|| PyAssertionError::new_err("the response has not started"))
     }
 
-    /// Hands `pieces` to `reader`.
-    fn feed(&self, reader: &Bound<'_, PyAny>, pieces: &[Piece]) -> PyResult<()> {
-        let py = reader.py();
-        if pieces.is_empty() {
-            return Ok(());
-        }
-        if let Some(coded) = self.with(|state| state.decoding.is_some().then_some(state.raw_bytes))? {
-            reader.setattr(intern!(py, "total_compressed_bytes"), coded)?;
-        }
-        for piece in pieces {
-            match piece {
-                Piece::Data(data) => reader.call_method1(intern!(py, "feed_data"), (data,))?,
-                Piece::ChunkEnd => reader.call_method0(intern!(py, "end_http_chunk_receiving"))?,
-            };
-        }
-        Ok(())
-    }
-
     /// Continues to decode pending bytes.
     fn decode_more(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         self.act(slf, Actions { pump: true, ..Actions::default() })
+    }
+}
+
+impl ReaderSource for Exchange {
+    fn pause(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().with(|state| state.paused = true)?;
+        slf.get().pause_source(slf.py())
+    }
+
+    fn resume(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        this.with(|state| state.paused = false)?;
+        this.resume_source(slf.py())?;
+        this.decode_more(slf)
+    }
+
+    fn is_connected(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        slf.get().is_connected(slf.py())
+    }
+
+    fn keep_reader(slf: &Bound<'_, Self>, reader: Option<Py<StreamReaderBase>>) -> PyResult<()> {
+        let _previous = slf.get().with(|state| std::mem::replace(&mut state.awaited_reader, reader))?;
+        Ok(())
     }
 }
 

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyWeakrefReference;
-use whorl_core::client::coding::{DecodeError, DecodeProgress, Decoder};
+use pyo3::types::{PyBytes, PyWeakrefReference};
+use whorl_core::client::coding::Decoder;
+use whorl_core::client::stream::PieceSizes;
 use whorl_core::http1::{Framing, ResponseHead};
 
 use crate::http::body_source::Source;
 use crate::http::failures::MessageError;
 use crate::http::guard::EndGuard;
-use crate::http::h1::body::{Piece, ResponseBody};
-use crate::http::h1::coding;
+use crate::http::h1::body::ResponseBody;
+use crate::http::h1::coding::{self, DecodedPieces};
+use crate::http::stream_reader::{Span, StreamInput, StreamReaderBase};
 use crate::interpreter::Attached;
 
 /// The phase of a response.
@@ -66,6 +68,9 @@ impl Pending {
     }
 
     fn push(&mut self, data: &[u8]) {
+        if data.is_empty() {
+            return;
+        }
         self.bytes.drain(..self.taken);
         self.taken = 0;
         self.bytes.extend_from_slice(data);
@@ -91,20 +96,26 @@ impl Decoding {
 pub struct DecodeStep {
     decoder: Decoder,
     pending: Pending,
+    /// Whether no more input comes.
+    is_all: bool,
     /// The most bytes of output.
     most: usize,
-    out: Vec<u8>,
+    /// In which pieces it is wanted.
+    sizes: PieceSizes,
 }
 
 impl DecodeStep {
     /// Decodes up to that many bytes.
     ///
     /// # Errors
-    /// The fault of the body.
-    pub fn run(&mut self, py: Python<'_>) -> Result<DecodeProgress, DecodeError> {
-        let progress = coding::decode(py, &mut self.decoder, self.pending.rest(), &mut self.out, self.most)?;
-        self.pending.take(progress.consumed);
-        Ok(progress)
+    /// MemoryError.
+    pub fn run(&mut self, py: Python<'_>) -> PyResult<DecodedPieces> {
+        let input = self.pending.rest();
+        let decoded = coding::decode(py, &mut self.decoder, input, self.is_all, self.most, self.sizes)?;
+        if let Ok(progress) = &decoded.outcome {
+            self.pending.take(progress.consumed);
+        }
+        Ok(decoded)
     }
 }
 
@@ -135,7 +146,7 @@ pub struct ExchangeState {
     pub head_waiter: Option<Py<PyAny>>,
     pub body_waiters: Vec<Py<PyAny>>,
     /// The reader, while a task waits in it: nothing else may refer to the waiter.
-    pub awaited_reader: Option<Py<PyAny>>,
+    pub awaited_reader: Option<Py<StreamReaderBase>>,
     /// Decoding continues in a later turn of the loop.
     pub deferred: bool,
     pub continue_waiter: Option<Py<PyAny>>,
@@ -149,7 +160,12 @@ pub struct ExchangeState {
 /// The actions for when the state is closed: all of them run foreign code.
 #[derive(Debug, Default)]
 pub struct Actions {
-    pub pieces: Vec<Piece>,
+    /// What was found for the reader in received bytes.
+    pub spans: Vec<Span>,
+    /// The same with the memory that it is in.
+    pub input: Option<StreamInput>,
+    /// What was decoded for the reader.
+    pub decoded: Vec<Py<PyBytes>>,
     pub wake: Vec<Py<PyAny>>,
     pub ended: bool,
     /// More may be decoded after the pieces are fed.
@@ -190,13 +206,14 @@ impl ExchangeState {
     }
 
     /// A piece of the body has arrived. One in a coding waits until the state is closed.
-    pub fn take_data(&mut self, at: Attached<'_>, data: &[u8], actions: &mut Actions) {
+    /// `place` is where it stands in what was received.
+    pub fn take_data(&mut self, at: Attached<'_>, data: &[u8], place: usize, actions: &mut Actions) {
         self.raw_bytes += data.len() as u64;
         if matches!(self.delivery, BodyDelivery::Discarded) {
             return;
         }
         match &mut self.decoding {
-            None => self.deliver(at, data, actions),
+            None => self.deliver(at, data, place, actions),
             Some(decoding) => {
                 decoding.pending.push(data);
                 actions.pump = true;
@@ -205,9 +222,9 @@ impl ExchangeState {
         }
     }
 
-    fn deliver(&mut self, at: Attached<'_>, data: &[u8], actions: &mut Actions) {
+    fn deliver(&mut self, at: Attached<'_>, data: &[u8], place: usize, actions: &mut Actions) {
         match &self.delivery {
-            BodyDelivery::Reader(_) => actions.pieces.push(Piece::Data(at.new_bytes(data))),
+            BodyDelivery::Reader(_) => actions.spans.push(Span::Data(place..place + data.len())),
             BodyDelivery::Discarded => {}
             BodyDelivery::Unread | BodyDelivery::Whole => {
                 let expected = match &self.framing {
@@ -232,7 +249,7 @@ impl ExchangeState {
             return;
         }
         match &self.delivery {
-            BodyDelivery::Reader(_) => actions.pieces.push(Piece::ChunkEnd),
+            BodyDelivery::Reader(_) => actions.spans.push(Span::ChunkEnd),
             BodyDelivery::Unread => self.body.end_chunk(at),
             BodyDelivery::Whole | BodyDelivery::Discarded => {}
         }
@@ -267,11 +284,12 @@ impl ExchangeState {
         Ok(())
     }
 
-    /// Takes the decoder out with the pending bytes, if the buffer allows it. Nothing is taken while a step is out
+    /// Takes the decoder out with the pending bytes, if the buffer allows it: to decode to pieces of `sizes`. Nothing is taken while a step is out
     /// already: its owner continues with the bytes that arrived meanwhile.
     pub fn begin_decoding(
         &mut self,
         at: Attached<'_>,
+        sizes: PieceSizes,
         actions: &mut Actions,
     ) -> Result<Option<DecodeStep>, MessageError> {
         let blocked = self.paused || self.deferred || self.is_over_limit(at);
@@ -285,7 +303,8 @@ impl ExchangeState {
         }
         let Some(decoder) = decoding.decoder.take() else { return Ok(None) };
         let pending = std::mem::take(&mut decoding.pending);
-        Ok(Some(DecodeStep { decoder, pending, most: self.options.buffer_size.max(1), out: Vec::new() }))
+        let most = self.options.buffer_size.max(1);
+        Ok(Some(DecodeStep { decoder, pending, is_all: self.received, most, sizes }))
     }
 
     /// Puts the decoder back and delivers the step's output. The exchange may be over by then.
@@ -293,10 +312,11 @@ impl ExchangeState {
         &mut self,
         at: Attached<'_>,
         step: DecodeStep,
-        outcome: Result<DecodeProgress, DecodeError>,
+        decoded: DecodedPieces,
         actions: &mut Actions,
     ) -> Result<(), MessageError> {
-        let DecodeStep { decoder, mut pending, out, .. } = step;
+        let DecodeStep { decoder, mut pending, .. } = step;
+        let DecodedPieces { pieces, outcome } = decoded;
         let Some(decoding) = &mut self.decoding else { return Ok(()) };
         pending.push(decoding.pending.rest());
         decoding.pending = pending;
@@ -304,12 +324,15 @@ impl ExchangeState {
         decoding.more = outcome.map_err(MessageError::Coding)?.more;
         actions.pump |= decoding.waits();
         match &self.delivery {
-            _ if out.is_empty() => {}
+            _ if pieces.is_empty() => {}
+            BodyDelivery::Discarded => {}
             BodyDelivery::Unread | BodyDelivery::Whole => {
-                self.body.push_owned(at, out);
+                for piece in pieces {
+                    self.body.push_piece(at, piece);
+                }
                 actions.pause |= self.is_over_limit(at);
             }
-            BodyDelivery::Reader(_) | BodyDelivery::Discarded => self.deliver(at, &out, actions),
+            BodyDelivery::Reader(_) => actions.decoded = pieces,
         }
         self.end_if_drained(actions)
     }
