@@ -7,6 +7,8 @@
 use std::os::fd::{BorrowedFd, RawFd};
 
 use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use whorl_core::output::Output;
 
 /// Lends the descriptor `fd` to `call`, which makes a system call on it.
 ///
@@ -35,6 +37,20 @@ pub fn lend<R>(fd: RawFd, call: impl FnOnce(BorrowedFd<'_>) -> Result<R, Errno>)
 pub fn check_open(fd: RawFd) -> Result<(), Errno> {
     // SAFETY: F_GETFD takes any number and touches no memory.
     if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// One `recv` into `output`, which never blocks.
+///
+/// # Errors
+/// That of the system call.
+pub fn receive_into(fd: RawFd, output: &mut Output<'_>) -> Result<(), Errno> {
+    let received = lend(fd, |fd| {
+        rustix::net::recv(fd, output.rest(), RecvFlags::DONTWAIT)
+            .map(|((received, _rest), _size)| received.len())
+    })?;
+    // SAFETY: the kernel has written so many bytes to the beginning of the rest.
+    unsafe { output.advance(received) };
+    Ok(())
 }
 
 /// The error of the system call that has just failed.

@@ -70,6 +70,15 @@ impl BodyReader {
         Err(ParseError::new(ParseErrorKind::Incomplete(incomplete), "", "RFC 9112 section 8", b""))
     }
 
+    /// How many of the next bytes are content, whatever they are; none where framing is between.
+    pub(super) const fn left(&self) -> Option<u64> {
+        match self {
+            Self::Length { expected, received } => Some(*expected - *received),
+            Self::UntilEof { .. } => Some(u64::MAX),
+            Self::Chunked(_) => None,
+        }
+    }
+
     /// Bytes that are held.
     pub(super) fn held(&self) -> usize {
         if let Self::Chunked(chunked) = self { chunked.held() } else { 0 }

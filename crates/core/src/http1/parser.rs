@@ -227,6 +227,15 @@ impl<R: ParserRole> Parser<R> {
         self.reader.held() + if let ParserState::Body { body, .. } = &self.state { body.held() } else { 0 }
     }
 
+    /// How many of the next bytes are content of a body, whatever they are; none outside of one, or where framing is between.
+    #[must_use]
+    pub const fn content_left(&self) -> Option<u64> {
+        match &self.state {
+            ParserState::Body { body, .. } => body.left(),
+            _ => None,
+        }
+    }
+
     /// The next event in `input`, and how many bytes of it are used up; the rest is to be given again.
     ///
     /// # Errors

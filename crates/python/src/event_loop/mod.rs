@@ -262,6 +262,15 @@ impl EventLoop {
         })
     }
 
+    /// Which turn this is.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    #[inline]
+    pub fn turn(&self) -> PyResult<Turn> {
+        self.state.with(|state| state.turn).or_raise()
+    }
+
     /// The same with an [`Attached`], for what clones references or makes bytes objects.
     #[inline]
     pub fn with_attached<'py, R>(

@@ -20,6 +20,12 @@ pub trait BodySource: PyClass {
     /// As above.
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()>;
 
+    /// Receives more at once, as an object of at most `size` bytes, if there is more and that can be done. True if it was.
+    ///
+    /// # Errors
+    /// As above.
+    fn receive(slf: &Bound<'_, Self>, size: usize) -> PyResult<bool>;
+
     /// Gives the rest of the response up: nothing more comes.
     ///
     /// # Errors
@@ -40,6 +46,7 @@ type Method<R> = fn(&Bound<'_, PyAny>) -> PyResult<R>;
 struct Methods {
     pause_reading: Method<()>,
     resume_reading: Method<()>,
+    receive: fn(&Bound<'_, PyAny>, usize) -> PyResult<bool>,
     give_up: Method<()>,
     is_open: Method<bool>,
 }
@@ -49,6 +56,7 @@ trait HasMethods: BodySource {
     const METHODS: Methods = Methods {
         pause_reading: |object| Self::pause_reading(object.cast()?),
         resume_reading: |object| Self::resume_reading(object.cast()?),
+        receive: |object, size| Self::receive(object.cast()?, size),
         give_up: |object| Self::give_up(object.cast()?),
         is_open: |object| Self::is_open(object.cast()?),
     };
@@ -94,6 +102,14 @@ impl Source {
     /// As above.
     pub fn resume_reading(&self, py: Python<'_>) -> PyResult<()> {
         (self.methods.resume_reading)(self.object.bind(py))
+    }
+
+    /// [`BodySource::receive`]
+    ///
+    /// # Errors
+    /// As above.
+    pub fn receive(&self, py: Python<'_>, size: usize) -> PyResult<bool> {
+        (self.methods.receive)(self.object.bind(py), size)
     }
 
     /// [`BodySource::give_up`]

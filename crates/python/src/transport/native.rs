@@ -19,7 +19,7 @@ pub enum Received<'a, 'py> {
     /// The first bytes of the loop's read buffer. It goes back when this is dropped, which a protocol does before it calls
     /// foreign code.
     Lent(LentReadBuffer<'a>, usize),
-    /// The plaintext of a TLS layer.
+    /// The plaintext of a TLS layer, or bytes that the protocol takes as an object of their own.
     Object(Bound<'py, PyBytes>),
 }
 
@@ -45,6 +45,16 @@ pub trait NativeProtocol: PyClass {
     /// The error that ends the connection.
     fn received(slf: &Bound<'_, Self>, bytes: Received<'_, '_>) -> PyResult<()>;
 
+    /// How many of the next bytes it takes as an object of their own, at most; none: they come in the loop's buffer.
+    ///
+    /// # Errors
+    /// RuntimeError on the wrong thread.
+    #[inline]
+    fn wanted(slf: &Bound<'_, Self>) -> PyResult<Option<usize>> {
+        let _ = slf;
+        Ok(None)
+    }
+
     /// The peer sends no more; true if the write side stays in use. `context` is the transport's.
     ///
     /// # Errors
@@ -57,15 +67,22 @@ pub trait NativeProtocol: PyClass {
 struct NativeTable {
     is_instance: fn(&Bound<'_, PyAny>) -> bool,
     received: ReceivedFn,
+    wanted: WantedFn,
     eof_received: EofReceivedFn,
 }
 
 type ReceivedFn = for<'py> unsafe fn(&Bound<'py, PyAny>, Received<'_, 'py>) -> PyResult<()>;
+type WantedFn = for<'py> unsafe fn(&Bound<'py, PyAny>) -> PyResult<Option<usize>>;
 type EofReceivedFn = for<'py> unsafe fn(&Bound<'py, PyAny>, &Py<PyAny>) -> PyResult<bool>;
 
 impl NativeTable {
     const fn of<T: NativeProtocol>() -> Self {
-        Self { is_instance: is_instance::<T>, received: received::<T>, eof_received: eof_received::<T> }
+        Self {
+            is_instance: is_instance::<T>,
+            received: received::<T>,
+            wanted: wanted::<T>,
+            eof_received: eof_received::<T>,
+        }
     }
 }
 
@@ -78,6 +95,13 @@ fn is_instance<T: NativeProtocol>(protocol: &Bound<'_, PyAny>) -> bool {
 unsafe fn received<T: NativeProtocol>(protocol: &Bound<'_, PyAny>, bytes: Received<'_, '_>) -> PyResult<()> {
     // SAFETY: the caller's promise.
     T::received(unsafe { protocol.cast_unchecked() }, bytes)
+}
+
+/// # Safety
+/// `protocol` is a `T`.
+unsafe fn wanted<T: NativeProtocol>(protocol: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
+    // SAFETY: the caller's promise.
+    T::wanted(unsafe { protocol.cast_unchecked() })
 }
 
 /// # Safety
@@ -125,6 +149,16 @@ impl NativeHandle {
     pub fn received<'py>(&self, py: Python<'py>, bytes: Received<'_, 'py>) -> PyResult<()> {
         // SAFETY: the protocol is of the class of its table.
         unsafe { (self.table.received)(self.protocol.bind(py), bytes) }
+    }
+
+    /// Calls [`NativeProtocol::wanted`].
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn wanted(&self, py: Python<'_>) -> PyResult<Option<usize>> {
+        // SAFETY: the protocol is of the class of its table.
+        unsafe { (self.table.wanted)(self.protocol.bind(py)) }
     }
 
     /// Calls [`NativeProtocol::eof_received`].

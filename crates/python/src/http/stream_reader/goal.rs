@@ -38,6 +38,14 @@ pub struct LineGoal {
 }
 
 impl ReadGoal {
+    /// How many bytes it takes as one object, at most.
+    pub const fn object(&self) -> Option<usize> {
+        match self {
+            Self::AtMost(count) => Some(*count),
+            _ => None,
+        }
+    }
+
     /// The method, as errors name it.
     pub fn method(&self) -> &str {
         match self {

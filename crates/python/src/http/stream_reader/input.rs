@@ -10,10 +10,6 @@ use whorl_core::net::KeptBuffer;
 use crate::interpreter::{Attached, CloneWith};
 use crate::transport::Received;
 
-/// From so many bytes of a body on, the buffer that they were received into is kept. It is a quarter of the loop's buffer, so a
-/// stream holds at most four times the bytes that it buffers.
-const WORTH_KEEPING: usize = 64 * 1024;
-
 /// An object in which a part of a body is.
 #[derive(Debug)]
 pub enum StreamPiece {
@@ -59,6 +55,16 @@ pub enum Span {
     ChunkEnd,
 }
 
+impl Span {
+    /// Where the bytes are, if it is some.
+    fn data(&self) -> Option<Range<usize>> {
+        match self {
+            Self::Data(range) => Some(range.clone()),
+            Self::ChunkEnd => None,
+        }
+    }
+}
+
 /// Parts of a body, with the memory that they are in.
 #[derive(Debug)]
 pub struct StreamInput {
@@ -67,25 +73,36 @@ pub struct StreamInput {
 }
 
 impl StreamInput {
+    /// From so many bytes of a body on, the buffer that they were received into is kept. It is a quarter of the loop's buffer,
+    /// so a stream holds at most four times the bytes that it buffers.
+    pub const WORTH_KEEPING: usize = 64 * 1024;
+
     /// The parts of a bytes object.
     pub const fn new(object: Py<PyBytes>, spans: Vec<Span>) -> Self {
         Self { piece: StreamPiece::Object(object), spans }
     }
 
+    /// How many bytes of a body it has.
+    pub fn size(&self) -> usize {
+        self.spans.iter().filter_map(Span::data).map(|range| range.len()).sum()
+    }
+
+    /// The bytes of the body.
+    pub fn parts<'a>(&'a self, at: Attached<'a>) -> impl Iterator<Item = &'a [u8]> {
+        let content = self.piece.content(at);
+        self.spans.iter().filter_map(Span::data).map(|range| content.get(range).unwrap_or_default())
+    }
+
     /// Takes the parts out of received bytes, whose memory goes back to the loop unless it is kept; none if there are none.
     pub fn take(py: Python<'_>, received: Received<'_, '_>, mut spans: Vec<Span>) -> Option<Self> {
-        let data = |span: &Span| match span {
-            Span::Data(range) => Some(range.clone()),
-            Span::ChunkEnd => None,
-        };
-        let start = spans.iter().find_map(data).map_or(0, |range| range.start);
-        let end = spans.iter().rev().find_map(data).map_or(0, |range| range.end);
-        let size: usize = spans.iter().filter_map(data).map(|range| range.len()).sum();
+        let start = spans.iter().find_map(Span::data).map_or(0, |range| range.start);
+        let end = spans.iter().rev().find_map(Span::data).map_or(0, |range| range.end);
+        let size: usize = spans.iter().filter_map(Span::data).map(|range| range.len()).sum();
         if spans.is_empty() {
             return None;
         }
         let piece = match received {
-            Received::Lent(buffer, _) if size >= WORTH_KEEPING => {
+            Received::Lent(buffer, _) if size >= Self::WORTH_KEEPING => {
                 StreamPiece::Buffer(Arc::new(buffer.keep()))
             }
             Received::Object(bytes)

@@ -360,7 +360,7 @@ impl StreamReaderBase {
 
     #[setter(_waiter)]
     fn set_waiter(&self, future: Option<Py<PyAny>>) -> PyResult<()> {
-        let waiter = future.map(|future| StreamWaiter { future, wanted: 1 });
+        let waiter = future.map(|future| StreamWaiter { future, wanted: 1, object: None });
         let _previous = self.with(|state| std::mem::replace(&mut state.waiter, waiter))?;
         Ok(())
     }

@@ -29,6 +29,7 @@ use pyo3::types::PyBytes;
 use whorl_core::client::stream::PieceSizes;
 use whorl_core::sched::OwnerCell;
 
+use goal::ReadGoal;
 pub use input::{Span, StreamInput};
 pub use source::{ReaderSource, StreamSource};
 pub use state::Fed;
@@ -62,6 +63,19 @@ impl StreamReaderBase {
     fn source(&self, py: Python<'_>) -> PyResult<StreamSource> {
         let source = self.with_attached(py, |state, at| state.source.as_ref().map(|s| s.clone_with(at)))?;
         Ok(source.unwrap_or_else(|| StreamSource::foreign(py.None())))
+    }
+
+    /// Has the source receive what `goal` is for at once, if it can; true if it has.
+    fn receive(&self, py: Python<'_>, goal: &ReadGoal) -> PyResult<bool> {
+        let Some(size) = goal.object() else { return Ok(false) };
+        let source = self.with_attached(py, |state, at| {
+            // While another task waits this read is an error.
+            state.source.as_ref().filter(|_| state.waiter.is_none()).map(|source| source.clone_with(at))
+        })?;
+        match source {
+            Some(source) => source.receive(py, size),
+            None => Ok(false),
+        }
     }
 
     fn resume_source(&self, py: Python<'_>) -> PyResult<()> {
@@ -109,6 +123,14 @@ impl StreamReaderBase {
     /// RuntimeError if the body is not known to be chunked.
     pub fn end_chunk(&self) -> PyResult<Fed> {
         self.with(ReaderState::end_chunk)?.or_raise()
+    }
+
+    /// How many of the next bytes a read that waits takes as one object, if nothing is buffered.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn wanted(&self) -> PyResult<Option<usize>> {
+        self.with(|state| state.waiter.as_ref().filter(|_| state.buffer.is_empty())?.object)
     }
 
     /// The lengths that the next pieces are to have.

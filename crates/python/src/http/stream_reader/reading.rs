@@ -126,6 +126,7 @@ impl StreamRead {
             }
             match step {
                 ReadStep::Wait(_) if resumes => progress.has_resumed = true,
+                ReadStep::Wait(1) if this.receive(py, goal)? => {}
                 ReadStep::Wait(wanted) => {
                     if let Some(wait) = Wait::begin(reader, goal, wanted)? {
                         return Ok(Taken::Nothing(wait));

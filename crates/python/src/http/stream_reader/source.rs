@@ -27,6 +27,12 @@ pub trait ReaderSource: PyClass {
     /// RuntimeError on another thread than the loop's; so below.
     fn is_connected(slf: &Bound<'_, Self>) -> PyResult<bool>;
 
+    /// Receives more at once, as an object of at most `size` bytes, if there is more and that can be done. True if it was.
+    ///
+    /// # Errors
+    /// As above.
+    fn receive(slf: &Bound<'_, Self>, size: usize) -> PyResult<bool>;
+
     /// Keeps `reader`, to which it has a weak reference only, while a task waits in it; none when none does.
     ///
     /// # Errors
@@ -35,6 +41,7 @@ pub trait ReaderSource: PyClass {
 }
 
 type Method<R> = fn(&Bound<'_, PyAny>) -> PyResult<R>;
+type Receive = fn(&Bound<'_, PyAny>, usize) -> PyResult<bool>;
 type KeepReader = fn(&Bound<'_, PyAny>, Option<Py<StreamReaderBase>>) -> PyResult<()>;
 
 /// The methods of a class, by which its instances are called.
@@ -43,6 +50,7 @@ struct Methods {
     pause: Method<()>,
     resume: Method<()>,
     is_connected: Method<bool>,
+    receive: Receive,
     keep_reader: KeepReader,
 }
 
@@ -52,6 +60,7 @@ trait HasMethods: ReaderSource {
         pause: |object| Self::pause(object.cast()?),
         resume: |object| Self::resume(object.cast()?),
         is_connected: |object| Self::is_connected(object.cast()?),
+        receive: |object, size| Self::receive(object.cast()?, size),
         keep_reader: |object, reader| Self::keep_reader(object.cast()?, reader),
     };
 }
@@ -131,6 +140,17 @@ impl StreamSource {
         match self.methods {
             Some(methods) => (methods.is_connected)(self.object.bind(py)),
             None => self.object.bind(py).getattr(intern!(py, "connected"))?.is_truthy(),
+        }
+    }
+
+    /// [`ReaderSource::receive`]. A program's object feeds when it will.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn receive(&self, py: Python<'_>, size: usize) -> PyResult<bool> {
+        match self.methods {
+            Some(methods) => (methods.receive)(self.object.bind(py), size),
+            None => Ok(false),
         }
     }
 

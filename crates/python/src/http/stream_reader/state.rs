@@ -23,6 +23,8 @@ pub struct StreamWaiter {
     pub future: Py<PyAny>,
     /// How many bytes have to be buffered before it is woken.
     pub wanted: usize,
+    /// How many it takes as one object, at most.
+    pub object: Option<usize>,
 }
 
 /// What is to be done after feeding, with the state closed.

@@ -66,7 +66,7 @@ impl Wait {
                 if for_end {
                     state.end_waiter = Some(awaited);
                 } else {
-                    state.waiter = Some(StreamWaiter { future: awaited, wanted });
+                    state.waiter = Some(StreamWaiter { future: awaited, wanted, object: goal.object() });
                 }
                 WaitOutcome::Begun
             }

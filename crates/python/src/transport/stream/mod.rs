@@ -1,7 +1,8 @@
 //! The stream transport: TCP and Unix-domain connections.
 //!
-//! Reading: one `recv` for each report of readiness, into the loop's buffer (or the protocol's own), handed to the protocol
-//! from there. A short read means drained, so there is no second `recv` that would only say so.
+//! Reading: one `recv` for each report of readiness, into the loop's buffer (or the protocol's own, or an object that it
+//! wants), handed to the protocol from there. A short read means drained, so there is no second `recv` that would only say so.
+//! After a full one a protocol that is out of bytes may read on at once, up to a limit in each turn of the loop.
 //!
 //! Writing: the first write of a turn of the loop is sent at once. What is written after it in the same turn goes out in one
 //! vectored write at its end, or before: when more than the high-water mark waits, when `StreamWriter.drain()` asks, when the
@@ -18,6 +19,7 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use whorl_core::net::WriteQueue;
 use whorl_core::reactor::{Interest, Readiness};
+use whorl_core::sched::Turn;
 
 use crate::event_loop::{EventLoop, IoObject};
 use crate::transport::address::Address;
@@ -64,10 +66,40 @@ impl Writing {
     }
 }
 
+/// What is known of bytes that have arrived and were not read.
+#[derive(Debug, Default)]
+struct Supply {
+    /// Whether the last read filled its memory: there may be more.
+    has_more: bool,
+    /// The turn of the loop in which was last read, and how much was read in it.
+    turn: Turn,
+    read: usize,
+}
+
+impl Supply {
+    /// The most that is read in one turn of the loop, in bytes: other connections and tasks have theirs.
+    const IN_TURN: usize = 512 * 1024;
+
+    /// Notes a read of `size` bytes into `space` bytes of memory.
+    fn note(&mut self, turn: Turn, size: usize, space: usize) {
+        if self.turn != turn {
+            (self.turn, self.read) = (turn, 0);
+        }
+        self.read += size;
+        self.has_more = size == space;
+    }
+
+    /// Whether more may be read in this turn.
+    fn may_read_on(&self, turn: Turn) -> bool {
+        self.has_more && (self.turn != turn || self.read < Self::IN_TURN)
+    }
+}
+
 /// What a stream has in its state.
 #[derive(Debug)]
 pub struct Stream {
     reading: ReadState,
+    supply: Supply,
     writing: Writing,
     output: OutputSide<WriteQueue<Chunk>>,
     info: ExtraInfo,
@@ -194,6 +226,7 @@ impl StreamTransport {
         let kept = server.as_ref().map(|server| server.clone_ref(py));
         let kind = Stream {
             reading: ReadState::On,
+            supply: Supply::default(),
             writing: Writing::Open,
             output: OutputSide::default(),
             info,

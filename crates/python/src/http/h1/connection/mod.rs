@@ -26,7 +26,7 @@ use crate::http::h1::transport_handle::TransportHandle;
 use crate::http::poolable::{Check, ConnectionPermit, Home, Poolable, PooledConnection};
 use crate::http::stream_reader::StreamInput;
 use crate::interpreter::{Attached, CloneWith};
-use crate::transport::{Chunk, NativeProtocol, Received};
+use crate::transport::{Chunk, NativeProtocol, Received, StreamTransport};
 
 /// The stage of a connection.
 #[derive(Debug)]
@@ -160,6 +160,19 @@ impl NativeProtocol for HttpConnection {
         let spans = std::mem::take(&mut parsed.actions.spans);
         parsed.actions.input = StreamInput::take(slf.py(), bytes, spans);
         Self::on_data(slf, parsed)
+    }
+
+    #[inline]
+    fn wanted(slf: &Bound<'_, Self>) -> PyResult<Option<usize>> {
+        let py = slf.py();
+        let exchange = slf.get().with_attached(py, |state, at| {
+            let left = state.parser.content_left()?;
+            Some((state.exchange.as_ref()?.clone_with(at), left))
+        })?;
+        match exchange {
+            Some((exchange, left)) => Ok(exchange.get().wanted(py)?.and_then(|size| object_size(size, left))),
+            None => Ok(None),
+        }
     }
 
     fn eof_received(slf: &Bound<'_, Self>, context: &Py<PyAny>) -> PyResult<bool> {
@@ -492,6 +505,14 @@ impl HttpConnection {
     }
 }
 
+/// The size of an object for content, if `left` bytes are to come and the reader takes `size`; none where one is not worth it.
+/// It is no more than the loop's buffer has: a reader that takes much more does not have it reserved.
+fn object_size(size: usize, left: u64) -> Option<usize> {
+    const SIZES: std::ops::RangeInclusive<usize> = 16 * 1024..=256 * 1024;
+    let size = usize::try_from(left).map_or(size, |left| left.min(size)).min(*SIZES.end());
+    SIZES.contains(&size).then_some(size)
+}
+
 impl BodySource for HttpConnection {
     fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::pause_reading(slf)
@@ -499,6 +520,20 @@ impl BodySource for HttpConnection {
 
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::resume_reading(slf)
+    }
+
+    fn receive(slf: &Bound<'_, Self>, size: usize) -> PyResult<bool> {
+        let py = slf.py();
+        let (handle, left) = slf.get().with_attached(py, |state, at| {
+            let handle = state.handle.as_ref().filter(|_| !state.reading_paused);
+            (handle.map(|handle| handle.clone_with(at)), state.parser.content_left())
+        })?;
+        match (handle, left.and_then(|left| object_size(size, left))) {
+            (Some(TransportHandle::Stream(stream)), Some(size)) => {
+                StreamTransport::read_on(stream.bind(py), size)
+            }
+            _ => Ok(false),
+        }
     }
 
     fn give_up(slf: &Bound<'_, Self>) -> PyResult<()> {

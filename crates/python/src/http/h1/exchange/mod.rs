@@ -97,7 +97,7 @@ impl Exchange {
         let mut rounds = 0;
         loop {
             if actions.input.is_some() || !actions.decoded.is_empty() {
-                self.feed_reader(py, &mut actions)?;
+                self.hand_on(py, &mut actions)?;
             }
             if actions.pause {
                 self.pause_source(py)?;
@@ -123,10 +123,18 @@ impl Exchange {
         }
     }
 
-    /// Hands to the reader what has come for it.
-    fn feed_reader(&self, py: Python<'_>, actions: &mut Actions) -> PyResult<()> {
+    /// Hands to the reader what has come for it; what has come before one is kept.
+    fn hand_on(&self, py: Python<'_>, actions: &mut Actions) -> PyResult<()> {
         let (input, decoded) = (actions.input.take(), std::mem::take(&mut actions.decoded));
-        let Some(reader) = self.reader(py)? else { return Ok(()) };
+        let Some(reader) = self.reader(py)? else {
+            let Some(input) = input else { return Ok(()) };
+            let (full, _unread) = self.with_attached(py, |state, at| match &state.delivery {
+                BodyDelivery::Unread | BodyDelivery::Whole => (state.keep_input(at, input), None),
+                BodyDelivery::Reader(_) | BodyDelivery::Discarded => (false, Some(input)),
+            })?;
+            actions.pause |= full;
+            return Ok(());
+        };
         let fed = match input {
             Some(input) => reader.get().feed_input(py, &input)?,
             None => reader.get().feed_decoded(py, decoded, self.with(|state| state.raw_bytes)?)?,
@@ -184,6 +192,24 @@ impl Exchange {
                 None => Ok(None),
             },
             (None, None) => Ok(None),
+        }
+    }
+
+    /// How many of the next bytes its reader takes as an object of their own.
+    ///
+    /// # Errors
+    /// RuntimeError on another thread than the loop's.
+    pub fn wanted(&self, py: Python<'_>) -> PyResult<Option<usize>> {
+        let reader = self.with_attached(py, |state, at| {
+            state
+                .awaited_reader
+                .as_ref()
+                .filter(|_| state.decoding.is_none())
+                .map(|reader| reader.clone_with(at))
+        })?;
+        match reader {
+            Some(reader) => reader.get().wanted(),
+            None => Ok(None),
         }
     }
 
@@ -387,6 +413,18 @@ impl ReaderSource for Exchange {
 
     fn is_connected(slf: &Bound<'_, Self>) -> PyResult<bool> {
         slf.get().is_connected(slf.py())
+    }
+
+    fn receive(slf: &Bound<'_, Self>, size: usize) -> PyResult<bool> {
+        let py = slf.py();
+        let source = slf.get().with_attached(py, |state, at| {
+            let receives = !state.paused && state.decoding.is_none();
+            state.source.as_ref().filter(|_| receives).map(|source| source.clone_with(at))
+        })?;
+        match source {
+            Some(source) => source.receive(py, size),
+            None => Ok(false),
+        }
     }
 
     fn keep_reader(slf: &Bound<'_, Self>, reader: Option<Py<StreamReaderBase>>) -> PyResult<()> {

@@ -160,7 +160,7 @@ pub struct ExchangeState {
 /// The actions for when the state is closed: all of them run foreign code.
 #[derive(Debug, Default)]
 pub struct Actions {
-    /// What was found for the reader in received bytes.
+    /// What was found in received bytes that is not copied.
     pub spans: Vec<Span>,
     /// The same with the memory that it is in.
     pub input: Option<StreamInput>,
@@ -227,14 +227,29 @@ impl ExchangeState {
             BodyDelivery::Reader(_) => actions.spans.push(Span::Data(place..place + data.len())),
             BodyDelivery::Discarded => {}
             BodyDelivery::Unread | BodyDelivery::Whole => {
-                let expected = match &self.framing {
-                    Framing::Length(size) => usize::try_from(*size).ok(),
-                    _ => None,
-                };
+                let expected = self.expected();
+                if expected.is_some_and(|size| size > data.len()) && self.body.keeps(data.len()) {
+                    actions.spans.push(Span::Data(place..place + data.len()));
+                    return;
+                }
                 self.body.push(at, data, expected);
                 actions.pause |= self.is_over_limit(at);
             }
         }
+    }
+
+    /// How many bytes the body has in all, as far as that is known.
+    pub fn expected(&self) -> Option<usize> {
+        match &self.framing {
+            Framing::Length(size) => usize::try_from(*size).ok(),
+            _ => None,
+        }
+    }
+
+    /// Adds to the body what was kept of received bytes for it; whether the peer is to be made to wait.
+    pub fn keep_input(&mut self, at: Attached<'_>, input: StreamInput) -> bool {
+        self.body.push_input(at, input, self.expected());
+        self.is_over_limit(at)
     }
 
     /// Whether the peer is to be made to wait, as the body is not read.
