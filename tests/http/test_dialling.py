@@ -8,6 +8,7 @@ import hashlib
 import socket
 import ssl
 import time
+import warnings
 import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -444,6 +445,26 @@ async def test_a_waiter_that_gets_an_ended_connection_keeps_its_place(ours: Any)
             await asyncio.gather(*map(fetch, range(6)))
         await thread
     assert served == list(range(6))
+
+
+@pytest.mark.parametrize("kind", [bytes, str])
+async def test_a_connection_with_an_unsent_request_is_not_used_again(ours: Any, kind: type) -> None:
+    """The server has answered early, and reads no more: the next request would wait behind the rest."""
+
+    async def script(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        await peer.send(OK)
+        if peer.number == 0:
+            await peer.gone()
+
+    data = "x" * (20 << 20) if kind is str else b"x" * (20 << 20)
+    async with RawServer(script) as server, ours.ClientSession() as session:
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            async with session.post(server.url, data=data) as response:
+                assert await response.read() == b"ok"
+        async with session.get(server.url, timeout=ours.ClientTimeout(total=5)) as response:
+            assert await response.read() == b"ok"
+        assert server.accepted == 2
 
 
 async def test_a_read_that_is_cancelled_loses_nothing(ours: Any) -> None:

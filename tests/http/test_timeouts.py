@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -272,6 +273,28 @@ async def test_sock_read_counts_silence(client: Any) -> None:
         async with session.get(server.url, timeout=limits) as response:
             with pytest.raises(client.ClientPayloadError):
                 await response.read()
+
+
+@pytest.mark.parametrize("kind", [bytes, str])
+async def test_a_server_that_reads_is_not_silent(ours: Any, kind: type) -> None:
+    """Though all of a large body was handed to the transport at once."""
+    size = 40 << 20
+
+    async def script(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        # More than the kernel keeps: longer than the limit altogether.
+        for _ in range(16):
+            await peer.reader.readexactly(1 << 20)
+            await asyncio.sleep(SHORT / 4)
+        await peer.reader.readexactly(size - (16 << 20))
+        await peer.send(OK)
+
+    data = "x" * size if kind is str else b"x" * size
+    async with RawServer(script) as server, ours.ClientSession() as session:
+        timeout = ours.ClientTimeout(sock_read=SHORT)
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            async with session.post(server.url, data=data, timeout=timeout) as response:
+                assert await response.read() == b"ok"
 
 
 async def test_sock_read_in_the_head(client: Any) -> None:

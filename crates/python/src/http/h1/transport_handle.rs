@@ -135,8 +135,14 @@ impl TransportHandle {
     /// # Errors
     /// What a foreign transport raises.
     pub fn has_unsent(&self, py: Python<'_>) -> PyResult<bool> {
-        let size = self.object(py).call_method0(intern!(py, "get_write_buffer_size"))?;
-        Ok(size.extract::<usize>()? > 0)
+        let size = match self {
+            Self::Stream(stream) => stream.get().write_buffer_size()?,
+            Self::Tls(tls) => tls.get().write_buffer_size(py)?,
+            Self::Foreign(transport) => {
+                transport.bind(py).call_method0(intern!(py, "get_write_buffer_size"))?.extract()?
+            }
+        };
+        Ok(size > 0)
     }
 
     /// Calls a method without arguments, such as `close`.

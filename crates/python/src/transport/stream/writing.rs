@@ -164,6 +164,14 @@ impl StreamTransport {
         }
     }
 
+    /// Bytes that wait to be sent.
+    ///
+    /// # Errors
+    /// RuntimeError on another thread than the loop's.
+    pub fn write_buffer_size(&self) -> PyResult<usize> {
+        self.with_output(|output| output.size())
+    }
+
     #[inline]
     fn send_or_queue(&self, chunks: impl Iterator<Item = Chunk> + Send, turn: Turn) -> PyResult<Written> {
         // No turn will end while the loop does not run.

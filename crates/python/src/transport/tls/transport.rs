@@ -26,6 +26,14 @@ pub struct TlsTransport {
 }
 
 impl TlsTransport {
+    /// Bytes that wait to be sent.
+    ///
+    /// # Errors
+    /// RuntimeError on another thread than the loop's.
+    pub fn write_buffer_size(&self, py: Python<'_>) -> PyResult<usize> {
+        self.protocol.get().write_buffer_size(py)
+    }
+
     /// The transport of `protocol`.
     pub const fn new(protocol: Py<TlsProtocol>) -> Self {
         Self { protocol }
@@ -188,7 +196,7 @@ impl TlsTransport {
 
     /// Return how many bytes wait to be sent.
     fn get_write_buffer_size(&self, py: Python<'_>) -> PyResult<usize> {
-        self.protocol.get().write_buffer_size(py)
+        self.write_buffer_size(py)
     }
 
     /// Set the marks that `get_read_buffer_limits()` returns. Nothing is buffered beyond one read while reading is paused:

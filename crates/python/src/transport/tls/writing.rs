@@ -8,7 +8,6 @@ use super::protocol::TlsProtocol;
 use super::state::{Deferred, TlsPhase, WRITE_HIGH};
 use crate::transport::StreamTransport;
 use crate::transport::chunk::Chunk;
-use crate::transport::flow::Writes;
 
 /// Writes to a lost connection before a warning is logged each time; asyncio's.
 const LATE_WRITES: u32 = 5;
@@ -160,7 +159,7 @@ impl TlsProtocol {
     pub(super) fn write_buffer_size(&self, py: Python<'_>) -> PyResult<usize> {
         let waits = self.with(|state| state.backlog_size)?;
         let queued = match self.stream(py)? {
-            Some(stream) => stream.get().with_output(|output| output.size())?,
+            Some(stream) => stream.get().write_buffer_size()?,
             None => 0,
         };
         Ok(waits + queued)

@@ -296,9 +296,14 @@ impl HttpConnection {
         let py = slf.py();
         let this = slf.get();
         let now = this.now(py)?;
+        let unsent = this.has_unsent(py)?;
         let (wait, exchange, _timer) = this.with_attached(py, |state, at| {
             let timeout = &mut state.read_timeout;
             let timer = timeout.timer.take();
+            if std::mem::replace(&mut timeout.unsent, unsent) || unsent {
+                // The server was reading meanwhile, until some time since the last check.
+                timeout.silent_since = timeout.silent_since.map(|_| now);
+            }
             let (Some(limit), Some(since)) = (timeout.limit, timeout.silent_since) else {
                 return (None, None, timer);
             };

@@ -68,6 +68,8 @@ struct ReadTimeout {
     limit: Option<u64>,
     /// Since when no bytes have come; none while none are awaited.
     silent_since: Option<u64>,
+    /// Whether much of the request was still unsent when that was last seen: silence begins with the end of that.
+    unsent: bool,
     /// The timer, which checks when it is due whether bytes have come since it was set.
     timer: Option<Py<PyAny>>,
 }
@@ -283,11 +285,12 @@ impl HttpConnection {
     /// All of the response is here: the connection goes back to its pool, or is closed.
     fn exchange_ended(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
+        let unsent = self.has_unsent(py)?;
         let (reuse, permit, timer, paused, _exchange) = self.with(|state| {
-            // A body that is still being sent is of no use to the server: the connection cannot serve another. It is
-            // released when its sender has noticed (`sent()`, `close()`).
+            // A body that is not sent yet is of no use to the server: the connection cannot serve another. It is released when
+            // its sender has noticed (`sent()`, `close()`).
             let sending = state.sending == Sending::Body;
-            if sending {
+            if sending || unsent {
                 state.keep_alive = KeepAlive::Close;
             }
             let reuse = state.keep_alive == KeepAlive::Reuse;
@@ -333,6 +336,14 @@ impl HttpConnection {
         match permit {
             Some(permit) => permit.end(py, None),
             None => Ok(()),
+        }
+    }
+
+    /// Whether something of a request waits in the transport.
+    fn has_unsent(&self, py: Python<'_>) -> PyResult<bool> {
+        match self.handle(py)? {
+            Some(handle) => handle.has_unsent(py),
+            None => Ok(false),
         }
     }
 
@@ -393,6 +404,7 @@ impl HttpConnection {
             let timeout = &mut state.read_timeout;
             let limit = timeout.limit?;
             timeout.silent_since = Some(now);
+            timeout.unsent = state.writing_paused;
             timeout.timer.is_none().then_some(limit)
         })?;
         match delay {
