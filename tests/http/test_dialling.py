@@ -328,7 +328,7 @@ async def test_a_session_that_was_not_verified_is_not_resumed_where_it_has_to_be
 
 
 async def test_a_session_is_not_resumed_with_another_certificate_of_the_client(tls: Any) -> None:
-    """What a client has proved by its certificate, a session goes on to say."""
+    """A session stands for what a client has proved by its certificate."""
     context, certificates = tls.client(), tls.server()
     certificates.verify_mode = ssl.CERT_REQUIRED
     certificates.load_verify_locations(tls.authority)
@@ -345,7 +345,7 @@ async def test_a_session_is_not_resumed_with_another_certificate_of_the_client(t
         context.load_cert_chain(tls.server_pem)
         resumptions += [await resumed(server.url, context) for _ in range(2)]
     assert shown[0] == shown[1] != shown[2] == shown[3]
-    # Where nothing can be told of certificates, no session is kept.
+    # Where nothing is known of certificates, no session is kept.
     assert resumptions in ([False, True, False, True], [False] * 4)
 
 

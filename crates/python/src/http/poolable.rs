@@ -12,11 +12,11 @@ use crate::interpreter::{Attached, CloneWith, Identity};
 
 /// How a connection is checked before it is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Check {
+pub enum ReuseCheck {
     /// By what the loop knows of it.
-    State,
+    Known,
     /// By its socket as well: what has arrived since the loop polled is found.
-    Socket,
+    Looked,
 }
 
 /// A class whose instances a pool keeps.
@@ -25,7 +25,7 @@ pub trait Poolable: PyClass {
     ///
     /// # Errors
     /// The exception of a foreign transport; so below.
-    fn is_usable(slf: &Bound<'_, Self>, check: Check) -> PyResult<bool>;
+    fn is_usable(slf: &Bound<'_, Self>, check: ReuseCheck) -> PyResult<bool>;
 
     /// Gives it the permit of a request, which it holds until the request is over.
     ///
@@ -82,7 +82,7 @@ pub trait Home: Debug + Send + Sync {
 /// The methods of a class, by which its instances are called.
 #[derive(Debug)]
 struct Methods {
-    is_usable: fn(&Bound<'_, PyAny>, Check) -> PyResult<bool>,
+    is_usable: fn(&Bound<'_, PyAny>, ReuseCheck) -> PyResult<bool>,
     set_permit: fn(&Bound<'_, PyAny>, Box<dyn ConnectionPermit>) -> PyResult<()>,
     give_up: fn(&Bound<'_, PyAny>) -> PyResult<()>,
 }
@@ -131,7 +131,7 @@ impl PooledConnection {
     ///
     /// # Errors
     /// As it; so below.
-    pub fn is_usable(&self, py: Python<'_>, check: Check) -> PyResult<bool> {
+    pub fn is_usable(&self, py: Python<'_>, check: ReuseCheck) -> PyResult<bool> {
         (self.methods.is_usable)(self.object.bind(py), check)
     }
 

@@ -141,7 +141,8 @@ class Resumption:
 
     A session stands for what both sides have proved in it. So it is resumed for the same host, port and name,
     with the same context as long as its demands are the same, and if the same certificate is shown to the
-    server. Where that cannot be told, no session is kept but of contexts that are made here, which have none.
+    server. Where the certificate cannot be known, no session is kept but of contexts that are made here: they
+    have none.
     """
 
     __slots__ = ("_certificate", "_context", "_names")

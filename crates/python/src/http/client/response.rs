@@ -65,25 +65,16 @@ impl ResponseBase {
     }
 
     /// The head, if its request was sent by a session and the head has come.
-    ///
-    /// # Errors
-    /// RuntimeError on another thread than the loop's.
-    pub fn head(&self, py: Python<'_>) -> PyResult<Option<Arc<ResponseHead>>> {
-        match self.exchange(py) {
-            Some(exchange) => exchange.get().head_if_any(),
-            None => Ok(None),
-        }
+    pub fn head(&self, py: Python<'_>) -> Option<Arc<ResponseHead>> {
+        self.exchange(py).and_then(|exchange| exchange.get().head_if_any().cloned())
     }
 
     /// Releases it if only a mark is needed, as its exchange is over; true if it is done.
-    pub fn release_ended(&self, py: Python<'_>) -> PyResult<bool> {
-        let ended = match self.exchange(py) {
-            Some(exchange) => exchange.get().is_done()?,
-            None => false,
-        };
+    pub fn release_ended(&self, py: Python<'_>) -> bool {
+        let ended = self.exchange(py).is_some_and(|exchange| exchange.get().is_done());
         let done = ended && self.is_simple.load(Ordering::Relaxed);
         self.released.fetch_or(done, Ordering::Relaxed);
-        Ok(done)
+        done
     }
 
     /// Notes whether it is inside its `async with`.
@@ -120,7 +111,7 @@ impl ResponseBase {
         if let Some(status) = self.own_status.peek(py, |status, at| status.clone_with(at)) {
             return Ok(status);
         }
-        match self.head(py)? {
+        match self.head(py) {
             Some(head) => Ok(head.status.into_pyobject(py)?.into_any().unbind()),
             None => Err(PyRuntimeError::new_err(
                 "The response has not started: there is no answer to look at yet",
@@ -222,7 +213,7 @@ impl ResponseBase {
 
     /// Release it if only a mark is needed: true if it is done.
     #[pyo3(name = "_release_ended")]
-    fn py_release_ended(&self, py: Python<'_>) -> PyResult<bool> {
+    fn py_release_ended(&self, py: Python<'_>) -> bool {
         self.release_ended(py)
     }
 
@@ -256,8 +247,7 @@ impl Drop for ResponseBase {
             let exchange = self.exchange.get_mut().take();
             let Some(exchange) = exchange.filter(|_| !*self.released.get_mut()) else { return };
             let exchange = exchange.into_bound(py);
-            // An error on another thread while the loop runs.
-            if exchange.get().is_done().unwrap_or(false) {
+            if exchange.get().is_done() {
                 return;
             }
             let request = match sent {

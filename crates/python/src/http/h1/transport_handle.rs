@@ -139,7 +139,8 @@ impl TransportHandle {
             Self::Stream(stream) => stream.get().write_buffer_size()?,
             Self::Tls(tls) => tls.get().write_buffer_size(py)?,
             Self::Foreign(transport) => {
-                transport.bind(py).call_method0(intern!(py, "get_write_buffer_size"))?.extract()?
+                // One that does not say has nothing, as far as can be known.
+                transport.bind(py).call_method0(intern!(py, "get_write_buffer_size"))?.extract().unwrap_or(0)
             }
         };
         Ok(size > 0)

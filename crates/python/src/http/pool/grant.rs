@@ -13,7 +13,7 @@ use crate::errors::OrRaise;
 use crate::http::failures;
 use crate::http::finish::finish_on;
 use crate::http::guard::{EndGuard, EndWait};
-use crate::http::poolable::{Check, PooledConnection};
+use crate::http::poolable::{PooledConnection, ReuseCheck};
 use crate::interpreter::{Collector, await_future};
 
 use super::{ConnectionPool, Making};
@@ -137,7 +137,7 @@ impl PoolWaiter {
     }
 
     /// Takes the grant.
-    pub fn take<'py>(slf: &Bound<'py, Self>, check: Check) -> PyResult<Grant<'py>> {
+    pub fn take<'py>(slf: &Bound<'py, Self>, check: ReuseCheck) -> PyResult<Grant<'py>> {
         let this = slf.get();
         this.end_guard(slf.py())?;
         let pool = this.pool.bind(slf.py());
@@ -233,7 +233,7 @@ impl PoolWaiter {
 
     /// Take the grant: a connection, or the permit for a new one.
     fn claim<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::take(slf, Check::Socket)?.into_object(slf.py())
+        Self::take(slf, ReuseCheck::Looked)?.into_object(slf.py())
     }
 
     /// Leave the queue; a grant meanwhile goes to the next. From any thread, as a slot's.

@@ -21,7 +21,7 @@ use crate::errors::OrRaise;
 use crate::event_loop::{EventLoop, clock, new_future};
 use crate::http::failures;
 use crate::http::guard::EndWait;
-use crate::http::poolable::{Check, ConnectionPermit, Home, PooledConnection};
+use crate::http::poolable::{ConnectionPermit, Home, PooledConnection, ReuseCheck};
 use crate::interpreter::{Attached, CloneWith, Collector, Identity};
 use crate::transport::set_result;
 
@@ -188,7 +188,7 @@ impl ConnectionPool {
         &self,
         slf: &Bound<'py, Self>,
         checkout: Checkout<IdleConnection>,
-        check: Check,
+        check: ReuseCheck,
     ) -> PyResult<Result<Bound<'py, PyAny>, Pending>> {
         let py = slf.py();
         match checkout {
@@ -210,7 +210,7 @@ impl ConnectionPool {
         &self,
         slf: &Bound<'py, Self>,
         permit: pool::Permit,
-        check: Check,
+        check: ReuseCheck,
     ) -> PyResult<Result<Bound<'py, PyAny>, Pending>> {
         let py = slf.py();
         let now = self.now(py)?;
@@ -239,7 +239,7 @@ impl ConnectionPool {
     pub fn checkout_for<'py>(
         slf: &Bound<'py, Self>,
         key: &PoolKey<ConnectionKey>,
-        check: Check,
+        check: ReuseCheck,
     ) -> PyResult<Grant<'py>> {
         let this = slf.get();
         let now = this.now(slf.py())?;
@@ -346,7 +346,8 @@ impl ConnectionPool {
     /// A connection for `key`, a `ConnectionKey`: one that was idle, or the permit for a new one (`PoolSlot`), or a
     /// place in the queue (`PoolWaiter`). Raises ClientConnectionError once the pool is closed.
     fn checkout<'py>(slf: &Bound<'py, Self>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        Self::checkout_for(slf, &PoolKey::new(ConnectionKey::new(key)?), Check::Socket)?.into_object(slf.py())
+        Self::checkout_for(slf, &PoolKey::new(ConnectionKey::new(key)?), ReuseCheck::Looked)?
+            .into_object(slf.py())
     }
 
     /// The idle connections by key: pairs of the connection and the time since when, in seconds of the loop's clock.

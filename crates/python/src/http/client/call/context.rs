@@ -286,7 +286,7 @@ impl RequestContext {
         let response = response.into_bound(py);
         if !self.release_is_overridden.load(Ordering::Relaxed)
             && let Ok(base) = response.cast::<ResponseBase>()
-            && base.get().release_ended(py)?
+            && base.get().release_ended(py)
         {
             base.get().set_in_context(false);
             return Ok(Ready::nothing(py)?.as_any().clone());

@@ -289,7 +289,7 @@ impl SentRequest {
 fn answer_of(response: &Bound<'_, PyAny>) -> PyResult<(Answer, Option<Py<PyString>>, bool)> {
     let py = response.py();
     if let Ok(base) = response.cast::<ResponseBase>()
-        && let Some(head) = base.get().head(py)?
+        && let Some(head) = base.get().head(py)
     {
         // As a program sees them, for a redirect only.
         let location = if head.status / 100 == 3 {

@@ -15,7 +15,7 @@ use crate::http::client::step::{AwaitedStep, Poll};
 use crate::http::given;
 use crate::http::h1::connection::HttpConnection;
 use crate::http::pool::{ConnectionPool, Grant, PoolSlot, PoolWaiter};
-use crate::http::poolable::{Check, PooledConnection};
+use crate::http::poolable::{PooledConnection, ReuseCheck};
 
 use super::plan::plan_of;
 use super::{Acquired, Hop, HopStage, awaited_again};
@@ -92,10 +92,10 @@ impl Hop {
 
     /// How a connection is checked that it may have: one that turns out to be closed costs a request nothing that can be sent
     /// again.
-    fn check(&mut self, py: Python<'_>) -> PyResult<Check> {
+    fn check(&mut self, py: Python<'_>) -> PyResult<ReuseCheck> {
         let can_be_repeated =
             retry::is_idempotent(self.request.method(py)?.to_str(py)?) && !self.request.has_payload(py)?;
-        Ok(if can_be_repeated { Check::State } else { Check::Socket })
+        Ok(if can_be_repeated { ReuseCheck::Known } else { ReuseCheck::Looked })
     }
 
     /// Waits until another request gives its connection back.

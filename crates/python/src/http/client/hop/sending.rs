@@ -139,7 +139,7 @@ impl Hop {
     /// Ends the wait for the head: it has come, or will not.
     pub(super) fn finish(&mut self, py: Python<'_>, in_flight: InFlight) -> PyResult<Poll<Py<PyAny>>> {
         let exchange = in_flight.exchange.bind(py);
-        if exchange.get().head_if_any()?.is_none() {
+        if exchange.get().head_if_any().is_none() {
             let Err(error) = exchange.get().check(py) else {
                 self.stage = HopStage::Awaiting(in_flight);
                 return Ok(Poll::Early);

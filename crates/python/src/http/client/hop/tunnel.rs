@@ -100,7 +100,7 @@ impl Hop {
     ) -> PyResult<Poll<Py<PyAny>>> {
         let py = slot.py();
         let exchange = tunnel.exchange.get();
-        if exchange.head_if_any()?.is_none() && exchange.check(py).is_ok() {
+        if exchange.head_if_any().is_none() && exchange.check(py).is_ok() {
             self.stage = HopStage::Tunnelling(tunnel, slot.clone().unbind());
             return Ok(Poll::Early);
         }

@@ -17,7 +17,7 @@ use crate::event_loop::{EventLoop, clock, new_future};
 use crate::http::failures;
 use crate::http::h1::exchange::{Exchange, ResponseOptions};
 use crate::http::h1::transport_handle::TransportHandle;
-use crate::http::poolable::Check;
+use crate::http::poolable::ReuseCheck;
 use crate::interpreter::{CloneWith, Collector};
 use crate::transport::{Chunk, NativeProtocol, Received, set_result};
 
@@ -201,7 +201,7 @@ impl HttpConnection {
 
     /// Whether it is connected and not closing.
     fn is_connected(&self, py: Python<'_>) -> PyResult<bool> {
-        self.is_usable(py, Check::State)
+        self.is_usable(py, ReuseCheck::Known)
     }
 
     /// The transport, until it is closed.

@@ -23,7 +23,7 @@ use crate::http::body_source::{BodySource, Source};
 use crate::http::failures::{self, MessageError};
 use crate::http::h1::exchange::{Actions, Exchange, ExchangePhase, ResponseOptions};
 use crate::http::h1::transport_handle::TransportHandle;
-use crate::http::poolable::{Check, ConnectionPermit, Home, Poolable, PooledConnection};
+use crate::http::poolable::{ConnectionPermit, Home, Poolable, PooledConnection, ReuseCheck};
 use crate::http::stream_reader::StreamInput;
 use crate::interpreter::{Attached, CloneWith};
 use crate::transport::{Chunk, NativeProtocol, Received, StreamTransport};
@@ -219,7 +219,10 @@ impl HttpConnection {
     fn on_data(slf: &Bound<'_, Self>, parsed: Parsed) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let Parsed { exchange, actions, outcome, breaks_silence } = parsed;
+        let Parsed { exchange, mut actions, outcome, breaks_silence } = parsed;
+        if let Some(exchange) = &exchange {
+            exchange.get().publish(&mut actions);
+        }
         if breaks_silence {
             let now = this.now(py)?;
             this.with(|state| {
@@ -509,9 +512,9 @@ impl HttpConnection {
     ///
     /// # Errors
     /// The exception of a foreign transport.
-    pub fn is_usable(&self, py: Python<'_>, check: Check) -> PyResult<bool> {
+    pub fn is_usable(&self, py: Python<'_>, check: ReuseCheck) -> PyResult<bool> {
         match self.handle(py)? {
-            Some(handle) => Ok(!handle.is_closing(py)? && (check == Check::State || handle.look(py)?)),
+            Some(handle) => Ok(!handle.is_closing(py)? && (check == ReuseCheck::Known || handle.look(py)?)),
             None => Ok(false),
         }
     }
@@ -558,7 +561,7 @@ impl BodySource for HttpConnection {
 }
 
 impl Poolable for HttpConnection {
-    fn is_usable(slf: &Bound<'_, Self>, check: Check) -> PyResult<bool> {
+    fn is_usable(slf: &Bound<'_, Self>, check: ReuseCheck) -> PyResult<bool> {
         slf.get().is_usable(slf.py(), check)
     }
 

@@ -19,7 +19,7 @@ use crate::transport::set_result;
 impl Exchange {
     /// A future for the head, or None if it is here. Raises the error of a failed exchange.
     fn head_waiter(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        if self.with(|state| state.head.is_some())? {
+        if self.head_if_any().is_some() {
             return Ok(None);
         }
         self.check(py)?;
@@ -39,7 +39,7 @@ impl Exchange {
 
     /// Raise the error of a failed exchange, unless the head is here: the failure is the body's then.
     fn check_head(&self, py: Python<'_>) -> PyResult<()> {
-        if self.with(|state| state.head.is_some())? { Ok(()) } else { self.check(py) }
+        if self.head_if_any().is_some() { Ok(()) } else { self.check(py) }
     }
 
     /// Raise the error of a failed exchange.
@@ -83,7 +83,7 @@ impl Exchange {
         })?;
         this.resume_source(py)?;
         this.decode_more(slf)?;
-        if this.with(|state| matches!(state.phase, ExchangePhase::Ended | ExchangePhase::Failed(_)))? {
+        if this.is_done() {
             set_result(future.bind(py))?;
         }
         Ok(future)
@@ -128,7 +128,7 @@ impl Exchange {
             // It may have been paused as no reader took the body.
             this.resume_source(py)?;
         }
-        if this.with(|state| matches!(state.phase, ExchangePhase::Ended | ExchangePhase::Failed(_)))? {
+        if this.is_done() {
             return this.ended(slf);
         }
         this.decode_more(slf)
@@ -191,7 +191,7 @@ impl Exchange {
     ) -> PyResult<()> {
         let py = slf.py();
         let event_loop = slf.get().event_loop.bind(py);
-        if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? || slf.get().is_done()? {
+        if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? || slf.get().is_done() {
             return Ok(());
         }
         Self::abandon(slf)?;
@@ -224,6 +224,9 @@ impl Exchange {
     /// The connection, until it has received all of the response.
     #[getter(connection)]
     fn py_connection(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        if self.is_done() {
+            return Ok(None);
+        }
         Ok(self.source(py)?.map(Source::into_object))
     }
 
@@ -246,7 +249,7 @@ impl Exchange {
 
     /// Whether nothing more will come of it.
     #[pyo3(name = "is_over")]
-    fn py_is_over(&self) -> PyResult<bool> {
+    fn py_is_over(&self) -> bool {
         self.is_done()
     }
 

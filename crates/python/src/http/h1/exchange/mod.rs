@@ -6,7 +6,8 @@
 mod methods;
 mod state;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
 use pyo3::intern;
@@ -34,6 +35,10 @@ use crate::transport::set_result;
 #[derive(Debug)]
 pub struct Exchange {
     event_loop: Py<PyAny>,
+    /// The head, once it has come: for every thread.
+    head: OnceLock<Arc<ResponseHead>>,
+    /// Whether nothing more will come: likewise.
+    is_over: AtomicBool,
     state: OwnerCell<ExchangeState>,
 }
 
@@ -48,7 +53,6 @@ impl Exchange {
     ) -> PyResult<Bound<'py, Self>> {
         let state = ExchangeState {
             source: Some(source),
-            head: None,
             framing: Framing::Empty,
             phase: ExchangePhase::Waiting,
             delivery: BodyDelivery::Unread,
@@ -66,7 +70,8 @@ impl Exchange {
             raw_bytes: 0,
             options,
         };
-        Bound::new(py, Self { event_loop, state: OwnerCell::new(owner, state) })
+        let (head, is_over) = (OnceLock::new(), AtomicBool::new(false));
+        Bound::new(py, Self { event_loop, head, is_over, state: OwnerCell::new(owner, state) })
     }
 
     /// Opens the state; nothing foreign may run meanwhile.
@@ -96,6 +101,7 @@ impl Exchange {
         let py = slf.py();
         let mut rounds = 0;
         loop {
+            self.publish(&mut actions);
             if actions.input.is_some() || !actions.decoded.is_empty() {
                 self.hand_on(py, &mut actions)?;
             }
@@ -120,6 +126,16 @@ impl Exchange {
                 let error = fault.in_body(py)?;
                 return Self::fail_with_source(slf, error);
             }
+        }
+    }
+
+    /// Shows every thread what the state has come to.
+    pub fn publish(&self, actions: &mut Actions) {
+        if let Some(head) = actions.head.take() {
+            let _first = self.head.set(head);
+        }
+        if actions.ended {
+            self.is_over.store(true, Ordering::Release);
         }
     }
 
@@ -338,13 +354,13 @@ impl Exchange {
     }
 
     /// The head, if it has come.
-    pub fn head_if_any(&self) -> PyResult<Option<Arc<ResponseHead>>> {
-        self.with(|state| state.head.clone())
+    pub fn head_if_any(&self) -> Option<&Arc<ResponseHead>> {
+        self.head.get()
     }
 
     /// Whether nothing more will come of it.
-    pub fn is_done(&self) -> PyResult<bool> {
-        self.with(|state| matches!(state.phase, ExchangePhase::Ended | ExchangePhase::Failed(_)))
+    pub fn is_done(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
     }
 
     /// The body, if all of it has come and it is not read as a stream.
@@ -387,9 +403,8 @@ impl Exchange {
         }
     }
 
-    fn head(&self) -> PyResult<Arc<ResponseHead>> {
-        self.with(|state| state.head.clone())?
-            .ok_or_else(|| PyAssertionError::new_err("the response has not started"))
+    fn head(&self) -> PyResult<&Arc<ResponseHead>> {
+        self.head.get().ok_or_else(|| PyAssertionError::new_err("the response has not started"))
     }
 
     /// Continues to decode pending bytes.

@@ -134,7 +134,6 @@ pub struct ResponseOptions {
 #[derive(Debug)]
 pub struct ExchangeState {
     pub source: Option<Source>,
-    pub head: Option<Arc<ResponseHead>>,
     pub framing: Framing,
     pub phase: ExchangePhase,
     pub delivery: BodyDelivery,
@@ -160,6 +159,8 @@ pub struct ExchangeState {
 /// The actions for when the state is closed: all of them run foreign code.
 #[derive(Debug, Default)]
 pub struct Actions {
+    /// The head, which has come.
+    pub head: Option<Arc<ResponseHead>>,
     /// What was found in received bytes that is not copied.
     pub spans: Vec<Span>,
     /// The same with the memory that it is in.
@@ -189,7 +190,7 @@ impl ExchangeState {
             });
         }
         self.framing = framing;
-        self.head = Some(Arc::new(head));
+        actions.head = Some(Arc::new(head));
         self.phase = ExchangePhase::Receiving;
         actions.wake.extend(self.head_waiter.take());
         Ok(())
