@@ -9,7 +9,7 @@ use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString, PyType};
+use pyo3::types::{PyBytes, PyDict, PyString, PyType};
 use whorl_core::output::{self, Output};
 use whorl_core::sched::assert_nothing_open;
 
@@ -285,6 +285,17 @@ pub fn is_uniquely_referenced<T>(object: &Bound<'_, T>) -> bool {
             let offset = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
             offset > 0 && object.byte_offset(offset).cast::<*mut ffi::PyObject>().read().is_null()
         }
+}
+
+/// The own attributes of an object, as `vars()` has them; none of a class without.
+pub fn own_attributes<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyDict>> {
+    let py = object.py();
+    // SAFETY: the interpreter is attached, and `object` is a live object; the result is a new reference or null with an exception.
+    let attributes = unsafe {
+        let attributes = ffi::PyObject_GenericGetDict(object.as_ptr(), ptr::null_mut());
+        Bound::from_owned_ptr_or_err(py, attributes)
+    };
+    attributes.ok()?.cast_into().ok()
 }
 
 /// A number that `class` loses when it, or a class that it is derived from, is given another attribute; 0 if it has none.

@@ -18,7 +18,7 @@ use super::request::{lower_case_names, version_of};
 use super::target::RequestTarget;
 use crate::errors::OrRaise;
 use crate::event_loop::EventLoop;
-use crate::ffi::class_version;
+use crate::ffi::{class_version, own_attributes};
 use crate::http::given;
 use crate::http::h1::connection::ParserOptions;
 use crate::http::h1::exchange::ResponseOptions;
@@ -152,14 +152,6 @@ impl ClassAsItWas {
     }
 }
 
-/// How many attributes of its own an object has: one that is replaced by a program is one more.
-fn own_attributes(object: &Bound<'_, PyAny>) -> PyResult<usize> {
-    match object.getattr_opt(intern!(object.py(), "__dict__"))? {
-        Some(attributes) => attributes.len(),
-        None => Ok(0),
-    }
-}
-
 /// The native half of `whorl.http.ClientSession`.
 #[pyclass(frozen, subclass, module = "whorl._core")]
 #[derive(Debug)]
@@ -201,8 +193,9 @@ impl SessionBase {
     /// The exception of the session's Python half.
     pub fn is_request_replaced(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
-        let attributes = slf.getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
-        if attributes.contains(intern!(py, "_request"))? {
+        if let Some(attributes) = own_attributes(slf.as_any())
+            && attributes.contains(intern!(py, "_request"))?
+        {
             return Ok(true);
         }
         match slf.get().known()? {
@@ -332,16 +325,17 @@ impl SessionConfig {
     }
 
     /// The numbers of own attributes of the session, its connector and its jar.
-    fn count_attributes(&self, session: &Bound<'_, SessionBase>) -> PyResult<[usize; 3]> {
+    fn count_attributes(&self, session: &Bound<'_, SessionBase>) -> [usize; 3] {
         let py = session.py();
-        let connector = own_attributes(self.connector.bind(py))?;
-        Ok([own_attributes(session)?, connector, own_attributes(self.cookie_jar.bind(py))?])
+        // What a program replaces in an object is one more.
+        [session.as_any(), self.connector.bind(py), self.cookie_jar.bind(py)]
+            .map(|object| own_attributes(object).map_or(0, |attributes| attributes.len()))
     }
 
     /// Whether something that it was made of has changed.
     fn is_stale(&self, session: &Bound<'_, SessionBase>) -> PyResult<bool> {
         let py = session.py();
-        Ok(self.own_attributes != self.count_attributes(session)?
+        Ok(self.own_attributes != self.count_attributes(session)
             || self.classes.iter().any(|class| class.has_changed(py))
             || self.trace_configs.bind(py).len() != self.traced
             || version_of_headers(self.headers.bind(py))? != self.headers_version)
@@ -498,7 +492,7 @@ impl SessionBase {
             cached: TargetCache::new(py, &owner),
             event_loop: event_loop.unbind(),
         };
-        config.own_attributes = config.count_attributes(slf)?;
+        config.own_attributes = config.count_attributes(slf);
         let config = Arc::new(config);
         let _previous = this.config.with(|place| place.replace(config)).or_raise()?;
         Ok(())
