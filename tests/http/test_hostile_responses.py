@@ -254,6 +254,131 @@ async def test_what_a_url_contains_ends_in_invalid_url(ours: Any, url: str) -> N
             await session.get("http://h.test/", proxy=url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a..b/",
+        "http://./",
+        "http://.a/",
+        "HTTP://A..B",
+        "http://\x00/",
+        "http://a\x00b.test/",
+        "http://[fe80::1%25\ud800]/",
+        "http://us%3Aer:x@h.test/",
+        "http://us%3Aer@h.test/",
+    ],
+)
+async def test_hosts_and_users_that_cannot_be_sent(ours: Any, url: str) -> None:
+    """aiohttp ends in a UnicodeError of the codec for internationalised names, or in a ValueError."""
+    async with ours.ClientSession() as session:
+        with pytest.raises(ours.InvalidUrlClientError):
+            await session.get(url)
+        with pytest.raises(ours.InvalidUrlClientError):
+            await session.ws_connect(url)
+
+
+@pytest.mark.parametrize(
+    "location", ["http://a..b/", "http://./", "https://a..b/", "HTTP://A..B", "http://us%3Aer:x@h.test/"]
+)
+async def test_locations_that_cannot_be_requested(ours: Any, location: str) -> None:
+    redirect = raw_response(b"", f"Location: {location}", status="302 Found")
+    async with RawServer(keeping_alive(redirect)) as server, ours.ClientSession() as session:
+        with pytest.raises(ours.InvalidUrlRedirectClientError) as raised:
+            await session.get(server.url)
+    assert "x@" not in str(raised.value)
+
+
+_TOO_LONG = ["http://" + "a" * 64 + ".test/", "http://" + "%61" * 70 + "/", "http://" + "a." * 200 + "test/"]
+
+
+@pytest.mark.parametrize("url", _TOO_LONG, ids=["a label", "an encoded label", "a name"])
+async def test_a_name_that_is_too_long_is_not_found(ours: Any, url: str) -> None:
+    redirect = raw_response(b"", f"Location: {url}", status="302 Found")
+    async with RawServer(keeping_alive(redirect)) as server, ours.ClientSession() as session:
+        for requested in (url, server.url):
+            with pytest.raises(ours.ClientConnectorDNSError):
+                await session.get(requested)
+        with pytest.raises(ours.ClientConnectorDNSError):
+            await session.get("http://h.test/", proxy=url)
+
+
+async def test_a_long_label_is_the_program_s_resolver_s_to_know(ours: Any) -> None:
+    """As is the identifier of a container, of 64 digits."""
+    async with RawServer(keeping_alive(raw_response(b""))) as server:
+        async with ours.ClientSession(connector=ours.TCPConnector(resolver=_Here())) as session:
+            async with session.get(f"http://{'a' * 64}:{server.port}/") as response:
+                assert response.status == 200
+
+
+@pytest.mark.parametrize("error", [UnicodeError("u"), ValueError("v")])
+async def test_a_resolver_that_cannot_encode_a_name(ours: Any, error: Exception) -> None:
+    class Failing(_Here):
+        async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[Any]:
+            raise error
+
+    async with ours.ClientSession(connector=ours.TCPConnector(resolver=Failing())) as session:
+        with pytest.raises(ours.ClientConnectorDNSError) as raised:
+            await session.get("http://h.test/")
+    assert "h.test" in str(raised.value)
+
+
+@pytest.mark.parametrize("place", ["url", "location", "proxy"])
+async def test_credentials_of_a_url_that_latin_1_does_not_have(ours: Any, place: str) -> None:
+    """They are sent in UTF-8 (RFC 7617, section 2.1); aiohttp ends in a UnicodeEncodeError."""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            head, _ = await peer.request()
+            location = f"Location: http://u%E2%82%AC:%E2%82%AC@127.0.0.1:{server.port}/end"
+            if place == "location" and b"/end" not in head:
+                await peer.send(raw_response(b"", location, status="302 Found"))
+            else:
+                await peer.send(raw_response(b""))
+
+    async with RawServer(script) as server, ours.ClientSession() as session:
+        url = f"http://u€:€@127.0.0.1:{server.port}/"
+        if place == "url":
+            await session.get(url)
+        elif place == "location":
+            await session.get(server.url)
+        else:
+            await session.get("http://h.test/", proxy=url)
+        assert base64.b64encode("u€:€".encode()) in server.heads[-1]
+
+
+async def test_a_proxy_s_user_that_cannot_be_sent(ours: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ours.ClientSession(trust_env=True) as session:
+        with pytest.raises(ours.InvalidURL):
+            await session.get("http://h.test/", proxy="http://us%3Aer:x@127.0.0.1:1/")
+        monkeypatch.setenv("http_proxy", "http://us%3Aer:x@127.0.0.1:1/")
+        with pytest.raises(ours.InvalidURL):
+            await session.get("http://h.test/")
+
+
+@pytest.mark.parametrize("of", ["call", "session"])
+async def test_a_location_s_credentials_do_not_replace_the_program_s_field(ours: Any, of: str) -> None:
+    """aiohttp ends in a ValueError, whose cause is the server."""
+    fields = {"headers": {"Authorization": "Bearer mine"}}
+
+    async def script(peer: Peer) -> None:
+        while True:
+            head, _ = await peer.request()
+            location = f"Location: http://u:p@127.0.0.1:{server.port}/end"
+            if b"/end" in head:
+                await peer.send(raw_response(b""))
+            else:
+                await peer.send(raw_response(b"", location, status="302 Found"))
+
+    async with RawServer(script) as server:
+        async with ours.ClientSession(**(fields if of == "session" else {})) as session:
+            async with session.get(server.url, **(fields if of == "call" else {})) as response:
+                assert response.status == 200
+            assert b"Authorization: Bearer mine\r\n" in server.heads[-1]
+            # What the program itself says twice stays an error, as in aiohttp.
+            with pytest.raises(ValueError, match="Cannot combine AUTHORIZATION header"):
+                await session.get(f"http://u:p@127.0.0.1:{server.port}/", headers=fields["headers"])
+
+
 async def test_a_host_that_only_looks_internationalised(ours: Any) -> None:
     """It cannot be decoded, and is shown as it is."""
     async with RawServer(keeping_alive(raw_response(b""))) as server:

@@ -102,9 +102,9 @@ def ceil_timeout(delay: float | None, ceil_threshold: float = 5) -> asyncio.Time
     return asyncio.timeout_at(deadline(asyncio.get_running_loop(), delay, ceil_threshold))
 
 
-def is_timeout(error: OSError) -> bool:
+def is_timeout(error: BaseException) -> bool:
     """Whether it is a timeout of ours: the system's own (``ETIMEDOUT``) has a number."""
-    return error.errno is None and isinstance(error, TimeoutError)
+    return isinstance(error, TimeoutError) and error.errno is None
 
 
 def session_timeout(

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["dialled_host", "host_fault", "host_field", "host_of", "make_url", "without_zone"]
 
+# What no host has: characters that end a line or a field, and half a character.
+_NOT_OF_A_HOST = re.compile("[\\x00-\\x20\\x7f\\ud800-\\udfff]")
+
 # The last label of a host by which it is an IPv4 address, or none: digits, or 0x with digits.
 _NUMBER = re.compile(r"(?:\A|\.)(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?\Z")
 
@@ -46,11 +49,16 @@ def host_fault(url: URL) -> str | None:
     """Returns why no request can go to the host of a URL, or None if one can.
 
     A host whose last label is a number is an IPv4 address or none (the URL standard, section 3.5). Its other
-    forms, such as ``127.1`` and ``0x7f.1``, get past filters of addresses.
+    forms, such as ``127.1`` and ``0x7f.1``, get past filters of addresses. A label that is too long for DNS
+    is no fault: a resolver of the program's may have it, or a proxy.
     """
     host = url.raw_host
     if not host:
         return "has no host" if url.scheme else "has neither a scheme nor a host"
+    if match := _NOT_OF_A_HOST.search(host):
+        return f"has a host with {match[0]!r} in it"
+    if ":" not in host and (host.startswith(".") or ".." in host.rstrip(".")):
+        return "has a host with an empty label: two dots in a row, or one at its beginning"
     if ":" not in host and _NUMBER.search(host) and not is_canonical_ipv4_address(host):
         return "is not a canonical IPv4 address: four decimal numbers up to 255"
     return None

@@ -93,12 +93,25 @@ class BasicAuth(_Credentials):
 
     @classmethod
     def from_url(cls, url: URL, *, encoding: str = "latin1") -> BasicAuth | None:
-        """Returns the user and password of the URL, or None if it has neither."""
+        """Returns the user and password of the URL, or None if it has neither.
+
+        They are sent in UTF-8 if ``encoding`` does not have them.
+
+        :raises TypeError: if ``url`` is no URL
+        :raises ValueError: for a user with a colon, and for what cannot be encoded at all
+        """
         if not isinstance(url, URL):
             raise TypeError(f"url should be yarl.URL instance, not {type(url).__name__}: use yarl.URL(url)")
         if url.raw_user is None and url.raw_password is None:
             return None
-        return make_basic_auth(url.user or "", url.password or "", encoding)
+        login, password = url.user or "", url.password or ""
+        _check_login(login)
+        try:
+            (login + password).encode(encoding)
+        except UnicodeEncodeError:
+            encoding = "utf-8"
+            (login + password).encode(encoding)
+        return make_basic_auth(login, password, encoding)
 
     def encode(self) -> str:
         """Returns the value of the Authorization field."""
@@ -127,7 +140,10 @@ def is_basic_auth(value: object) -> bool:
 
 
 def strip_auth_from_url(url: URL) -> tuple[URL, BasicAuth | None]:
-    """Returns the URL without user and password, and these."""
+    """Returns the URL without user and password, and these.
+
+    :raises ValueError: as :meth:`BasicAuth.from_url`
+    """
     auth = BasicAuth.from_url(url)
     return (url, None) if auth is None else (url.with_user(None), auth)
 

@@ -21,6 +21,7 @@ from ..exceptions import (
     ClientConnectorSSLError,
     ClientProxyConnectionError,
     ConnectionTimeoutError,
+    InvalidURL,
     UnixClientConnectorError,
 )
 from ..helpers import is_ip_address
@@ -29,7 +30,7 @@ from ..urls import without_zone
 from .connector import BaseConnector
 from .fingerprint import Fingerprint
 from .happy_eyeballs import AddrInfoType, addr_infos, interleaved, summary
-from .tcp import TCPConnector
+from .tcp import TCPConnector, lookup_error
 from .tls import Resumption, SSLSetting, context_for, fingerprint_of, resumption
 from .unix import UnixConnector
 
@@ -192,18 +193,20 @@ def _tls_plan(
 async def _resolve(connector: TCPConnector, where: Where, host: str, port: int) -> Addresses:
     try:
         results = await connector._resolve_host(host, port, traces=None)
-    except OSError as error:
+    except InvalidURL:
+        raise
+    except (OSError, ValueError) as error:
         if is_timeout(error):
             raise connection_timeout(where.url) from error
-        raise ClientConnectorDNSError(where.key, error) from error
+        raise lookup_error(where.key, error) from error
     return _addresses(connector, where, host, results)
 
 
 def _addresses(connector: TCPConnector, where: Where, host: str, results: Any) -> Addresses:
     try:
         infos: list[AddrInfoType] = addr_infos(results, connector._family)
-    except OSError as error:
-        raise ClientConnectorDNSError(where.key, error) from error
+    except (OSError, ValueError) as error:
+        raise lookup_error(where.key, error) from error
     if not infos:
         nothing = OSError(f"{host} has no address of the family {connector._family!r}")
         raise ClientConnectorDNSError(where.key, nothing)

@@ -18,7 +18,7 @@ from ..auth.redaction import redacted_url
 from ..environment import FromEnvironment
 from ..exceptions import InvalidURL
 from ..log import client_logger
-from ..urls import host_of, make_url
+from ..urls import host_fault, host_of, make_url
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -42,7 +42,8 @@ def checked_proxy(proxy: StrOrURL) -> URL:
     """Returns the URL of a proxy that a program or the environment names.
 
     :raises TypeError: if it is neither a text nor a URL
-    :raises InvalidURL: if it is no URL, has no host, or has a scheme by which no proxy is spoken to
+    :raises InvalidURL: if it is no URL, has no host, has a scheme by which no proxy is spoken to, or a user
+        or password that cannot be sent
     """
     if "://" not in str(proxy) and isinstance(proxy, str | URL):
         raise InvalidURL(proxy, f"the proxy's URL has no scheme: write http://{redacted_url(proxy)}")
@@ -57,6 +58,12 @@ def checked_proxy(proxy: StrOrURL) -> URL:
         raise InvalidURL(proxy, f"{url.scheme} proxies are not supported: {way_out}")
     if not url.raw_host:
         raise InvalidURL(proxy, "the proxy's URL has no host")
+    if fault := host_fault(url):
+        raise InvalidURL(proxy, f"the proxy's URL {fault}")
+    try:
+        BasicAuth.from_url(url)
+    except ValueError as error:
+        raise InvalidURL(proxy, "the proxy's URL has a user or a password that cannot be sent") from error
     return url
 
 

@@ -17,6 +17,7 @@ from ..exceptions import (
     ClientConnectorError,
     ClientConnectorSSLError,
     ClientProxyConnectionError,
+    InvalidURL,
     ServerFingerprintMismatch,
 )
 from ..helpers import Sentinel, sentinel
@@ -212,10 +213,12 @@ class TCPConnector(BaseConnector):
         try:
             results = await self._resolve_host(host, port, traces=traces)
             infos = addr_infos(results, self._family)
-        except OSError as error:
+        except InvalidURL:
+            raise
+        except (OSError, ValueError) as error:
             if is_timeout(error):
                 raise
-            raise ClientConnectorDNSError(req.connection_key, error) from error
+            raise lookup_error(req.connection_key, error) from error
         if not infos:
             nothing = OSError(f"{host} has no address of the family {self._family!r}")
             raise ClientConnectorDNSError(req.connection_key, nothing)
@@ -292,6 +295,14 @@ class TCPConnector(BaseConnector):
         self, req: ClientRequest | Destination, client_error: type[ClientConnectorError]
     ) -> _ClientErrors:
         return _ClientErrors(req.connection_key, client_error)
+
+
+def lookup_error(key: ConnectionKey, error: OSError | ValueError) -> ClientConnectorDNSError:
+    """The client's exception for a lookup that has failed: by the resolver, or as the host cannot be encoded
+    as a name."""
+    if not isinstance(error, OSError):
+        error = OSError(None, f"{key.host} cannot be looked up: {error}")
+    return ClientConnectorDNSError(key, error)
 
 
 class _ClientErrors:

@@ -51,9 +51,13 @@ def target(
         connector = session._connector
         if connector is not None and url.scheme not in connector.allowed_protocol_schema_set:
             raise NonHttpUrlClientError(url)
-    url, auth = strip_auth_from_url(url)
+    invalid = InvalidUrlRedirectClientError if redirected else InvalidUrlClientError
+    try:
+        url, auth = strip_auth_from_url(url)
+    except ValueError as error:
+        raise invalid(url, "has a user or a password that cannot be sent") from error
     if fault := host_fault(url):
-        raise (InvalidUrlRedirectClientError if redirected else InvalidUrlClientError)(url, fault)
+        raise invalid(url, fault)
     bare = url.with_fragment(None) if url.raw_fragment else url
     subcomponent = host_field(url)
     assert subcomponent is not None

@@ -193,8 +193,12 @@ impl ActiveCall {
         config: &SessionConfig,
         netrc: Option<Py<PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        let of_url = self.target.get().auth.as_ref();
         let redirected = self.call.followed() > 0;
+        let mut of_url = self.target.get().auth.as_ref();
+        // A field that the program has set is not replaced by what a server's Location says.
+        if redirected && of_url.is_some() && self.has_authorization(py, config)? {
+            of_url = None;
+        }
         if self.auth.is_some() && of_url.is_some() && !redirected {
             return Err(PyValueError::new_err(
                 "Cannot combine AUTH argument with credentials encoded in URL",
@@ -222,17 +226,20 @@ impl ActiveCall {
         if self.auth.is_none() {
             self.auth = netrc;
         }
-        let has_field = match (&self.auth, &self.fields) {
-            (None, _) => false,
-            (Some(_), Some(fields)) => fields.contains(py, "Authorization")?,
-            (Some(_), None) => config.fields.contains(b"Authorization"),
-        };
-        if has_field {
+        if self.auth.is_some() && self.has_authorization(py, config)? {
             return Err(PyValueError::new_err(
                 "Cannot combine AUTHORIZATION header with AUTH argument or credentials encoded in URL",
             ));
         }
         Ok(self.auth.as_ref().map(|auth| auth.clone_ref(py)))
+    }
+
+    /// Whether the program has set the Authorization field.
+    fn has_authorization(&self, py: Python<'_>, config: &SessionConfig) -> PyResult<bool> {
+        match &self.fields {
+            Some(fields) => fields.contains(py, "Authorization"),
+            None => Ok(config.fields.contains(b"Authorization")),
+        }
     }
 
     /// The proxy that the call or the session names.
