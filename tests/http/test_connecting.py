@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +94,102 @@ async def test_a_host_that_does_not_exist(client: Any) -> None:
     async with client.ClientSession() as session:
         with pytest.raises(client.ClientConnectorDNSError):
             await session.get("http://nowhere.invalid/", timeout=client.ClientTimeout(total=15))
+
+
+class OneAddress:
+    """Finds one host and port, in any form, for every host."""
+
+    def __init__(self, host: Any, port: Any = None) -> None:
+        self._address = (host, port)
+
+    async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[dict[str, Any]]:
+        found, found_port = self._address
+        where = {"hostname": host, "host": found, "port": port if found_port is None else found_port}
+        return [{**where, "family": socket.AF_INET, "proto": 0, "flags": 0}]
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.1"])
+@pytest.mark.parametrize("port", [int, str])
+async def test_a_resolver_that_finds_what_is_not_numeric(client: Any, host: str, port: Any) -> None:
+    """The loop looks it up once more."""
+    async with RawServer(keeping_alive()) as server:
+        resolver = OneAddress(host, port(server.port))
+        async with client.ClientSession(connector=client.TCPConnector(resolver=resolver)) as session:
+            assert await _get(session, f"http://a.test:{server.port}/") == b"ok"
+            # By the cached result.
+            assert await _get(session, f"http://a.test:{server.port}/", headers={"Connection": "close"})
+            assert await _get(session, f"http://a.test:{server.port}/") == b"ok"
+
+
+@pytest.mark.parametrize("host", ["nosuch.invalid", ""])
+async def test_a_resolver_that_finds_a_name_that_does_not_exist(client: Any, host: str) -> None:
+    connector = client.TCPConnector(resolver=OneAddress(host))
+    async with client.ClientSession(connector=connector) as session:
+        with pytest.raises(client.ClientConnectorError):
+            await session.get("http://a.test/")
+        await assert_nothing_acquired(connector)
+
+
+@pytest.mark.parametrize("host", ["\ud800", "a" * 64, "a..b"])
+async def test_a_resolver_that_finds_what_is_no_name(ours: Any, host: str) -> None:
+    """aiohttp ends in a UnicodeError."""
+    connector = ours.TCPConnector(resolver=OneAddress(host))
+    async with ours.ClientSession(connector=connector) as session:
+        with pytest.raises(ours.ClientConnectorError):
+            await session.get("http://a.test/")
+        await assert_nothing_acquired(connector)
+
+
+async def test_a_name_of_a_resolver_s_may_be_the_program_s_to_connect_to(client: Any) -> None:
+    """As in connectors that speak SOCKS, whose proxy looks it up."""
+    seen = []
+
+    class Connector(client.TCPConnector):  # type: ignore[misc,name-defined]
+        async def _wrap_create_connection(self, *args: Any, addr_infos: Any, **options: Any) -> Any:
+            seen.append(addr_infos[0][4][0])
+            infos = [(*info[:4], ("127.0.0.1", info[4][1])) for info in addr_infos]
+            return await super()._wrap_create_connection(*args, addr_infos=infos, **options)
+
+    async with RawServer(keeping_alive()) as server:
+        connector = Connector(resolver=OneAddress("far.invalid"))
+        async with client.ClientSession(connector=connector) as session:
+            assert await _get(session, f"http://a.test:{server.port}/") == b"ok"
+    assert seen == ["far.invalid"]
+
+
+# Unix-domain sockets.
+
+
+@pytest.mark.parametrize("kind", [str, Path, os.fsencode])
+async def test_a_path_in_any_form(client: Any, kind: Any, tmp_path: Path) -> None:
+    path = kind(str(tmp_path / "s\udcff.sock"))
+    async with await asyncio.start_unix_server(_answer, path):
+        async with client.ClientSession(connector=client.UnixConnector(path=path)) as session:
+            assert await _get(session, "http://a.test/") == b"ok"
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(OK)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("none", "No such file or directory"), ("\udcff", "No such file or directory"), ("x" * 200, "too long")],
+)
+async def test_a_path_that_leads_nowhere(client: Any, name: str, reason: str, tmp_path: Path) -> None:
+    path = str(tmp_path / name)
+    connector = client.UnixConnector(path=path)
+    async with client.ClientSession(connector=connector) as session:
+        with pytest.raises(client.client_exceptions.UnixClientConnectorError) as raised:
+            await session.get("http://a.test/")
+        assert raised.value.path == path
+        assert reason in str(raised.value.os_error)
+        await assert_nothing_acquired(connector)
 
 
 async def test_one_of_several_waiters_for_a_lookup_is_cancelled(client: Any) -> None:

@@ -322,6 +322,18 @@ async def test_a_resolver_that_cannot_encode_a_name(ours: Any, error: Exception)
     assert "h.test" in str(raised.value)
 
 
+async def test_an_error_of_a_receiver_during_a_lookup_stays_the_program_s(client: Any) -> None:
+    async def receive(*args: Any) -> None:
+        raise ValueError("of the program")
+
+    config = client.TraceConfig()
+    config.on_dns_resolvehost_start.append(receive)
+    connector = client.TCPConnector(resolver=_Here())
+    async with client.ClientSession(connector=connector, trace_configs=[config]) as session:
+        with pytest.raises(ValueError, match="of the program"):
+            await session.get("http://h.test/")
+
+
 @pytest.mark.parametrize("place", ["url", "location", "proxy"])
 async def test_credentials_of_a_url_that_latin_1_does_not_have(ours: Any, place: str) -> None:
     """They are sent in UTF-8 (RFC 7617, section 2.1); aiohttp ends in a UnicodeEncodeError."""

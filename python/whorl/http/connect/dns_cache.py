@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..abc import AbstractResolver, ResolveResult
-from ..exceptions import ClientConnectionError, InvalidUrlClientError
+from ..exceptions import ClientConnectionError, InvalidURL, InvalidUrlClientError
 from ..helpers import is_canonical_ipv4_address, is_ip_address
 
 if TYPE_CHECKING:
@@ -172,7 +172,13 @@ class DNSCache:
             lookup.task.cancel()
 
     async def _look_up(self, host: str, port: int) -> list[ResolveResult]:
-        addresses = await self._resolver.resolve(host, port, family=self._family)
+        try:
+            addresses = await self._resolver.resolve(host, port, family=self._family)
+        except InvalidURL:
+            raise
+        except ValueError as error:
+            # A UnicodeError, mostly: names are encoded for DNS.
+            raise OSError(None, f"{host} cannot be looked up: {error}") from error
         if not addresses:
             raise OSError(None, f"{type(self._resolver).__name__} has no address for {host!r}")
         return addresses

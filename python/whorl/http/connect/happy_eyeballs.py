@@ -14,7 +14,16 @@ from whorl import _core
 if TYPE_CHECKING:
     from ..abc import ResolveResult
 
-__all__ = ["AddrInfoType", "SocketFactoryType", "addr_infos", "dial", "interleaved", "summary"]
+__all__ = [
+    "AddrInfoType",
+    "SocketFactoryType",
+    "addr_infos",
+    "dial",
+    "interleaved",
+    "is_numeric",
+    "numeric",
+    "summary",
+]
 
 AddrInfoType = tuple[int, int, int, str, tuple[Any, ...]]
 """An address as :func:`socket.getaddrinfo` gives it: family, type, protocol, name, address."""
@@ -44,14 +53,51 @@ def addr_infos(results: Sequence[ResolveResult], family: int) -> list[AddrInfoTy
     return infos
 
 
+def is_numeric(info: AddrInfoType) -> bool:
+    """Whether an address needs no lookup: its host is an IP address, its port a number."""
+    host, port = info[4][:2]
+    if not isinstance(port, int):
+        return False
+    try:
+        socket.inet_pton(info[0], host)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+async def numeric(
+    infos: Sequence[AddrInfoType], loop: asyncio.AbstractEventLoop, family: int
+) -> list[AddrInfoType]:
+    """The addresses, in place of those that are names what the loop finds for them.
+
+    :raises OSError: if nothing is found for any
+    """
+    found: list[AddrInfoType] = []
+    first_error: OSError | None = None
+    for info in infos:
+        if is_numeric(info):
+            found.append(info)
+            continue
+        host, port = info[4][:2]
+        try:
+            found += await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        except ValueError as error:
+            first_error = first_error or OSError(None, str(error))
+        except OSError as error:
+            first_error = first_error or error
+    if not found and first_error is not None:
+        raise first_error
+    return found
+
+
 def _scope(name: str) -> int:
     if not name:
         return 0
-    if name.isdigit():
+    if name.isascii() and name.isdigit():
         return int(name)
     try:
         return socket.if_nametoindex(name)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise OSError(errno.ENODEV, f"the zone {name} is no interface of this machine") from error
 
 

@@ -6,6 +6,7 @@ the connector, a resolver, a maker of sockets. Then the connector's coroutine ma
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable
@@ -21,7 +22,6 @@ from ..exceptions import (
     ClientConnectorSSLError,
     ClientProxyConnectionError,
     ConnectionTimeoutError,
-    InvalidURL,
     UnixClientConnectorError,
 )
 from ..helpers import is_ip_address
@@ -29,8 +29,8 @@ from ..timeouts import is_timeout
 from ..urls import without_zone
 from .connector import BaseConnector
 from .fingerprint import Fingerprint
-from .happy_eyeballs import AddrInfoType, addr_infos, interleaved, summary
-from .tcp import TCPConnector, lookup_error
+from .happy_eyeballs import AddrInfoType, addr_infos, interleaved, is_numeric, numeric, summary
+from .tcp import TCPConnector
 from .tls import Resumption, SSLSetting, context_for, fingerprint_of, resumption
 from .unix import UnixConnector
 
@@ -65,7 +65,8 @@ _LOOP: Final = {
 
 
 class Where(NamedTuple):
-    """What a connection leads to, for errors."""
+    """What a connection leads to: a host by its key, the proxy of one, or a Unix-domain socket. Errors show
+    it."""
 
     url: URL
     key: ConnectionKey
@@ -77,7 +78,7 @@ TlsPlan = tuple[ssl_module.SSLContext, str, Resumption | None, float | None, Fin
 """A context, the name that the certificate must have, what resumes a session, seconds for the shutdown, and a
 fingerprint."""
 
-Addresses = list[tuple[Any, ...]] | list[str]
+Addresses = list[tuple[Any, ...]] | list[bytes]
 
 DialPlan = tuple[
     Where,
@@ -109,7 +110,7 @@ def dial_plan(connector: BaseConnector, destination: ClientRequest | _core.Reque
         return None
     if isinstance(connector, UnixConnector) and _is_ours(connector, _UNIX):
         where = Where(destination.url, key, connector.path)
-        return where, [connector.path], connector._factory, None, [], None, None
+        return where, [os.fsencode(connector.path)], connector._factory, None, [], None, None
     if not isinstance(connector, TCPConnector) or not _is_ours(connector, _TCP):
         return None
     if not isinstance(destination, _core.RequestTarget) and destination.proxy is not None:
@@ -193,23 +194,39 @@ def _tls_plan(
 async def _resolve(connector: TCPConnector, where: Where, host: str, port: int) -> Addresses:
     try:
         results = await connector._resolve_host(host, port, traces=None)
-    except InvalidURL:
-        raise
-    except (OSError, ValueError) as error:
+    except OSError as error:
         if is_timeout(error):
             raise connection_timeout(where.url) from error
-        raise lookup_error(where.key, error) from error
-    return _addresses(connector, where, host, results)
+        raise ClientConnectorDNSError(where.key, error) from error
+    addresses = _addresses(connector, where, host, results)
+    return addresses if isinstance(addresses, list) else await addresses
 
 
-def _addresses(connector: TCPConnector, where: Where, host: str, results: Any) -> Addresses:
+def _addresses(
+    connector: TCPConnector, where: Where, host: str, results: Any
+) -> Addresses | Awaitable[Addresses]:
     try:
-        infos: list[AddrInfoType] = addr_infos(results, connector._family)
-    except (OSError, ValueError) as error:
-        raise lookup_error(where.key, error) from error
+        infos = addr_infos(results, connector._family)
+    except OSError as error:
+        raise ClientConnectorDNSError(where.key, error) from error
     if not infos:
         nothing = OSError(f"{host} has no address of the family {connector._family!r}")
         raise ClientConnectorDNSError(where.key, nothing)
+    if all(map(is_numeric, infos)):
+        return _ordered(connector, infos)
+    return _look_up_names(connector, where, infos)
+
+
+async def _look_up_names(connector: TCPConnector, where: Where, infos: list[AddrInfoType]) -> Addresses:
+    """The addresses for those of a resolver that returns names."""
+    try:
+        infos = await numeric(infos, connector._loop, connector._family)
+    except OSError as error:
+        raise ClientConnectorDNSError(where.key, error) from error
+    return _ordered(connector, infos)
+
+
+def _ordered(connector: TCPConnector, infos: list[AddrInfoType]) -> Addresses:
     if len(infos) > 1:
         first = connector._interleave or (1 if connector._happy_eyeballs_delay is not None else None)
         if first:

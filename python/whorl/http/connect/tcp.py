@@ -17,7 +17,6 @@ from ..exceptions import (
     ClientConnectorError,
     ClientConnectorSSLError,
     ClientProxyConnectionError,
-    InvalidURL,
     ServerFingerprintMismatch,
 )
 from ..helpers import Sentinel, sentinel
@@ -213,12 +212,10 @@ class TCPConnector(BaseConnector):
         try:
             results = await self._resolve_host(host, port, traces=traces)
             infos = addr_infos(results, self._family)
-        except InvalidURL:
-            raise
-        except (OSError, ValueError) as error:
+        except OSError as error:
             if is_timeout(error):
                 raise
-            raise lookup_error(req.connection_key, error) from error
+            raise ClientConnectorDNSError(req.connection_key, error) from error
         if not infos:
             nothing = OSError(f"{host} has no address of the family {self._family!r}")
             raise ClientConnectorDNSError(req.connection_key, nothing)
@@ -297,14 +294,6 @@ class TCPConnector(BaseConnector):
         return _ClientErrors(req.connection_key, client_error)
 
 
-def lookup_error(key: ConnectionKey, error: OSError | ValueError) -> ClientConnectorDNSError:
-    """The client's exception for a lookup that has failed: by the resolver, or as the host cannot be encoded
-    as a name."""
-    if not isinstance(error, OSError):
-        error = OSError(None, f"{key.host} cannot be looked up: {error}")
-    return ClientConnectorDNSError(key, error)
-
-
 class _ClientErrors:
     """Raises errors of the operating system and of TLS as the client's exceptions."""
 
@@ -329,3 +318,6 @@ class _ClientErrors:
             raise ClientConnectorSSLError(self._key, error) from error
         if isinstance(error, OSError) and not is_timeout(error):
             raise self._class(self._key, error) from error
+        if isinstance(error, UnicodeError):
+            # A resolver has returned a name, which the loop looks up.
+            raise ClientConnectorDNSError(self._key, OSError(None, str(error))) from error

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::PyBytes;
 use rustix::net::{SocketAddrAny, SocketAddrUnix};
 
 use crate::errors::OrRaise;
@@ -46,17 +46,17 @@ pub fn shown_address(address: &SocketAddrAny) -> String {
     }
 }
 
-/// An address as Python gives it: `(host, port)` or `(host, port, flow, scope)` with a numeric host, or a path.
+/// An address as Python gives it: `(host, port)` or `(host, port, flow, scope)` with a numeric host, or the bytes of a path.
 ///
 /// # Errors
 /// ValueError for a host that is no address, OSError for a path that is too long.
 pub fn address_of(address: &Bound<'_, PyAny>) -> PyResult<SocketAddrAny> {
-    if let Ok(path) = address.cast::<PyString>() {
-        let path = path.to_str()?;
+    if let Ok(path) = address.cast::<PyBytes>() {
+        let path = path.as_bytes();
         // A name that begins with a NUL is abstract (Linux).
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let Some(name) = path.strip_prefix('\0') {
-            return Ok(SocketAddrUnix::new_abstract_name(name.as_bytes()).or_raise()?.into());
+        if let Some(name) = path.strip_prefix(b"\0") {
+            return Ok(SocketAddrUnix::new_abstract_name(name).or_raise()?.into());
         }
         return Ok(SocketAddrUnix::new(path).or_raise()?.into());
     }

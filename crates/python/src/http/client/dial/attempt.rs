@@ -1,7 +1,7 @@
 //! How an attempt to connect to an address has failed.
 
 use rustix::io::Errno;
-use rustix::net::SocketAddrAny;
+use rustix::net::{AddressFamily, SocketAddrAny};
 
 use crate::http::client::address::{Candidate, shown_address};
 use crate::transport::ConnectError;
@@ -16,17 +16,20 @@ pub(super) struct AttemptError {
 impl AttemptError {
     /// Of the attempt to connect to `candidate`, from one of `local`.
     pub(super) fn of(candidate: &Candidate, local: &[SocketAddrAny], error: ConnectError) -> Self {
-        let lower = |errno: Errno| {
-            let text = std::io::Error::from(errno).to_string();
-            text.split(" (os error").next().unwrap_or_default().to_lowercase()
-        };
         match error {
+            // The exception for it has the path.
+            ConnectError::Connect(errno) if candidate.address.address_family() == AddressFamily::UNIX => {
+                Self { errno, text: text_of(errno) }
+            }
             ConnectError::Connect(errno) => {
                 Self { errno, text: format!("Connect call failed {}", candidate.shown) }
             }
             ConnectError::Bind(number, errno) => {
                 let address = local.get(number).map(shown_address).unwrap_or_default();
-                let text = format!("error while attempting to bind on address {address}: {}", lower(errno));
+                let text = format!(
+                    "error while attempting to bind on address {address}: {}",
+                    text_of(errno).to_lowercase()
+                );
                 Self { errno, text }
             }
             ConnectError::NoLocalAddress => Self {
@@ -35,4 +38,10 @@ impl AttemptError {
             },
         }
     }
+}
+
+/// What the system says of an error.
+fn text_of(errno: Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }

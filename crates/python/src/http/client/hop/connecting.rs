@@ -171,8 +171,15 @@ impl Hop {
         let scope = self.scope.clone_ref(py);
         let config = &scope.get().config;
         self.check_open(py)?;
-        let candidates =
-            addresses.try_iter()?.map(|address| Candidate::of(&address?)).collect::<PyResult<Vec<_>>>()?;
+        let candidates = addresses.try_iter()?.map(|address| Candidate::of(&address?)).collect();
+        let candidates: Vec<_> = match candidates {
+            Ok(candidates) => candidates,
+            Err(error) => {
+                let error: PyErr = error;
+                let step = given::step(py, intern!(py, "connector_error"))?;
+                return Err(PyErr::from_value(step.call1((plan.get_item(0)?, error.value(py)))?));
+            }
+        };
         let (plan, new) = plan_of(plan)?;
         let event_loop = config.event_loop.bind(py).cast::<EventLoop>()?;
         let dial = Dial::begin(event_loop, plan, candidates)?;
