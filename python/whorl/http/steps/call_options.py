@@ -8,6 +8,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from .. import hdrs
+from ..arguments import header_fields
 from ..auth.basic import is_basic_auth
 from ..connect.proxies import checked_proxy
 from ..connect.tls import SSLSetting, merge_ssl_params
@@ -66,11 +67,10 @@ def check_auth(auth: object) -> None:
 
 
 def headers_for_proxy(session: ClientSession, headers: LooseHeaders | None) -> CIMultiDict[str]:
-    """The session's fields and the call's own ones for the proxy; the session's credentials are for the
-    servers, and no proxy's business."""
-    result = session._prepare_headers(headers)
-    given = CIMultiDict(headers or ())
-    for name in (hdrs.AUTHORIZATION, hdrs.COOKIE):
-        if name not in given:
-            result.popall(name, None)
+    """The call's own fields for the proxy, and the User-Agent field of the session: its other fields are for
+    the servers."""
+    result = header_fields(headers, "proxy_headers")
+    agent = session._default_headers.get(hdrs.USER_AGENT)
+    if agent is not None:
+        result.setdefault(hdrs.USER_AGENT, agent)
     return result
