@@ -79,6 +79,8 @@ class ClientSession(_core.SessionBase):
             async with session.get("https://example.org/") as response:
                 print(response.status, await response.text())
 
+    :param auth: the credentials of requests that have none of their own. Without a ``base_url`` every host
+        gets them that a request goes to, by a redirect as well. Deprecated in aiohttp, as ``proxy_auth``
     :param base_url: joined with the URLs of requests that are relative; its path has to end with a slash
     :param connector: makes and keeps the connections; a :class:`TCPConnector` by default
     :param cookies: cookies to begin with
@@ -456,7 +458,8 @@ class ClientSession(_core.SessionBase):
 
     @property
     def auth(self) -> BasicAuth | None:
-        """The credentials of every request to the session's origin."""
+        """The credentials of requests that have none of their own: to the origin of ``base_url``, or without
+        one to any host, to which a redirect may lead."""
         return self._default_auth
 
     @property

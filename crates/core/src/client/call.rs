@@ -131,7 +131,7 @@ pub enum Action {
     Fail,
 }
 
-/// Whether the next request has the credentials of the one before.
+/// Whether the next request has the credentials that the call was given: those of a session are the session's to add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Credentials {

@@ -3,8 +3,8 @@
 //! A caller calls [`redirect`] first; then it resolves the address of the field `Location` against that of the request,
 //! and checks by [`Origin`] whether credentials may go there.
 
-/// Header fields of a request that are dropped when a redirect leads to another origin; so do credentials that were
-/// given in other ways, and cookies given with the request.
+/// Header fields of a request that are dropped when a redirect leads to another origin; so are credentials that were
+/// given to the request in other ways, and its cookies. Those of a session that has no origin are for every request.
 pub const CREDENTIAL_FIELDS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
 /// Header fields of a request that say something of its body, and go when the body does (RFC 9110, section 15.4).
@@ -95,8 +95,8 @@ pub fn redirect(context: &RedirectContext<'_>) -> Redirect {
     }
 }
 
-/// Scheme, host and port (RFC 6454). Credentials belong to one origin: a redirect from `http` to `https` leaves it, and
-/// one to another port, too.
+/// Scheme, host and port (RFC 6454). The credentials of a request belong to one origin: a redirect from `http` to `https`
+/// leaves it, and so does one to another port.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
     scheme: &'a str,

@@ -99,7 +99,7 @@ pub struct SessionConfig {
     pub all_fields: FieldLines,
     /// The names of automatic fields that requests do not have, in lower case.
     pub skipped: Vec<Vec<u8>>,
-    /// The credentials of every request to the session's origin.
+    /// The credentials of requests that have none of their own: to the origin of `base_url`, or without one to any.
     pub auth: Option<Py<PyAny>>,
     /// The origin of `base_url`.
     pub base_origin: Option<Py<PyAny>>,
