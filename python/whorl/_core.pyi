@@ -21,6 +21,7 @@ from yarl import URL
 from whorl._core_streams import StreamIteratorBase as StreamIteratorBase
 from whorl._core_streams import StreamRead as StreamRead
 from whorl._core_streams import StreamReaderBase as StreamReaderBase
+from whorl.http.context import _RequestContextManager as _RequestContext
 from whorl.http.response import ClientResponse
 
 __all__ = [
@@ -404,13 +405,15 @@ def give_steps(steps: object) -> None: ...
 def fill_slot(slot: PoolSlot, connection: HttpConnection) -> None: ...
 def class_versions(classes: Sequence[type]) -> tuple[int, ...] | None: ...
 def interleaved(families: list[int], first: int) -> list[int]: ...
+
+# The native class, which is registered as a subclass; or the class itself, where a tool responds.
 def new_request(
     session: SessionBase,
     method: str,
     url: object,
     allow_redirects: object | None,
     options: Mapping[str, object],
-) -> _RequestContextManager: ...
+) -> _RequestContext: ...
 def own_request(
     session: SessionBase, method: str, url: object, options: Mapping[str, object]
 ) -> _RequestContextManager: ...

@@ -43,6 +43,34 @@ async def main(session: aiohttp.ClientSession, given: dict[str, str]) -> None:
     async with session.ws_connect("http://x/", heartbeat=3.5, protocols=["a"], max_msg_size=0) as ws:
         text = await ws.receive_str()
 
+def later(session: aiohttp.ClientSession) -> aiohttp.client._RequestContextManager:
+    return session.get("http://x/")
+
+async def retried(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    if (response := await handler(request)).ok:
+        return response
+    return await handler(request)
+
+class Signing:
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        request.headers["X-Signature"] = "1"
+        return await handler(request)
+
+middlewares: list[aiohttp.ClientMiddlewareType] = [
+    retried,
+    Signing(),
+    aiohttp.DigestAuthMiddleware("a", "b"),
+]
+
+async def of_a_number(request: int, handler: aiohttp.ClientHandlerType) -> str:
+    return ""
+
+wrong_middleware: aiohttp.ClientMiddlewareType = of_a_number  # wrong: Incompatible types in assignment
+
 async def wrong(session: aiohttp.ClientSession) -> None:
     await session.get("http://x/", verify=False)  # wrong: "verify"
     await session.options("http://x/", headers={"a": 1})  # wrong: "headers"
@@ -89,6 +117,15 @@ def test_type_checkers_know_them(tmp_path: Path) -> None:
     }
     assert found.keys() == expected.keys(), done.stdout + done.stderr
     assert all(expected[number] in text for number, text in found.items()), done.stdout
+
+
+async def test_a_request_is_of_the_class_that_its_type_says(ours: Any) -> None:
+    """In aiohttp that is a parameterized generic, which ``isinstance()`` does not take."""
+    async with RawServer(keeping_alive()) as server, ours.ClientSession() as session:
+        request = session.get(server.url)
+        assert isinstance(request, ours.client._RequestContextManager)
+        async with request as response:
+            assert response.status == 200
 
 
 def test_the_types_are_those_of_what_takes_them() -> None:

@@ -53,7 +53,13 @@ class _BaseRequestContextManager(Coroutine[Any, Any, _T], Generic[_T]):
 
 
 class _RequestContextManager(_BaseRequestContextManager["ClientResponse"]):
+    """The result of a request: to be awaited, or entered with ``async with``. That of a session's own is
+    native, and an instance of this class to ``isinstance()`` and type checkers."""
+
     __slots__ = ()
+
+
+_RequestContextManager.register(_core._RequestContextManager)
 
 
 class _WSRequestContextManager(_BaseRequestContextManager["ClientWebSocketResponse[Any]"]):

@@ -8,7 +8,7 @@ import traceback
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -53,9 +53,6 @@ if TYPE_CHECKING:
     from .websocket.client import ClientWebSocketResponse
 
 __all__ = ["ClientSession", "request"]
-
-RequestContext: TypeAlias = _RequestContextManager | _core._RequestContextManager
-"""The result of a request: to be awaited, or entered with ``async with``."""
 
 CharsetResolver = Callable[[ClientResponse, bytes], str]
 RaiseForStatus = bool | Callable[[ClientResponse], Awaitable[None]]
@@ -241,7 +238,7 @@ class ClientSession(_core.SessionBase):
 
     # Requests.
 
-    def request(self, method: str, url: StrOrURL, **kwargs: Unpack[RequestOptions]) -> RequestContext:
+    def request(self, method: str, url: StrOrURL, **kwargs: Unpack[RequestOptions]) -> _RequestContextManager:
         """Send a request; the result is awaited, or entered with ``async with``.
 
         :param method: any token
@@ -283,42 +280,44 @@ class ClientSession(_core.SessionBase):
 
     def get(
         self, url: StrOrURL, *, allow_redirects: bool = True, **kwargs: Unpack[OptionsWithoutRedirects]
-    ) -> RequestContext:
+    ) -> _RequestContextManager:
         """Send a GET request; see :meth:`request`."""
         return _core.new_request(self, hdrs.METH_GET, url, allow_redirects or False, kwargs)
 
     def options(
         self, url: StrOrURL, *, allow_redirects: bool = True, **kwargs: Unpack[OptionsWithoutRedirects]
-    ) -> RequestContext:
+    ) -> _RequestContextManager:
         """Send an OPTIONS request; see :meth:`request`."""
         return _core.new_request(self, hdrs.METH_OPTIONS, url, allow_redirects or False, kwargs)
 
     def head(
         self, url: StrOrURL, *, allow_redirects: bool = False, **kwargs: Unpack[OptionsWithoutRedirects]
-    ) -> RequestContext:
+    ) -> _RequestContextManager:
         """Send a HEAD request; redirects are not followed by default. See :meth:`request`."""
         return _core.new_request(self, hdrs.METH_HEAD, url, allow_redirects or False, kwargs)
 
     def post(
         self, url: StrOrURL, *, data: Any = None, **kwargs: Unpack[OptionsWithoutData]
-    ) -> RequestContext:
+    ) -> _RequestContextManager:
         """Send a POST request; see :meth:`request`."""
         kwargs["data"] = data  # type: ignore[typeddict-unknown-key]  # a key of RequestOptions
         return _core.new_request(self, hdrs.METH_POST, url, None, kwargs)
 
-    def put(self, url: StrOrURL, *, data: Any = None, **kwargs: Unpack[OptionsWithoutData]) -> RequestContext:
+    def put(
+        self, url: StrOrURL, *, data: Any = None, **kwargs: Unpack[OptionsWithoutData]
+    ) -> _RequestContextManager:
         """Send a PUT request; see :meth:`request`."""
         kwargs["data"] = data  # type: ignore[typeddict-unknown-key]  # a key of RequestOptions
         return _core.new_request(self, hdrs.METH_PUT, url, None, kwargs)
 
     def patch(
         self, url: StrOrURL, *, data: Any = None, **kwargs: Unpack[OptionsWithoutData]
-    ) -> RequestContext:
+    ) -> _RequestContextManager:
         """Send a PATCH request; see :meth:`request`."""
         kwargs["data"] = data  # type: ignore[typeddict-unknown-key]  # a key of RequestOptions
         return _core.new_request(self, hdrs.METH_PATCH, url, None, kwargs)
 
-    def delete(self, url: StrOrURL, **kwargs: Unpack[RequestOptions]) -> RequestContext:
+    def delete(self, url: StrOrURL, **kwargs: Unpack[RequestOptions]) -> _RequestContextManager:
         """Send a DELETE request; see :meth:`request`."""
         return _core.new_request(self, hdrs.METH_DELETE, url, None, kwargs)
 

@@ -167,7 +167,7 @@ class DigestAuthMiddleware:
             rejections += 1
             if rejections > 1 and (rejections > 2 or self._challenge.get("stale", "").lower() != "true"):
                 return response
-            response.release()
+            _ = response.release()
             signed = True
 
     # Challenges.

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..client_request import ClientRequest
+    from ..response import ClientResponse
 
 __all__ = ["ClientHandlerType", "ClientMiddlewareType", "build_client_middlewares"]
 
-ClientHandlerType = Callable[[Any], Awaitable[Any]]
-"""Sends a request (a ClientRequest) and returns its response (a ClientResponse)."""
+ClientHandlerType = Callable[["ClientRequest"], Awaitable["ClientResponse"]]
+"""Sends a request and returns its response."""
 
-ClientMiddlewareType = Callable[[Any, ClientHandlerType], Awaitable[Any]]
+ClientMiddlewareType = Callable[["ClientRequest", ClientHandlerType], Awaitable["ClientResponse"]]
 """Takes a request and the handler that sends it; may change the request, call the handler any number of
 times, and returns a response."""
 
@@ -26,7 +30,7 @@ def build_client_middlewares(
 
 def _around(middleware: ClientMiddlewareType, handler: ClientHandlerType) -> ClientHandlerType:
     # A function of its own, for the two names; no coroutine, as the middleware's is awaited in its place.
-    def handle(request: Any) -> Awaitable[Any]:
+    def handle(request: ClientRequest) -> Awaitable[ClientResponse]:
         return middleware(request, handler)
 
     return handle
