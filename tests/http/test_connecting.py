@@ -8,6 +8,8 @@ import importlib
 import os
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -551,3 +553,40 @@ async def test_a_protocol_method_of_the_program_sees_the_end_of_tls(client: Any,
         async with asyncio.timeout(5):
             await lost.wait()
             await ended.wait()
+
+
+# A process that has no descriptor left.
+
+_NONE_LEFT = """
+import asyncio, os, resource, sys, whorl, whorl.http
+
+async def main():
+    outcomes = []
+    async with whorl.http.ClientSession() as session:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        taken = []
+        try:
+            while True:
+                taken.append(os.dup(0))
+        except OSError:
+            pass
+        for url in ("http://127.0.0.1:1/", "http://localhost:1/"):
+            for options in ({}, {"data": {"a": "b"}}, {"json": 1}, {"timeout": 5}, {"proxy": "http://127.0.0.1:2"}):
+                try:
+                    await session.post(url, **options)
+                except whorl.http.ClientOSError as error:
+                    outcomes.append(error)
+        for descriptor in taken:
+            os.close(descriptor)
+    print(len(outcomes))
+
+(whorl if sys.argv[1] == "whorl" else asyncio).run(main())
+"""
+
+
+@pytest.mark.parametrize("loop", ["whorl", "asyncio"])
+def test_the_first_request_finds_no_descriptor(loop: str) -> None:
+    """What it needs was imported with the session, or is an error of the client."""
+    command = [sys.executable, "-c", _NONE_LEFT, loop]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "10", done.stderr

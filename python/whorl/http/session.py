@@ -38,6 +38,7 @@ from .helpers import (
     sentinel,
 )
 from .response import ClientResponse
+from .steps import prepare
 from .steps.overrides import configure, note_session_class
 from .timeouts import ClientTimeout, request_timeout, session_timeout
 from .typedefs import DEFAULT_JSON_ENCODER
@@ -219,6 +220,7 @@ class ClientSession(_core.SessionBase):
         self._trace_configs = trace_configs if isinstance(trace_configs, list) else list(trace_configs or ())
         for trace_config in self._trace_configs:
             trace_config.freeze()
+        prepare()
         # Last: with a connector, the session is one that has to be closed.
         self._connector = connector
         configure(self)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from whorl import _core
 
+from ..exceptions import ClientOSError
+
 _MODULES: Final[dict[str, tuple[str, ...]]] = {
     "..arguments": (
         "check_list",
@@ -67,6 +69,17 @@ _MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name
 
 __all__ = sorted(_MODULE_OF)
 
+# A step of each module that every request needs, or the error for its connection.
+_NEEDED: Final = ("target", "dial_plan", "failure", "redirect_target")
+
+
+def prepare() -> None:
+    """Import what every request needs, for a session that is made: a request may come when no descriptor is
+    left to read a module with."""
+    for name in _NEEDED:
+        if name not in globals():
+            getattr(sys.modules[__name__], name)
+
 
 # Hidden from type checkers, for which it would make any name one of the package's.
 if not TYPE_CHECKING:
@@ -76,7 +89,12 @@ if not TYPE_CHECKING:
             module = _MODULE_OF[name]
         except KeyError:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-        value = globals()[name] = getattr(import_module(module, __name__), name)
+        try:
+            imported = import_module(module, __name__)
+        except OSError as error:
+            # As where no descriptor is left.
+            raise ClientOSError(error.errno, error.strerror) from error
+        value = globals()[name] = getattr(imported, name)
         return value
 
 
