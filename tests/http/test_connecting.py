@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import whorl.http
 from tests.http.raw_support import (
     OK,
     Peer,
@@ -265,6 +266,31 @@ async def test_the_first_address_does_not_answer(client: Any, listener: socket.s
             await assert_nothing_acquired(connector)
     finally:
         server.close()
+
+
+@pytest.mark.parametrize("name", ["happy_eyeballs_delay", "ttl_dns_cache", "keepalive_timeout"])
+async def test_a_length_of_time_that_is_none(ours: Any, name: str) -> None:
+    """aiohttp takes it, and waits without end, or not at all."""
+    with pytest.raises(ValueError, match=f"{name} must be a number of seconds or None, not NaN"):
+        ours.TCPConnector(**{name: float("nan")})
+    with pytest.raises(TypeError, match=f"{name} must be a number of seconds or None, not 'x'"):
+        ours.TCPConnector(**{name: "x"})
+
+
+@pytest.mark.jumping_clock(False)
+@pytest.mark.parametrize("refused", [0, 1])
+async def test_an_attempt_whose_timer_cannot_be_set(listener: socket.socket, refused: int) -> None:
+    """The connection to an address that does not answer is given up at once: none of it stays open."""
+    resolver: Any = Resolver(*["127.0.0.3"] * refused, "127.0.0.2", "127.0.0.2")
+    connector = whorl.http.TCPConnector(resolver=resolver)
+    # What cannot be given to the constructor stands for an error of the loop's.
+    connector._happy_eyeballs_delay = float("nan")
+    async with whorl.http.ClientSession(connector=connector) as session:
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(ValueError, match="NaN"):
+            await session.get(f"http://a.test:{listener.getsockname()[1]}/")
+        assert len(os.listdir("/proc/self/fd")) == before
+        await assert_nothing_acquired(connector)
 
 
 @pytest.mark.parametrize("delay", [0.25, None])

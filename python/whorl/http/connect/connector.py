@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from whorl import _core
 
-from ..arguments import check_sizes
+from ..arguments import check_seconds, check_sizes
 from ..client_request import Destination
 from ..exceptions import (
     ClientConnectionError,
@@ -65,7 +65,9 @@ class BaseConnector:
     :param enable_cleanup_closed: accepted for aiohttp's sake; transports of this runtime need no second close
     :param loop: the event loop; the running one by default
     :param timeout_ceil_threshold: as :class:`ClientTimeout`'s ``ceil_threshold``
-    :raises ValueError: if ``keepalive_timeout`` is given with ``force_close``
+    :raises TypeError: for a ``keepalive_timeout`` that is no number, and a limit that is no integer
+    :raises ValueError: for a ``keepalive_timeout`` that is NaN or given with ``force_close``, and a limit
+        that is negative
     """
 
     allowed_protocol_schema_set: ClassVar[frozenset[str]] = HIGH_LEVEL_SCHEMES
@@ -88,6 +90,8 @@ class BaseConnector:
         if force_close and keepalive_timeout is not None and not isinstance(keepalive_timeout, Sentinel):
             raise ValueError("keepalive_timeout cannot be set if force_close is True")
         check_sizes(limit=limit, limit_per_host=limit_per_host)
+        if not isinstance(keepalive_timeout, Sentinel):
+            check_seconds(keepalive_timeout=keepalive_timeout)
         self._loop = asyncio.get_running_loop() if loop is None else loop
         self._force_close = force_close
         self._limit = limit

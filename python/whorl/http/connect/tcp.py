@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import check_seconds
 from ..client_request import Destination
 from ..exceptions import (
     ClientConnectorCertificateError,
@@ -62,6 +63,8 @@ class TCPConnector(BaseConnector):
     :param interleave: how many addresses of the first family come first; 1 with happy eyeballs by default
     :param socket_factory: makes the socket for an address
     :param ssl_shutdown_timeout: seconds to wait for the peer's close_notify. Deprecated in aiohttp
+    :raises TypeError: for a length of time that is no number, and a setting of TLS that is none
+    :raises ValueError: for a length of time that is NaN, and more than one setting of TLS
     """
 
     allowed_protocol_schema_set = HIGH_LEVEL_SCHEMES | {"tcp"}
@@ -99,6 +102,7 @@ class TCPConnector(BaseConnector):
                 f"proxy_ssl should be an SSLContext, Fingerprint, False or None, got {proxy_ssl!r}"
             )
         self._proxy_ssl = proxy_ssl
+        check_seconds(happy_eyeballs_delay=happy_eyeballs_delay, ttl_dns_cache=ttl_dns_cache)
         if isinstance(ssl_shutdown_timeout, Sentinel):
             self._ssl_shutdown_timeout: float | None = 0
         else:
@@ -283,7 +287,7 @@ class TCPConnector(BaseConnector):
             try:
                 return await self._loop.create_connection(*args, sock=sock, **options)
             except OSError:
-                # Another address may do better, unless it is the certificate.
+                # Another address may do better, by its certificate as well.
                 remaining = [info for info in remaining if info[4][:2] != tuple(peer)[:2]]
                 if not remaining:
                     raise

@@ -122,8 +122,19 @@ impl Dial {
         self.state.with(act).or_raise()
     }
 
-    /// Does what the race says, until there is something to wait for.
-    fn act(slf: &Bound<'_, Self>, mut step: RaceStep) -> PyResult<()> {
+    /// Does what the race says, until there is something to wait for. An error of the loop's ends it.
+    fn act(slf: &Bound<'_, Self>, step: RaceStep) -> PyResult<()> {
+        match Self::attempt(slf, step) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                slf.get().stop_attempts(slf.py())?;
+                Self::fail(slf, &error)
+            }
+        }
+    }
+
+    /// Begins attempts until one of them has to be waited for.
+    fn attempt(slf: &Bound<'_, Self>, mut step: RaceStep) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let event_loop = this.event_loop.bind(py);
@@ -299,7 +310,8 @@ impl Dial {
         }
     }
 
-    /// A connection could not be used. Another address may do better, unless it is the certificate.
+    /// A connection could not be used. Another address may do better after an error of the system's or of TLS, that of a
+    /// certificate included; what a program's code has raised ends it.
     fn failed(slf: &Bound<'_, Self>, address: usize, error: &PyErr) -> PyResult<()> {
         if error.is_instance_of::<PyOSError>(slf.py()) {
             Self::try_another(slf, address, error)
