@@ -273,7 +273,11 @@ class ClientRequest(_core.RequestBase):
         self.headers[hdrs.COOKIE] = build_cookie_header(cookies, present)
 
     def update_auth(self, auth: BasicAuth | None, trust_env: bool = False) -> None:
-        """Set the Authorization field for ``auth``, or for the user that the URL names."""
+        """Set the Authorization field for ``auth``, or for the user that the URL names.
+
+        :raises TypeError: for credentials of another type
+        :raises ValueError: for a login with a colon, and for what cannot be encoded
+        """
         url = self.url
         if auth is None and (url.raw_user or url.raw_password):
             auth = BasicAuth.from_url(url)

@@ -169,7 +169,7 @@ class ClientResponseError(ClientError):
 
     @property
     def code(self) -> int:
-        """The status, under its deprecated name."""
+        """The status, under its deprecated name, which warns."""
         warnings.warn("code is deprecated, use status", DeprecationWarning, stacklevel=2)
         return self.status
 

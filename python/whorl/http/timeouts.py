@@ -110,6 +110,10 @@ def is_timeout(error: BaseException) -> bool:
 def session_timeout(
     timeout: object, read_timeout: float | Sentinel | None, conn_timeout: float | None
 ) -> ClientTimeout:
+    """The limits of a session's requests: ``timeout``, or those of the deprecated parameters, with a warning.
+
+    :raises ValueError: for a ``timeout`` that is no :class:`ClientTimeout`, or is given with another of them
+    """
     old_read, old_connect = not isinstance(read_timeout, Sentinel), conn_timeout is not None
     if timeout is None or isinstance(timeout, Sentinel):
         total = DEFAULT_TIMEOUT.total if isinstance(read_timeout, Sentinel) else read_timeout
@@ -145,7 +149,10 @@ def _as_client_timeout(timeout: object) -> ClientTimeout | None:
 
 
 def request_timeout(timeout: object) -> ClientTimeout:
-    """The limits of a request: a :class:`ClientTimeout`, or seconds in all."""
+    """The limits of a request: a :class:`ClientTimeout`, or seconds in all.
+
+    :raises ValueError: for a value of another type, and for NaN
+    """
     limits = _as_client_timeout(timeout)
     if limits is not None:
         return limits

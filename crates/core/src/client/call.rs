@@ -115,7 +115,7 @@ pub enum Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Action {
-    /// Make the next request of a redirect: resolve its target, ask [`Call::credentials`], and begin again.
+    /// Make the next request of a redirect: resolve its target, check [`Call::credentials`], and begin again.
     Follow(NextRequest),
     /// Make the same request again.
     Retry,

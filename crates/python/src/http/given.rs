@@ -1,4 +1,7 @@
-//! The Python half of the client, as `whorl.http` gives it when it is first used: this crate imports nothing of `whorl`.
+//! What the native half of the client uses of the Python half: its exceptions, and the steps of a call.
+//!
+//! Dependencies point down, so this crate imports nothing of `whorl`: `whorl.http` hands its modules over when they are
+//! imported.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;

@@ -342,7 +342,11 @@ class BodyPartReader:
             chunk = self._b64_carry
 
     async def readline(self) -> bytes:
-        """Reads a line of the content with its line end, which the last line has not; ``b""`` at the end."""
+        """Reads a line of the content with its line end, which the last line has not; ``b""`` at the end.
+
+        :raises ValueError: if the body ends before the boundary
+        :raises LineTooLong: if the line is longer than the limit
+        """
         if self._at_eof:
             return b""
         if self._prev_chunk is not None:
@@ -390,7 +394,11 @@ class BodyPartReader:
         return json.loads(data.decode(encoding or self._text_encoding()))
 
     async def form(self, *, encoding: str | None = None) -> list[tuple[str, str]]:
-        """Reads the rest of the content as an urlencoded form, and returns its names and values."""
+        """Reads the rest of the content as an urlencoded form, and returns its names and values.
+
+        :raises ValueError: if the content is not text of the encoding, or ends before the boundary
+        :raises LookupError: for an ``encoding`` that there is not
+        """
         data = await self.read(decode=True)
         if not data:
             return []

@@ -167,7 +167,10 @@ class MultipartWriter(Payload):
         obj: Sequence[tuple[str, str]] | Mapping[str, str],
         headers: Mapping[str, str] | None = None,
     ) -> Payload:
-        """Adds a part that is ``obj`` as an urlencoded form, and returns it."""
+        """Adds a part that is ``obj`` as an urlencoded form, and returns it.
+
+        :raises TypeError: if ``obj`` is neither a mapping nor a sequence of pairs
+        """
         if not isinstance(obj, (Sequence, Mapping)):
             raise TypeError(f"a form is made of a mapping or of pairs, not of {obj!r}")
         text = urlencode(list(obj.items()) if isinstance(obj, Mapping) else obj, doseq=True)

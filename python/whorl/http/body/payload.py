@@ -139,7 +139,10 @@ class PayloadRegistry:
         order: Order = Order.normal,
     ) -> None:
         """Has ``factory`` make the payloads for values of ``type``. Of two for one type, the later counts,
-        unless they are tried first or last: then it is the earlier."""
+        unless they are tried first or last: then it is the earlier.
+
+        :raises ValueError: for an ``order`` that is none of :class:`Order`
+        """
         self._unknown.clear()
         match order:
             case Order.try_first:

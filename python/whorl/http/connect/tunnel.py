@@ -47,8 +47,8 @@ def proxy_request(req: ClientRequest, setting: SSLSetting) -> ClientRequest:
 def begin_tunnel(
     req: ClientRequest, to_proxy: ClientRequest, protocol: _core.HttpConnection
 ) -> ClientResponse:
-    """Ask the proxy at the other end of ``protocol`` for a tunnel to ``req``'s host. What is returned is its
-    response, whose head is to come."""
+    """Send the request for a tunnel to ``req``'s host to the proxy at the other end of ``protocol``. What is
+    returned is its response, whose head is to come."""
     to_proxy.method = hdrs.METH_CONNECT
     to_proxy.url = req.url
     strict = req._session is not None and req._session._strict

@@ -36,7 +36,10 @@ class Signal(MutableSequence[Callable[[*Arguments], Awaitable[object]]]):
         self._frozen = True
 
     async def send(self, *args: *Arguments, **kwargs: Any) -> None:
-        """Calls every receiver with these arguments, one after the other; an exception ends the call."""
+        """Calls every receiver with these arguments, one after the other; an exception ends the call.
+
+        :raises RuntimeError: before it is frozen
+        """
         if not self._frozen:
             raise RuntimeError(f"Cannot send non-frozen signal {self!r}: call freeze() first")
         for receiver in self._receivers:

@@ -120,6 +120,6 @@ def too_many_redirects(history: tuple[ClientResponse, ...]) -> TooManyRedirects:
     return TooManyRedirects(history[0].request_info, history)
 
 
-def let_go(response: ClientResponse) -> None:
+def release(response: ClientResponse) -> None:
     """Release a response that is not read."""
     _ = response.release()

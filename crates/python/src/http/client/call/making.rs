@@ -114,7 +114,7 @@ impl ActiveCall {
         let rare = self.rare.as_deref();
         let body = match &self.body {
             CallBody::Data(value) => {
-                // The truth of a value of a program's own may be an error, so it is asked only where it counts.
+                // The truth of a value of a program's own may be an error, so it is evaluated only where it counts.
                 if let Some(compress) = rare.and_then(|rare| rare.compress.as_ref()) {
                     let is_empty = !value.bind(py).is_truthy()?;
                     data.set_compression(py, Some(compress.bind(py)), is_empty)?;

@@ -232,7 +232,7 @@ impl ActiveCall {
     }
 
     /// Closes the response that the call will not deliver.
-    fn let_go(&mut self, py: Python<'_>) -> PyResult<()> {
+    fn close_response(&mut self, py: Python<'_>) -> PyResult<()> {
         let Some(response) = self.response.take() else { return Ok(()) };
         // The collector closes a coroutine on any thread.
         let close = response.bind(py).getattr(intern!(py, "close"))?;
@@ -261,7 +261,7 @@ impl ActiveCall {
             Some(payload) => payload.call_method0(py, intern!(py, "_close")).map(drop),
             None => Ok(()),
         };
-        closed.and(disposed).and(self.let_go(py)).and(self.finish_upload(py))
+        closed.and(disposed).and(self.close_response(py)).and(self.finish_upload(py))
     }
 
     fn visit(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

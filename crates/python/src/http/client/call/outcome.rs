@@ -76,7 +76,7 @@ impl ActiveCall {
         let (error, is_lost): (Bound<'_, PyAny>, bool) = step.call1((session, error.value(py)))?.extract()?;
         let failure = if is_lost { Failure::ConnectionLost } else { Failure::Other };
         let Some(sent) = &self.sent else { return Err(awaited_again()) };
-        // A body that Python was writing has to be asked when its task is over.
+        // Whether a body that Python was writing can be sent again is checked when its task is over.
         let body = match (&sent.body, is_lost) {
             (OutgoingBody::Payload(_), true) => RequestBody::Replayable,
             (body, true) => body.state(py)?,
@@ -153,7 +153,7 @@ impl ActiveCall {
             self.body = CallBody::Known(sent.body.share(py));
         }
         // A redirect that is followed is not read.
-        given::step(py, intern!(py, "let_go"))?.call1((&response,))?;
+        given::step(py, intern!(py, "release"))?.call1((&response,))?;
         let session = self.scope.get().session.clone_ref(py).into_bound(py);
         let step = given::step(py, intern!(py, "redirect_target"))?;
         let base = self.target.get().url.bind(py).clone();
@@ -249,7 +249,7 @@ impl ActiveCall {
             self.finish_upload(py)?;
             return Err(error);
         }
-        self.let_go(py)?;
+        self.close_response(py)?;
         let scope = self.scope.clone_ref(py);
         let traces = &scope.get().traces;
         let payload =

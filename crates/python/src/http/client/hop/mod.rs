@@ -71,7 +71,7 @@ enum HopStage {
     Resolving(AwaitedStep, Py<PyTuple>, Py<PoolSlot>),
     /// A connection is being made, for a permit.
     Dialling(Py<Dial>, Py<PoolSlot>),
-    /// The proxy at the other end of a connection is asked for a tunnel, for a permit.
+    /// A tunnel was requested from the proxy at the other end of a connection, for a permit.
     Tunnelling(Tunnel, Py<PoolSlot>),
     /// A connection is being made by the connector.
     Connecting(AwaitedStep),

@@ -1,4 +1,4 @@
-//! A tunnel through a proxy (RFC 9110, section 9.3.6): the proxy is asked for it, and TLS with the host goes through it.
+//! A tunnel through a proxy (RFC 9110, section 9.3.6): a request for it is sent, and TLS with the host goes through it.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -16,7 +16,7 @@ use crate::http::pool::PoolSlot;
 use super::plan::plan_of;
 use super::{Hop, HopStage};
 
-/// A tunnel that a proxy is asked for.
+/// A tunnel that was requested from a proxy.
 #[derive(Debug)]
 pub(super) struct Tunnel {
     /// The response of the proxy.
@@ -29,8 +29,8 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Asks the proxy at the other end of `connection`.
-    fn ask(connection: &Bound<'_, HttpConnection>, planned: &Bound<'_, PyTuple>) -> PyResult<Self> {
+    /// Sends the request for it to the proxy at the other end of `connection`.
+    fn request(connection: &Bound<'_, HttpConnection>, planned: &Bound<'_, PyTuple>) -> PyResult<Self> {
         let py = connection.py();
         let (request, to_proxy, plan): (Py<PyAny>, Py<PyAny>, Py<PyTuple>) = planned.extract()?;
         let step = given::step(py, intern!(py, "begin_tunnel"))?;
@@ -58,14 +58,14 @@ impl Tunnel {
 }
 
 impl Hop {
-    /// Asks the proxy at the other end of `connection` for the tunnel.
+    /// Requests the tunnel from the proxy at the other end of `connection`.
     pub(super) fn open_tunnel(
         &mut self,
         slot: &Bound<'_, PoolSlot>,
         connection: &Bound<'_, HttpConnection>,
         planned: &Bound<'_, PyTuple>,
     ) -> PyResult<Poll<Py<PyAny>>> {
-        let opened = self.ask_for_tunnel(slot, connection, planned);
+        let opened = self.request_tunnel(slot, connection, planned);
         if opened.is_err() {
             HttpConnection::give_up(connection)?;
             PoolSlot::give_back(slot)?;
@@ -73,14 +73,14 @@ impl Hop {
         opened
     }
 
-    fn ask_for_tunnel(
+    fn request_tunnel(
         &mut self,
         slot: &Bound<'_, PoolSlot>,
         connection: &Bound<'_, HttpConnection>,
         planned: &Bound<'_, PyTuple>,
     ) -> PyResult<Poll<Py<PyAny>>> {
         let py = slot.py();
-        let tunnel = Tunnel::ask(connection, planned)?;
+        let tunnel = Tunnel::request(connection, planned)?;
         let waiting = tunnel.exchange.bind(py).as_any();
         let mut guards = vec![PoolSlot::end_on_close(slot, waiting, Exchange::end_wait)?];
         if let Some(deadline) = self.deadline(waiting, Exchange::end_wait)? {
