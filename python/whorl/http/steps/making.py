@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from multidict import CIMultiDict
 from yarl import URL
 
 from whorl import _core
 
-from ..auth.basic import BasicAuth, strip_auth_from_url
+from ..auth.basic import strip_auth_from_url
 from ..client_request import ClientRequest
 from ..connect.tls import SSLSetting
 from ..cookies.header import build_cookie_header
@@ -28,10 +27,9 @@ if TYPE_CHECKING:
     from http.cookies import BaseCookie
 
     from ..abc import AbstractCookieJar
-    from ..hooks.tracing import Trace
     from ..response import ClientResponse
     from ..session import ClientSession
-    from ..typedefs import LooseCookies, Query, StrOrURL
+    from ..typedefs import LooseCookies, StrOrURL
 
 
 def target(
@@ -90,42 +88,33 @@ def cookie_field(
 
 
 def construct(
-    what: tuple[ClientSession, type[ClientRequest], str, URL, Query],
-    content: tuple[CIMultiDict[str], list[str], Iterable[str] | None, Any, BaseCookie[str] | None, Any],
-    body: tuple[str | bool | None, bool | None, bool],
-    proxies: tuple[URL | None, BasicAuth | None, CIMultiDict[str] | None],
-    rest: tuple[SSLSetting | None, str | None, list[Trace], bool],
+    session: ClientSession,
+    request_class: type[ClientRequest],
+    method: str,
+    url: URL,
+    *,
+    skipped: list[str],
+    own_skipped: Iterable[str] | None,
+    ssl: SSLSetting | None,
+    **options: Any,
 ) -> ClientRequest:
-    """A request of a class that a program has changed, by its constructor."""
-    session, request_class, method, url, params = what
-    headers, skipped, own_skipped, data, cookies, auth = content
-    compress, chunked, expect100 = body
-    proxy, proxy_auth, proxy_headers = proxies
-    ssl, server_hostname, traces, trust_env = rest
+    """A request of a class that a program has changed, by its constructor.
+
+    :param skipped: names of automatic fields that no request of the session has
+    :param own_skipped: those that this one does not have either
+    :param options: others of the constructor's, by their names there
+    """
     return request_class(
         method,
         url,
-        params=params,
-        headers=headers,
         skip_auto_headers=frozenset((*skipped, *(own_skipped or ()))) or None,
-        data=data,
-        cookies=cookies,
-        auth=auth,
         version=session._version,
-        compress=compress,
-        chunked=chunked,
-        expect100=expect100,
         loop=session._loop,
         response_class=session._response_class,
-        proxy=proxy,
-        proxy_auth=proxy_auth,
         session=session,
         ssl=True if ssl is None else ssl,
-        server_hostname=server_hostname,
-        proxy_headers=proxy_headers,
-        traces=traces,
-        trust_env=trust_env,
         timer=ClientRequest._timer,
+        **options,
     )
 
 

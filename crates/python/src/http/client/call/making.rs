@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
 use crate::http::client::call_scope::CallScope;
 use crate::http::client::fields::RequestFields;
@@ -293,13 +293,26 @@ impl ActiveCall {
         let rare = self.rare.as_deref().unwrap_or(&no_options);
         let skipped: Vec<String> =
             config.skipped.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-        let request = given::step(py, intern!(py, "construct"))?.call1((
-            (session, &config.request_class, &self.method, url, &self.params),
-            (headers, skipped, &rare.skip_auto_headers, data, cookies, auth),
-            (&rare.compress, rare.chunked, rare.expect100),
-            (proxy, proxy_auth, proxy_headers),
-            (&self.ssl, &rare.server_hostname, traces.list(py), config.trust_env),
-        ))?;
+        let options = PyDict::new(py);
+        options.set_item(intern!(py, "params"), &self.params)?;
+        options.set_item(intern!(py, "headers"), headers)?;
+        options.set_item(intern!(py, "skipped"), skipped)?;
+        options.set_item(intern!(py, "own_skipped"), &rare.skip_auto_headers)?;
+        options.set_item(intern!(py, "data"), data)?;
+        options.set_item(intern!(py, "cookies"), cookies)?;
+        options.set_item(intern!(py, "auth"), auth)?;
+        options.set_item(intern!(py, "compress"), &rare.compress)?;
+        options.set_item(intern!(py, "chunked"), rare.chunked)?;
+        options.set_item(intern!(py, "expect100"), rare.expect100)?;
+        options.set_item(intern!(py, "proxy"), proxy)?;
+        options.set_item(intern!(py, "proxy_auth"), proxy_auth)?;
+        options.set_item(intern!(py, "proxy_headers"), proxy_headers)?;
+        options.set_item(intern!(py, "ssl"), &self.ssl)?;
+        options.set_item(intern!(py, "server_hostname"), &rare.server_hostname)?;
+        options.set_item(intern!(py, "traces"), traces.list(py))?;
+        options.set_item(intern!(py, "trust_env"), config.trust_env)?;
+        let step = given::step(py, intern!(py, "construct"))?;
+        let request = step.call((session, &config.request_class, &self.method, url), Some(&options))?;
         let request = request.cast_into::<RequestBase>()?;
         request.get().set_scope(py, scope.clone_ref(py));
         Ok(RequestHandle::Object(request.unbind()))
