@@ -162,6 +162,52 @@ class _Nowhere:
         pass
 
 
+class _Encoding(_Nowhere):
+    """One that encodes names as ``getaddrinfo`` does, and finds none."""
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[Any]:
+        host.encode("idna")
+        return await super().resolve(host, port, family)
+
+
+USERS, HOSTS = (
+    text.split()
+    for text in (
+        "u u:p :p us%3Aer us%3Aer:p u%E2%82%AC:p %FF:p %00:p %0D%0A é:é 名:前 u@v:p : a:b:c %ED%A0%80",
+        """a a. a.. .a a..b . .. %61 %00 a%00b %2E%2E %zz é 。 a。。b xn-- xn--a ﹒ 1.2.3 0x1 [::1] [::]
+        [::1%25\udcff] [fe80::1%25] [::1%25lo] [v1.x] * _ -""",
+    )
+)
+HOSTS += ["a" * 64, "a." * 200, "%61" * 70, "é" * 60, "127.0.0.1"]
+
+
+@pytest.mark.parametrize("options", [{}, {"headers": {"Authorization": "mine"}}, {"trust_env": True}])
+async def test_no_authority_of_a_location_ends_in_another_exception(ours: Any, options: Any) -> None:
+    dice = random.Random(11)
+    location = b""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: %s\r\n\r\n" % location)
+
+    connector = ours.TCPConnector(resolver=_Encoding())
+    async with RawServer(script) as server:
+        async with ours.ClientSession(connector=connector, **options) as session:
+            authorities = [f"{user}@127.0.0.1:{server.port}" for user in USERS] + HOSTS
+            authorities += [f"{dice.choice(USERS)}@{dice.choice(HOSTS)}:1" for _ in range(200)]
+            for authority in authorities:
+                scheme = dice.choice(["http:", "HTTP:", ""])
+                location = f"{scheme}//{authority}/".encode("utf-8", "surrogateescape")
+                try:
+                    await session.get(server.url, max_redirects=2, timeout=ours.ClientTimeout(total=5))
+                except ours.ClientError as error:
+                    str(error).encode()
+                    repr(error).encode()
+                except Exception as error:
+                    raise AssertionError(f"{error!r} after {location!r}") from error
+
+
 @pytest.mark.parametrize("status", ["599", "599 ", "299 Fine", "403"])
 async def test_a_proxy_s_status_may_be_any(ours: Any, status: str) -> None:
     """A code that the standard library does not know ended in its ValueError."""
