@@ -9,6 +9,7 @@ import re
 import socket
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -380,8 +381,10 @@ async def test_an_error_of_a_receiver_during_a_lookup_stays_the_program_s(client
             await session.get("http://h.test/")
 
 
-@pytest.mark.parametrize("place", ["url", "location", "proxy"])
-async def test_credentials_of_a_url_that_latin_1_does_not_have(ours: Any, place: str) -> None:
+@pytest.mark.parametrize("place", ["url", "location", "proxy", "netrc"])
+async def test_credentials_that_latin_1_does_not_have(
+    ours: Any, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They are sent in UTF-8 (RFC 7617, section 2.1); aiohttp ends in a UnicodeEncodeError."""
 
     async def script(peer: Peer) -> None:
@@ -393,11 +396,15 @@ async def test_credentials_of_a_url_that_latin_1_does_not_have(ours: Any, place:
             else:
                 await peer.send(raw_response(b""))
 
-    async with RawServer(script) as server, ours.ClientSession() as session:
+    if place == "netrc":
+        (tmp_path / "netrc").write_text("machine 127.0.0.1 login u€ password €\n", "utf-8")
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    trust_env = place == "netrc"
+    async with RawServer(script) as server, ours.ClientSession(trust_env=trust_env) as session:
         url = f"http://u€:€@127.0.0.1:{server.port}/"
         if place == "url":
             await session.get(url)
-        elif place == "location":
+        elif place in ("location", "netrc"):
             await session.get(server.url)
         else:
             await session.get("http://h.test/", proxy=url)

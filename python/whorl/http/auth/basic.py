@@ -44,6 +44,19 @@ def _check_login(login: str) -> None:
         raise ValueError(f'A ":" is not allowed in login (RFC 7617, section 2), got {shown!r}')
 
 
+def _encoding_of(text: str, preferred: str) -> str:
+    """The encoding that credentials are sent in: UTF-8, if the preferred one does not have them.
+
+    :raises ValueError: if they cannot be encoded at all
+    """
+    try:
+        text.encode(preferred)
+    except UnicodeEncodeError:
+        text.encode("utf-8")
+        return "utf-8"
+    return preferred
+
+
 class _Credentials(NamedTuple):
     login: str
     password: str
@@ -106,12 +119,7 @@ class BasicAuth(_Credentials):
             return None
         login, password = url.user or "", url.password or ""
         _check_login(login)
-        try:
-            (login + password).encode(encoding)
-        except UnicodeEncodeError:
-            encoding = "utf-8"
-            (login + password).encode(encoding)
-        return make_basic_auth(login, password, encoding)
+        return make_basic_auth(login, password, _encoding_of(login + password, encoding))
 
     def encode(self) -> str:
         """Returns the value of the Authorization field."""
@@ -196,4 +204,5 @@ def basicauth_from_netrc(netrc_obj: netrc.netrc | None, host: str) -> BasicAuth:
     if entry is None:
         raise LookupError(f"No entry for {host} found in the `.netrc` file.")
     login, account, password = entry
-    return make_basic_auth(login or account or "", password or "")
+    login, password = login or account or "", password or ""
+    return make_basic_auth(login, password, _encoding_of(login + password, "latin1"))
