@@ -405,15 +405,15 @@ class ClientResponse(_core.ResponseBase):
 
     def close(self) -> None:
         """Close the response and its connection."""
-        self._let_go()
+        self._end()
 
     def release(self) -> _Released:
         """Release the response: the connection goes back to its pool if the body has been received, and is
         closed otherwise. Nothing has to be awaited."""
-        self._let_go()
+        self._end()
         return _RELEASED
 
-    def _let_go(self) -> None:
+    def _end(self) -> None:
         if self._release_ended():
             return
         if not self._released:
@@ -439,7 +439,7 @@ class ClientResponse(_core.ResponseBase):
         """Wait until the request is written, or has been stopped, and release the response."""
         if self._upload is not None:
             await finished(self._upload)
-        self._let_go()
+        self._end()
 
     def raise_for_status(self) -> None:
         """Raise an exception for a status of 400 or more.
@@ -449,7 +449,7 @@ class ClientResponse(_core.ResponseBase):
         if self.ok:
             return
         if not self._in_context:
-            self._let_go()
+            self._end()
         raise ClientResponseError(
             self.request_info,
             self.history,

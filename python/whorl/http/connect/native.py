@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl as ssl_module
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from whorl import _core
@@ -74,24 +74,43 @@ class Where(NamedTuple):
     is_proxy: bool = False
 
 
-TlsPlan = tuple[ssl_module.SSLContext, str, Resumption | None, float | None, Fingerprint | None]
-"""A context, the name that the certificate must have, what resumes a session, seconds for the shutdown, and a
-fingerprint."""
-
 Addresses = list[tuple[Any, ...]] | list[bytes]
 
-DialPlan = tuple[
-    Where,
-    Addresses | Awaitable[Addresses],
-    "Callable[[], HttpConnection]",
-    float | None,
-    list[tuple[str, int]],
-    TlsPlan | None,
-    "tuple[ClientRequest, ClientRequest, DialPlan] | None",
-]
-"""What it leads to, addresses, maker of the protocol, delay between attempts, local addresses, TLS; and
-if it leads to a proxy that opens a tunnel, the request, that for the proxy, and the plan of what goes through
-it."""
+
+class TlsPlan(NamedTuple):
+    """TLS of a connection. The native half (``hop/plan.rs``) reads plans by position."""
+
+    context: ssl_module.SSLContext
+    #: That the certificate must have.
+    name: str
+    resumption: Resumption | None
+    #: Seconds.
+    shutdown_timeout: float | None
+    fingerprint: Fingerprint | None
+
+
+class DialPlan(NamedTuple):
+    """What a connection is made of."""
+
+    where: Where
+    addresses: Addresses | Awaitable[Addresses]
+    #: Makes the protocol.
+    factory: Callable[[], HttpConnection]
+    #: Seconds between attempts; None: one after the other.
+    delay: float | None = None
+    #: Addresses to connect from.
+    local: Sequence[tuple[str, int]] = ()
+    tls: TlsPlan | None = None
+    tunnel: TunnelPlan | None = None
+
+
+class TunnelPlan(NamedTuple):
+    """A tunnel through the proxy that a connection leads to."""
+
+    request: ClientRequest
+    to_proxy: ClientRequest
+    #: What goes through it.
+    plan: DialPlan
 
 
 def dial_plan(connector: BaseConnector, destination: ClientRequest | _core.RequestTarget) -> DialPlan | None:
@@ -110,7 +129,7 @@ def dial_plan(connector: BaseConnector, destination: ClientRequest | _core.Reque
         return None
     if isinstance(connector, UnixConnector) and _is_ours(connector, _UNIX):
         where = Where(destination.url, key, connector.path)
-        return where, [os.fsencode(connector.path)], connector._factory, None, [], None, None
+        return DialPlan(where, [os.fsencode(connector.path)], connector._factory)
     if not isinstance(connector, TCPConnector) or not _is_ours(connector, _TCP):
         return None
     if not isinstance(destination, _core.RequestTarget) and destination.proxy is not None:
@@ -138,16 +157,8 @@ def _proxied_plan(connector: TCPConnector, req: ClientRequest) -> DialPlan | Non
     plan = _tcp_plan(connector, to_the_proxy, to_proxy.server_hostname)
     if plan is None or tls is None:
         return plan
-    through: DialPlan = (
-        Where(req.url, req.connection_key),
-        [],
-        connector._factory,
-        None,
-        [],
-        tls,
-        None,
-    )
-    return *plan[:-1], (req, to_proxy, through)
+    through = DialPlan(Where(req.url, req.connection_key), [], connector._factory, tls=tls)
+    return plan._replace(tunnel=TunnelPlan(req, to_proxy, through))
 
 
 def _tcp_plan(connector: TCPConnector, where: Where, server_hostname: str | None) -> DialPlan | None:
@@ -173,8 +184,7 @@ def _tcp_plan(connector: TCPConnector, where: Where, server_hostname: str | None
         addresses = _addresses(connector, where, host, known)
     else:
         addresses = _resolve(connector, where, host, port)
-    delay = connector._happy_eyeballs_delay
-    return where, addresses, connector._factory, delay, local, tls, None
+    return DialPlan(where, addresses, connector._factory, connector._happy_eyeballs_delay, local, tls)
 
 
 def _tls_plan(
@@ -187,8 +197,8 @@ def _tls_plan(
     fingerprint = fingerprint_of(setting, connector._ssl)
     if fingerprint is not None:
         # Each connection shows the certificate itself.
-        return context, name, None, shutdown_timeout, fingerprint
-    return context, name, resumption(context, host, port, name), shutdown_timeout, None
+        return TlsPlan(context, name, None, shutdown_timeout, fingerprint)
+    return TlsPlan(context, name, resumption(context, host, port, name), shutdown_timeout, None)
 
 
 async def _resolve(connector: TCPConnector, where: Where, host: str, port: int) -> Addresses:

@@ -22,7 +22,7 @@ use super::plan::NewTlsSession;
 use super::{Acquired, Hop, HopStage, InFlight, Until, Upload};
 
 /// A step that comes before a request is written.
-enum Begun {
+enum BeforeWriting {
     Announcing(AwaitedStep),
     Sending(AwaitedStep),
 }
@@ -33,8 +33,8 @@ impl Hop {
             Ok(None) => self.write(py, acquired),
             Ok(Some(stage)) => {
                 self.stage = match stage {
-                    Begun::Announcing(step) => HopStage::Announcing(step, acquired),
-                    Begun::Sending(step) => HopStage::Sending(step, acquired),
+                    BeforeWriting::Announcing(step) => HopStage::Announcing(step, acquired),
+                    BeforeWriting::Sending(step) => HopStage::Sending(step, acquired),
                 };
                 self.resume(py, None)
             }
@@ -43,14 +43,14 @@ impl Hop {
     }
 
     /// The step that comes before the request is written, if there is one.
-    fn begin_sending(&mut self, py: Python<'_>, acquired: &Acquired) -> PyResult<Option<Begun>> {
+    fn begin_sending(&mut self, py: Python<'_>, acquired: &Acquired) -> PyResult<Option<BeforeWriting>> {
         let scope = self.scope.clone_ref(py);
         let CallScope { config, traces, .. } = scope.get();
         if config.overrides.request && self.until == Until::Head {
             let request = self.request.object(py, &scope)?;
             let connection = self.connection_object(py, acquired)?;
             let coroutine = request.call_method1(intern!(py, "send"), (connection,))?;
-            return Ok(Some(Begun::Sending(AwaitedStep::new(&coroutine)?)));
+            return Ok(Some(BeforeWriting::Sending(AwaitedStep::new(&coroutine)?)));
         }
         if !traces.listen_to(Signal::HeadersSent) {
             return Ok(None);
@@ -59,7 +59,7 @@ impl Hop {
         let headers = self.request.with_data(py, |data| data.fields.dict(py))?;
         let args = (method, url, headers).into_pyobject(py)?;
         let coroutine = traces.send(py, Signal::HeadersSent, "send_request_headers", args)?;
-        coroutine.map(|coroutine| Ok(Begun::Announcing(AwaitedStep::new(&coroutine)?))).transpose()
+        coroutine.map(|coroutine| Ok(BeforeWriting::Announcing(AwaitedStep::new(&coroutine)?))).transpose()
     }
 
     /// The connection as a program sees it.
