@@ -175,7 +175,9 @@ async def test_the_next_address_after_one_with_another_certificate(coroutines: l
     der = ssl.PEM_cert_to_DER_cert(Path(tls.server_pem).read_text().split("-----BEGIN PRIVATE")[0])
     pinned = whorl.http.Fingerprint(hashlib.sha256(der).digest())
     async with RawServer(keeping_alive(), ssl=tls.server()) as server:
-        another = await asyncio.start_server(lambda *_: None, "127.0.0.9", server.port, ssl=tls.expired())
+        another = await asyncio.start_server(
+            lambda _, writer: writer.close(), "127.0.0.9", server.port, ssl=tls.expired()
+        )
         connector = whorl.http.TCPConnector(resolver=Resolver("127.0.0.9", "127.0.0.1"))
         async with another, whorl.http.ClientSession(connector=connector) as session:
             url = f"https://a.test:{server.port}/"

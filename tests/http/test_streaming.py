@@ -382,7 +382,9 @@ async def test_another_thread_reads_how_much_has_come(client: Any) -> None:
             content.at_eof()
             content.exception()
             content.get_read_buffer_limits()
-            repr(content)
+            if client.__name__ == "whorl.http":
+                # The control's shows a future, which is the loop thread's.
+                repr(content)
 
     size = 32 * 1024 * 1024
     with fast_server(size) as url:
