@@ -411,6 +411,11 @@ proptest! {
         match (whole, pieces) {
             (Ok(whole), Ok(pieces)) => prop_assert_eq!(whole, pieces),
             (Err(whole), Err(pieces)) => prop_assert_eq!(whole.is_cut(), pieces.is_cut()),
+            // libzstd compares the size in the header of a frame that ends with an empty block with what it has decoded
+            // only where it decodes the frame in one pass.
+            (Err(whole), Ok(_)) | (Ok(_), Err(whole)) if encoding.contains("zstd") => {
+                prop_assert!(!whole.is_cut(), "{whole:?}");
+            }
             (whole, pieces) => prop_assert!(false, "{:?} and {:?}", whole, pieces),
         }
     }
