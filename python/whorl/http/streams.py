@@ -58,6 +58,14 @@ class ChunkTupleAsyncStreamIterator(_core.StreamIteratorBase):
         return data, end_of_chunk
 
 
+def _shown(future: object) -> str:
+    try:
+        return repr(future)
+    except TypeError:
+        # Its own thread has taken the callbacks away meanwhile.
+        return object.__repr__(future)
+
+
 class StreamReader(_core.StreamReaderBase):
     """The body of a message, as it comes in.
 
@@ -97,7 +105,7 @@ class StreamReader(_core.StreamReaderBase):
         if low != DEFAULT_CHUNK_SIZE:
             parts.append(f"low={low} high={high}")
         if self._waiter is not None:
-            parts.append(f"w={self._waiter!r}")
+            parts.append(f"w={_shown(self._waiter)}")
         if (exception := self.exception()) is not None:
             parts.append(f"e={exception!r}")
         return f"<{' '.join(parts)}>"
