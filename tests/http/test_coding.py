@@ -128,9 +128,6 @@ class Silent(asyncio.Transport):
     def pause_reading(self) -> None:
         pass
 
-    def get_write_buffer_size(self) -> int:
-        return 0
-
     def close(self) -> None:
         pass
 

@@ -1,5 +1,6 @@
 //! The transport of a connection: one of ours, called directly, or any other by its methods.
 
+use pyo3::exceptions::{PyAttributeError, PyNotImplementedError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -53,6 +54,11 @@ fn look_at(transport: &Bound<'_, PyAny>) -> PyResult<bool> {
     let mut byte = [0];
     let outcome = lend(fd, |fd| rustix::net::recv(fd, &mut byte, flags));
     Ok(matches!(outcome, Err(Errno::AGAIN | Errno::INTR)))
+}
+
+/// Whether a transport does not have the method that raised `error`: asyncio's base class has it as one that is not implemented.
+fn is_missing(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyNotImplementedError>(py) || error.is_instance_of::<PyAttributeError>(py)
 }
 
 impl TransportHandle {
@@ -139,8 +145,12 @@ impl TransportHandle {
             Self::Stream(stream) => stream.get().write_buffer_size()?,
             Self::Tls(tls) => tls.get().write_buffer_size(py)?,
             Self::Foreign(transport) => {
-                // One that does not say has nothing, as far as can be known.
-                transport.bind(py).call_method0(intern!(py, "get_write_buffer_size"))?.extract().unwrap_or(0)
+                match transport.bind(py).call_method0(intern!(py, "get_write_buffer_size")) {
+                    Ok(size) => size.extract()?,
+                    // It has nothing, as far as can be known.
+                    Err(error) if is_missing(py, &error) => 0,
+                    Err(error) => return Err(error),
+                }
             }
         };
         Ok(size > 0)
