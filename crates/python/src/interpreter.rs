@@ -6,10 +6,10 @@ use std::mem::ManuallyDrop;
 #[cfg(Py_GIL_DISABLED)]
 use std::sync::{Mutex, PoisonError};
 
-use pyo3::exceptions::{PyAttributeError, PyBaseException, PyStopIteration};
+use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyBytes, PyDict, PyString, PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyClass, PyClassInitializer, PyVisit, intern};
 use whorl_core::sched::{Section, SectionToken};
 
@@ -69,28 +69,6 @@ pub fn new_future<'py>(loop_keyword: &Bound<'py, PyDict>) -> PyResult<Bound<'py,
 pub fn await_future(future: Py<PyAny>, py: Python<'_>) -> PyResult<Py<PyAny>> {
     future.setattr(py, intern!(py, "_asyncio_future_blocking"), true)?;
     Ok(future)
-}
-
-/// The exception by which an iterator returns the result of `await`.
-pub fn stop_iteration(value: Py<PyAny>) -> PyErr {
-    // One argument in a tuple of its own: a value that is a tuple would be taken for several.
-    PyStopIteration::new_err((value,))
-}
-
-/// The exception that a coroutine's `throw()` was called with.
-pub fn thrown(typ: &Bound<'_, PyAny>, val: Option<&Bound<'_, PyAny>>) -> PyErr {
-    match val {
-        Some(value) if value.is_instance_of::<PyBaseException>() => PyErr::from_value(value.clone()),
-        // As `raise typ(value)`, or `raise typ(*value)` with a tuple.
-        Some(value) if !value.is_none() => {
-            let made = match value.cast::<PyTuple>() {
-                Ok(args) => typ.call1(args),
-                Err(_) => typ.call1((value,)),
-            };
-            made.map_or_else(|error| error, PyErr::from_value)
-        }
-        _ => PyErr::from_value(typ.clone()),
-    }
 }
 
 /// `asyncio.Task(coro, loop=event_loop)`.

@@ -8,6 +8,7 @@
 //! `whorl._core.StreamTransport`, and `issubclass(type(transport), asyncio.Transport)` is false.
 
 mod buffer;
+mod coroutine;
 mod errors;
 mod event_loop;
 mod fd;

@@ -15,7 +15,8 @@ use whorl_core::sched::assert_nothing_open;
 use super::StreamReaderBase;
 use super::goal::{ReadGoal, ReadProgress, ReadStep};
 use super::waiting::Wait;
-use crate::interpreter::{Collector, Guarded, await_future, in_destructor, stop_iteration, thrown};
+use crate::coroutine::{coroutine_methods, stop_iteration};
+use crate::interpreter::{Collector, Guarded, await_future, in_destructor};
 
 /// So many reads at the end of the body are taken for a mistake: the program may be in an endless loop.
 const READS_AT_END: u32 = 5;
@@ -189,37 +190,12 @@ fn empty(py: Python<'_>) -> Py<PyAny> {
     PyBytes::new(py, &[]).into_any().unbind()
 }
 
+coroutine_methods!(StreamRead);
+
 #[pymethods]
 impl StreamRead {
     const fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
-    }
-
-    const fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
-        slf
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.resume(py, None)
-    }
-
-    /// Continue: a coroutine's method.
-    fn send(&self, py: Python<'_>, arg: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let _ = arg;
-        self.resume(py, None)
-    }
-
-    /// Raise an exception where it waits: a coroutine's method.
-    #[pyo3(signature = (typ, val=None, tb=None))]
-    fn throw(
-        &self,
-        py: Python<'_>,
-        typ: &Bound<'_, PyAny>,
-        val: Option<&Bound<'_, PyAny>>,
-        tb: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        let _ = tb;
-        self.resume(py, Some(thrown(typ, val)))
     }
 
     /// Give it up: a coroutine's method.

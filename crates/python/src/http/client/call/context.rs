@@ -9,9 +9,10 @@ use pyo3::types::{PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::sched::assert_nothing_open;
 
-use crate::http::client::hop::{awaited_again, thrown};
+use crate::coroutine::{coroutine_methods, stop_iteration};
+use crate::http::client::hop::awaited_again;
 use crate::http::client::options::check_names;
-use crate::http::client::ready::{Ready, stop_iteration};
+use crate::http::client::ready::Ready;
 use crate::http::client::response::ResponseBase;
 use crate::http::client::session::SessionBase;
 use crate::http::client::step::{AwaitedStep, Poll, Unlimited, warn_never_awaited};
@@ -212,6 +213,8 @@ pub fn own_request(
     RequestContext::make(session, method, url, None, options)
 }
 
+coroutine_methods!(RequestContext);
+
 #[pymethods]
 impl RequestContext {
     fn __await__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
@@ -220,17 +223,9 @@ impl RequestContext {
         if on_its_way { Err(awaited_again()) } else { Ok(slf) }
     }
 
-    const fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
-        slf
-    }
-
     fn __aenter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf.is_entered.store(true, Ordering::Relaxed);
         slf
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.resume(py, None)
     }
 
     /// The awaited coroutine: itself.
@@ -243,25 +238,6 @@ impl RequestContext {
     #[getter]
     fn _resp(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.response.peek(py, |response, at| response.clone_with(at))
-    }
-
-    /// Continue: a coroutine's method.
-    fn send(&self, py: Python<'_>, arg: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let _ = arg;
-        self.resume(py, None)
-    }
-
-    /// Raise an exception where it waits: a coroutine's method.
-    #[pyo3(signature = (typ, val=None, tb=None))]
-    fn throw(
-        &self,
-        py: Python<'_>,
-        typ: &Bound<'_, PyAny>,
-        val: Option<&Bound<'_, PyAny>>,
-        tb: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        let _ = tb;
-        self.resume(py, Some(thrown(typ, val)))
     }
 
     /// Give it up: a coroutine's method.

@@ -4,11 +4,11 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::sched::assert_nothing_open;
 
+use crate::coroutine::{coroutine_methods, stop_iteration};
 use crate::http::client::call_scope::CallScope;
 use crate::http::client::handle::RequestHandle;
 use crate::http::client::request::RequestBase;
 use crate::http::client::step::{Poll, warn_never_awaited};
-pub use crate::interpreter::thrown;
 use crate::interpreter::{Collector, Guarded, in_destructor};
 
 use super::{Hop, awaited_again};
@@ -37,42 +37,17 @@ impl HopAwaitable {
                 let _none = self.hop.replace(py, Some(hop));
                 Err(awaited_again())
             }
-            Poll::Ready(response) => Err(crate::http::client::ready::stop_iteration(response)),
+            Poll::Ready(response) => Err(stop_iteration(response)),
         }
     }
 }
+
+coroutine_methods!(HopAwaitable);
 
 #[pymethods]
 impl HopAwaitable {
     const fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
-    }
-
-    const fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
-        slf
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.resume(py, None)
-    }
-
-    /// Continue: a coroutine's method.
-    fn send(&self, py: Python<'_>, arg: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let _ = arg;
-        self.resume(py, None)
-    }
-
-    /// Raise an exception where it waits: a coroutine's method.
-    #[pyo3(signature = (typ, val=None, tb=None))]
-    fn throw(
-        &self,
-        py: Python<'_>,
-        typ: &Bound<'_, PyAny>,
-        val: Option<&Bound<'_, PyAny>>,
-        tb: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        let _ = tb;
-        self.resume(py, Some(thrown(typ, val)))
     }
 
     /// Give it up: a coroutine's method.

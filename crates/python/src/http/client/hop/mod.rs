@@ -10,7 +10,7 @@ mod plan;
 mod sending;
 mod tunnel;
 
-pub use awaitable::{HopAwaitable, RequestHandler, thrown};
+pub use awaitable::{HopAwaitable, RequestHandler};
 pub use connecting::fill_slot;
 
 use std::sync::Arc;
