@@ -109,6 +109,29 @@ fn ssl_of(libssl: &LibSsl, inner: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>)
     }
 }
 
+/// An `ssl_object`, down to OpenSSL's.
+struct NativeSsl<'py> {
+    libssl: &'static LibSsl,
+    inner: Bound<'py, PyAny>,
+    ssl: NonNull<Ssl>,
+}
+
+impl<'py> NativeSsl<'py> {
+    /// Of `ssl_object`, a new one of `context`; none where OpenSSL cannot be reached, or where the class is a user's.
+    fn of(ssl_object: &Bound<'py, PyAny>, context: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+        let py = ssl_object.py();
+        if !ssl_object.get_type().is(ssl_object_type(py)?) || !context.is_instance(ssl_context_type(py)?)? {
+            return Ok(None);
+        }
+        let Some(libssl) = LibSsl::get(py) else { return Ok(None) };
+        let inner = ssl_object.getattr(intern!(py, "_sslobj"))?;
+        if !inner.get_type().is(ssl_socket_type(py)?) {
+            return Ok(None);
+        }
+        Ok(ssl_of(libssl, &inner, context).map(|ssl| Self { libssl, inner, ssl }))
+    }
+}
+
 /// The SHA-256 digest of the certificate that a new `ssl_object` of `context` shows its peer, empty if it shows none; none
 /// where OpenSSL cannot be reached.
 ///
@@ -119,15 +142,7 @@ pub fn own_certificate<'py>(
     context: &Bound<'_, PyAny>,
 ) -> PyResult<Option<Bound<'py, PyBytes>>> {
     let py = ssl_object.py();
-    if !ssl_object.get_type().is(ssl_object_type(py)?) || !context.is_instance(ssl_context_type(py)?)? {
-        return Ok(None);
-    }
-    let Some(libssl) = LibSsl::get(py) else { return Ok(None) };
-    let inner = ssl_object.getattr(intern!(py, "_sslobj"))?;
-    if !inner.get_type().is(ssl_socket_type(py)?) {
-        return Ok(None);
-    }
-    let Some(ssl) = ssl_of(libssl, &inner, context) else { return Ok(None) };
+    let Some(NativeSsl { libssl, ssl, .. }) = NativeSsl::of(ssl_object, context)? else { return Ok(None) };
     let mut digest = [0; SHA256_SIZE];
     let mut size = 0;
     // SAFETY: a live `SSL`, which no other thread has yet; it owns the certificate. A SHA-256 digest has that many bytes.
@@ -155,15 +170,9 @@ impl NativeEngine {
         if cfg!(Py_GIL_DISABLED) {
             return Ok(None);
         }
-        if !ssl_object.get_type().is(ssl_object_type(py)?) || !context.is_instance(ssl_context_type(py)?)? {
+        let Some(NativeSsl { libssl, inner, ssl }) = NativeSsl::of(ssl_object, context)? else {
             return Ok(None);
-        }
-        let Some(libssl) = LibSsl::get(py) else { return Ok(None) };
-        let inner = ssl_object.getattr(intern!(py, "_sslobj"))?;
-        if !inner.get_type().is(ssl_socket_type(py)?) {
-            return Ok(None);
-        }
-        let Some(ssl) = ssl_of(libssl, &inner, context) else { return Ok(None) };
+        };
         let Some((bio, pipe)) = libssl.new_pipe() else { return Ok(None) };
         let guarded =
             GuardedSslSocket::new(libssl, inner.clone().unbind(), ssl, in_use.clone(), Arc::clone(owner));
