@@ -224,6 +224,35 @@ async def test_a_handshake_that_is_given_up(how: str, tls: Any) -> None:
             await assert_nothing_acquired(connector)
 
 
+async def test_a_loop_that_sets_no_timer(tls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose limit cannot be kept fails, and what it has begun of a connection is closed."""
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+    limit = 12.25
+
+    def refuses(delay: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
+        if delay == limit:
+            raise RuntimeError("no timer")
+        return call_later(delay, *args, **options)
+
+    async def silent(peer: Peer) -> None:
+        await peer.gone()
+
+    async with RawServer(silent) as server:
+        connector = whorl.http.TCPConnector(ssl=tls.client(), limit=1)
+        async with whorl.http.ClientSession(connector=connector) as session:
+            monkeypatch.setattr(loop, "call_later", refuses)
+            with pytest.raises(RuntimeError, match="no timer"):
+                await fetch(
+                    session,
+                    server.url.replace("http:", "https:"),
+                    timeout=whorl.http.ClientTimeout(sock_connect=limit),
+                )
+            await assert_nothing_acquired(connector)
+            monkeypatch.undo()
+            await until(lambda: server.accepted == 1 and not server.open)
+
+
 @pytest.mark.parametrize("waits_for", ["handshake", "tunnel"])
 async def test_a_session_that_is_closed_while_it_connects(waits_for: str, tls: Any) -> None:
     """The request fails at once: it does not wait for what it needs no more."""

@@ -213,10 +213,12 @@ impl RequestDeadlines {
                 (slot, state.timer.as_ref().is_some_and(|timer| timer.when <= when))
             })
             .or_raise()?;
-        if !in_time {
-            this.set_timer(slf, now, when)?;
+        let deadline = Deadline { deadlines: slf.clone().unbind(), slot };
+        if !in_time && let Err(error) = this.set_timer(slf, now, when) {
+            deadline.cancel(slf.py())?;
+            return Err(error);
         }
-        Ok(Deadline { deadlines: slf.clone().unbind(), slot })
+        Ok(deadline)
     }
 
     /// Sets the timer to `when`, in place of any other time.

@@ -199,11 +199,26 @@ impl Hop {
         slot: &Bound<'_, PoolSlot>,
         dial: Bound<'_, Dial>,
     ) -> PyResult<Poll<Py<PyAny>>> {
-        let py = slot.py();
-        let scope = self.scope.clone_ref(py);
         if let Some(outcome) = dial.get().take_outcome()? {
             return self.dialled(slot, outcome);
         }
+        let waiting = self.limit_dial(slot, &dial).and_then(|()| dial.get().wait(slot.py()));
+        match waiting {
+            Ok(future) => {
+                self.stage = HopStage::Dialling(dial.unbind(), slot.clone().unbind());
+                Ok(Poll::Pending(future))
+            }
+            Err(error) => {
+                Dial::give_up(&dial)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Has `dial` end with the session, and when it has taken too long.
+    fn limit_dial(&mut self, slot: &Bound<'_, PoolSlot>, dial: &Bound<'_, Dial>) -> PyResult<()> {
+        let py = slot.py();
+        let scope = self.scope.clone_ref(py);
         dial.get().add_guard(PoolSlot::end_on_close(slot, dial.as_any(), Dial::end_wait)?)?;
         if let Some(deadline) = self.deadline(dial.as_any(), Dial::end_wait)? {
             dial.get().add_guard(Box::new(deadline))?;
@@ -214,9 +229,7 @@ impl Hop {
             let deadline = RequestDeadlines::enter(deadlines, limit, dial.as_any(), Dial::end_wait)?;
             dial.get().add_guard(Box::new(deadline))?;
         }
-        let future = dial.get().wait(py)?;
-        self.stage = HopStage::Dialling(dial.unbind(), slot.clone().unbind());
-        Ok(Poll::Pending(future))
+        Ok(())
     }
 
     /// The connection is made, or cannot be.
