@@ -34,8 +34,11 @@ class ClientTimeout:
     :param connect: getting a connection: the wait for a permit of the pool, the lookup and the connecting
     :param sock_read: the peer's silence between two pieces of a response
     :param sock_connect: connecting, TLS included
-    :param ceil_threshold: limits longer than this are rounded up to whole seconds of the loop's clock, so
-        that many requests share one timer
+    :param ceil_threshold: of the connecting that coroutines do (through traces, a socket factory, a
+        connector's override), limits longer than this are rounded up to whole seconds of the loop's clock
+
+    For many requests to share one timer, ``total`` and ``connect`` may pass later than they say: by up to a
+    64th of the limit, and never more than a second.
     """
 
     total: float | None = None

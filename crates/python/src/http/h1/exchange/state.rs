@@ -300,8 +300,8 @@ impl ExchangeState {
         Ok(())
     }
 
-    /// Takes the decoder out with the pending bytes, if the buffer allows it: to decode to pieces of `sizes`. Nothing is taken while a step is out
-    /// already: its owner continues with the bytes that arrived meanwhile.
+    /// Takes the decoder out with the pending bytes, if the buffer allows it: to decode to pieces of `sizes`. Nothing is taken
+    /// while a step is out already: its owner continues with the bytes that arrived meanwhile.
     pub fn begin_decoding(
         &mut self,
         at: Attached<'_>,
