@@ -521,32 +521,6 @@ async def test_a_place_is_given_back_if_the_limits_are_refused(
             assert await response.read() == b"ok"
 
 
-@pytest.mark.jumping_clock(False)
-async def test_a_response_that_was_read_is_any_threads(client: Any) -> None:
-    """As `asyncio.run_coroutine_threadsafe()` gives one to another thread, or a log to its writer."""
-
-    def look(response: Any) -> list[Any]:
-        response.raise_for_status()
-        response.release()
-        response.close()
-        assert "200 OK" in repr(response)
-        assert response.closed
-        assert response.connection is None
-        assert response.raw_headers[0][0] == b"Content-Length"
-        return [
-            response.status,
-            response.ok,
-            response.reason,
-            response.headers["content-length"],
-            response.links,
-        ]
-
-    async with RawServer(keeping_alive()) as server, client.ClientSession() as session:
-        async with session.get(server.url) as response:
-            assert await response.read() == b"ok"
-        assert await asyncio.to_thread(look, response) == [200, True, "OK", "2", {}]
-
-
 async def test_limits_without_end() -> None:
     limits = whorl.http.ClientTimeout(total=float("inf"), connect=float("inf"), sock_connect=float("inf"))
     async with RawServer(keeping_alive()) as server, whorl.http.ClientSession() as session:

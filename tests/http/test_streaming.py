@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.http.body_support import Source
-from tests.http.raw_support import Peer, RawServer
+from tests.http.raw_support import Peer, RawServer, keeping_alive
 from whorl.http.streams import StreamReader
 
 BODY = random.Random(1).randbytes(3 * 1024 * 1024 + 17)
@@ -368,6 +368,32 @@ def test_cycles_through_a_stream_are_collected() -> None:
     del stream, source, error, event_loop
     gc.collect()
     assert [reference() for reference in references] == [None, None, None]
+
+
+@pytest.mark.jumping_clock(False)
+async def test_a_response_that_was_read_is_any_threads(client: Any) -> None:
+    """As `asyncio.run_coroutine_threadsafe()` gives one to another thread, or a log to its writer."""
+
+    def look(response: Any) -> list[Any]:
+        response.raise_for_status()
+        response.release()
+        response.close()
+        assert "200 OK" in repr(response)
+        assert response.closed
+        assert response.connection is None
+        assert response.raw_headers[0][0] == b"Content-Length"
+        return [
+            response.status,
+            response.ok,
+            response.reason,
+            response.headers["content-length"],
+            response.links,
+        ]
+
+    async with RawServer(keeping_alive()) as server, client.ClientSession() as session:
+        async with session.get(server.url) as response:
+            assert await response.read() == b"ok"
+        assert await asyncio.to_thread(look, response) == [200, True, "OK", "2", {}]
 
 
 async def test_another_thread_reads_how_much_has_come(client: Any) -> None:
