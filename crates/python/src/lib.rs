@@ -8,7 +8,6 @@
 //! `whorl._core.StreamTransport`, and `issubclass(type(transport), asyncio.Transport)` is false.
 
 mod buffer;
-mod coroutine;
 mod errors;
 mod event_loop;
 mod fd;

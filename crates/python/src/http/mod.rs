@@ -46,6 +46,7 @@
 
 mod body_source;
 mod client;
+mod coroutine;
 mod failures;
 mod finish;
 mod given;

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::coroutine::stop_iteration;
+use crate::http::coroutine::stop_iteration;
 
 /// Awaiting it gives the value at once, without a suspension; once.
 #[pyclass(frozen, module = "whorl._core")]

@@ -15,7 +15,7 @@ use whorl_core::sched::assert_nothing_open;
 use super::StreamReaderBase;
 use super::goal::{ReadGoal, ReadProgress, ReadStep};
 use super::waiting::Wait;
-use crate::coroutine::{coroutine_methods, stop_iteration};
+use crate::http::coroutine::{coroutine_methods, stop_iteration};
 use crate::interpreter::{Collector, Guarded, await_future, in_destructor};
 
 /// So many reads at the end of the body are taken for a mistake: the program may be in an endless loop.

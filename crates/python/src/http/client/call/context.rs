@@ -9,13 +9,13 @@ use pyo3::types::{PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::sched::assert_nothing_open;
 
-use crate::coroutine::{coroutine_methods, stop_iteration};
 use crate::http::client::hop::awaited_again;
 use crate::http::client::options::check_names;
 use crate::http::client::ready::Ready;
 use crate::http::client::response::ResponseBase;
 use crate::http::client::session::SessionBase;
 use crate::http::client::step::{AwaitedStep, Poll, Unlimited, warn_never_awaited};
+use crate::http::coroutine::{coroutine_methods, stop_iteration};
 use crate::interpreter::{CloneWith, Collector, Guarded, in_destructor};
 
 use crate::http::given;

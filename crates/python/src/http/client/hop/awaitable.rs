@@ -4,11 +4,11 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 use whorl_core::sched::assert_nothing_open;
 
-use crate::coroutine::{coroutine_methods, stop_iteration};
 use crate::http::client::call_scope::CallScope;
 use crate::http::client::handle::RequestHandle;
 use crate::http::client::request::RequestBase;
 use crate::http::client::step::{Poll, warn_never_awaited};
+use crate::http::coroutine::{coroutine_methods, stop_iteration};
 use crate::interpreter::{Collector, Guarded, in_destructor};
 
 use super::{Hop, awaited_again};

@@ -55,7 +55,7 @@ macro_rules! coroutine_methods {
                 tb: Option<&Bound<'_, PyAny>>,
             ) -> PyResult<Py<PyAny>> {
                 let _ = tb;
-                self.resume(py, Some($crate::coroutine::thrown(typ, val)))
+                self.resume(py, Some($crate::http::coroutine::thrown(typ, val)))
             }
         }
     };
