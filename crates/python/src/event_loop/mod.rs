@@ -41,6 +41,7 @@ mod handle;
 mod io;
 mod jump;
 mod operation;
+mod read_buffer;
 mod rest;
 mod run;
 mod schedule;
@@ -58,7 +59,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 use pyo3::{PyTraverseError, PyVisit};
-use whorl_core::net::{KeptBuffer, ReadBuffer, SpareBuffers};
+use whorl_core::net::{ReadBuffer, SpareBuffers};
 use whorl_core::reactor::{Interest, InterestChange, Poller, Sources, Token};
 use whorl_core::sched::{
     BorrowError, InjectionQueue, LoopOwner, OwnerCell, Pace, Process, TimerKey, Timers, Turn,
@@ -67,6 +68,7 @@ use whorl_core::sched::{
 use clock::LoopClock;
 pub use handle::{Handle, Scheduled, leaves_the_loop};
 pub use io::{IoHandle, IoObject};
+pub use read_buffer::LentReadBuffer;
 pub use schedule::new_future;
 pub use source::{Source, Watch, WatchSide};
 pub use thread_safe_handle::ThreadSafeHandle;
@@ -75,9 +77,6 @@ use watch::{WatchChange, Watchers};
 
 use crate::errors::OrRaise;
 use crate::interpreter::{Attached, CloneWith, Collector, Guarded, add_class};
-
-/// The most that one `recv` can bring, in bytes; asyncio's and libuv's size.
-const READ_SIZE: usize = 256 * 1024;
 
 /// The most handles that are kept to be used again.
 const MOST_RECYCLED: usize = 1024;
@@ -180,45 +179,6 @@ pub struct EventLoop {
     process: Process,
 }
 
-/// The loop's read buffer, which goes back when this is dropped. A read meanwhile makes another.
-#[derive(Debug)]
-pub struct LentReadBuffer<'a> {
-    event_loop: &'a EventLoop,
-    buffer: ReadBuffer,
-}
-
-impl LentReadBuffer<'_> {
-    /// Keeps it for the bytes in it: the loop uses another one meanwhile.
-    pub fn keep(mut self) -> KeptBuffer {
-        KeptBuffer::new(std::mem::take(&mut self.buffer), Arc::clone(&self.event_loop.spare_buffers))
-    }
-}
-
-impl std::ops::Deref for LentReadBuffer<'_> {
-    type Target = ReadBuffer;
-
-    fn deref(&self) -> &ReadBuffer {
-        &self.buffer
-    }
-}
-
-impl std::ops::DerefMut for LentReadBuffer<'_> {
-    fn deref_mut(&mut self) -> &mut ReadBuffer {
-        &mut self.buffer
-    }
-}
-
-impl Drop for LentReadBuffer<'_> {
-    fn drop(&mut self) {
-        let buffer = std::mem::take(&mut self.buffer);
-        if buffer.is_empty() {
-            return;
-        }
-        // Where it cannot go back, the next read makes another.
-        let _refused = self.event_loop.read_buffer.with(|place| *place = buffer);
-    }
-}
-
 impl EventLoop {
     /// Opens the loop's state.
     ///
@@ -279,36 +239,6 @@ impl EventLoop {
         act: impl FnOnce(&mut LoopState, Attached<'py>) -> R + Send,
     ) -> PyResult<R> {
         self.woken(self.state.with_token(at.into(), act)).or_raise()
-    }
-
-    /// Opens the buffer that sockets are read into.
-    ///
-    /// # Errors
-    /// As [`EventLoop::with`].
-    #[inline]
-    pub fn with_read_buffer<'py, R>(
-        &self,
-        at: impl Into<Attached<'py>>,
-        act: impl FnOnce(&mut ReadBuffer, Attached<'py>) -> R + Send,
-    ) -> PyResult<R> {
-        self.read_buffer
-            .with_token(at.into(), |buffer, at| {
-                if buffer.is_empty() {
-                    // A [`LentReadBuffer`] is out, or was kept.
-                    *buffer = self.spare_buffers.take().unwrap_or_else(|| ReadBuffer::new(READ_SIZE));
-                }
-                act(buffer, at)
-            })
-            .or_raise()
-    }
-
-    /// Takes the buffer out, for data that goes where Python may be called: to a TLS engine.
-    ///
-    /// # Errors
-    /// As [`EventLoop::with`].
-    pub fn lend_read_buffer(&self, py: Python<'_>) -> PyResult<LentReadBuffer<'_>> {
-        let buffer = self.with_read_buffer(py, |buffer, _at| std::mem::take(buffer))?;
-        Ok(LentReadBuffer { event_loop: self, buffer })
     }
 
     /// Whose state this is.
@@ -566,7 +496,7 @@ impl EventLoop {
         Ok(Self {
             timers: Arc::new(LoopTimers::new(Arc::clone(&owner), Arc::clone(&injection_queue))),
             state: OwnerCell::new(Arc::clone(&owner), state),
-            read_buffer: OwnerCell::new(Arc::clone(&owner), ReadBuffer::new(READ_SIZE)),
+            read_buffer: OwnerCell::new(Arc::clone(&owner), read_buffer::new_read_buffer()),
             spare_buffers: Arc::default(),
             owner,
             injection_queue,

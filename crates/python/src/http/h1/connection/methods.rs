@@ -293,33 +293,7 @@ impl HttpConnection {
     }
 
     fn _check_read_timeout(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let now = this.now(py)?;
-        let unsent = this.has_unsent(py)?;
-        let (wait, exchange, _timer) = this.with_attached(py, |state, at| {
-            let timeout = &mut state.read_timeout;
-            let timer = timeout.timer.take();
-            if std::mem::replace(&mut timeout.unsent, unsent) || unsent {
-                // The server was reading meanwhile, until some time since the last check.
-                timeout.silent_since = timeout.silent_since.map(|_| now);
-            }
-            let (Some(limit), Some(since)) = (timeout.limit, timeout.silent_since) else {
-                return (None, None, timer);
-            };
-            let left = since.saturating_add(limit).saturating_sub(now);
-            let exchange = state.exchange.as_ref().map(|exchange| exchange.clone_with(at));
-            (Some(left), exchange, timer)
-        })?;
-        match (wait, exchange) {
-            (Some(0), Some(exchange)) => {
-                let error = failures::error(py, "SocketTimeoutError", "Timeout on reading data from socket")?;
-                Self::give_up(slf)?;
-                exchange.get().fail(exchange.bind(py), error)
-            }
-            (Some(left), Some(_)) => this.set_read_timer(slf, left),
-            _ => Ok(()),
-        }
+        Self::check_read_timeout(slf)
     }
 
     /// asyncio: the connection is there.

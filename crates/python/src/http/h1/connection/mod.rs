@@ -4,6 +4,8 @@
 //! object in between; any other loop's calls `data_received()`.
 
 mod methods;
+mod parsing;
+mod read_timeout;
 
 use std::sync::Arc;
 
@@ -11,9 +13,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
-use whorl_core::http1::{
-    Finish, MessageEvent, ParseError, ParserLimits, RequestKind, ResponseParser, Tolerance,
-};
+use whorl_core::http1::{Finish, ParseError, ParserLimits, RequestKind, ResponseParser, Tolerance};
 use whorl_core::sched::OwnerCell;
 
 use crate::errors::OrRaise;
@@ -27,6 +27,9 @@ use crate::http::poolable::{ConnectionPermit, Home, Poolable, PooledConnection, 
 use crate::http::stream_reader::StreamInput;
 use crate::interpreter::{Attached, CloneWith};
 use crate::transport::{Chunk, NativeProtocol, Received, StreamTransport};
+
+use parsing::{MessagePart, Outcome, Parsed};
+use read_timeout::ReadTimeout;
 
 /// The stage of a connection.
 #[derive(Debug)]
@@ -59,19 +62,6 @@ enum Sending {
     Done,
     /// Its body is being written.
     Body,
-}
-
-/// When to give up on a silent peer.
-#[derive(Debug, Default)]
-struct ReadTimeout {
-    /// Nanoseconds; none: never.
-    limit: Option<u64>,
-    /// Since when no bytes have come; none while none are awaited.
-    silent_since: Option<u64>,
-    /// Whether much of the request was still unsent when that was last seen: silence begins with the end of that.
-    unsent: bool,
-    /// The timer, which checks when it is due whether bytes have come since it was set.
-    timer: Option<Py<PyAny>>,
 }
 
 /// How a response is parsed.
@@ -109,38 +99,6 @@ struct ConnectionState {
     home: Option<Box<dyn Home>>,
     read_timeout: ReadTimeout,
     served: u64,
-}
-
-/// The result of parsing, before anything is called.
-#[derive(Debug, Default)]
-struct Parsed {
-    exchange: Option<Py<Exchange>>,
-    actions: Actions,
-    outcome: Outcome,
-    /// Whether the peer's silence is timed: it begins anew, once the clock may be read.
-    breaks_silence: bool,
-}
-
-#[derive(Debug, Default)]
-enum Outcome {
-    /// There is more to come.
-    #[default]
-    Open,
-    /// The message has ended.
-    Ended,
-    /// The exchange has failed, in this part of the message.
-    Failed(MessageError, MessagePart),
-    /// Bytes outside of an exchange.
-    Stray,
-    /// Bytes of another protocol.
-    Foreign(Vec<u8>),
-}
-
-/// The parts of a message, which fail as different exceptions.
-#[derive(Debug)]
-enum MessagePart {
-    Head,
-    Body,
 }
 
 /// A connection to a server. Source of the semantics: `aiohttp.client_proto.ResponseHandler`.
@@ -202,14 +160,6 @@ impl HttpConnection {
         act: impl FnOnce(&mut ConnectionState, Attached<'py>) -> R + Send,
     ) -> PyResult<R> {
         self.state.with_token(at.into(), act).or_raise()
-    }
-
-    /// Parses what the transport has received. Calls nothing foreign: the memory is the loop's.
-    #[inline]
-    fn feed<'py>(&self, at: impl Into<Attached<'py>>, input: &[u8]) -> PyResult<Parsed> {
-        let mut parsed = Parsed::default();
-        self.with_attached(at, |state, at| state.feed(at, input, &mut parsed))??;
-        Ok(parsed)
     }
 
     /// Acts on the parsed bytes.
@@ -397,37 +347,6 @@ impl HttpConnection {
         this.start_read_timeout(slf)
     }
 
-    /// Counts the peer's silence from now on.
-    fn start_read_timeout(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
-        if self.with(|state| state.read_timeout.limit.is_none())? {
-            return Ok(());
-        }
-        let now = self.now(slf.py())?;
-        let delay = self.with(|state| {
-            let timeout = &mut state.read_timeout;
-            let limit = timeout.limit?;
-            timeout.silent_since = Some(now);
-            timeout.unsent = state.writing_paused;
-            timeout.timer.is_none().then_some(limit)
-        })?;
-        match delay {
-            Some(delay) => self.set_read_timer(slf, delay),
-            None => Ok(()),
-        }
-    }
-
-    fn set_read_timer(&self, slf: &Bound<'_, Self>, delay: u64) -> PyResult<()> {
-        let py = slf.py();
-        let method = slf.getattr(intern!(py, "_check_read_timeout"))?;
-        let timer = self
-            .event_loop
-            .bind(py)
-            .call_method1(intern!(py, "call_later"), (clock::seconds(delay), method))?;
-        let timer = timer.unbind();
-        let _previous = self.with(|state| state.read_timeout.timer.replace(timer))?;
-        Ok(())
-    }
-
     /// Begins an exchange; `read_timeout` is in nanoseconds.
     ///
     /// # Errors
@@ -583,92 +502,6 @@ fn cancel(py: Python<'_>, timer: Option<Py<PyAny>>) -> PyResult<()> {
     match timer {
         Some(timer) => timer.call_method0(py, intern!(py, "cancel")).map(drop),
         None => Ok(()),
-    }
-}
-
-impl ReadTimeout {
-    #[must_use]
-    fn stop(&mut self) -> Option<Py<PyAny>> {
-        self.silent_since = None;
-        self.timer.take()
-    }
-}
-
-impl ConnectionState {
-    /// Parses `input`, which is all the bytes that have arrived.
-    fn feed(&mut self, at: Attached<'_>, mut input: &[u8], parsed: &mut Parsed) -> PyResult<()> {
-        let received = input;
-        if let ConnectionStage::Upgraded(_) | ConnectionStage::Handed(_) = self.stage {
-            parsed.outcome = Outcome::Foreign(input.to_vec());
-            return Ok(());
-        }
-        parsed.breaks_silence = self.read_timeout.silent_since.is_some();
-        let Some(exchange) = &self.exchange else {
-            parsed.outcome = Outcome::Stray;
-            return Ok(());
-        };
-        parsed.exchange = Some(exchange.clone_with(at));
-        let parser = &mut self.parser;
-        let (stage, keep_alive) = (&mut self.stage, &mut self.keep_alive);
-        let actions = &mut parsed.actions;
-        parsed.outcome = exchange.get().with_attached(at, |exchange, at| {
-            loop {
-                let step = parser.parse(input).map_err(MessageError::from).and_then(|(event, used)| {
-                    input = input.get(used..).unwrap_or_default();
-                    match event {
-                        MessageEvent::NeedMore => return Ok(Some(Outcome::Open)),
-                        MessageEvent::Informational(head) => {
-                            if head.status == 100 {
-                                exchange.take_continue(actions);
-                            }
-                        }
-                        MessageEvent::Head(head, framing) => {
-                            exchange.take_continue(actions);
-                            exchange.take_head(head, framing, actions)?;
-                            if exchange.ignores_body() {
-                                *keep_alive = KeepAlive::Close;
-                                exchange.take_end(actions)?;
-                                return Ok(Some(Outcome::Ended));
-                            }
-                        }
-                        MessageEvent::Data(data) => {
-                            let place = data.as_ptr().addr() - received.as_ptr().addr();
-                            exchange.take_data(at, data, place, actions);
-                        }
-                        MessageEvent::ChunkEnd => exchange.take_chunk_end(at, actions),
-                        MessageEvent::Trailers(_) => {}
-                        MessageEvent::End { keep_alive: offered } => {
-                            // Bytes after the response belong to no request: the connection cannot be trusted with
-                            // another.
-                            if !offered || !input.is_empty() {
-                                *keep_alive = KeepAlive::Close;
-                            }
-                            exchange.take_end(actions)?;
-                            return Ok(Some(Outcome::Ended));
-                        }
-                        MessageEvent::Tunnel => {
-                            *stage = ConnectionStage::Upgraded(Vec::new());
-                            *keep_alive = KeepAlive::Close;
-                            return Ok(Some(Outcome::Foreign(input.to_vec())));
-                        }
-                    }
-                    Ok(None)
-                });
-                match step {
-                    Ok(None) => {}
-                    Ok(Some(outcome)) => return outcome,
-                    Err(fault) => {
-                        *keep_alive = KeepAlive::Close;
-                        let part = match exchange.phase {
-                            ExchangePhase::Waiting => MessagePart::Head,
-                            _ => MessagePart::Body,
-                        };
-                        return Outcome::Failed(fault, part);
-                    }
-                }
-            }
-        })?;
-        Ok(())
     }
 }
 
