@@ -31,6 +31,7 @@ __all__ = [
     "ConnectionPool",
     "DatagramTransport",
     "Dial",
+    "EnvironmentSnapshot",
     "EventLoop",
     "Exchange",
     "GuestTurns",
@@ -617,6 +618,11 @@ class Ready:
 class RequestDeadlines:
     def _expire(self) -> None: ...
     def _close(self) -> None: ...
+
+@final
+class EnvironmentSnapshot:
+    def __new__(cls, names: Sequence[str], absent_file: str | None = None) -> Self: ...
+    def is_current(self) -> bool: ...
 
 @disjoint_base
 class SessionBase:

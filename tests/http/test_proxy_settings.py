@@ -283,6 +283,35 @@ async def test_a_change_of_the_environment_counts_from_the_next_request(
     assert (len(server.heads), len(proxy.heads)) == (4, 2)
 
 
+@pytest.mark.parametrize("variable", ["NETRC", "HOME"])
+async def test_a_netrc_elsewhere_counts_from_the_next_request(
+    ours: Any, environment: pytest.MonkeyPatch, tmp_path: Path, variable: str
+) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    path = _netrc(folder / ".netrc", "127.0.0.1", "word")
+    async with RawServer(keeping_alive(OK)) as server, ours.ClientSession(trust_env=True) as session:
+        for _ in range(2):
+            async with session.get(server.url) as response:
+                assert response.status == 200
+        environment.setenv(variable, str(path if variable == "NETRC" else folder))
+        async with session.get(server.url) as response:
+            assert response.status == 200
+    assert [b"\r\nAuthorization" in head for head in server.heads] == [False, False, True]
+
+
+async def test_another_mapping_counts_from_the_next_request(
+    ours: Any, environment: pytest.MonkeyPatch
+) -> None:
+    async with RawServer(keeping_alive(OK)) as server, RawServer(keeping_alive(OK)) as proxy:
+        async with ours.ClientSession(trust_env=True) as session:
+            for mapping in (os.environ, {"http_proxy": proxy.url}, {}, {"http_proxy": proxy.url}):
+                environment.setattr(os, "environ", mapping)
+                async with session.get(server.url) as response:
+                    assert response.status == 200
+    assert (len(server.heads), len(proxy.heads)) == (2, 2)
+
+
 def test_another_mapping_in_the_place_of_the_environment(environment: pytest.MonkeyPatch) -> None:
     """As tests of programs have it."""
     environment.setattr(os, "environ", {"http_proxy": "http://other.test"})

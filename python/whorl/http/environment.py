@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
+
+from whorl import _core
 
 __all__ = ["FromEnvironment"]
 
@@ -23,25 +25,19 @@ class FromEnvironment(Generic[T]):
         None
     """
 
-    __slots__ = ("_encoded", "_known", "_make", "_names")
+    __slots__ = ("_known", "_make", "names")
 
     def __init__(self, names: tuple[str, ...], make: Callable[..., T]) -> None:
-        self._names = names
-        self._encoded = tuple(map(os.fsencode, names))
+        self.names = names
         self._make = make
         # One object, so that threads see the values with what was made of them.
-        self._known: tuple[tuple[Any, ...], T] | None = None
+        self._known: tuple[_core.EnvironmentSnapshot, T] | None = None
 
     def get(self) -> T:
         """The value for the environment as it is."""
-        # os.environ decodes each value, and raises and catches an exception for each that is not set. The
-        # dictionary behind it has octets.
-        data = getattr(os.environ, "_data", None)
-        if type(data) is dict:
-            state = tuple(map(data.get, self._encoded))
-        else:
-            state = tuple(map(os.environ.get, self._names))
         known = self._known
-        if known is None or known[0] != state:
-            known = self._known = state, self._make(*map(os.environ.get, self._names))
+        if known is None or not known[0].is_current():
+            # Before they are read: a change meanwhile makes for another snapshot.
+            snapshot = _core.EnvironmentSnapshot(self.names)
+            known = self._known = snapshot, self._make(*map(os.environ.get, self.names))
         return known[1]

@@ -14,7 +14,7 @@ import asyncio
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..environment import FromEnvironment
 from .basic import BasicAuth, basicauth_from_netrc, netrc_from_env
@@ -22,7 +22,7 @@ from .basic import BasicAuth, basicauth_from_netrc, netrc_from_env
 if TYPE_CHECKING:
     import netrc
 
-__all__ = ["netrc_auth", "netrc_is_read", "read_netrc"]
+__all__ = ["NETRC_VARIABLES", "absent_netrc", "netrc_auth", "netrc_is_read", "read_netrc"]
 
 
 class _Location(NamedTuple):
@@ -50,7 +50,9 @@ def _location(named: str | None, home: str | None) -> _Location:
         return _Location(None, False)
 
 
-_where = FromEnvironment(("NETRC", "HOME"), _location)
+NETRC_VARIABLES: Final = ("NETRC", "HOME")
+
+_where = FromEnvironment(NETRC_VARIABLES, _location)
 _known: _Known | None = None
 _reading = threading.Lock()
 
@@ -79,6 +81,14 @@ def netrc_is_read() -> bool:
         _known = _Known(location, None, None)
         return True
     return False
+
+
+def absent_netrc() -> str | None:
+    """The path of the default file, if :func:`netrc_is_read` found none there and none is named."""
+    known = _known
+    if known is None or known.stamp is not None or known.location.is_named:
+        return None
+    return known.location.path
 
 
 async def read_netrc() -> None:

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
     from ..typedefs import StrOrURL
 
-__all__ = ["ProxyInfo", "checked_proxy", "get_env_proxy_for_url", "proxies_from_env", "proxy_from_env"]
+__all__ = [
+    "PROXY_VARIABLES",
+    "ProxyInfo",
+    "checked_proxy",
+    "get_env_proxy_for_url",
+    "names_no_proxy",
+    "proxies_from_env",
+    "proxy_from_env",
+]
 
 _SCHEMES: Final = ("http", "https", "ws", "wss")
 _SPOKEN: Final = frozenset({"http", "https"})
@@ -181,16 +189,20 @@ def _proxy(value: str) -> ProxyInfo | InvalidURL:
         return error
 
 
-_environment = FromEnvironment(
-    (
-        "REQUEST_METHOD",
-        *(f"{scheme}_proxy" for scheme in _SCHEMES),
-        *(f"{scheme.upper()}_PROXY" for scheme in _SCHEMES),
-        "no_proxy",
-        "NO_PROXY",
-    ),
-    _Environment,
+PROXY_VARIABLES: Final = (
+    "REQUEST_METHOD",
+    *(f"{scheme}_proxy" for scheme in _SCHEMES),
+    *(f"{scheme.upper()}_PROXY" for scheme in _SCHEMES),
+    "no_proxy",
+    "NO_PROXY",
 )
+
+_environment = FromEnvironment(PROXY_VARIABLES, _Environment)
+
+
+def names_no_proxy() -> bool:
+    """Whether the environment names a proxy for no URL at all."""
+    return not _environment.get().proxies
 
 
 def proxy_from_env(url: URL) -> ProxyInfo | None:

@@ -8,6 +8,7 @@
 //! | `target.rs`, `fields.rs`, `outgoing_body.rs` | its URL, header fields and body |
 //! | `response.rs`, `ready.rs` | the response; an awaitable that is done |
 //! | `dial.rs`, `address.rs` | a connection that is made; addresses of hosts |
+//! | `environment.rs` | variables of the environment, compared with what they were |
 //! | `deadlines.rs` | timeouts |
 
 mod address;
@@ -15,6 +16,7 @@ mod call;
 mod call_scope;
 mod deadlines;
 mod dial;
+mod environment;
 mod fields;
 mod handle;
 mod hop;
@@ -38,6 +40,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add_class::<call_scope::CallScope>(module)?;
     add_class::<deadlines::RequestDeadlines>(module)?;
     add_class::<dial::Dial>(module)?;
+    add_class::<environment::EnvironmentSnapshot>(module)?;
     add_class::<hop::HopAwaitable>(module)?;
     add_class::<hop::RequestHandler>(module)?;
     add_class::<ready::Ready>(module)?;

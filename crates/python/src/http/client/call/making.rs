@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::http::client::call_scope::CallScope;
+use crate::http::client::environment::{self, EnvironmentSnapshot};
 use crate::http::client::fields::RequestFields;
 use crate::http::client::handle::RequestHandle;
 use crate::http::client::hop::{Hop, RequestHandler};
@@ -28,7 +29,7 @@ impl ActiveCall {
     pub(super) fn request(&mut self, py: Python<'_>) -> PyResult<Poll<Py<PyAny>>> {
         let scope = self.scope.clone_ref(py);
         let config = &scope.get().config;
-        if !config.trust_env {
+        if !config.trust_env || environment::is_silent(py)? {
             return self.request_with(py, None);
         }
         let rare = self.rare.as_ref();
@@ -37,6 +38,10 @@ impl ActiveCall {
         let found = step.call1((&self.target.get().url, wants_proxy))?;
         if found.is_instance_of::<PyTuple>() {
             return self.request_with(py, Some(&found));
+        }
+        if let Ok(snapshot) = found.cast::<EnvironmentSnapshot>() {
+            environment::set_silent(snapshot.clone().unbind());
+            return self.request_with(py, None);
         }
         self.await_step(py, &found, CallStage::LookingUp)
     }
