@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import re
 import sys
 import traceback
 import warnings
@@ -25,7 +24,7 @@ from .connect.tls import SSL_SCHEMES, SSLSetting
 from .cookies.header import build_cookie_header
 from .exceptions import ClientConnectionError, ClientOSError, InvalidURL
 from .helpers import HttpVersion, HttpVersion11, TimerNoop
-from .lazy import lazy
+from .lazy import lazy, lazy_pattern
 from .request_info import ConnectionKey, RequestInfo, connection_key
 from .timeouts import is_timeout
 from .urls import dialled_host
@@ -45,7 +44,7 @@ SERVER_SOFTWARE: Final = (
     f"Python/{sys.version_info[0]}.{sys.version_info[1]} whorl/{__version__} (compatible; aiohttp/3.14)"
 )
 
-_NOT_TOKEN = re.compile(r"[^-!#$%&'*+.^_`|~0-9a-zA-Z]")
+_NOT_TOKEN = lazy_pattern(r"[^-!#$%&'*+.^_`|~0-9a-zA-Z]")
 
 # Seconds for which 100 Continue is awaited, as in curl.
 _CONTINUE_AFTER: Final = 1.0

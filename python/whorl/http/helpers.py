@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from multidict import MultiDict, MultiDictProxy
 
+from .lazy import lazy_pattern
+
 if TYPE_CHECKING:
     import datetime
 
@@ -140,7 +142,7 @@ def is_ip_address(host: str | None) -> bool:
     return ":" in host or host.replace(".", "").isdigit()
 
 
-_CANONICAL_IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?=.)|\Z)){4}+\Z")
+_CANONICAL_IPV4 = lazy_pattern(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?=.)|\Z)){4}+\Z")
 
 
 def is_canonical_ipv4_address(host: str) -> bool:
@@ -167,7 +169,7 @@ class MimeType:
 
 
 # A name, and a value that may be in quotes; a name alone counts as one with an empty value.
-_PARAMETER = re.compile(r';\s*([^;=\s][^;=]*)(?:=\s*(?:"((?:[^"\\]|\\.)*+)"[^;]*|([^;]*)))?')
+_PARAMETER = lazy_pattern(r';\s*([^;=\s][^;=]*)(?:=\s*(?:"((?:[^"\\]|\\.)*+)"[^;]*|([^;]*)))?')
 
 
 def _parameters(text: str) -> Iterator[tuple[str, str]]:
@@ -198,7 +200,7 @@ def parse_content_type(raw: str) -> tuple[str, MappingProxyType[str, str]]:
     return kind, MappingProxyType(dict(_parameters(semicolon + rest)))
 
 
-_JSON_TYPE = re.compile(r"application/(?:[\w.+-]+?\+)?json", re.IGNORECASE)
+_JSON_TYPE = lazy_pattern(r"application/(?:[\w.+-]+?\+)?json", re.IGNORECASE)
 
 
 def is_expected_content_type(response_content_type: str, expected_content_type: str) -> bool:
@@ -263,7 +265,7 @@ def parse_http_date(date_str: str | None) -> datetime.datetime | None:
 
 ETAG_ANY: Final = "*"
 
-_ETAG_VALUE = re.compile(r"[!\x23-\x7e\x80-\xff]+")
+_ETAG_VALUE = lazy_pattern(r"[!\x23-\x7e\x80-\xff]+")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
-"""An attribute that is made on first use."""
+"""What is made on first use: attributes, and regular expressions."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, AnyStr, Generic, TypeVar, cast, overload
 
-__all__ = ["lazy"]
+__all__ = ["lazy", "lazy_pattern"]
 
 _T = TypeVar("_T")
 
@@ -37,3 +38,21 @@ class lazy(Generic[_T]):  # noqa: N801
     if TYPE_CHECKING:
 
         def __set__(self, instance: object, value: _T) -> None: ...
+
+
+class _LazyPattern:
+    """Stands for a :class:`re.Pattern`; its methods are looked up there once."""
+
+    def __init__(self, text: str | bytes, flags: int) -> None:
+        self._text = text
+        self._flags = flags
+
+    def __getattr__(self, name: str) -> Any:
+        value = self.__dict__[name] = getattr(re.compile(self._text, self._flags), name)
+        return value
+
+
+def lazy_pattern(text: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
+    """Returns a regular expression that is compiled on first use: compiling takes longer than importing the
+    module that it is in."""
+    return cast("re.Pattern[AnyStr]", _LazyPattern(text, flags))

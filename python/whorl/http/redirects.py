@@ -13,6 +13,7 @@ from typing import Final
 from yarl import URL
 
 from .exceptions import InvalidUrlRedirectClientError, NonHttpUrlRedirectClientError
+from .lazy import lazy_pattern
 from .urls import make_url
 
 __all__ = ["target"]
@@ -24,17 +25,17 @@ _DROPPED: Final = str.maketrans("", "", "\t\n\r")
 _AROUND: Final = "".join(map(chr, range(0x21)))
 
 # The parts of a reference (RFC 3986, appendix B).
-_REFERENCE = re.compile(
+_REFERENCE = lazy_pattern(
     r"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):)?(?://(?P<authority>[^/?#]*))?"
     r"(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#(?P<fragment>.*))?",
     re.DOTALL,
 )
 
 # Octets that are encoded: all but those of RFC 3986, or none but those that end a request line.
-_NOT_OF_A_URL = re.compile(rb"[^A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]")
-_NOT_SENDABLE = re.compile(rb"[\x00-\x20\x7f]")
+_NOT_OF_A_URL = lazy_pattern(rb"[^A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]")
+_NOT_SENDABLE = lazy_pattern(rb"[\x00-\x20\x7f]")
 
-_HOST = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=%:]+")
+_HOST = lazy_pattern(r"[A-Za-z0-9\-._~!$&'()*+,;=%:]+")
 
 
 def target(location: str, base: URL, *, requote: bool = True) -> URL:

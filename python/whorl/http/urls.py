@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from yarl import URL
 
 from .helpers import is_canonical_ipv4_address
+from .lazy import lazy_pattern
 
 if TYPE_CHECKING:
     from .typedefs import StrOrURL
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["dialled_host", "host_fault", "host_field", "host_of", "make_url", "without_zone"]
 
 # What no host has: characters that end a line or a field, and half a character.
-_NOT_OF_A_HOST = re.compile("[\\x00-\\x20\\x7f\\ud800-\\udfff]")
+_NOT_OF_A_HOST = lazy_pattern("[\\x00-\\x20\\x7f\\ud800-\\udfff]")
 
 # The last label of a host by which it is an IPv4 address, or none: digits, or 0x with digits.
-_NUMBER = re.compile(r"(?:\A|\.)(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?\Z")
+_NUMBER = lazy_pattern(r"(?:\A|\.)(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?\Z")
 
 
 def make_url(value: StrOrURL, argument: str = "url") -> URL:

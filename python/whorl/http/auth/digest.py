@@ -18,6 +18,7 @@ from yarl import URL
 from .. import hdrs
 from ..exceptions import ClientError
 from ..hooks.middlewares import ClientHandlerType
+from ..lazy import lazy_pattern
 from ..urls import make_url
 from .redaction import HIDDEN
 
@@ -67,14 +68,14 @@ DigestFunctions: Final[dict[str, Callable[[bytes], Any]]] = dict(_functions())
 """The hash functions by the name of the algorithm, in upper case. Not only the RFC's names are in use."""
 
 # A parameter, or a token alone, which is the name of a scheme. Nothing backtracks into text that was read.
-_HEADER_PAIRS_PATTERN = re.compile(
+_HEADER_PAIRS_PATTERN = lazy_pattern(
     r"(?:^|[\s,])\s*+([\w!#$%&'*+.^`|~-]++)"
     r'(?:\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s,]++)))?'
 )  # fmt: skip
 
 
 # Control characters, and bytes that were no UTF-8 when they were received.
-_CANNOT_BE_SENT = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+_CANNOT_BE_SENT = lazy_pattern("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 # What the response to a challenge repeats.
 _REPEATED: Final = ("realm", "nonce", "opaque")
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from whorl import _core
 
+from ..lazy import lazy_pattern
+
 if TYPE_CHECKING:
     from yarl import URL
 
@@ -24,9 +26,9 @@ SECRET_FIELDS: Final = frozenset(_core.SECRET_FIELDS)
 """The names, in lower case, of header fields whose values are credentials."""
 
 # What a parser takes for user and password: all up to the last "@" of the authority (RFC 3986, section 3.2).
-_USERINFO = re.compile(r"\A((?:[A-Za-z][A-Za-z0-9+.-]*:)?//)([^/?#]*)@")
+_USERINFO = lazy_pattern(r"\A((?:[A-Za-z][A-Za-z0-9+.-]*:)?//)([^/?#]*)@")
 # A text that is no URL, often as its password is not quoted: the end of the password is not known.
-_LIKELY_USERINFO = re.compile(
+_LIKELY_USERINFO = lazy_pattern(
     r"\A((?:[A-Za-z][A-Za-z0-9+.-]*:)?//|(?:https?|wss?|socks\w*):/?)?.*@", re.DOTALL | re.IGNORECASE
 )
 

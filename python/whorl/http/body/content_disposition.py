@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 from ..exception_type import ExceptionType
+from ..lazy import lazy_pattern
 
 __all__ = [
     "TOKEN",
@@ -28,12 +29,12 @@ class BadContentDispositionParam(RuntimeWarning, metaclass=ExceptionType):
 
 
 # RFC 9110, section 5.6.2.
-TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+TOKEN = lazy_pattern(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 # One parameter, up to the semicolon or the end. A value in quotes is read by the rules (RFC 9110, section
 # 5.6.4) if they lead to the end of a parameter; otherwise its end is the first quote that does, as browsers
 # have sent names with quotes and backslashes as they are.
-_PARAMETER = re.compile(
+_PARAMETER = lazy_pattern(
     r"""
     (?P<name>[^=;]*)=[ \t]*
     (?: "(?P<strict>(?:[^"\\]|\\.)*+)"[ \t]*(?=;|\Z)
@@ -45,9 +46,9 @@ _PARAMETER = re.compile(
 )
 
 # One of several parameters that make up one value (RFC 2231, section 3).
-_CONTINUED = re.compile(r"[^*]*\*[0-9]+\*?")
+_CONTINUED = lazy_pattern(r"[^*]*\*[0-9]+\*?")
 
-_ESCAPED = re.compile(r"\\([\x00-\x7f])")
+_ESCAPED = lazy_pattern(r"\\([\x00-\x7f])")
 
 
 def parse_content_disposition(header: str | None) -> tuple[str | None, dict[str, str]]:
@@ -201,6 +202,6 @@ def content_disposition_header(
 
 
 # The characters of a quoted string in 7 bits, and those that need a backslash (spaces too, as in RFC 822).
-_QUOTABLE = re.compile(r"[\t\x20-\x7e]*")
-_TO_ESCAPE = re.compile(r'[\t "\\]')
+_QUOTABLE = lazy_pattern(r"[\t\x20-\x7e]*")
+_TO_ESCAPE = lazy_pattern(r'[\t "\\]')
 _BACKSLASHED = r"\\\g<0>"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-import re
 import warnings
 from collections.abc import Iterable
 from typing import Any, TypeGuard
@@ -13,6 +12,7 @@ from urllib.parse import quote_plus, urlencode
 from multidict import MultiDict, MultiDictProxy
 
 from .. import hdrs
+from ..lazy import lazy_pattern
 from .files import guess_filename
 from .multipart_writer import MultipartWriter
 from .payload import BytesPayload, get_payload
@@ -29,7 +29,7 @@ def is_form(data: object) -> TypeGuard[FormData]:
 
 
 # What stands for itself in application/x-www-form-urlencoded, as urllib writes it.
-_UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*+")
+_UNRESERVED = lazy_pattern(r"[A-Za-z0-9_.~-]*+")
 
 
 def _urlencoded(name: str, value: object, charset: str) -> str:

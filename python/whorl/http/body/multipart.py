@@ -6,7 +6,6 @@ is in ``multipart_writer.py``.
 
 from __future__ import annotations
 
-import re
 import sys
 from abc import ABC
 from collections.abc import Awaitable, Mapping, Sequence
@@ -17,6 +16,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from ..hdrs import CONTENT_DISPOSITION, CONTENT_TYPE
 from ..helpers import parse_mimetype
 from ..http_exceptions import BadHttpMessage, InvalidHeader
+from ..lazy import lazy_pattern
 from ..streams import StreamReader
 from .content_disposition import (
     BadContentDispositionHeader,
@@ -47,8 +47,8 @@ _LONGEST_BOUNDARY: Final = 70
 # The longest name of an encoding that browsers know has 19 characters.
 _LONGEST_CHARSET: Final = 31
 
-_FIELD_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_FIELD_NAME = lazy_pattern(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CONTROL = lazy_pattern(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 # Two of these would make two readers disagree.
 _SINGLE_FIELDS: Final = frozenset((b"content-length", b"content-type"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, cast
@@ -18,6 +17,7 @@ from ..hdrs import (
     CONTENT_LENGTH,
     CONTENT_TRANSFER_ENCODING,
 )
+from ..lazy import lazy_pattern
 from ..log import internal_logger
 from ..typedefs import Byteish
 from . import payload as payloads
@@ -29,10 +29,10 @@ from .payload_base import Payload
 
 __all__ = ["MultipartPayloadWriter", "MultipartWriter"]
 
-_NOT_QUOTABLE = re.compile(r"[^\t\x20-\x7e]")
+_NOT_QUOTABLE = lazy_pattern(r"[^\t\x20-\x7e]")
 
 # The name of a file will do, as in aiohttp.
-_NAMED = re.compile(r"name\*?=")
+_NAMED = lazy_pattern(r"name\*?=")
 
 _NOT_IN_FORMS = frozenset((CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TRANSFER_ENCODING))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mimetypes
-import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -14,13 +13,14 @@ from multidict import CIMultiDict
 from .. import hdrs
 from ..abc import AbstractStreamWriter
 from ..helpers import Sentinel, sentinel
+from ..lazy import lazy_pattern
 from .content_disposition import content_disposition_header
 
 __all__ = ["Payload", "PayloadHeaders", "safe_header"]
 
 PayloadHeaders = Mapping[str, str] | Iterable[tuple[str, str]]
 
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROL = lazy_pattern(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 if sys.version_info >= (3, 13):
     _guess_type = mimetypes.guess_file_type

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from http.cookies import BaseCookie, CookieError, Morsel, SimpleCookie
 from typing import TYPE_CHECKING, Final
 
+from ..lazy import lazy_pattern
 from ..log import internal_logger
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ _ATTRIBUTES: Final[frozenset[str]] = _COOKIE_KNOWN_ATTRS.intersection(
 
 # Visible ASCII but the characters that separate or quote: far more than a token (RFC 6265, section 4.1.1),
 # because names such as "cookie[index]" and "{uuid}" are out there.
-_COOKIE_NAME = re.compile(r"[!#-+\-.-:<-\[\]-~]+")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_CONTROL_BUT_TAB = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_COOKIE_NAME = lazy_pattern(r"[!#-+\-.-:<-\[\]-~]+")
+_CONTROL = lazy_pattern(r"[\x00-\x1f\x7f]")
+_CONTROL_BUT_TAB = lazy_pattern(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 _WORD: Final = r"\w!#%&'~`><@,:/$*+\-.^|)(?}{\[\]"
 _QUOTED: Final = r'"(?:[^\\"]|\\.)*+"'
@@ -63,12 +64,12 @@ _VALUE: Final = rf"{_QUOTED}|{_UNCLOSED_QUOTE}|{_HTTP_DATE}|{_ASCTIME_DATE}|[={_
 
 # One "name" or "name=value" with its end: a semicolon, white space or the end of the field. Words are not
 # backtracked into, so that a hostile field costs no more than its length.
-_COOKIE_PATTERN = re.compile(
+_COOKIE_PATTERN = lazy_pattern(
     rf"\s*+(?P<key>[{_WORD}]++)(?:\s*+=\s*+(?P<val>{_VALUE}))?\s*+(?:;|\Z|(?<=\s))", re.ASCII
 )
 
 # The pair of a Set-Cookie field whose quoted value may hold semicolons, up to where the attributes begin.
-_QUOTED_PAIR = re.compile(rf"\s*+([^\s=;]++)\s*+=\s*+({_QUOTED})[ \t]*+(?:;|\Z)")
+_QUOTED_PAIR = lazy_pattern(rf"\s*+([^\s=;]++)\s*+=\s*+({_QUOTED})[ \t]*+(?:;|\Z)")
 
 
 def encoded_length(text: str) -> int | None:
@@ -119,7 +120,7 @@ def preserve_morsel_with_coded_value(cookie: Morsel[str]) -> Morsel[str]:
     return cookie if morsel is None else morsel
 
 
-_ESCAPE = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
+_ESCAPE = lazy_pattern(r"\\(?:([0-3][0-7][0-7])|(.))")
 
 
 def _unquote(value: str) -> str:
@@ -224,10 +225,10 @@ def _set_attributes(morsel: Morsel[str], text: str) -> None:
 
 # Dates of the Expires attribute (RFC 6265, section 5.1.1).
 
-_DATE_TOKEN = re.compile(r"[^\x09\x20-\x2f\x3b-\x40\x5b-\x60\x7b-\x7e]+")
-_TIME = re.compile(r"(\d{1,2}):(\d{1,2}):(\d{1,2})(?!\d)")
-_DAY = re.compile(r"\d{1,2}(?!\d)")
-_YEAR = re.compile(r"\d{2,4}(?!\d)")
+_DATE_TOKEN = lazy_pattern(r"[^\x09\x20-\x2f\x3b-\x40\x5b-\x60\x7b-\x7e]+")
+_TIME = lazy_pattern(r"(\d{1,2}):(\d{1,2}):(\d{1,2})(?!\d)")
+_DAY = lazy_pattern(r"\d{1,2}(?!\d)")
+_YEAR = lazy_pattern(r"\d{2,4}(?!\d)")
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
