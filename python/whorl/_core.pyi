@@ -627,7 +627,19 @@ class EnvironmentSnapshot:
 @disjoint_base
 class SessionBase:
     def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
-    def _configure(self, **options: Any) -> None: ...
+    def _configure(
+        self,
+        *,
+        pool: ConnectionPool | None,
+        force_close: bool,
+        overrides: frozenset[str],
+        version: tuple[int, int],
+        automatic: Any,
+        cookies: dict[Any, Any],
+        signals: int,
+        debug: bool,
+        classes: list[type],
+    ) -> None: ...
     def _end(self) -> None: ...
 
 @disjoint_base

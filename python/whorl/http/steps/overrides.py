@@ -170,45 +170,22 @@ def _signals(configs: Sequence[object]) -> int:
 
 
 def configure(session: ClientSession) -> None:
-    """Give the native half the options that the session's calls share.
+    """Have the native half read the session's options, which it finds in the session's attributes by their
+    names, and give it what is made of them.
 
     :raises RuntimeError: if the session is closed
     """
-    connector, jar, headers = session._connector, session._cookie_jar, session._default_headers
+    connector, jar = session._connector, session._cookie_jar
     if connector is None:
         raise RuntimeError("Session is closed")
     is_ours = isinstance(connector, BaseConnector)
-    response_class = session._response_class
     session._configure(
-        event_loop=session._loop,
-        connector=connector,
         pool=connector._pool if is_ours else None,
         force_close=is_ours and connector.force_close,
-        request_class=session._request_class,
-        response_class=response_class,
-        read_bufsize=session._read_bufsize,
-        auto_decompress=session._auto_decompress,
-        max_line_size=session._max_line_size,
-        max_field_size=session._max_field_size,
-        max_headers=session._max_headers,
-        strict=session._strict,
-        timeout=session._timeout,
-        raise_for_status=session._raise_for_status,
         overrides=_overrides(session),
         version=parsed_version(session._version),
-        headers=headers,
         automatic=automatic_headers(ClientRequest),
-        skip_auto_headers=session._skip_auto_headers,
-        auth=session._default_auth,
-        base_origin=session._base_url_origin,
-        json_serialize=session._json_serialize_bytes or session._json_serialize,
-        cookie_jar=jar,
         cookies=jar._records if type(jar) is CookieJar else {},
-        proxy=session._default_proxy,
-        proxy_auth=session._default_proxy_auth,
-        trust_env=session._trust_env,
-        middlewares=session._middlewares or None,
-        trace_configs=session._trace_configs,
         signals=_signals(session._trace_configs),
         debug=session._loop.get_debug(),
         classes=_watched(_classes(session)),

@@ -51,6 +51,26 @@ pub struct Overrides {
 }
 
 impl Overrides {
+    /// Those whose names are in a set.
+    fn named(names: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if names.len()? == 0 {
+            // Of most sessions.
+            return Ok(Self::default());
+        }
+        let is = |name: &str| names.contains(name);
+        Ok(Self {
+            request: is("request")?,
+            connect: is("connect")?,
+            response: is("response")?,
+            enter: is("enter")?,
+            release: is("release")?,
+            status: is("status")?,
+            headers: is("headers")?,
+            cookies: is("cookies")?,
+            call: is("call")?,
+        })
+    }
+
     /// When a call fails by its status, as a truth value says it.
     pub const fn raise_for_status(&self, raises: bool) -> RaiseForStatus {
         match (raises, self.status) {
@@ -342,14 +362,12 @@ impl SessionConfig {
     }
 }
 
-/// Reads the options of `SessionBase._configure()` by name.
-struct Options<'a, 'py>(&'a Bound<'py, PyDict>);
+/// Reads the options of a session, which are attributes of its Python half.
+struct Options<'a, 'py>(&'a Bound<'py, PyAny>);
 
 impl<'py> Options<'_, 'py> {
     fn any(&self, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
-        self.0.get_item(name)?.ok_or_else(|| {
-            pyo3::exceptions::PyTypeError::new_err(format!("missing keyword argument: '{name}'"))
-        })
+        self.0.getattr(name)
     }
 
     fn object(&self, name: &Bound<'py, PyString>) -> PyResult<Py<PyAny>> {
@@ -368,14 +386,15 @@ impl<'py> Options<'_, 'py> {
     fn size(&self, name: &Bound<'py, PyString>) -> PyResult<usize> {
         self.any(name)?.extract()
     }
+}
 
-    fn fields(&self, name: &Bound<'py, PyString>) -> PyResult<FieldLines> {
-        let mut lines = FieldLines::default();
-        for (name, value) in pairs(&self.any(name)?)? {
-            lines.add(&crate::http::h1::encode::utf8(&name)?, &crate::http::h1::encode::utf8(&value)?)?;
-        }
-        Ok(lines)
+/// The lines of header fields in a mapping.
+fn lines_of(headers: &Bound<'_, PyAny>) -> PyResult<FieldLines> {
+    let mut lines = FieldLines::default();
+    for (name, value) in pairs(headers)? {
+        lines.add(&crate::http::h1::encode::utf8(&name)?, &crate::http::h1::encode::utf8(&value)?)?;
     }
+    Ok(lines)
 }
 
 #[pymethods]
@@ -386,14 +405,26 @@ impl SessionBase {
         Self { config: OwnerCell::new(Arc::new(LoopOwner::new()), None), closed: AtomicBool::new(false) }
     }
 
-    /// Take the options of the session's calls, by the names of `SessionConfig`.
-    #[pyo3(signature = (**options))]
-    fn _configure(slf: &Bound<'_, Self>, options: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+    /// Take the options of the session's calls: those that are its attributes, and what its Python half has made of
+    /// them.
+    #[pyo3(signature = (*, pool, force_close, overrides, version, automatic, cookies, signals, debug, classes))]
+    #[expect(clippy::too_many_arguments, reason = "each is made of other attributes")]
+    fn _configure(
+        slf: &Bound<'_, Self>,
+        pool: Option<Py<ConnectionPool>>,
+        force_close: bool,
+        overrides: &Bound<'_, PyAny>,
+        version: (u8, u8),
+        automatic: &Bound<'_, PyAny>,
+        cookies: Py<PyDict>,
+        signals: u8,
+        debug: bool,
+        classes: Vec<Bound<'_, PyType>>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let nothing = PyDict::new(py);
-        let options = Options(options.unwrap_or(&nothing));
-        let event_loop = options.any(intern!(py, "event_loop"))?;
+        let options = Options(slf.as_any());
+        let event_loop = options.any(intern!(py, "_loop"))?;
         let owner = match event_loop.cast::<EventLoop>() {
             Ok(event_loop) => Arc::clone(event_loop.get().owner()),
             Err(_) => Arc::new(LoopOwner::new()),
@@ -402,56 +433,40 @@ impl SessionBase {
             Some(previous) => previous.deadlines.clone_ref(py),
             None => Py::new(py, RequestDeadlines::make(event_loop.clone().unbind(), Arc::clone(&owner)))?,
         };
-        let overridden = options.any(intern!(py, "overrides"))?;
-        // None, for most sessions.
-        let none_is = overridden.len()? == 0;
-        let is_overridden = |name: &str| !none_is && overridden.contains(name).unwrap_or(true);
-        let timeout = options.any(intern!(py, "timeout"))?;
+        let overrides = Overrides::named(overrides)?;
+        let timeout = options.any(intern!(py, "_timeout"))?;
         let sizes = (
-            options.size(intern!(py, "max_line_size"))?,
-            options.size(intern!(py, "max_field_size"))?,
-            options.size(intern!(py, "max_headers"))?,
+            options.size(intern!(py, "_max_line_size"))?,
+            options.size(intern!(py, "_max_field_size"))?,
+            options.size(intern!(py, "_max_headers"))?,
         );
-        let strict = options.is(intern!(py, "strict"))?;
-        let headers = options.object(intern!(py, "headers"))?;
-        let trace_configs = options.any(intern!(py, "trace_configs"))?.cast_into::<PyList>()?;
-        let raises = options.any(intern!(py, "raise_for_status"))?;
+        let strict = options.is(intern!(py, "_strict"))?;
+        let headers = options.any(intern!(py, "_default_headers"))?;
+        let trace_configs = options.any(intern!(py, "_trace_configs"))?.cast_into::<PyList>()?;
+        let raises = options.any(intern!(py, "_raise_for_status"))?;
         let status_check = raises.is_callable().then(|| raises.clone().unbind());
-        let fields = if is_overridden("headers") {
-            FieldLines::default()
-        } else {
-            options.fields(intern!(py, "headers"))?
-        };
-        let automatic = options.fields(intern!(py, "automatic"))?;
-        let skipped = lower_case_names(&options.any(intern!(py, "skip_auto_headers"))?)?;
+        let fields = if overrides.headers { FieldLines::default() } else { lines_of(&headers)? };
+        let automatic = lines_of(automatic)?;
+        let skipped = lower_case_names(&options.any(intern!(py, "_skip_auto_headers"))?)?;
         let mut all_fields = fields.clone();
         all_fields.add_missing(&automatic, &skipped);
-        let response_class = options.any(intern!(py, "response_class"))?;
-        let overrides = Overrides {
-            request: is_overridden("request"),
-            connect: is_overridden("connect"),
-            response: is_overridden("response"),
-            enter: is_overridden("enter"),
-            release: is_overridden("release"),
-            status: is_overridden("status"),
-            headers: is_overridden("headers"),
-            cookies: is_overridden("cookies"),
-            call: is_overridden("call"),
-        };
+        let response_class = options.any(intern!(py, "_response_class"))?;
         let raises_for_status = overrides.raise_for_status(status_check.is_none() && raises.is_truthy()?);
+        let json_serialize = match options.optional(intern!(py, "_json_serialize_bytes"))? {
+            Some(serialize) => serialize,
+            None => options.object(intern!(py, "_json_serialize"))?,
+        };
+        let middlewares = options.any(intern!(py, "_middlewares"))?;
         let mut config = SessionConfig {
-            connector: options.object(intern!(py, "connector"))?,
-            pool: match options.optional(intern!(py, "pool"))? {
-                None => None,
-                Some(pool) => Some(pool.bind(py).cast::<ConnectionPool>()?.clone().unbind()),
-            },
-            force_close: options.is(intern!(py, "force_close"))?,
-            request_class: options.object(intern!(py, "request_class"))?,
+            connector: options.object(intern!(py, "_connector"))?,
+            pool,
+            force_close,
+            request_class: options.object(intern!(py, "_request_class"))?,
             new_response: response_class.getattr(intern!(py, "__new__"))?.unbind(),
             response_class: response_class.unbind(),
             response: ResponseOptions {
-                buffer_size: options.size(intern!(py, "read_bufsize"))?,
-                decompress: options.is(intern!(py, "auto_decompress"))?,
+                buffer_size: options.size(intern!(py, "_read_bufsize"))?,
+                decompress: options.is(intern!(py, "_auto_decompress"))?,
                 read_until_eof: true,
             },
             parsing: ParserOptions::new(sizes.0, sizes.1, sizes.2, strict),
@@ -463,32 +478,28 @@ impl SessionBase {
             status_check,
             deadlines,
             overrides,
-            version: version_of(options.any(intern!(py, "version"))?.extract()?)?,
+            version: version_of(version)?,
             fields,
             automatic,
             all_fields,
             skipped,
-            auth: options.optional(intern!(py, "auth"))?,
-            base_origin: options.optional(intern!(py, "base_origin"))?,
-            json_serialize: options.object(intern!(py, "json_serialize"))?,
-            cookie_jar: options.object(intern!(py, "cookie_jar"))?,
-            cookies: options.any(intern!(py, "cookies"))?.cast_into::<PyDict>()?.unbind(),
-            proxy: options.optional(intern!(py, "proxy"))?,
-            proxy_auth: options.optional(intern!(py, "proxy_auth"))?,
-            trust_env: options.is(intern!(py, "trust_env"))?,
-            middlewares: options.optional(intern!(py, "middlewares"))?,
-            signals: options.any(intern!(py, "signals"))?.extract()?,
-            debug: options.is(intern!(py, "debug"))?,
+            auth: options.optional(intern!(py, "_default_auth"))?,
+            base_origin: options.optional(intern!(py, "_base_url_origin"))?,
+            json_serialize,
+            cookie_jar: options.object(intern!(py, "_cookie_jar"))?,
+            cookies,
+            proxy: options.optional(intern!(py, "_default_proxy"))?,
+            proxy_auth: options.optional(intern!(py, "_default_proxy_auth"))?,
+            trust_env: options.is(intern!(py, "_trust_env"))?,
+            middlewares: middlewares.is_truthy()?.then(|| middlewares.unbind()),
+            signals,
+            debug,
             traced: trace_configs.len(),
             own_attributes: [0; 3],
             trace_configs: trace_configs.unbind(),
-            classes: options
-                .any(intern!(py, "classes"))?
-                .try_iter()?
-                .map(|class| Ok(ClassAsItWas::new(class?.cast::<PyType>()?)))
-                .collect::<PyResult<_>>()?,
-            headers_version: version_of_headers(headers.bind(py))?,
-            headers,
+            classes: classes.iter().map(ClassAsItWas::new).collect(),
+            headers_version: version_of_headers(&headers)?,
+            headers: headers.unbind(),
             cached: TargetCache::new(py, &owner),
             event_loop: event_loop.unbind(),
         };
