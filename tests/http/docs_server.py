@@ -21,6 +21,8 @@ from typing import Any
 import trustme
 from aiohttp import web
 
+from tests.http.raw_support import pump
+
 #: What the guide's programs name: HTTP, HTTPS, the proxy, and a Unix-domain socket.
 PORT, TLS_PORT, PROXY_PORT = 8080, 8443, 3128
 SOCKET = "service.sock"
@@ -205,14 +207,6 @@ def _application() -> web.Application:
     return app
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
-
-
 async def _proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Forwards one connection: a tunnel for CONNECT, otherwise the requests on it as they are."""
     try:
@@ -228,7 +222,7 @@ async def _proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
     else:
         onward.write(head)
-    await asyncio.gather(_pump(reader, onward), _pump(upstream, writer))
+    await asyncio.gather(pump(reader, onward), pump(upstream, writer))
 
 
 def write_files(directory: Path) -> ssl.SSLContext:

@@ -163,6 +163,17 @@ def keeping_alive(response: bytes = OK) -> Script:
     return script
 
 
+async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    """Sends what comes from one side on to the other, and closes that at the end, whatever that is."""
+    try:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                sink.write(data)
+                await sink.drain()
+    finally:
+        sink.close()
+
+
 async def until(condition: Callable[[], object], patience: float = 5.0) -> None:
     """Waits until ``condition()`` holds; fails if it does not in ``patience`` seconds."""
     loop = asyncio.get_running_loop()

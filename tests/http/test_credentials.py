@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from tests.http.raw_support import Peer, RawServer, raw_response
+from tests.http.raw_support import Peer, RawServer, pump, raw_response
 
 SECRETS = (b"authorization:", b"cookie:", b"proxy-authorization:", b"secret")
 
@@ -309,14 +309,7 @@ async def test_the_proxy_s_credentials_do_not_reach_the_host(client: Any, tls: A
         reader, writer = await asyncio.open_connection("127.0.0.1", behind.port)
         await peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
 
-        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(ConnectionError):
-                while data := await source.read(65536):
-                    sink.write(data)
-                    await sink.drain()
-            sink.close()
-
-        await asyncio.gather(copy(peer.reader, writer), copy(reader, peer.writer))
+        await asyncio.gather(pump(peer.reader, writer), pump(reader, peer.writer))
 
     async with RawServer(host, ssl=tls.server()) as behind, RawServer(tunnel) as proxy:
         connector = client.TCPConnector(ssl=tls.client())

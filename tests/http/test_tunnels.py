@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,12 @@ import pytest
 
 import whorl.http
 from tests.event_loop.certificates import Certificates
-from tests.http.raw_support import Peer, RawServer, assert_nothing_acquired, keeping_alive, until
+from tests.http.raw_support import Peer, RawServer, assert_nothing_acquired, keeping_alive, pump, until
 from whorl.http import steps
 
 pytestmark = pytest.mark.jumping_clock
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
 
 
 async def relay(peer: Peer) -> None:
@@ -33,7 +24,7 @@ async def relay(peer: Peer) -> None:
     host, _, port = head.split(b" ")[1].decode().partition(":")
     upstream, onward = await asyncio.open_connection(host, int(port))
     await peer.send(ESTABLISHED)
-    await asyncio.gather(_pump(peer.reader, onward), _pump(upstream, peer.writer))
+    await asyncio.gather(pump(peer.reader, onward), pump(upstream, peer.writer))
 
 
 @pytest.fixture
