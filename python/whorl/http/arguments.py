@@ -62,7 +62,7 @@ def check_loop(loop: asyncio.AbstractEventLoop, subject: str = "this session") -
 
 def check_list(value: object, argument: str, members: str) -> None:
     """:raises TypeError: if an argument is not a list or another sequence"""
-    if not isinstance(value, Sequence):
+    if not isinstance(value, list | tuple | Sequence):
         raise TypeError(f"{argument} must be a list of {members}, not {_kind(value)}")
 
 

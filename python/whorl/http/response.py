@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from http.cookies import SimpleCookie
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 from yarl import URL
@@ -37,7 +37,7 @@ from .helpers import (
     text_encoding,
 )
 from .http_exceptions import HttpProcessingError
-from .lazy import lazy
+from .lazy import lazy, lazy_pattern
 from .request_info import RequestInfo
 from .streams import EMPTY_PAYLOAD, StreamReader
 from .typedefs import DEFAULT_JSON_DECODER
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientResponse", "ContentDisposition"]
 
-_LINK_PARAMETER = re.compile(r"([^\s=]+)\s*=\s*(?:(['\"])(.*?)\2|(\S*))\Z")
+_LINK_PARAMETER = lazy_pattern(r"([^\s=]+)\s*=\s*(?:(['\"])(.*?)\2|(\S*))\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +231,15 @@ class ClientResponse(_core.ResponseBase):
     def _raw_headers(self) -> RawHeaders:
         return self._head().raw_headers()
 
+    def _field(self, name: str) -> str:
+        """The value of a header field, or an empty text: without the mapping of all fields, unless there is
+        one or it is a program's own."""
+        own = self.__dict__
+        exchange = self._exchange
+        if exchange is None or "headers" in own or "_headers" in own or not _has_own_headers(type(self)):
+            return self.headers.get(name, "")
+        return exchange.value(name) or ""
+
     def _head(self) -> _core.Exchange:
         if self._exchange is None:
             raise RuntimeError("The response has not started: there is no answer to look at yet")
@@ -304,18 +313,18 @@ class ClientResponse(_core.ResponseBase):
     @property
     def content_type(self) -> str:
         """The media type, without its parameters; ``application/octet-stream`` if there is none."""
-        return parse_content_type(self.headers.get(hdrs.CONTENT_TYPE, ""))[0]
+        return parse_content_type(self._field(hdrs.CONTENT_TYPE))[0]
 
     @property
     def charset(self) -> str | None:
         """The charset that the Content-Type names."""
-        return parse_content_type(self.headers.get(hdrs.CONTENT_TYPE, ""))[1].get("charset")
+        return parse_content_type(self._field(hdrs.CONTENT_TYPE))[1].get("charset")
 
     @property
     def content_length(self) -> int | None:
         """The value of the Content-Length field, in bytes; None without one that is a number."""
         # Of a response without a body it has not been checked.
-        length = self.headers.get(hdrs.CONTENT_LENGTH, "")
+        length = self._field(hdrs.CONTENT_LENGTH)
         return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
 
     @property
@@ -565,7 +574,7 @@ class ClientResponse(_core.ResponseBase):
 
         :raises RuntimeError: if the body has to be inspected and was not read
         """
-        mimetype = parse_mimetype(self.headers.get(hdrs.CONTENT_TYPE, "").lower())
+        mimetype = parse_mimetype(self._field(hdrs.CONTENT_TYPE).lower())
         if (charset := mimetype.parameters.get("charset")) and (encoding := text_encoding(charset)):
             return encoding
         # RFC 8259, section 8.1; RFC 7483
@@ -602,7 +611,7 @@ class ClientResponse(_core.ResponseBase):
             await self.read()
         assert self._body is not None
         if content_type:
-            actual = self.headers.get(hdrs.CONTENT_TYPE, "").lower()
+            actual = self._field(hdrs.CONTENT_TYPE).lower()
             if not is_expected_content_type(actual, content_type):
                 raise ContentTypeError(
                     self.request_info,
@@ -640,6 +649,14 @@ class ClientResponse(_core.ResponseBase):
         """The URL. Deprecated for ``url``."""
         warnings.warn("Deprecated, use .url #1654", DeprecationWarning, stacklevel=2)
         return self.url
+
+
+_HEADERS: Final = vars(ClientResponse)["headers"]
+
+
+def _has_own_headers(cls: type) -> bool:
+    """Whether the mapping of a response's fields is ours: neither a derived class nor a tool replaces it."""
+    return cls is ClientResponse and vars(ClientResponse)["headers"] is _HEADERS
 
 
 def _restored(

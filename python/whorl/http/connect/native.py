@@ -42,26 +42,51 @@ if TYPE_CHECKING:
 
 __all__ = ["DialPlan", "connect_failed", "connection_timeout", "connector_error", "dial_plan"]
 
-# The methods that make a connection, as they are here.
-_TCP: Final = {
-    name: getattr(TCPConnector, name)
-    for name in (
-        "_connect_by_proxy",
-        "_connect_directly",
-        "_create_connection",
-        "_dial",
-        "_factory",
-        "_resolve_host",
-        "_wrap_create_connection",
-    )
-}
-_UNIX: Final = {name: getattr(UnixConnector, name) for name in ("_create_connection", "_factory")}
+
+class _Methods:
+    """Methods that make a connection, as they are here: a program may replace them."""
+
+    __slots__ = ("_known", "_originals")
+
+    def __init__(self, owner: type, *names: str) -> None:
+        self._originals = {name: getattr(owner, name) for name in names}
+        # By classes with their versions, which change with the classes.
+        self._known: dict[tuple[type, tuple[int, ...]], bool] = {}
+
+    def are_of(self, instance: BaseConnector | EventLoop) -> bool:
+        """Whether an instance has them all, none of them replaced."""
+        return vars(instance).keys().isdisjoint(self._originals) and self._are_of_class(type(instance))
+
+    def _are_of_class(self, cls: type) -> bool:
+        versions = _core.class_versions([cls])
+        if versions is not None and (known := self._known.get((cls, versions))) is not None:
+            return known
+        found = all(getattr(cls, name) is method for name, method in self._originals.items())
+        if versions is not None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[cls, versions] = found
+        return found
+
+
+_MOST_KNOWN: Final = 64
+
+_TCP: Final = _Methods(
+    TCPConnector,
+    "_connect_by_proxy",
+    "_connect_directly",
+    "_create_connection",
+    "_dial",
+    "_factory",
+    "_resolve_host",
+    "_wrap_create_connection",
+)
+_UNIX: Final = _Methods(UnixConnector, "_create_connection", "_factory")
+_LOOP: Final = _Methods(
+    EventLoop, "create_connection", "create_unix_connection", "getaddrinfo", "sock_connect"
+)
 # A tool that forbids sockets puts another class there.
 _SOCKET: Final = socket.socket
-_LOOP: Final = {
-    name: getattr(EventLoop, name)
-    for name in ("create_connection", "create_unix_connection", "getaddrinfo", "sock_connect")
-}
 
 
 class Where(NamedTuple):
@@ -123,24 +148,18 @@ def dial_plan(connector: BaseConnector, destination: ClientRequest | _core.Reque
         server_hostname = None
     else:
         key, server_hostname = destination.connection_key, destination.server_hostname
-    if not isinstance(connector._loop, EventLoop) or not _is_ours(connector._loop, _LOOP):
+    if not isinstance(connector._loop, EventLoop) or not _LOOP.are_of(connector._loop):
         return None
     if socket.socket is not _SOCKET:
         return None
-    if isinstance(connector, UnixConnector) and _is_ours(connector, _UNIX):
+    if isinstance(connector, UnixConnector) and _UNIX.are_of(connector):
         where = Where(destination.url, key, connector.path)
         return DialPlan(where, [os.fsencode(connector.path)], connector._factory)
-    if not isinstance(connector, TCPConnector) or not _is_ours(connector, _TCP):
+    if not isinstance(connector, TCPConnector) or not _TCP.are_of(connector):
         return None
     if not isinstance(destination, _core.RequestTarget) and destination.proxy is not None:
         return _proxied_plan(connector, destination)
     return _tcp_plan(connector, Where(destination.url, key), server_hostname)
-
-
-def _is_ours(of: BaseConnector | EventLoop, methods: dict[str, object]) -> bool:
-    """Whether none of the methods is a program's."""
-    kind, own = type(of), vars(of)
-    return all(getattr(kind, name) is method and name not in own for name, method in methods.items())
 
 
 def _proxied_plan(connector: TCPConnector, req: ClientRequest) -> DialPlan | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from yarl import URL
@@ -51,16 +52,30 @@ def target(
             raise NonHttpUrlClientError(url)
     invalid = InvalidUrlRedirectClientError if redirected else InvalidUrlClientError
     try:
-        url, auth = strip_auth_from_url(url)
+        # A context is not kept beyond its session.
+        found = _usual_target(url) if ssl is None else _target(url, ssl)
     except ValueError as error:
         raise invalid(url, "has a user or a password that cannot be sent") from error
+    if isinstance(found, str):
+        raise invalid(strip_auth_from_url(url)[0], found)
+    return found
+
+
+def _target(url: URL, ssl: SSLSetting) -> _core.RequestTarget | str:
+    """What a URL comes to, or the fault of its host."""
+    url, auth = strip_auth_from_url(url)
     if fault := host_fault(url):
-        raise invalid(url, fault)
+        return fault
     bare = url.with_fragment(None) if url.raw_fragment else url
     subcomponent = host_field(url)
     assert subcomponent is not None
-    key = connection_key(url, True if ssl is None else ssl)
-    return _core.RequestTarget(key, url, bare, auth, url.raw_path_qs, subcomponent)
+    return _core.RequestTarget(connection_key(url, ssl), url, bare, auth, url.raw_path_qs, subcomponent)
+
+
+@lru_cache(maxsize=256)
+def _usual_target(url: URL) -> _core.RequestTarget | str:
+    """As :func:`_target`; for sessions that come and go, which each have forgotten their URLs."""
+    return _target(url, True)
 
 
 def cookies_for(jar: AbstractCookieJar, url: URL, cookies: LooseCookies | None) -> BaseCookie[str] | None:

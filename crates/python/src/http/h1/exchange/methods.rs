@@ -299,6 +299,11 @@ impl Exchange {
         head::raw_headers(py, &self.head()?.fields)
     }
 
+    /// The first value of the field `name`.
+    fn value<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.head()?.fields.get(name).map(|value| head::text(py, value)).transpose()
+    }
+
     /// All values of the field `name`.
     fn values<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Vec<Bound<'py, PyAny>>> {
         self.head()?.fields.get_all(name).map(|value| head::text(py, value)).collect()
