@@ -216,14 +216,14 @@ async def _connect(
             )
             sock.setblocking(False)
             if local_infos is not None:
-                _bind(sock, family, local_infos)
-            await loop.sock_connect(sock, address)
+                _bind(sock, family, address, local_infos)
+            try:
+                await loop.sock_connect(sock, address)
+            except OSError as error:
+                raise _named(error, address) from None
         except OSError as error:
-            if error.strerror is not None and str(address) not in error.strerror:
-                number, text = error.errno, error.strerror.lower()
-                error = type(error)(number, f"Connect call failed {address}") if number else OSError(text)
             errors.append(error)
-            raise error from None
+            raise
         return sock
     except BaseException:
         if sock is not None:
@@ -231,15 +231,27 @@ async def _connect(
         raise
 
 
-def _bind(sock: socket.socket, family: int, local_infos: Sequence[AddrInfoType]) -> None:
-    problem: OSError | None = None
-    for local_family, _, _, _, address in local_infos:
+def _named(error: OSError, address: tuple[Any, ...]) -> OSError:
+    """The error of a connect call, with the address in its text."""
+    if error.strerror is None or str(address) in error.strerror:
+        return error
+    if not error.errno:
+        return OSError(error.strerror.lower())
+    return type(error)(error.errno, f"Connect call failed {address}")
+
+
+def _bind(
+    sock: socket.socket, family: int, address: tuple[Any, ...], local_infos: Sequence[AddrInfoType]
+) -> None:
+    problem = OSError(errno.EADDRNOTAVAIL, f"no local address has the family of {address}")
+    for local_family, _, _, _, local_address in local_infos:
         if local_family != family:
             continue
         try:
-            sock.bind(address)
+            sock.bind(local_address)
             return
         except OSError as error:
-            text = f"error while attempting to bind on address {address!r}: {str(error.strerror).lower()}"
+            why = str(error.strerror).lower()
+            text = f"error while attempting to bind on address {local_address!r}: {why}"
             problem = OSError(error.errno, text)
-    raise problem or OSError(f"no matching local address with family={family!r} found")
+    raise problem
