@@ -22,6 +22,7 @@ import pytest
 from tests.event_loop.certificates import Certificates
 from tests.event_loop.conftest import loop_factory_of
 from tests.event_loop.jumping_control import JumpingControl
+from whorl.http import steps
 
 #: Seconds after which a coroutine test gives up. Long, so that only a hang reaches it.
 PATIENCE = 20.0
@@ -92,6 +93,20 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
             gc.collect()
     assert not errors, f"the loop's exception handler was called: {errors}"
     return True
+
+
+@pytest.fixture
+def coroutines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A name for each connection that the connector's coroutine makes in place of the native half."""
+    called = []
+    original = steps.acquire
+
+    def acquire(*args: Any) -> Any:
+        called.append("acquire")
+        return original(*args)
+
+    monkeypatch.setattr(steps, "acquire", acquire)
+    return called
 
 
 @pytest.fixture(scope="session")

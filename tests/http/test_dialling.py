@@ -27,7 +27,6 @@ from tests.http.raw_support import (
     raw_response,
     until,
 )
-from whorl.http import steps
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -40,20 +39,6 @@ async def fetch(session: Any, url: str, **options: Any) -> bytes:
 
 
 # Without a coroutine, unless something of it is the program's.
-
-
-@pytest.fixture
-def coroutines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of those that make a connection in place of the native half."""
-    called = []
-    original = steps.acquire
-
-    def acquire(*args: Any) -> Any:
-        called.append("acquire")
-        return original(*args)
-
-    monkeypatch.setattr(steps, "acquire", acquire)
-    return called
 
 
 async def test_a_connection_takes_no_coroutine(coroutines: list[str], tls: Any, tmp_path: Path) -> None:

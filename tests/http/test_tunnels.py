@@ -11,7 +11,6 @@ import pytest
 import whorl.http
 from tests.event_loop.certificates import Certificates
 from tests.http.raw_support import Peer, RawServer, assert_nothing_acquired, keeping_alive, pump, until
-from whorl.http import steps
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -25,20 +24,6 @@ async def relay(peer: Peer) -> None:
     upstream, onward = await asyncio.open_connection(host, int(port))
     await peer.send(ESTABLISHED)
     await asyncio.gather(pump(peer.reader, onward), pump(upstream, peer.writer))
-
-
-@pytest.fixture
-def coroutines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A name for each connection that is not made natively."""
-    called = []
-    original = steps.acquire
-
-    def acquire(*args: Any) -> Any:
-        called.append("acquire")
-        return original(*args)
-
-    monkeypatch.setattr(steps, "acquire", acquire)
-    return called
 
 
 async def test_a_tunnel_takes_no_coroutine(coroutines: list[str], tls: Any) -> None:
