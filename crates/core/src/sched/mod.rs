@@ -24,5 +24,5 @@ pub use pace::Pace;
 pub use section::is_anything_open;
 pub use section::{Section, assert_nothing_open};
 pub use step::{Budget, Outlook, Sleep, StalePolls};
-pub use timers::{TimerKey, Timers};
+pub use timers::{NEVER, TimerKey, Timers};
 pub use turn::Turn;
