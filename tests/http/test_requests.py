@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -682,3 +682,28 @@ async def test_limits_of_redirects_that_are_no_small_numbers(client: Any, limit:
         else:
             async with session.get(server.url, max_redirects=limit) as response:
                 assert len(response.history) == 3
+
+
+# Bodies that fail.
+
+
+@pytest.mark.parametrize("after", ["nothing", "a piece", "a piece and a wait"])
+@pytest.mark.parametrize("tracked", [False, True])
+async def test_a_body_that_fails_fails_its_request(client: Any, after: str, tracked: bool) -> None:
+    """Whether it does so at once, which is before the response is waited for, or later."""
+
+    async def body() -> AsyncIterator[bytes]:
+        if after != "nothing":
+            yield b"piece"
+        if after == "a piece and a wait":
+            await asyncio.sleep(0.01)
+        raise ZeroDivisionError("of the program")
+
+    async with RawServer(Peer.gone) as server, client.ClientSession() as session:
+        options: dict[str, Any] = {"upload_tracker": client.UploadTracker()} if tracked else {}
+        with pytest.raises(client.ClientConnectionError, match="of the program") as caught:
+            await session.post(server.url, data=body(), **options)
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+        await assert_nothing_acquired(session.connector)
+        if tracked:
+            assert options["upload_tracker"].upload_complete.exception() is caught.value

@@ -85,10 +85,12 @@ impl Hop {
                 self.start_in_flight(py, &acquired, in_flight)
             }
             Ok(in_flight) => match in_flight.exchange.get().await_head(py) {
-                Ok(future) => {
+                Ok(Some(future)) => {
                     self.stage = HopStage::Awaiting(in_flight);
                     Ok(Poll::Pending(future))
                 }
+                // The upload has failed at its first step.
+                Ok(None) => self.finish(py, in_flight),
                 Err(error) => acquired.fail(py, error),
             },
             Err(error) => acquired.fail(py, error),

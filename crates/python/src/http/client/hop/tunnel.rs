@@ -87,7 +87,9 @@ impl Hop {
             guards.push(Box::new(deadline));
         }
         tunnel.exchange.get().set_guard(Box::new(guards))?;
-        let future = tunnel.exchange.get().await_head(py)?;
+        let Some(future) = tunnel.exchange.get().await_head(py)? else {
+            return self.enter_tunnel(slot, tunnel);
+        };
         self.stage = HopStage::Tunnelling(tunnel, slot.clone().unbind());
         Ok(Poll::Pending(future))
     }

@@ -19,14 +19,8 @@ use crate::transport::set_result;
 impl Exchange {
     /// A future for the head, or None if it is here. Raises the error of a failed exchange.
     fn head_waiter(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        if self.head_if_any().is_some() {
-            return Ok(None);
-        }
-        self.check(py)?;
-        let future = waiter(self.event_loop.bind(py))?;
-        let _previous =
-            self.with_attached(py, |state, at| state.head_waiter.replace(future.clone_with(at)))?;
-        Ok(Some(future))
+        self.check_head(py)?;
+        self.wait_for_head(py)
     }
 
     /// A future for 100 Continue, which a final head and a failure complete as well.

@@ -345,12 +345,20 @@ impl Exchange {
         self.with(|state| matches!(state.framing, Framing::Tunnel))
     }
 
-    /// A future for the head, as an awaitable hands it to its task.
-    pub fn await_head(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let future = await_future(waiter(self.event_loop.bind(py))?, py)?;
+    /// A future for the head, as an awaitable hands it to its task; none if the head is here or will not come.
+    pub fn await_head(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.wait_for_head(py)?.map(|future| await_future(future, py)).transpose()
+    }
+
+    /// A future for the head; none if the head is here or will not come.
+    fn wait_for_head(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        if !self.with(|state| matches!(state.phase, ExchangePhase::Waiting))? {
+            return Ok(None);
+        }
+        let future = waiter(self.event_loop.bind(py))?;
         let reference = future.clone_ref(py);
         let _previous = self.with(|state| state.head_waiter.replace(reference))?;
-        Ok(future)
+        Ok(Some(future))
     }
 
     /// The head, if it has come.
