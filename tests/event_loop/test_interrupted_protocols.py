@@ -83,7 +83,17 @@ def test_connection_made_of_a_stream(loop: Loop, error: type[BaseException]) -> 
         assert peer.recv(100) == b"answer"
 
 
-@pytest.mark.parametrize("family", ["TCP", "Unix", "TLS"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "TCP",
+        "Unix",
+        pytest.param(
+            "TLS",
+            marks=control_xfail("asyncio leaves what came with the handshake's end", strict=False, run=False),
+        ),
+    ],
+)
 def test_connection_made_of_an_accepted_connection(
     loop: Loop, error: type[BaseException], tmp_path: Path, request: pytest.FixtureRequest, family: str
 ) -> None:
