@@ -707,3 +707,34 @@ async def test_a_body_that_fails_fails_its_request(client: Any, after: str, trac
         await assert_nothing_acquired(session.connector)
         if tracked:
             assert options["upload_tracker"].upload_complete.exception() is caught.value
+
+
+async def test_a_100_that_comes_while_the_head_is_being_sent(
+    ours: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts: no time is waited for another."""
+    monkeypatch.setattr("whorl.http.client_request._CONTINUE_AFTER", 1e6)
+    proceed = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await proceed.wait()
+        received = b""
+        while not received.endswith(b"body"):
+            received += await peer.reader.read(65536)
+        await peer.send(OK)
+
+    loop = asyncio.get_running_loop()
+    async with RawServer(script) as server, ours.ClientSession() as session:
+        # More than the two sides' buffers take.
+        head = {f"X-{number}": "x" * 60_000 for number in range(200)}
+        task = asyncio.ensure_future(session.post(server.url, data=b"body", headers=head, expect100=True))
+        await until(lambda: server.accepted)
+        # Until what the server has sent has come, and the client waits for it to read.
+        await asyncio.sleep(0.1)
+        assert not task.done()
+        begun = loop.time()
+        proceed.set()
+        async with await task as response:
+            assert response.status == 200
+        assert loop.time() - begun < 1e5

@@ -440,13 +440,15 @@ class ClientRequest(_core.RequestBase):
         """Whether the body is to be sent: after 100 Continue, or when the server has not answered for a while
         (RFC 9110, section 10.1.1); a response that comes instead refuses it."""
         exchange = protocol.exchange
+        # Before the head is sent: the answer may come while its last bytes wait for the peer.
+        answered = None if exchange is None else exchange.continue_waiter()
         writer.send_headers()
         await writer.drain()
-        if exchange is None:
+        if exchange is None or answered is None:
             return True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CONTINUE_AFTER):
-                await exchange.continue_waiter()
+                await answered
         return exchange.phase == "waiting"
 
     def _sending_error(self, cause: Exception, conn: Connection) -> Exception:
