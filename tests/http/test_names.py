@@ -153,7 +153,7 @@ assert aiohttp.client.ClientSession is ClientSession is aiohttp.ClientSession
 def test_a_module_of_exceptions_imports_no_more_than_them() -> None:
     program = "import sys, whorl.http.client_exceptions; print(*sys.modules)"
     imported = {name for name in python(program).split() if name.startswith("whorl.http.")}
-    needed = ("auth", "auth.redaction", "client_exceptions", "exceptions", "exception_type", "lazy")
+    needed = ("auth", "auth.redaction", "client_exceptions", "exceptions", "exception_type")
     assert imported <= {f"whorl.http.{name}" for name in needed}
 
 

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from whorl import _core
 
-from ..lazy import lazy_pattern
-
 if TYPE_CHECKING:
     from yarl import URL
 
@@ -26,11 +24,9 @@ SECRET_FIELDS: Final = frozenset(_core.SECRET_FIELDS)
 """The names, in lower case, of header fields whose values are credentials."""
 
 # What a parser takes for user and password: all up to the last "@" of the authority (RFC 3986, section 3.2).
-_USERINFO = lazy_pattern(r"\A((?:[A-Za-z][A-Za-z0-9+.-]*:)?//)([^/?#]*)@")
+_USERINFO: Final = r"\A((?:[A-Za-z][A-Za-z0-9+.-]*:)?//)([^/?#]*)@"
 # A text that is no URL, often as its password is not quoted: the end of the password is not known.
-_LIKELY_USERINFO = lazy_pattern(
-    r"\A((?:[A-Za-z][A-Za-z0-9+.-]*:)?//|(?:https?|wss?|socks\w*):/?)?.*@", re.DOTALL | re.IGNORECASE
-)
+_LIKELY_USERINFO: Final = r"(?si)\A((?:[A-Za-z][A-Za-z0-9+.-]*:)?//|(?:https?|wss?|socks\w*):/?)?.*@"
 
 
 def redacted_headers(headers: object) -> str:
@@ -79,8 +75,8 @@ def redacted_url(url: URL | str) -> str:
     if "@" not in text:
         return text
     if isinstance(url, str) and not _is_url(url):
-        return _LIKELY_USERINFO.sub(rf"\1{HIDDEN}@", text)
-    return _USERINFO.sub(_without_password, text)
+        return re.sub(_LIKELY_USERINFO, rf"\1{HIDDEN}@", text)
+    return re.sub(_USERINFO, _without_password, text)
 
 
 def _without_password(match: re.Match[str]) -> str:

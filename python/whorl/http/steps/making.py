@@ -74,7 +74,7 @@ def _target(url: URL, ssl: SSLSetting) -> _core.RequestTarget | str:
 
 @lru_cache(maxsize=256)
 def _usual_target(url: URL) -> _core.RequestTarget | str:
-    """As :func:`_target`; for sessions that come and go, which each have forgotten their URLs."""
+    """As :func:`_target`, kept beyond a session: a program may make one for each request."""
     return _target(url, True)
 
 
