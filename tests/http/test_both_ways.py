@@ -17,6 +17,7 @@ import pytest
 
 import whorl.http
 from tests.http.raw_support import Peer, RawServer, keeping_alive, pump
+from tests.http.resolver_support import Resolver
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -28,24 +29,6 @@ class Native(whorl.http.TCPConnector):
 class Coroutine(whorl.http.TCPConnector):
     async def _create_connection(self, *args: Any, **options: Any) -> Any:
         return await super()._create_connection(*args, **options)
-
-
-class Resolver(whorl.http.abc.AbstractResolver):  # type: ignore[name-defined, misc]
-    """Finds addresses for any host, or raises."""
-
-    def __init__(self, *found: str | BaseException) -> None:
-        self._found = found
-
-    async def resolve(self, host: str, port: int = 0, family: Any = 0) -> Any:
-        results = []
-        for one in self._found:
-            if isinstance(one, BaseException):
-                raise one
-            results.append({"hostname": host, "host": one, "port": port, "family": 0, "proto": 0, "flags": 0})
-        return results
-
-    async def close(self) -> None:
-        """Nothing to close."""
 
 
 # Scenes: what a request is sent to, and with which options.
@@ -100,17 +83,17 @@ async def a_name_without_addresses(tls: Any) -> Any:
 @scene
 async def a_name_that_is_unknown(tls: Any) -> Any:
     error = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-    yield "http://host.test/", {"resolver": Resolver(error)}, {}
+    yield "http://host.test/", {"resolver": Resolver(error=error)}, {}
 
 
 @scene
 async def a_resolver_that_times_out(tls: Any) -> Any:
-    yield "http://host.test/", {"resolver": Resolver(TimeoutError())}, {}
+    yield "http://host.test/", {"resolver": Resolver(error=TimeoutError())}, {}
 
 
 @scene
 async def a_resolver_that_fails(tls: Any) -> Any:
-    yield "http://host.test/", {"resolver": Resolver(ZeroDivisionError("of the program"))}, {}
+    yield "http://host.test/", {"resolver": Resolver(error=ZeroDivisionError("of the program"))}, {}
 
 
 @scene
@@ -258,7 +241,7 @@ async def a_proxy_that_is_not_there(tls: Any) -> Any:
 @scene
 async def a_proxy_whose_name_is_unknown(tls: Any) -> Any:
     error = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-    yield "http://host.test/", {"resolver": Resolver(error)}, {"proxy": "http://proxy.test"}
+    yield "http://host.test/", {"resolver": Resolver(error=error)}, {"proxy": "http://proxy.test"}
 
 
 @scene

@@ -26,32 +26,9 @@ from tests.http.raw_support import (
     raw_response,
     until,
 )
+from tests.http.resolver_support import Resolver
 
 pytestmark = pytest.mark.jumping_clock
-
-
-class Resolver:
-    """Finds what it was given, for any host."""
-
-    def __init__(self, *hosts: str, error: BaseException | None = None, delay: float = 0) -> None:
-        self._hosts = hosts
-        self._error = error
-        self._delay = delay
-        self.lookups = 0
-
-    async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[dict[str, Any]]:
-        self.lookups += 1
-        await asyncio.sleep(self._delay)
-        if self._error is not None:
-            raise self._error
-        families = [socket.AF_INET6 if ":" in address else socket.AF_INET for address in self._hosts]
-        return [
-            {"hostname": host, "host": address, "port": port, "family": found, "proto": 0, "flags": 0}
-            for address, found in zip(self._hosts, families, strict=True)
-        ]
-
-    async def close(self) -> None:
-        pass
 
 
 async def _get(session: Any, url: str, **options: Any) -> bytes:

@@ -27,6 +27,7 @@ from tests.http.raw_support import (
     raw_response,
     until,
 )
+from tests.http.resolver_support import Resolver
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -112,40 +113,21 @@ async def test_a_local_address(coroutines: list[str]) -> None:
     assert coroutines == []
 
 
-class Resolver(whorl.http.abc.AbstractResolver):  # type: ignore[name-defined, misc]
-    """Hosts that have the given addresses."""
-
-    def __init__(self, *hosts: str) -> None:
-        self.hosts = hosts
-        self.asked = 0
-
-    async def resolve(self, host: str, port: int = 0, family: Any = 0) -> Any:
-        self.asked += 1
-        await asyncio.sleep(0.01)
-        return [
-            {"hostname": host, "host": one, "port": port, "family": 0, "proto": 0, "flags": 0}
-            for one in self.hosts
-        ]
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-
 async def test_one_lookup_for_all_that_wait_for_it(coroutines: list[str]) -> None:
-    resolver = Resolver("127.0.0.1")
+    resolver = Resolver("127.0.0.1", delay=0.01)
     async with RawServer(keeping_alive()) as server:
         connector = whorl.http.TCPConnector(resolver=resolver)
         async with whorl.http.ClientSession(connector=connector) as session:
             url = f"http://a.test:{server.port}/"
             bodies = await asyncio.gather(*(fetch(session, url) for _ in range(10)))
         assert bodies == [b"ok"] * 10
-    assert resolver.asked == 1
+    assert resolver.lookups == 1
     assert coroutines == []
 
 
 async def test_the_next_address_after_one_that_refuses(coroutines: list[str]) -> None:
     async with RawServer(keeping_alive()) as server:
-        connector = whorl.http.TCPConnector(resolver=Resolver("127.0.0.9", "::1", "127.0.0.1"))
+        connector = whorl.http.TCPConnector(resolver=Resolver("127.0.0.9", "::1", "127.0.0.1", delay=0.01))
         async with whorl.http.ClientSession(connector=connector) as session:
             assert await fetch(session, f"http://a.test:{server.port}/") == b"ok"
             with pytest.raises(whorl.http.ClientConnectorError) as caught:
@@ -163,7 +145,7 @@ async def test_the_next_address_after_one_with_another_certificate(coroutines: l
         another = await asyncio.start_server(
             lambda _, writer: writer.close(), "127.0.0.9", server.port, ssl=tls.expired()
         )
-        connector = whorl.http.TCPConnector(resolver=Resolver("127.0.0.9", "127.0.0.1"))
+        connector = whorl.http.TCPConnector(resolver=Resolver("127.0.0.9", "127.0.0.1", delay=0.01))
         async with another, whorl.http.ClientSession(connector=connector) as session:
             url = f"https://a.test:{server.port}/"
             async with session.get(url, ssl=pinned) as response:
